@@ -1,0 +1,57 @@
+"""borderless: find out whether a CNN uses *where* things are, and get the same CNN without that ability.
+
+Sizes are (height, width), positions (row, column), images (batch, channels, height, width) in floating point; a shift
+(dy, dx) moves content down and right.
+"""
+
+from borderless import nn, rules, testing
+from borderless.borders import BORDERS, Border
+from borderless.convert import bordered, convert, convert_, revert_
+from borderless.errors import (
+    ApproximatePhaseWarning,
+    BorderError,
+    BorderlessError,
+    ConversionError,
+    ImageError,
+    PositionDependentError,
+    PositionDependentWarning,
+    SignalError,
+    UnsupportedOperation,
+)
+from borderless.explain import Explanation, explain
+from borderless.freeze import freeze
+from borderless.measures.equivariance import equivariance_error
+from borderless.rules import normalisation as _normalisation  # noqa: F401  the families register their rules on import
+from borderless.rules import pointwise as _pointwise  # noqa: F401
+from borderless.rules import reductions as _reductions  # noqa: F401
+from borderless.rules import shapes as _shapes  # noqa: F401
+from borderless.rules import sliding as _sliding  # noqa: F401
+from borderless.signal import Signal
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "BORDERS",
+    "ApproximatePhaseWarning",
+    "Border",
+    "BorderError",
+    "BorderlessError",
+    "ConversionError",
+    "Explanation",
+    "ImageError",
+    "PositionDependentError",
+    "PositionDependentWarning",
+    "Signal",
+    "SignalError",
+    "UnsupportedOperation",
+    "bordered",
+    "convert",
+    "convert_",
+    "equivariance_error",
+    "explain",
+    "freeze",
+    "nn",
+    "revert_",
+    "rules",
+    "testing",
+]

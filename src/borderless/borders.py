@@ -1,0 +1,112 @@
+"""Borders and phases: the two questions that every sliding operation must answer, and the answers to choose from.
+
+At the edge of an image: *what lies outside* and *which outputs are kept*. At a stride: *which sublattice is kept*.
+The borders `valid`, `zero` and `full` are V-, S- and F-Conv of Kayhan and van Gemert (CVPR 2020); `infinite` pads with
+the layer's own response to an endless background. The adaptive phase follows Chaman and Dokmanic (CVPR 2021).
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from borderless.errors import BorderError
+from borderless.geometry import Keep
+
+BorderName = Literal["valid", "zero", "reflect", "replicate", "circular", "full", "infinite"]
+Outside = Literal["nothing", "zero", "reflect", "replicate", "circular", "background"]
+Phase = Literal["fixed", "adaptive"]
+
+BORDERS: tuple[str, ...] = get_args(BorderName)
+PHASES: tuple[str, ...] = get_args(Phase)
+
+_ANSWERS: dict[str, tuple[Outside, Keep]] = {
+    "valid": ("nothing", "inside"),
+    "zero": ("zero", "frame"),
+    "reflect": ("reflect", "frame"),
+    "replicate": ("replicate", "frame"),
+    "circular": ("circular", "frame"),
+    "full": ("zero", "touching"),
+    "infinite": ("background", "touching"),
+}
+
+
+@dataclass(frozen=True)
+class Border:
+    """A border with its options: what a model is converted to.
+
+    name: one of `BORDERS`. phase: "fixed" keeps the model's own sublattice at every stride; "adaptive" keeps, for each
+    sample, the one with the most energy. reach: how many cells a map may grow beyond its frame (None: all that it
+    needs), for `full` and `infinite`. background: what surrounds the input under `infinite`, in input units: a number,
+    or one number per channel.
+
+    >>> Border("infinite", phase="adaptive", reach=2)
+    Border('infinite', phase='adaptive', reach=2)
+    """
+
+    name: BorderName
+    phase: Phase = "fixed"
+    reach: int | None = None
+    background: float | tuple[float, ...] = 0.0
+
+    def __post_init__(self) -> None:
+        if self.name not in BORDERS:
+            raise BorderError(f"got the border {self.name!r}; a border is one of {', '.join(BORDERS)}")
+        if self.phase not in PHASES:
+            raise BorderError(f"got phase={self.phase!r}; a phase is one of {', '.join(PHASES)}")
+        if self.reach is not None:
+            if isinstance(self.reach, bool) or not isinstance(self.reach, int) or self.reach < 0:
+                raise BorderError(f"got reach={self.reach!r}; it is a number of cells: an integer, 0 or more, or None")
+            if self.keeps != "touching":
+                raise BorderError(
+                    f"got reach={self.reach} with the border {self.name!r}, where it would have no effect: "
+                    "maps only grow under 'full' and 'infinite'; leave reach out"
+                )
+        self._check_background()
+
+    def _check_background(self) -> None:
+        values = self.background if isinstance(self.background, tuple) else (self.background,)
+        if not values or not all(isinstance(v, int | float) and math.isfinite(v) for v in values):
+            raise BorderError(
+                f"got background={self.background!r}; it is a finite number, or a tuple with one per input channel"
+            )
+        if any(values) and self.outside != "background":
+            raise BorderError(
+                f"got background={self.background!r} with the border {self.name!r}, where it would have no effect: "
+                "only 'infinite' has a background; leave it out"
+            )
+
+    @property
+    def outside(self) -> Outside:
+        """What lies outside the stored part of a map."""
+        return _ANSWERS[self.name][0]
+
+    @property
+    def keeps(self) -> Keep:
+        """Which outputs of a sliding operation are kept."""
+        return _ANSWERS[self.name][1]
+
+    @property
+    def is_own(self) -> bool:
+        """Whether the unmodified model already has this border: every operation then runs as it is."""
+        return self.name == "zero"
+
+    @property
+    def is_adaptive(self) -> bool:
+        return self.phase == "adaptive"
+
+    @property
+    def phase_is_exact(self) -> bool:
+        """Whether an adaptive phase gives exact equivariance (circular: for circular shifts)."""
+        return self.name in ("infinite", "circular")
+
+    def __repr__(self) -> str:
+        options = [
+            f"{key}={value!r}"
+            for key, value, default in (
+                ("phase", self.phase, "fixed"),
+                ("reach", self.reach, None),
+                ("background", self.background, 0.0),
+            )
+            if value != default
+        ]
+        return f"Border({', '.join([repr(self.name), *options])})"

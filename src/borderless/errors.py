@@ -1,0 +1,37 @@
+"""Everything that borderless raises or warns with. Each text says what was got, what is needed, and what to do."""
+
+
+class BorderlessError(Exception):
+    """Ancestor of every error of this library; catch it to catch them all."""
+
+
+class BorderError(BorderlessError, ValueError):
+    """A border, or an option of one, that does not exist or would have no effect."""
+
+
+class ImageError(BorderlessError, ValueError):
+    """An image that the model cannot take under this border: its type, device, or size."""
+
+
+class ConversionError(BorderlessError, TypeError):
+    """A model that cannot be converted, reverted or frozen as asked."""
+
+
+class SignalError(BorderlessError, TypeError):
+    """A Signal was asked for values that only an ordinary tensor has."""
+
+
+class UnsupportedOperation(BorderlessError, NotImplementedError):
+    """The model called a function for which borderless has no rule."""
+
+
+class PositionDependentError(BorderlessError):
+    """With ``strict=True``: the model read absolute position, in the named module."""
+
+
+class PositionDependentWarning(UserWarning):
+    """The model reads absolute position in the named module; from there on it runs on the map cropped to its frame."""
+
+
+class ApproximatePhaseWarning(UserWarning):
+    """``phase="adaptive"`` was asked for under a border that makes it approximate."""

@@ -1,0 +1,143 @@
+"""Which cells a sliding operation reads and which of its outputs a border keeps. Integers only; no tensor enters here.
+
+Along one axis the unmodified model sees a *frame*: cells 0 … n-1. A *window* is the half-open interval [a, b) of frame
+indices that is stored; a may be negative and b larger than n once a map has grown past its frame. Output j of a sliding
+operation with kernel k, stride s, dilation d and padding p (before) reads the inputs s·j - p + d·t for t = 0 … k-1,
+that is, from s·j - p to s·j - p + e with e = d(k-1). Output indices are the unmodified model's own, so maps of parallel
+branches line up by index.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+Interval = tuple[int, int]
+Box = tuple[Interval, ...]
+Keep = Literal["inside", "frame", "touching"]
+
+
+def ceil_div(numerator: int, denominator: int) -> int:
+    return -(-numerator // denominator)
+
+
+@dataclass(frozen=True, slots=True)
+class Slide:
+    """One axis of a sliding operation; `padding` and `padding_after` are the model's own, at the start and the end."""
+
+    kernel: int
+    stride: int = 1
+    padding: int = 0
+    padding_after: int = 0
+    dilation: int = 1
+    ceil_mode: bool = False
+
+    @property
+    def extent(self) -> int:
+        """Distance from the first to the last input that one output reads."""
+        return self.dilation * (self.kernel - 1)
+
+    def frame(self, n: int) -> int:
+        """Number of outputs that the unmodified model has on an axis of `n` cells (may be < 1: too small)."""
+        room = n + self.padding + self.padding_after - self.extent - 1
+        if not self.ceil_mode:
+            return room // self.stride + 1
+        count = ceil_div(room, self.stride) + 1
+        # PyTorch drops a last window that would start in the padding after the signal.
+        return count - 1 if (count - 1) * self.stride >= n + self.padding else count
+
+    def kept(self, window: Interval, n: int, keep: Keep, reach: int | None = None) -> Interval:
+        """Outputs that are kept, of an input stored on `window` in a frame of `n` cells.
+
+        "touching": every window that touches the stored input; "inside": those wholly inside it; "frame": the model's
+        own. `reach` bounds how far the result may stick out of the output frame. The interval may be empty.
+        """
+        a, b = window
+        if keep == "frame":
+            return 0, self.frame(n)
+        if keep == "inside":
+            first = ceil_div(a + self.padding, self.stride)
+            last = (b - 1 + self.padding - self.extent) // self.stride
+            return first, last + 1
+        first = ceil_div(a + self.padding - self.extent, self.stride)
+        # A stride can step over a lone cell: then one output, all background, stands for the empty map.
+        last = max(first, (b - 1 + self.padding) // self.stride)
+        return clip((first, last + 1), self.frame(n), reach)
+
+    def needed(self, outputs: Interval) -> Interval:
+        """The inputs that a non-empty interval of outputs reads."""
+        first, stop = outputs
+        return self.stride * first - self.padding, self.stride * (stop - 1) - self.padding + self.extent + 1
+
+
+def clip(window: Interval, n: int, reach: int | None) -> Interval:
+    """`window` cut so that it sticks out of the frame [0, n) by at most `reach` cells; never empty."""
+    if reach is None:
+        return window
+    a = min(max(window[0], -reach), n + reach - 1)
+    return a, max(min(window[1], n + reach), a + 1)
+
+
+def union(boxes: Iterable[Box]) -> Box:
+    return tuple((min(a for a, _ in axis), max(b for _, b in axis)) for axis in zip(*boxes, strict=True))
+
+
+def intersection(boxes: Iterable[Box]) -> Box:
+    """Common part of the boxes; an axis without one comes back with stop <= start."""
+    return tuple((max(a for a, _ in axis), min(b for _, b in axis)) for axis in zip(*boxes, strict=True))
+
+
+def cover(window: Interval, needed: Interval) -> tuple[Interval, int, int]:
+    """How to read `needed` from `window`: the stored part, as frame indices, and the cells missing before and after it.
+
+    The stored part is empty (start == stop) when the two do not meet; all of `needed` is then missing.
+    """
+    (a, b), (lo, hi) = window, needed
+    first, stop = max(a, lo), min(b, hi)
+    if first >= stop:
+        return (a, a), hi - lo, 0
+    return (first, stop), first - lo, hi - stop
+
+
+def outside_indices(needed: Interval, n: int, mode: Literal["reflect", "replicate", "circular"]) -> list[int]:
+    """For each cell of `needed`, the cell of the frame [0, n) that stands for it, however far outside it lies."""
+    lo, hi = needed
+    if mode == "circular":
+        return [i % n for i in range(lo, hi)]
+    if mode == "replicate" or n == 1:
+        return [min(max(i, 0), n - 1) for i in range(lo, hi)]
+    period = 2 * (n - 1)
+    return [min(i % period, period - i % period) for i in range(lo, hi)]
+
+
+def preserved_axes(source: Sequence[int], target: Sequence[int], axes: Sequence[int]) -> tuple[int, ...] | None:
+    """Where the dimensions `axes` of shape `source` are found again after a reshape to `target`; None if they are not.
+
+    A dimension survives when it keeps its size and its place in the row-major order, that is, when the sizes before it
+    multiply to the same number: (2, 6, 5, 7) → (2, 2, 3, 5, 7) keeps 5 and 7, (2, 6, 35) does not.
+
+    >>> preserved_axes((2, 6, 5, 7), (2, 2, 3, 5, 7), (2, 3))
+    (3, 4)
+    >>> preserved_axes((2, 6, 5, 7), (2, 6, 35), (2, 3)) is None
+    True
+    """
+    found: list[int] = []
+    for axis in axes:
+        before = _product(source[:axis])
+        places = [
+            i
+            for i, size in enumerate(target)
+            if size == source[axis] and _product(target[:i]) == before and (not found or i > found[-1])
+        ]
+        if not places:
+            return None
+        # Among dimensions of size 1 the choice is free: take the one that leaves as many behind it as there were.
+        behind = len(source) - axis
+        found.append(min(places, key=lambda i: abs(len(target) - i - behind)))
+    return tuple(found)
+
+
+def _product(sizes: Sequence[int]) -> int:
+    result = 1
+    for size in sizes:
+        result *= size
+    return result

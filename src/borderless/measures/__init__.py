@@ -1,0 +1,1 @@
+"""Numbers about a model. No drawing and no judging here."""

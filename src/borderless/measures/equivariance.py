@@ -1,0 +1,82 @@
+"""How much a model's answer changes when its input moves.
+
+Shapes: images (N, C, H, W) are objects; they are set on a canvas large enough for every shift.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from borderless.errors import ImageError
+
+
+@torch.no_grad()
+def equivariance_error(
+    model: nn.Module,
+    images: Tensor,
+    shifts: Sequence[tuple[int, int]],
+    *,
+    background: float | Sequence[float] = 0.0,
+    canvas: tuple[int, int] | None = None,
+) -> Tensor:
+    """Relative change of the output for each of `shifts` (dy, dx): a float64 tensor with one number a shift.
+
+    The images (N, C, H, W) stand on a canvas of `background` (a number, or one per channel, in input units) and move by
+    whole pixels: (dy, dx) moves them down and right. The canvas holds the images at every shift, or has the size
+    `canvas` (height, width). The change is the largest absolute difference from the unshifted output, divided by the
+    largest absolute value of that. For an output with spatial axes, (N, C, h, w), the unshifted output is moved
+    likewise and compared where both are known; the shifts must then be multiples of its stride.
+
+    The model runs as it is, in the mode it is in. Raises ImageError for shifts or canvases that do not fit.
+
+    >>> import torch, borderless as bl
+    >>> model = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3, padding=1), torch.nn.AdaptiveMaxPool2d(1)).eval()
+    >>> bool(
+    ...     bl.equivariance_error(bl.convert(model, "infinite"), torch.rand(1, 1, 8, 8), [(0, 1), (5, 3)]).max() < 1e-6
+    ... )
+    True
+    """
+    if not shifts:
+        raise ImageError("got no shifts; needed: at least one (dy, dx), in pixels")
+    every = [(0, 0), *((int(dy), int(dx)) for dy, dx in shifts)]
+    top, left = -min(dy for dy, _ in every), -min(dx for _, dx in every)
+    height, width = images.shape[-2:]
+    needed = (top + height + max(dy for dy, _ in every), left + width + max(dx for _, dx in every))
+    size = needed if canvas is None else canvas
+    if size[0] < needed[0] or size[1] < needed[1]:
+        raise ImageError(f"got a canvas of {size}; these images and shifts need at least {needed} (height, width)")
+    colour = torch.as_tensor(background, dtype=images.dtype, device=images.device).reshape(1, -1, 1, 1)
+
+    def output(dy: int, dx: int) -> Tensor:
+        placed = colour.expand(images.shape[0], images.shape[1], *size).clone()
+        placed[:, :, top + dy : top + dy + height, left + dx : left + dx + width] = images
+        return _as_tensor(model(placed))
+
+    reference = output(0, 0)
+    errors = [_relative_change(output(dy, dx), reference, (dy, dx), size) for dy, dx in every[1:]]
+    return torch.stack(errors)
+
+
+def _as_tensor(output: Any) -> Tensor:
+    if not isinstance(output, Tensor):
+        raise ImageError(f"got a model that returns {type(output).__name__}; needed: one tensor (wrap the model)")
+    return output.double()
+
+
+def _relative_change(moved: Tensor, reference: Tensor, shift: tuple[int, int], canvas: tuple[int, int]) -> Tensor:
+    scale = reference.abs().max()
+    if moved.ndim == 4 and max(moved.shape[2:]) > 1:
+        for axis, step, size in zip((2, 3), shift, canvas, strict=True):
+            stride = round(size / reference.shape[axis])
+            if step % stride:
+                raise ImageError(
+                    f"got the shift {shift} for an output of {tuple(reference.shape[2:])} cells on a canvas of {canvas} "
+                    f"pixels; needed: multiples of its stride, {stride}"
+                )
+            step //= stride
+            count = reference.shape[axis] - abs(step)
+            moved = moved.narrow(axis, max(step, 0), count)
+            reference = reference.narrow(axis, max(-step, 0), count)
+    return (moved - reference).abs().max() / scale

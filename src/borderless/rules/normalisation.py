@@ -1,0 +1,109 @@
+"""Normalisations. Statistics are the window's; the background is normalised with the same ones.
+
+Shapes: window (N, C, *space), background (1 or N, C, 1…), statistics (C) or (N, groups).
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from borderless.rules.registry import describe, rule
+from borderless.rules.sliding import check_axes
+from borderless.signal import Signal
+
+
+@rule(F.batch_norm, torch.batch_norm)
+def batch_norm(
+    function: Any,
+    signal: Signal,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+    *_: Any,
+) -> Signal:
+    check_axes(signal, len(signal.axes), describe(function))
+    window = signal.window
+    normalised = F.batch_norm(window, running_mean, running_var, weight, bias, training, momentum, eps)
+    background = signal.background
+    if background is not None:
+        if training:
+            mean, var = _statistics(window, (0, *signal.axes))
+        else:
+            assert running_mean is not None and running_var is not None
+            mean, var = running_mean, running_var
+        background = _normalise(background, mean, var, weight, bias, eps).to(normalised.dtype)
+    return signal.derive(normalised, background)
+
+
+@rule(F.instance_norm)
+def instance_norm(
+    function: Any,
+    signal: Signal,
+    running_mean: Tensor | None = None,
+    running_var: Tensor | None = None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    use_input_stats: bool = True,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Signal:
+    check_axes(signal, len(signal.axes), describe(function))
+    window, background = signal.window, signal.background
+    normalised = function(window, running_mean, running_var, weight, bias, use_input_stats, momentum, eps)
+    if background is not None:
+        if use_input_stats:
+            mean, var = _statistics(window, signal.axes)
+        else:
+            assert running_mean is not None and running_var is not None
+            mean, var = running_mean, running_var
+        background = _normalise(background, mean, var, weight, bias, eps).to(normalised.dtype)
+    return signal.derive(normalised, background)
+
+
+@rule(F.group_norm, torch.group_norm)
+def group_norm(
+    function: Any,
+    signal: Signal,
+    num_groups: int,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    eps: float = 1e-5,
+    *_: Any,
+) -> Signal:
+    check_axes(signal, len(signal.axes), describe(function))
+    window, background = signal.window, signal.background
+    normalised = F.group_norm(window, num_groups, weight, bias, eps)
+    if background is not None:
+        n, channels = window.shape[:2]
+        grouped = window.reshape(n, num_groups, channels // num_groups, -1)
+        mean, var = (s.repeat_interleave(channels // num_groups, 1) for s in _statistics(grouped, (2, 3)))
+        background = _normalise(background, mean, var, weight, bias, eps).to(normalised.dtype)
+    return signal.derive(normalised, background)
+
+
+def _statistics(cells: Tensor, dims: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    """Mean and biased variance over `dims`, in float32 at least."""
+    if cells.dtype in (torch.float16, torch.bfloat16):
+        cells = cells.float()
+    var, mean = torch.var_mean(cells, dims, correction=0)
+    return mean, var
+
+
+def _normalise(
+    background: Tensor, mean: Tensor, var: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
+) -> Tensor:
+    """(background - mean) / sqrt(var + eps) · weight + bias, channel by channel; statistics are (C) or (N, C)."""
+
+    def along_channels(values: Tensor) -> Tensor:
+        return values.reshape(*(values.shape if values.ndim == 2 else (1, -1)), *[1] * (background.ndim - 2))
+
+    result = (background - along_channels(mean)) * along_channels(torch.rsqrt(var + eps))
+    if weight is not None:
+        result = result * along_channels(weight)
+    return result if bias is None else result + along_channels(bias)

@@ -1,0 +1,226 @@
+"""Functions that act on every cell alike: they act on the window and, the same way, on the background.
+
+Elementwise functions of one or several Signals (joined by frame index: the union of the windows where maps may grow,
+the intersection under `valid`), functions along channels, dropout, and changes of type or device. PyTorch marks its
+elementwise functions with `torch.Tag.pointwise`; a short list adds those that it leaves out.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from borderless import geometry
+from borderless.errors import ImageError
+from borderless.geometry import Box
+from borderless.rules.registry import Rule, describe, fallback, named, rule
+from borderless.signal import Signal, first_signal
+
+_ALSO_POINTWISE = {"hardswish", "hardswish_", "log_sigmoid", "logsigmoid", "softsign", "tanhshrink", "relu6"}
+_OPERATORS = {
+    "__rsub__": "sub",
+    "__rpow__": "pow",
+    "__rdiv__": "div",
+    "__rtruediv__": "div",
+    "__and__": "bitwise_and",
+} | {
+    "__or__": "bitwise_or",
+    "__xor__": "bitwise_xor",
+    "__invert__": "bitwise_not",
+    "__rfloordiv__": "floor_divide",
+    "__rmod__": "remainder",
+}
+
+
+@fallback
+def _elementwise_rule(function: Any) -> Rule | None:
+    name = getattr(function, "__name__", "")
+    name = _OPERATORS.get(name) or (name.strip("_") if name.startswith("__") else name)
+    if name in _ALSO_POINTWISE:
+        return elementwise
+    for candidate in (name, name.rstrip("_")):
+        packet = getattr(torch.ops.aten, candidate, None) if candidate else None
+        if packet is not None and any(torch.Tag.pointwise in getattr(packet, o).tags for o in packet.overloads()):
+            return elementwise
+    return None
+
+
+def elementwise(function: Any, *args: Any, **kwargs: Any) -> Any:
+    """Any elementwise function, in place or not, of Signals, ordinary tensors without spatial extent, and numbers."""
+    signals = [a for a in (*args, *kwargs.values()) if isinstance(a, Signal)]
+    signal = signals[0]
+    if kwargs.get("out") is not None:
+        raise signal.scope.unsupported(describe(function), "it writes into out=, which a map cannot be")
+    if len(signals) == 1 and len(args) == 1 and not any(isinstance(v, Tensor) for v in kwargs.values()):
+        box, operands = None, [own_window(signal)]
+    else:
+        aligned = _without_spatial_extent(signal, args, kwargs)
+        reason = None if aligned is not None else "an ordinary tensor with a value for each place enters"
+        if reason is None and any(s.frame != signal.frame and set(s.frame) == {1} for s in signals):
+            reason = "a map of a single cell is spread over a larger one"
+        if reason is not None:
+            return _on_frames(function, signal, reason, args, kwargs)
+        assert aligned is not None
+        args, kwargs = aligned
+        box = joint_box(signals, describe(function))
+        operands = [own_window(a) if a is signal and box == a.box else _read(a, box) for a in args]
+    window = function(*operands, **{k: _read(v, box) for k, v in kwargs.items()})
+    background = None
+    if signal.background is not None:
+        surroundings = [_background(a) for a in args]
+        background = function(*surroundings, **{k: _background(v) for k, v in kwargs.items()})
+    axes = tuple(axis - signal.ndim + window.ndim for axis in signal.axes)
+    result = signal.derive(window, background, box=box, axes=axes, field=widest_field(signals))
+    if window is operands[0]:  # in place: whoever holds the first operand sees the change
+        if args[0] is not signal:
+            raise signal.scope.unsupported(describe(function), "it changes an ordinary tensor in place by a map")
+        return signal.become(result)
+    return result
+
+
+def own_window(signal: Signal) -> Tensor:
+    """The window, safe to be changed in place."""
+    if signal.aliased:
+        signal.window, signal.aliased = signal.window.clone(), False
+    return signal.window
+
+
+def joint_box(signals: list[Signal], operation: str) -> Box:
+    """The box on which Signals of one pass are joined; they must share frame and lattice."""
+    first = signals[0]
+    if len(signals) == 1:
+        return first.box
+    for other in signals[1:]:
+        axes = tuple(axis - other.ndim for axis in other.axes)
+        if other.frame != first.frame or axes != tuple(axis - first.ndim for axis in first.axes):
+            raise ImageError(
+                f"{operation} got maps with the frames {first.frame} and {other.frame} in "
+                f"{first.scope.describe_module()}; needed: equal frames, as the unmodified model needs equal shapes"
+            )
+        if other.lattice is not first.lattice:
+            raise first.scope.unsupported(
+                operation, f"it joins maps on different lattices, {first.lattice} and {other.lattice}"
+            )
+    boxes = [s.box for s in signals]
+    if all(box == boxes[0] for box in boxes[1:]):
+        return boxes[0]
+    if first.border.keeps != "inside":
+        return geometry.union(boxes)
+    common = geometry.intersection(boxes)
+    if any(a >= b for a, b in common):
+        raise ImageError(
+            f"{operation} got maps stored on {boxes} that have no cell in common, under the border 'valid' in "
+            f"{first.scope.describe_module()}; use a larger image, or another border"
+        )
+    return common
+
+
+def widest_field(signals: list[Signal]) -> tuple[int, ...]:
+    if len(signals) == 1:
+        return signals[0].field
+    return tuple(max(widths) for widths in zip(*(s.field for s in signals), strict=True))
+
+
+def _read(value: Any, box: Box | None) -> Any:
+    return value.read(box) if isinstance(value, Signal) and box is not None else value
+
+
+def _background(value: Any) -> Any:
+    # Cloned, because an in-place function must not reach the background of another Signal.
+    return value.background.clone() if isinstance(value, Signal) and value.background is not None else value
+
+
+def _without_spatial_extent(
+    signal: Signal, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+    """The arguments with every ordinary tensor shrunk to size 1 on the spatial axes; None where that is impossible."""
+    failed = False
+
+    def shrink(value: Any) -> Any:
+        nonlocal failed
+        if not isinstance(value, Tensor) or isinstance(value, Signal):
+            return value
+        for axis in signal.axes:
+            from_end = axis - signal.ndim
+            if value.ndim >= -from_end and value.shape[from_end] != 1:
+                if value.stride(from_end) != 0:
+                    failed = True
+                    return value
+                value = value.narrow(from_end, 0, 1)  # expanded, hence the same everywhere
+        return value
+
+    shrunk = tuple(shrink(a) for a in args), {k: shrink(v) for k, v in kwargs.items()}
+    return None if failed else shrunk
+
+
+def _on_frames(function: Any, signal: Signal, reason: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    signal.scope.reads_position(describe(function), reason)
+
+    def crop(value: Any) -> Any:
+        return value.crop() if isinstance(value, Signal) else value
+
+    return function(*(crop(a) for a in args), **{k: crop(v) for k, v in kwargs.items()})
+
+
+@rule(
+    *named("clone", "detach", "contiguous", "float", "half", "double", "bfloat16", "to", "type", "type_as", "cpu"),
+    *named("cuda", "requires_grad_", "zeros_like", "ones_like", "full_like"),
+)
+def alike(function: Any, signal: Any, *args: Any, **kwargs: Any) -> Any:
+    """Apply `function`, which keeps the shape, to the window and to the background."""
+    if not isinstance(signal, Signal):  # an ordinary tensor takes the type of a Signal
+        return function(signal, *(a.window if isinstance(a, Signal) else a for a in args), **kwargs)
+    others = tuple(a.window if isinstance(a, Signal) else a for a in args)
+    background = signal.background
+    if "channels_last" in str(kwargs.get("memory_format")):
+        others_for_background, options = others, {k: v for k, v in kwargs.items() if k != "memory_format"}
+    else:
+        others_for_background, options = others, kwargs
+    if background is not None:
+        background = function(background, *others_for_background, **options)
+    return signal.derive(function(signal.window, *others, **kwargs), background, aliased=signal.aliased)
+
+
+@rule(
+    *named("softmax", "log_softmax", "softmin", "normalize", "glu", "cumsum", "layer_norm", "rms_norm", "linear"),
+    *named("prelu", "local_response_norm", "logsumexp", "argmax", "argmin", "sort", "topk"),
+)
+def along_channels(function: Any, signal: Any, *args: Any, **kwargs: Any) -> Any:
+    """A function along the channels: each cell by itself, so window and background alike."""
+    if not isinstance(signal, Signal):
+        found = first_signal(args, kwargs)
+        assert found is not None
+        raise found.scope.unsupported(describe(function), "a map is its parameter, not its input")
+    touched = _dimensions_touched(function, signal, args, kwargs)
+    if touched & set(signal.axes):
+        if function.__name__ in ("layer_norm", "rms_norm", "linear"):
+            signal.scope.reads_position(describe(function), "it has a weight for each place")
+            return function(signal.crop(), *args, **kwargs)
+        raise signal.scope.unsupported(describe(function), "it runs over space")
+    background = None if signal.background is None else function(signal.background, *args, **kwargs)
+    return signal.derive(function(signal.window, *args, **kwargs), background)
+
+
+def _dimensions_touched(function: Any, signal: Signal, args: tuple[Any, ...], kwargs: dict[str, Any]) -> set[int]:
+    name = function.__name__
+    if name in ("layer_norm", "rms_norm"):
+        shape = args[0] if args else kwargs["normalized_shape"]
+        return set(range(signal.ndim - (1 if isinstance(shape, int) else len(shape)), signal.ndim))
+    if name == "linear":
+        return {signal.ndim - 1}
+    if name in ("prelu", "local_response_norm"):
+        return {1}
+    default = {"normalize": 1, "glu": -1}.get(name)
+    position = 1 if name in ("normalize", "topk") else 0
+    dim = kwargs.get("dim", args[position] if len(args) > position else default)
+    if dim is None:
+        raise signal.scope.unsupported(describe(function), "it was called without a dimension, so it runs over space")
+    return {d % signal.ndim for d in ((dim,) if isinstance(dim, int) else dim)}
+
+
+@rule(*named("dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout", inplace=True))
+def dropout(function: Any, signal: Signal, *args: Any, **kwargs: Any) -> Signal:
+    """Dropout acts on the window and leaves the background alone."""
+    window = own_window(signal)
+    dropped = function(window, *args, **kwargs)
+    return signal if dropped is window else signal.derive(dropped, signal.background)

@@ -1,0 +1,66 @@
+"""Which rule answers for which torch function. Knows no rule itself: the families register theirs on import."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch.nn import functional as F
+
+Rule = Callable[..., Any]
+
+_RULES: dict[Any, Rule] = {}
+_fallbacks: list[Callable[[Any], Rule | None]] = []
+
+
+def rule(*functions: Any) -> Callable[[Rule], Rule]:
+    """Register the decorated function as the rule for each of `functions`, in place of any earlier one."""
+    if not functions:
+        raise TypeError("got rule() without a function; needed: @rule(torch.some_function, ...)")
+
+    def register(implementation: Rule) -> Rule:
+        for function in functions:
+            _RULES[function] = implementation
+        return implementation
+
+    return register
+
+
+def fallback(search: Callable[[Any], Rule | None]) -> Callable[[Any], Rule | None]:
+    """Register a search that is asked, in the order of registration, for functions without a rule of their own."""
+    _fallbacks.append(search)
+    return search
+
+
+def find_rule(function: Any) -> Rule:
+    found = _RULES.get(function)
+    if found is None:
+        found = next((answer for search in _fallbacks if (answer := search(function)) is not None), _refuse)
+        _RULES[function] = found
+    return found
+
+
+def named(*names: str, inplace: bool = False) -> list[Any]:
+    """The functions of these names in `torch`, `torch.Tensor` and `torch.nn.functional`, wherever they exist."""
+    everywhere = [*names, *(f"{name}_" for name in names)] if inplace else names
+    places = (torch, torch.Tensor, F, torch.special, torch.linalg)
+    return [getattr(place, name) for name in everywhere for place in places if hasattr(place, name)]
+
+
+def describe(function: Any) -> str:
+    """A function's name as a user would write it."""
+    name = getattr(function, "__name__", str(function))
+    if name == "__get__":
+        return f"the attribute {getattr(function.__self__, '__name__', '?')!r}"
+    module = getattr(function, "__module__", None) or ""
+    if "functional" in module:
+        return f"torch.nn.functional.{name}"
+    return f"{'torch.Tensor' if 'TensorBase' in getattr(function, '__qualname__', '') else 'torch'}.{name}"
+
+
+def _refuse(function: Any, *args: Any, **kwargs: Any) -> Any:
+    from borderless.signal import first_signal
+
+    signal = first_signal(args, kwargs)
+    if signal is None:
+        return NotImplemented
+    raise signal.scope.unsupported(describe(function))

@@ -1,0 +1,93 @@
+"""One forward pass under a border: the policy, the model's root (to name modules), and who listens.
+
+Every Signal of a pass shares one `Scope`. Module names are looked up only when there is something to say, by walking
+the interpreter's stack for the innermost running module, so nothing is attached to the model's submodules.
+"""
+
+import sys
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+
+from borderless.borders import Border
+from borderless.errors import PositionDependentError, PositionDependentWarning, UnsupportedOperation
+
+if TYPE_CHECKING:
+    from borderless.signal import Signal
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that happened in a pass, for `explain` and the measures.
+
+    kind: "slide" (a sliding operation), "position" (absolute position was read). macs: multiply-adds, bias not counted.
+    """
+
+    kind: str
+    operation: str
+    module: str
+    signal: "Signal | None"
+    macs: int = 0
+    reason: str = ""
+
+
+@dataclass
+class Scope:
+    border: Border
+    root: nn.Module
+    strict: bool = False
+    warned: set[str] = field(default_factory=set)
+    observer: Callable[[Event], Any] | None = None
+
+    def module_path(self) -> str:
+        """Name of the innermost module that is running now, as in `named_modules`; "" for the root itself."""
+        return self._running()[0]
+
+    def describe_module(self) -> str:
+        path, module = self._running()
+        return f"module {path!r} ({type(module).__name__})" if path else f"the model itself ({type(module).__name__})"
+
+    def _running(self) -> tuple[str, nn.Module]:
+        names = {module: name for name, module in self.root.named_modules()}
+        frame = sys._getframe(1)
+        while frame is not None:
+            if frame.f_code.co_name == "_call_impl":
+                module = frame.f_locals.get("self")
+                if isinstance(module, nn.Module) and module in names:
+                    return names[module], module
+            frame = frame.f_back
+        return "", self.root
+
+    def observe(self, operation: str, signal: "Signal", macs: int) -> None:
+        if self.observer is not None:
+            self.observer(Event("slide", operation, self.module_path(), signal, macs))
+
+    def reads_position(self, operation: str, reason: str) -> None:
+        """Record that absolute position is read here; warn once per module, or refuse in strict mode."""
+        where = self.describe_module()
+        text = f"{operation} in {where} reads absolute position: {reason}"
+        if self.observer is not None:
+            self.observer(Event("position", operation, self.module_path(), None, reason=reason))
+        if self.strict:
+            raise PositionDependentError(
+                f"{text}. strict=True refuses this; replace the module (by global pooling, for example) or convert "
+                "only the part of the model before it"
+            )
+        if where not in self.warned:
+            self.warned.add(where)
+            warnings.warn(
+                f"{text}. From here on the map is cropped to its frame and the model runs with its own borders; "
+                "its output depends on where things are",
+                PositionDependentWarning,
+                stacklevel=2,
+            )
+
+    def unsupported(self, operation: str, reason: str = "there is no rule for it") -> UnsupportedOperation:
+        return UnsupportedOperation(
+            f"got {operation} in {self.describe_module()} under the border {self.border.name!r}: {reason}. "
+            "Needed: a function that borderless knows how to run on a map and on what surrounds it. "
+            "Register one with @borderless.rules.rule(function), or convert only the part of the model before it"
+        )

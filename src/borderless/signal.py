@@ -1,0 +1,250 @@
+"""Signal: a feature map that knows what surrounds it. The unmodified code of a model computes with it as with a tensor.
+
+All work happens in `__torch_function__`: each function that a model calls is looked up in `rules/`, which compute with
+ordinary tensors, so autograd, autocast and export see nothing unusual. A function that reaches the dispatcher with a
+Signal in it has slipped past the rules and is refused by name.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from borderless import geometry
+from borderless.borders import Border
+from borderless.errors import ImageError
+from borderless.geometry import Box
+from borderless.lattice import Lattice
+from borderless.rules.registry import find_rule
+from borderless.scope import Scope
+
+
+class Signal(Tensor):
+    """A map on a frame, stored on a window, with a background around it.
+
+    window: ordinary tensor, the stored part; `axes` are its spatial dimensions. start: for each axis, the frame index
+    of the window's first cell (negative when the map has grown). frame: for each axis, the size that the unmodified
+    model would see; `.shape` reports it. background: what lies outside the window: a tensor that broadcasts to the
+    window and has size 1 on the spatial axes, or None for 0. lattice: the grid of its cells. scope: border and model.
+    field: for each axis, how many input pixels wide a cell looks (its receptive field).
+    """
+
+    window: Tensor
+    start: tuple[int, ...]
+    frame: tuple[int, ...]
+    axes: tuple[int, ...]
+    background: Tensor | None
+    lattice: Lattice
+    scope: Scope
+    field: tuple[int, ...]
+    aliased: bool
+
+    @staticmethod
+    def __new__(
+        cls,
+        window: Tensor,
+        *,
+        start: tuple[int, ...],
+        frame: tuple[int, ...],
+        axes: tuple[int, ...],
+        background: Tensor | None,
+        lattice: Lattice,
+        scope: Scope,
+        field: tuple[int, ...],
+        aliased: bool = False,
+    ) -> "Signal":
+        shape = list(window.shape)
+        for axis, n in zip(axes, frame, strict=True):
+            shape[axis] = n
+        self = Tensor._make_wrapper_subclass(cls, shape, dtype=window.dtype, device=window.device)
+        self.window, self.start, self.frame, self.axes = window, start, frame, axes
+        self.background, self.lattice, self.scope, self.field = background, lattice, scope, field
+        # Whether another Signal stores the very same window although the unmodified model would hold two tensors.
+        self.aliased = aliased
+        return self
+
+    @classmethod
+    def from_image(cls, image: Tensor, scope: Scope) -> "Signal":
+        """`image` (N, C, *space) as the whole frame, surrounded by the border's background."""
+        axes = tuple(range(2, image.ndim))
+        background = _input_background(image, scope.border) if scope.border.outside == "background" else None
+        return cls(
+            image,
+            start=(0,) * len(axes),
+            frame=tuple(image.shape[2:]),
+            axes=axes,
+            background=background,
+            lattice=Lattice((1,) * len(axes)),
+            scope=scope,
+            field=(1,) * len(axes),
+        )
+
+    @property
+    def border(self) -> Border:
+        return self.scope.border
+
+    @property
+    def box(self) -> Box:
+        """The window as frame indices: for each axis (start, stop)."""
+        return tuple((a, a + self.window.shape[axis]) for a, axis in zip(self.start, self.axes, strict=True))
+
+    @property
+    def frame_box(self) -> Box:
+        return tuple((0, n) for n in self.frame)
+
+    def derive(
+        self,
+        window: Tensor,
+        background: Tensor | None,
+        *,
+        box: Box | None = None,
+        frame: tuple[int, ...] | None = None,
+        axes: tuple[int, ...] | None = None,
+        lattice: Lattice | None = None,
+        field: tuple[int, ...] | None = None,
+        aliased: bool = False,
+    ) -> "Signal":
+        """A Signal of the same pass; whatever is not given stays as it is."""
+        return Signal(
+            window,
+            start=self.start if box is None else tuple(a for a, _ in box),
+            frame=self.frame if frame is None else frame,
+            axes=self.axes if axes is None else axes,
+            background=background,
+            lattice=self.lattice if lattice is None else lattice,
+            scope=self.scope,
+            field=self.field if field is None else field,
+            aliased=aliased,
+        )
+
+    def become(self, other: "Signal") -> "Signal":
+        """Take over the contents of `other`: what an in-place operation does to its first operand."""
+        self.window, self.start, self.background = other.window, other.start, other.background
+        self.field, self.aliased = other.field, other.aliased
+        return self
+
+    def read(self, box: Box) -> Tensor:
+        """The cells of `box` (frame indices) as an ordinary tensor. The only place that knows what lies outside."""
+        if box == self.box:
+            return self.window
+        if self.border.outside in ("reflect", "replicate", "circular"):
+            return self._read_mirrored(box)
+        inside = self.window
+        missing = []
+        for axis, stored, wanted in zip(self.axes, self.box, box, strict=True):
+            (a, b), before, after = geometry.cover(stored, wanted)
+            if (a, b) != stored:
+                inside = inside.narrow(axis, a - stored[0], b - a)
+            missing.append((before, after))
+        if not any(before or after for before, after in missing):
+            return inside
+        if self.border.outside == "nothing":
+            raise ImageError(
+                f"got a map stored on {self.box} of which the cells {box} were asked for, under the border 'valid', "
+                "where nothing lies outside; use a larger image, or another border"
+            )
+        return pad(inside, self.axes, missing, self.background)
+
+    def _read_mirrored(self, box: Box) -> Tensor:
+        cells = self.window
+        for axis, n, stored, wanted in zip(self.axes, self.frame, self.box, box, strict=True):
+            if wanted == stored:
+                continue
+            if stored[0] <= wanted[0] and wanted[1] <= stored[1]:
+                cells = cells.narrow(axis, wanted[0] - stored[0], wanted[1] - wanted[0])
+            else:
+                indices = geometry.outside_indices(wanted, n, self.border.outside)  # pyright: ignore[reportArgumentType]
+                cells = cells.index_select(axis, torch.tensor(indices, device=cells.device))
+        return cells
+
+    def crop(self) -> Tensor:
+        """The map on its frame, as the unmodified model would have it: an ordinary tensor of `.shape`."""
+        if self.border.outside == "nothing" and geometry.intersection([self.box, self.frame_box]) != self.frame_box:
+            raise ImageError(
+                f"got a map stored on {self.box} where the model needs its whole frame {self.frame_box}: under the "
+                "border 'valid' nothing is known outside; use output='signal', or another border"
+            )
+        return self.read(self.frame_box)
+
+    def __repr__(self, *, tensor_contents: Any = None) -> str:
+        window = tuple(self.window.shape)
+        return (
+            f"Signal(frame={self.frame}, window={window}, start={self.start}, stride={self.lattice.stride}, "
+            f"border={self.border!r}, dtype={self.window.dtype})"
+        )
+
+    @classmethod
+    def __torch_function__(
+        cls, func: Any, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        return find_rule(func)(func, *args, **(kwargs or {}))
+
+    @classmethod
+    def __torch_dispatch__(
+        cls, func: Any, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        from torch.utils._pytree import tree_leaves
+
+        signal = next(leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Signal))
+        raise signal.scope.unsupported(str(func), "it reached PyTorch's dispatcher without passing a rule")
+
+
+def first_signal(*values: Any) -> Signal | None:
+    """The first Signal among `values` and the lists, tuples and dicts in them."""
+    for value in values:
+        if isinstance(value, Signal):
+            return value
+        if isinstance(value, list | tuple):
+            found = first_signal(*value)
+        elif isinstance(value, dict):
+            found = first_signal(*value.values())
+        else:
+            continue
+        if found is not None:
+            return found
+    return None
+
+
+def pad(
+    cells: Tensor, axes: tuple[int, ...], missing: Sequence[tuple[int, int]], background: Tensor | None = None
+) -> Tensor:
+    """`cells` with `missing[i]` = (before, after) more cells of background (None: 0) along axis `axes[i]`."""
+    if background is None:
+        amounts = [0] * (2 * (cells.ndim - min(axes)))
+        for axis, (before, after) in zip(axes, missing, strict=True):
+            at = 2 * (cells.ndim - 1 - axis)
+            amounts[at : at + 2] = [before, after]
+        return F.pad(cells, amounts)
+    shape = list(cells.shape)
+    for axis, (before, after) in zip(axes, missing, strict=True):
+        shape[axis] += before + after
+    shape[0] = max(shape[0], background.shape[0])
+    padded = background.to(cells.dtype).expand(shape).clone(memory_format=memory_format_of(cells))
+    inner = padded
+    for axis, (before, _) in zip(axes, missing, strict=True):
+        inner = inner.narrow(axis, before, cells.shape[axis])
+    inner.copy_(cells)
+    return padded
+
+
+def memory_format_of(cells: Tensor) -> torch.memory_format:
+    """channels_last when the cells are stored so, contiguous otherwise."""
+    if cells.ndim == 4 and cells.is_contiguous(memory_format=torch.channels_last) and not cells.is_contiguous():
+        return torch.channels_last
+    if cells.ndim == 5 and cells.is_contiguous(memory_format=torch.channels_last_3d) and not cells.is_contiguous():
+        return torch.channels_last_3d
+    return torch.contiguous_format
+
+
+def _input_background(image: Tensor, border: Border) -> Tensor:
+    values = border.background if isinstance(border.background, tuple) else (border.background,)
+    channels = image.shape[1]
+    if len(values) not in (1, channels):
+        raise ImageError(
+            f"got a background of {len(values)} numbers for an image with {channels} channels; needed: one number, or "
+            "one per channel"
+        )
+    colour = torch.tensor(values, dtype=image.dtype, device=image.device).expand(channels)
+    return colour.reshape(1, channels, *[1] * (image.ndim - 2))
