@@ -154,8 +154,9 @@ def conversion_of(model: nn.Module) -> Conversion | None:
 def make_border(
     border: BorderName | Border, phase: Phase, background: float | Sequence[float] | Tensor, reach: int | None
 ) -> Border:
-    colour = tuple(background.flatten().tolist()) if isinstance(background, Tensor) else background
-    colour = tuple(float(v) for v in colour) if isinstance(colour, Sequence) and not isinstance(colour, str) else colour
+    if isinstance(background, Tensor):
+        background = background.flatten().tolist()
+    colour = tuple(background) if isinstance(background, Sequence) else background
     if isinstance(border, Border):
         if (phase, colour, reach) != ("fixed", 0.0, None):
             raise BorderError(f"got {border!r} and options beside it; needed: the options inside Border(...)")

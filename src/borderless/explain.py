@@ -78,7 +78,7 @@ class Explanation:
             lines.append("  ".join(cells).rstrip())
         lines += [
             "",
-            f"multiply-adds   {_count(self.macs)}, {self.cost:.2f} times the model's own padding ({_count(self.macs_own)})",
+            f"multiply-adds   {_count(self.macs)}, {self.cost:.2f} × its own padding's {_count(self.macs_own)}",
             f"total stride    {_sizes(self.total_stride)} pixels",
             f"receptive field {_sizes(self.receptive_field)} pixels",
         ]

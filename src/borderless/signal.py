@@ -70,7 +70,7 @@ class Signal(Tensor):
         """`image` (N, C, *space) as the whole frame, surrounded by the border's background."""
         axes = tuple(range(2, image.ndim))
         background = _input_background(image, scope.border) if scope.border.outside == "background" else None
-        return cls(
+        return cls(  # pyright: ignore[reportCallIssue]  Tensor.__init__ takes anything
             image,
             start=(0,) * len(axes),
             frame=tuple(image.shape[2:]),
@@ -107,7 +107,7 @@ class Signal(Tensor):
         aliased: bool = False,
     ) -> "Signal":
         """A Signal of the same pass; whatever is not given stays as it is."""
-        return Signal(
+        return Signal(  # pyright: ignore[reportCallIssue]
             window,
             start=self.start if box is None else tuple(a for a, _ in box),
             frame=self.frame if frame is None else frame,

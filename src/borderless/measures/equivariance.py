@@ -72,8 +72,8 @@ def _relative_change(moved: Tensor, reference: Tensor, shift: tuple[int, int], c
             stride = round(size / reference.shape[axis])
             if step % stride:
                 raise ImageError(
-                    f"got the shift {shift} for an output of {tuple(reference.shape[2:])} cells on a canvas of {canvas} "
-                    f"pixels; needed: multiples of its stride, {stride}"
+                    f"got the shift {shift} for an output of {tuple(reference.shape[2:])} cells on a canvas of "
+                    f"{canvas} pixels; needed: multiples of its stride, {stride}"
                 )
             step //= stride
             count = reference.shape[axis] - abs(step)

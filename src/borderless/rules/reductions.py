@@ -27,46 +27,36 @@ def reduction(function: Any, signal: Signal, *args: Any, **kwargs: Any) -> Any:
         return _over_channels(function, signal, others, keepdim, args, kwargs)
     name = function.__name__
     if name in ("mean", "sum"):
-        reduced = mean_over_space(signal, spatial, keepdim=True)
-        if name == "sum":
-            reduced = reduced * _product(signal.frame[signal.axes.index(axis)] for axis in spatial)
-            if signal.background is None:
-                reduced = signal.window.sum(spatial, keepdim=True, **kwargs)
-                reduced = reduced if len(spatial) == len(signal.axes) else _line(signal, reduced, None, spatial)
-        rest = others
-    elif name in ("amax", "amin") or not others:
-        reduced = function(signal.window, *args, dim=spatial, keepdim=True, **kwargs)
-        if signal.background is not None and name in ("amax", "amin"):
-            reduced = (torch.maximum if name == "amax" else torch.minimum)(reduced, signal.background)
-        if len(spatial) < len(signal.axes):
-            raise signal.scope.unsupported(describe(function), "it runs over some spatial axes and not over others")
-        rest = others
-    elif set(dims) >= set(signal.axes):
-        return function(signal.window, *args, dim=dims, keepdim=keepdim, **kwargs)
-    else:
+        reduced = _linear(signal, spatial, divide=name == "mean")
+    elif len(spatial) < len(signal.axes):
         raise signal.scope.unsupported(describe(function), "it runs over some spatial axes and not over others")
-    if rest:
-        reduced = function(reduced, dim=rest, keepdim=True)
-    if keepdim:
-        return reduced
-    if isinstance(reduced, tuple):
-        return type(reduced)(part.squeeze(dims) for part in reduced)
-    return reduced.squeeze(dims)
+    elif name in ("amax", "amin"):
+        reduced = function(signal.window, dim=spatial, keepdim=True)
+        if signal.background is not None:
+            reduced = (torch.maximum if name == "amax" else torch.minimum)(reduced, signal.background)
+    else:
+        return function(signal.window, *args, dim=dims, keepdim=keepdim, **kwargs)
+    if others:
+        reduced = function(reduced, dim=others, keepdim=True)
+    return reduced if keepdim else reduced.squeeze(dims)
 
 
-def mean_over_space(signal: Signal, axes: tuple[int, ...] | None = None, *, keepdim: bool) -> Any:
-    """Mean over the spatial dimensions `axes` (all by default): a tensor, or a Signal where an axis is left."""
-    axes = signal.axes if axes is None else axes
-    if signal.background is None:
-        mean = signal.window.mean(axes, keepdim=True)
-        background = None
+def mean_over_space(signal: Signal) -> Tensor:
+    """Mean over all of space, (N, C, 1…)."""
+    return _linear(signal, signal.axes, divide=True)
+
+
+def _linear(signal: Signal, axes: tuple[int, ...], *, divide: bool) -> Any:
+    """Mean or sum over the dimensions `axes`, kept at size 1: a tensor, or a Signal where a spatial axis is left."""
+    background = signal.background
+    if background is None:
+        total = signal.window.mean(axes, keepdim=True) if divide else signal.window.sum(axes, keepdim=True)
     else:
         count = _product(signal.frame[signal.axes.index(axis)] for axis in axes)
-        background = signal.background
-        mean = (signal.window - background).sum(axes, keepdim=True) / count + background
-    if len(axes) < len(signal.axes):
-        return _line(signal, mean, background, axes)
-    return mean if keepdim else mean.squeeze(axes)
+        total = (signal.window - background).sum(axes, keepdim=True)
+        total, background = (total / count, background) if divide else (total, background * count)
+        total = total + background
+    return total if len(axes) == len(signal.axes) else _line(signal, total, background, axes)
 
 
 def _line(signal: Signal, window: Tensor, background: Tensor | None, axes: Sequence[int]) -> Signal:
@@ -154,7 +144,7 @@ def extremum(function: Any, signal: Signal, *args: Any, **kwargs: Any) -> Any:
 
 @rule(F.adaptive_avg_pool1d, F.adaptive_avg_pool2d, F.adaptive_avg_pool3d)
 def adaptive_average_pool(function: Any, signal: Signal, output_size: Any) -> Any:
-    return _adaptive(function, signal, output_size, lambda: mean_over_space(signal, keepdim=True))
+    return _adaptive(function, signal, output_size, lambda: mean_over_space(signal))
 
 
 @rule(F.adaptive_max_pool1d, F.adaptive_max_pool2d, F.adaptive_max_pool3d)

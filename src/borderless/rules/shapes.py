@@ -18,7 +18,6 @@ from borderless.rules.registry import describe, named, rule
 from borderless.rules.sliding import strided_slice
 from borderless.signal import Signal, first_signal
 
-
 _ATTRIBUTES = (
     "shape",
     "dtype",
@@ -240,7 +239,7 @@ def _one_per_dimension(signal: Signal, index: tuple[Any, ...]) -> list[Any]:
     return [*entries, *missing] if at is None else [*entries[:at], *missing, *entries[at + 1 :]]
 
 
-@rule(F.pad, torch._C._nn.pad)
+@rule(F.pad)
 def padding(function: Any, signal: Signal, pad: Sequence[int], mode: str = "constant", value: Any = None) -> Signal:
     """On an endless plane padding renumbers cells; elsewhere it extends the map by what the border says lies there."""
     amounts = [(0, 0)] * signal.ndim

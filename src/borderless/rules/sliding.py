@@ -16,8 +16,8 @@ from torch.nn import functional as F
 from borderless.errors import ImageError
 from borderless.geometry import Box, Slide, cover, intersection
 from borderless.lattice import Lattice, enter
-from borderless.rules.registry import describe, rule
 from borderless.rules.reductions import mean_over_space
+from borderless.rules.registry import describe, rule
 from borderless.signal import Signal, pad
 
 
@@ -214,7 +214,7 @@ def average_pool(
     stride = kernel if stride is None or stride == [] else per_axis(stride, count)
     override = {} if divisor_override is None else {"divisor_override": divisor_override}
     if kernel == signal.frame and not any(padding) and not override and not signal.border.is_own:
-        return mean_over_space(signal, keepdim=True)
+        return mean_over_space(signal)
     slides = [Slide(k, s, p, p, 1, ceil_mode) for k, s, p in zip(kernel, stride, padding, strict=True)]
     planned = plan(signal, slides, describe(function))
     background = signal.background

@@ -1,0 +1,279 @@
+"""The command line: `borderless demo`, `borderless run NAME`, `borderless explain NAME`. Imports when asked."""
+
+import dataclasses
+import difflib
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from borderless.report import Section, Table
+
+HELP = """\
+borderless: does this CNN use where things are? And the same network without that ability.
+
+Usage: borderless COMMAND [options]
+
+  demo           all experiments in small, on one page; needs no download, takes a few minutes
+  run NAME       one experiment in full: its numbers, figures and page
+  explain NAME   a network layer by layer under a border: sizes, cost, and what reads position
+
+  --help         this text; after a command, its options
+  --version      the version
+
+Experiments, in the order of the story:
+
+{experiments}
+
+Examples:
+
+  borderless demo
+  borderless run rook
+  borderless run rook --small
+  borderless run rook --seeds 0 1 2 --borders zero full --folder runs/rook-of-two
+  borderless run one-place --help
+  borderless explain resnet18
+  borderless explain timm/convnext_tiny --border infinite --phase adaptive --reach 2
+
+A run keeps each finished part: Ctrl-C stops it, the same command goes on. Results lie in runs/, one folder a run.
+"""
+
+# Told without importing the experiments, which would load PyTorch only to print a help text.
+SUMMARIES = {
+    "equivariance": "shift, then convolve = convolve, then shift? For each border, with numbers",
+    "conv-types": "one white pixel, and what valid, same and full convolution see of it",
+    "rook": "one filter and a global max pool learn where a rook stands",
+    "one-place": "a CNN trained on digits in one corner, tested at every place",
+    "placed-object": "a pretrained network and a photograph that moves over a canvas",
+}
+
+BorderChoice = Literal["valid", "zero", "reflect", "replicate", "circular", "full", "infinite"]
+
+
+class UsageError(Exception):
+    """A command that cannot be carried out as it was written."""
+
+
+@dataclasses.dataclass(frozen=True)
+class DemoOptions:
+    """All experiments with small settings, and one page that tells them as a story."""
+
+    folder: Path = Path("runs/demo")
+    """Where the page and everything on it is written."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ExplainOptions:
+    """Run a network once on an empty image and report each layer: frame, window, stride, receptive field, cost."""
+
+    size: tuple[int, int] = (224, 224)
+    """Height and width of the image, in pixels."""
+    border: BorderChoice = "infinite"
+    """The border to run it under."""
+    phase: Literal["fixed", "adaptive"] = "fixed"
+    """Which sublattice strided operations keep: the model's own, or the one with the most energy."""
+    reach: int | None = None
+    """How many cells a map may grow beyond its frame, at most; without it, as many as it needs."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code: 0, 2 for an error that the user can mend, 130 after Ctrl-C."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    commands: dict[str, Callable[[list[str]], None]] = {"demo": _demo, "run": _run, "explain": _explain}
+    try:
+        if not words or words[0] in ("-h", "--help", "help"):
+            print(HELP.format(experiments=_listed()), end="")
+        elif words[0] == "--version":
+            from borderless import __version__
+
+            print(f"borderless {__version__}")
+        elif words[0] in commands:
+            with warnings.catch_warnings():
+                warnings.showwarning = _show_warning
+                commands[words[0]](words[1:])
+        else:
+            raise UsageError(_unknown("command", words[0], list(commands), "see borderless --help"))
+    except UsageError as error:
+        return _fail(error)
+    except KeyboardInterrupt as interrupt:
+        print(f"\n{interrupt or 'stopped'}", file=sys.stderr)
+        return 130
+    except SystemExit as exit_:  # tyro has printed its help (0) or what is wrong with the options (2)
+        return exit_.code if isinstance(exit_.code, int) else 2
+    except Exception as error:
+        from borderless.errors import BorderlessError
+
+        if isinstance(error, BorderlessError):
+            return _fail(error)
+        raise
+    return 0
+
+
+def _demo(words: list[str]) -> None:
+    import tyro
+
+    options = tyro.cli(DemoOptions, args=words, prog="borderless demo")
+    from borderless.experiments import EXPERIMENTS, run
+    from borderless.experiments.provenance import provenance
+    from borderless.report import write
+
+    sections: list[Section] = []
+    for name, experiment in EXPERIMENTS.items():
+        sections.append(run(experiment, experiment.Config.small(), options.folder / name))
+    page = write(
+        sections,
+        options.folder / "report.html",
+        "A network that knows where, and one that does not",
+        "Convolutional networks are said not to care where an object is. They do: the border of the image tells "
+        "them, and so does the stride. "
+        "This page shows it from a single filter up to a pretrained network, and the same networks, untouched, "
+        "under borders that give nothing away.",
+        f"Small settings; <code>borderless run NAME</code> runs each experiment in full. {provenance()}",
+    )
+    print(f"The report is in {page}")
+
+
+def _run(words: list[str]) -> None:
+    from borderless.experiments import EXPERIMENTS
+
+    names = list(SUMMARIES)
+    if not words or words[0] in ("-h", "--help"):
+        print(
+            f"Usage: borderless run NAME [options]\n\n{_listed()}\n\nborderless run NAME --help shows the options "
+            "of one."
+        )
+        return
+    name = words[0]
+    if name not in names:
+        raise UsageError(_unknown("experiment", name, names, f"choose one of {', '.join(names)}"))
+    import tyro
+
+    experiment = EXPERIMENTS[name]
+    small = "--small" in words
+    options = tyro.cli(
+        _run_options(experiment.Config, name),
+        args=[word for word in words[1:] if word != "--small"],
+        prog=f"borderless run {name}",
+        description=f"{experiment.title}. {experiment.summary} "
+        "With --small: the demo's settings, as far as no option says otherwise.",
+        default=_run_options(experiment.Config, name)(
+            config=experiment.Config.small() if small else experiment.Config()
+        ),
+    )
+    from borderless.experiments import run
+
+    section = run(experiment, options.config, options.folder)
+    for table in section.tables:
+        _print_table(table)
+    print(f"The report is in {options.folder / 'report.html'}, the table in {options.folder / 'table.csv'}")
+
+
+def _run_options(config: type, name: str) -> Any:
+    """The experiment's config without a prefix, and where to write."""
+    import tyro
+
+    return dataclasses.make_dataclass(
+        "RunOptions",
+        [
+            ("config", tyro.conf.OmitArgPrefixes[config], dataclasses.field(default_factory=config)),
+            ("folder", Path, dataclasses.field(default=Path("runs") / name)),
+        ],
+        frozen=True,
+    )
+
+
+def _explain(words: list[str]) -> None:
+    import tyro
+
+    if not words or words[0] in ("-h", "--help"):
+        print(
+            "Usage: borderless explain NAME [options], with NAME a network of torchvision or timm, such as resnet18 "
+            "or timm/resnet18\n"
+        )
+        tyro.cli(ExplainOptions, args=["--help"], prog="borderless explain NAME")
+    name, words = (words[0], words[1:])
+    if name.startswith("-"):
+        raise UsageError(
+            f"got {name!r} where the network's name is needed; write it first: borderless explain resnet18 {name} ..."
+        )
+    options = tyro.cli(ExplainOptions, args=words, prog=f"borderless explain {name}")
+    import borderless as bl
+
+    model = load_network(name)
+    print(bl.explain(model, options.size, options.border, phase=options.phase, reach=options.reach))
+
+
+def load_network(name: str) -> "nn.Module":
+    """A network with random weights by name: `resnet18`, `torchvision/resnet18` or `timm/resnet18`.
+
+    Without a prefix torchvision is asked first. Raises `UsageError` with suggestions for an unknown name.
+    """
+    import timm
+    import torchvision
+
+    library, _, short = name.rpartition("/")
+    known = {
+        "torchvision": torchvision.models.list_models(module=torchvision.models),
+        "timm": timm.list_models(),
+    }
+    if library not in ("", *known):
+        raise UsageError(_unknown("library", library, list(known), "write torchvision/NAME, timm/NAME or only NAME"))
+    for candidate in [library] if library else known:
+        if short in known[candidate]:
+            if candidate == "torchvision":
+                # googlenet and inception would warn about a slow initialisation that random weights do not need.
+                options = {"init_weights": False} if short in ("googlenet", "inception_v3") else {}
+                return torchvision.models.get_model(short, weights=None, **options)
+            return timm.create_model(short, pretrained=False)
+    names = sorted({other for candidate in ([library] if library else known) for other in known[candidate]})
+    raise UsageError(_unknown("network", name, names, "names are those of torchvision and timm", typed=short))
+
+
+def _listed() -> str:
+    return "\n".join(f"  {name:<14} {summary}" for name, summary in SUMMARIES.items())
+
+
+def _unknown(kind: str, got: str, known: Sequence[str], otherwise: str, typed: str | None = None) -> str:
+    close = difflib.get_close_matches(typed or got, known, n=3, cutoff=0.6)
+    return f"got the {kind} {got!r}, which does not exist; {f'did you mean {_either(close)}?' if close else otherwise}"
+
+
+def _either(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} or {names[-1]}"
+
+
+def _fail(error: Exception) -> int:
+    print(f"borderless: {error}", file=sys.stderr)
+    return 2
+
+
+def _print_table(table: "Table") -> None:
+    from rich.console import Console
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    from borderless.report import plain_text
+
+    shown = RichTable(box=None, pad_edge=False, header_style="bold")
+    for column, is_number in zip(table.columns, table.numeric_columns(), strict=True):
+        shown.add_column(Text(plain_text(column)), justify="right" if is_number else "left")
+    for row in table.text_rows():
+        shown.add_row(*(Text(plain_text(cell)) for cell in row))
+    console = Console()
+    console.print(shown)
+    if table.caption:
+        console.print(Text(plain_text(table.caption), style="dim"))
+    console.print()
+
+
+def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    """One line without the place in the source, which means nothing to whoever typed a command."""
+    print(f"borderless: warning: {message}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
