@@ -5,6 +5,7 @@ copied and pickled with it. Calling `model(images)` runs them; calling `model.fo
 """
 
 import copy
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -164,8 +165,6 @@ def make_border(
     else:
         made = Border(border, phase=phase, reach=reach, background=colour)
     if made.is_adaptive and not made.phase_is_exact:
-        import warnings
-
         warnings.warn(
             f"phase='adaptive' is exact under 'infinite' and 'circular'; under {made.name!r} it is approximate, "
             "because cells come and go at the border",

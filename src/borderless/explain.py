@@ -1,5 +1,6 @@
 """What a border does to a model, layer by layer: sizes, receptive fields, multiply-adds, and what reads position."""
 
+import warnings
 from dataclasses import dataclass
 
 import torch
@@ -9,6 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from borderless.borders import Border, BorderName, Phase
 from borderless.convert import bordered, make_border
 from borderless.errors import ConversionError
+from borderless.modes import measured
 from borderless.scope import Event
 
 
@@ -110,20 +112,12 @@ def explain(
     example = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
     image = torch.zeros(1, channels, *size, dtype=example.dtype, device=example.device)
     events: list[Event] = []
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        import warnings
-
-        with warnings.catch_warnings(), torch.no_grad():
-            warnings.simplefilter("ignore")  # what reads position is reported, not warned about
-            with bordered(model, "zero"), FlopCounterMode(display=False) as own:
-                model(image)
-            with bordered(model, made, observer=events.append), FlopCounterMode(display=False) as counted:
-                model(image)
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
+    with measured(model), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what reads position is reported, not warned about
+        with bordered(model, "zero"), FlopCounterMode(display=False) as own:
+            model(image)
+        with bordered(model, made, observer=events.append), FlopCounterMode(display=False) as counted:
+            model(image)
     layers, reads = [], []
     for event in events:
         if event.kind == "position":

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from borderless.errors import ImageError
+from borderless.modes import measured
 
 
-@torch.no_grad()
 def equivariance_error(
     model: nn.Module,
     images: Tensor,
@@ -29,7 +29,7 @@ def equivariance_error(
     largest absolute value of that. For an output with spatial axes, (N, C, h, w), the unshifted output is moved
     likewise and compared where both are known; the shifts must then be multiples of its stride.
 
-    The model runs as it is, in the mode it is in. Raises ImageError for shifts or canvases that do not fit.
+    The model runs in eval mode, as it is, and is left as it was. Raises ImageError for shifts or canvases that do not fit.
 
     >>> import torch, borderless as bl
     >>> model = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3, padding=1), torch.nn.AdaptiveMaxPool2d(1)).eval()
@@ -54,8 +54,9 @@ def equivariance_error(
         placed[:, :, top + dy : top + dy + height, left + dx : left + dx + width] = images
         return _as_tensor(model(placed))
 
-    reference = output(0, 0)
-    errors = [_relative_change(output(dy, dx), reference, (dy, dx), size) for dy, dx in every[1:]]
+    with measured(model):
+        reference = output(0, 0)
+        errors = [_relative_change(output(dy, dx), reference, (dy, dx), size) for dy, dx in every[1:]]
     return torch.stack(errors)
 
 

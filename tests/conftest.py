@@ -1,0 +1,25 @@
+"""What every test stands on: a seed, as many threads as there is room for, and no window on the screen."""
+
+import os
+
+# Before matplotlib is imported, and by way of the environment, so that processes which a test starts have it too.
+os.environ["MPLBACKEND"] = "Agg"
+
+import hypothesis
+import pytest
+import torch
+
+# The same examples in every run, and a busy machine fails nothing; `pytest --hypothesis-profile=search` draws afresh.
+hypothesis.settings.register_profile("tests", deadline=None, derandomize=True)
+hypothesis.settings.register_profile("search", deadline=None, derandomize=False, max_examples=1000, print_blob=True)
+hypothesis.settings.load_profile("tests")
+
+# The workers of pytest-xdist together ask for no more threads than there are cores.
+_WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+torch.set_num_threads(max(1, torch.get_num_threads() // _WORKERS))
+
+
+@pytest.fixture(autouse=True)
+def seed() -> None:
+    """Draws that a test makes without a generator of its own (a new layer's weights) are the same in any order."""
+    torch.manual_seed(0)

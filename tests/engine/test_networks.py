@@ -1,0 +1,146 @@
+"""Eleven torchvision networks, untouched: an object moves over an empty canvas and the logits must not notice.
+
+Oracle: the network's own answer for the object elsewhere; under `zero`, the unmodified network. Every test also sees the unmodified
+network fail, or another object make a difference, so that a constant answer does not pass.
+"""
+
+import copy
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import borderless as bl
+from engine.zoo import NETWORKS, TOTAL_STRIDE, deterministic_training, network, patch, placed, relative_change
+
+CANVAS_PX, OBJECT_PX = 128, 48
+LARGEST_CHANGE = {torch.float32: 2e-5, torch.float64: 1e-12}
+STRIDE_PLACES = [(0, TOTAL_STRIDE), (2 * TOTAL_STRIDE, TOTAL_STRIDE)]
+ANY_PLACES = [(3, 40), (60, 21)]  # neither the rows nor the columns differ by a multiple of 2
+
+every_network = pytest.mark.parametrize("name", NETWORKS)
+both_precisions = pytest.mark.parametrize("dtype", LARGEST_CHANGE, ids=lambda dtype: str(dtype).removeprefix("torch."))
+TRAINED = ["resnet18", "densenet121", "mobilenet_v3_small", "shufflenet_v2_x0_5"]
+
+
+@pytest.fixture(scope="module")
+def networks() -> dict[str, nn.Module]:
+    """Each network is made once; tests change copies only."""
+    return {}
+
+
+@pytest.fixture
+def own(request: pytest.FixtureRequest, networks: dict[str, nn.Module]) -> nn.Module:
+    name = request.node.callspec.params["name"]
+    if name not in networks:
+        networks[name] = network(name)
+    return networks[name]
+
+
+def batch(places: list[tuple[int, int]], dtype: torch.dtype) -> Tensor:
+    """The same object at every place, then another object."""
+    first, other = patch(OBJECT_PX, 1, dtype), patch(OBJECT_PX, 2, dtype)
+    return placed([first] * len(places) + [other], [*places, places[0]], CANVAS_PX)
+
+
+def assert_blind_to_place(model: nn.Module, own: nn.Module, places: list[tuple[int, int]], dtype: torch.dtype) -> None:
+    images = batch(places, dtype)
+    with torch.inference_mode():
+        logits, own_logits = model(images), own(images)
+    assert type(logits) is Tensor and logits.shape == own_logits.shape and logits.dtype == dtype
+    assert torch.isfinite(logits).all()
+    assert relative_change(own_logits[:1], own_logits[1:-1]) > 1e-4, (
+        "the network's own padding hides the place already: no power"
+    )
+    assert relative_change(logits[:1], logits[-1:]) > 1e-4, "another object gives the same logits"
+    assert relative_change(logits[:1], logits[1:-1]) <= LARGEST_CHANGE[dtype]
+
+
+@both_precisions
+@every_network
+def test_infinite_is_blind_to_moves_by_the_total_stride(name: str, dtype: torch.dtype, own: nn.Module) -> None:
+    own = copy.deepcopy(own).to(dtype)
+    assert_blind_to_place(bl.convert(own, "infinite"), own, STRIDE_PLACES, dtype)
+
+
+@both_precisions
+@every_network
+def test_adaptive_phase_is_blind_to_every_move(name: str, dtype: torch.dtype, own: nn.Module) -> None:
+    """The samples of one batch stand at places that differ by odd numbers of pixels."""
+    own = copy.deepcopy(own).to(dtype)
+    assert_blind_to_place(bl.convert(own, "infinite", phase="adaptive"), own, ANY_PLACES, dtype)
+
+
+@every_network
+def test_zero_through_the_engine_is_the_unmodified_network(name: str, own: nn.Module) -> None:
+    images = torch.randn(
+        2, 3, 75, 98, generator=torch.Generator().manual_seed(3)
+    )  # odd maps on the way: ceil_mode counts
+    with torch.inference_mode():
+        expected, got = own(images), bl.convert(own, "zero")(images)
+    assert type(got) is Tensor and got.shape == expected.shape
+    assert relative_change(expected, got) <= 1e-6
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_zero_trains_as_the_unmodified_network(name: str, own: nn.Module) -> None:
+    images = torch.randn(3, 3, 70, 61, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
+    own = deterministic_training(copy.deepcopy(own).double())
+    model = bl.convert(own, "zero")
+    expected, got = training_step(own, images), training_step(model, images)
+    for part in expected:
+        assert_same_tensors(expected[part], got[part], 1e-10)
+
+
+def training_step(model: nn.Module, images: Tensor) -> dict[str, dict[str, Tensor]]:
+    """Logits and loss, the gradient of every parameter, and every buffer after one forward and backward."""
+    logits = model(images)
+    loss = F.cross_entropy(logits, torch.arange(len(images)))
+    loss.backward()
+    return {
+        "answers": {"logits": logits.detach(), "loss": loss.detach()},
+        "gradients": {key: parameter.grad for key, parameter in model.named_parameters()},
+        "statistics": {key: buffer.clone() for key, buffer in model.named_buffers()},
+    }
+
+
+def assert_same_tensors(first: dict[str, Tensor], second: dict[str, Tensor], of_the_largest: float) -> None:
+    assert first.keys() == second.keys()
+    largest = max(tensor.abs().max().item() for tensor in first.values() if tensor.is_floating_point())
+    for key, tensor in first.items():
+        difference = (tensor - second[key]).abs().max().item()
+        assert difference <= of_the_largest * largest, f"{key}: {difference:.1e} of {largest:.1e}"
+
+
+def train_at_two_places(name: str, own: nn.Module, phase: str, here: list, there: list) -> None:
+    dtype = (
+        torch.float32 if name == "densenet121" else torch.float64
+    )  # DenseNet's windows are large: half the memory and time
+    own = deterministic_training(copy.deepcopy(own).to(dtype))
+    objects = [patch(OBJECT_PX, 1, dtype), patch(OBJECT_PX, 2, dtype)]
+    images, moved = placed(objects, here, CANVAS_PX), placed(objects, there, CANVAS_PX)
+    model = bl.convert(own, "infinite", phase=phase)
+    first, second = (training_step(copy.deepcopy(model), batch) for batch in (images, moved))
+    own_first, own_second = (training_step(copy.deepcopy(own), batch) for batch in (images, moved))
+
+    assert relative_change(own_first["answers"]["logits"], own_second["answers"]["logits"]) > 1e-4, "no power"
+    fresh = dict(own.named_buffers())
+    assert any(not torch.equal(fresh[key], value) for key, value in first["statistics"].items()), (
+        "BatchNorm did not learn"
+    )
+    for part in first:
+        assert_same_tensors(first[part], second[part], LARGEST_CHANGE[dtype])
+
+
+@pytest.mark.parametrize(
+    "name", ["resnet18", "mobilenet_v3_small"]
+)  # the others cost more and train below, where all moves count
+def test_training_is_blind_to_moves_by_the_total_stride(name: str, own: nn.Module) -> None:
+    train_at_two_places(name, own, "fixed", [(0, 32), (32, 0)], [(64, 64), (0, 64)])
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_training_with_adaptive_phase_is_blind_to_every_move(name: str, own: nn.Module) -> None:
+    """Both samples move, each by its own odd number of pixels."""
+    train_at_two_places(name, own, "adaptive", [(0, 32), (31, 0)], [(77, 5), (6, 67)])
