@@ -53,6 +53,7 @@ class _FullConv(nn.Module):
         out_channels: int,
         kernel_size: int | Sequence[int],
         stride: int | Sequence[int] = 1,
+        *,  # where nn.ConvNd has its padding: a call copied from there must not set the dilation unnoticed
         dilation: int | Sequence[int] = 1,
         groups: int = 1,
         bias: bool = True,
@@ -127,8 +128,8 @@ class FullConv1d(_FullConv, nn.Conv1d):
     >>> FullConv1d(1, 2, 3, stride=2, dilation=4)(torch.zeros(4, 1, 10)).shape
     torch.Size([4, 2, 9])
 
-    Arguments are those of `torch.nn.Conv1d`, in its order, less `padding` and `padding_mode`; parameters' names,
-    shapes and initial values are the same too, so its state dicts load.
+    Arguments are those of `torch.nn.Conv1d` less `padding` and `padding_mode`, those after `stride` by name;
+    parameters' names, shapes and initial values are the same too, so its state dicts load.
 
     Shape:
         input (N, in_channels, L) or (in_channels, L); L may be smaller than the kernel
@@ -159,8 +160,8 @@ class FullConv2d(_FullConv, nn.Conv2d):
     >>> conv.padding
     (6, 6)
 
-    Arguments are those of `torch.nn.Conv2d`, in its order, less `padding` and `padding_mode`; parameters' names,
-    shapes and initial values are the same too, so its state dicts load. Pairs are (height, width).
+    Arguments are those of `torch.nn.Conv2d` less `padding` and `padding_mode`, those after `stride` by name;
+    parameters' names, shapes and initial values are the same too, so its state dicts load. Pairs are (height, width).
 
     Shape:
         input (N, in_channels, H, W) or (in_channels, H, W); H and W may be smaller than the kernel
@@ -191,8 +192,8 @@ class FullConv3d(_FullConv, nn.Conv3d):
     >>> conv
     FullConv3d(3, 8, 3, stride=(1, 2, 2))
 
-    Arguments are those of `torch.nn.Conv3d`, in its order, less `padding` and `padding_mode`; parameters' names,
-    shapes and initial values are the same too, so its state dicts load. Triples are (depth or time, height, width).
+    Arguments are those of `torch.nn.Conv3d` less `padding` and `padding_mode`, those after `stride` by name;
+    parameters' names, shapes and initial values are the same too, so its state dicts load. Triples are (depth or time, height, width).
 
     Shape:
         input (N, in_channels, T, H, W) or (in_channels, T, H, W); T, H and W may be smaller than the kernel
