@@ -58,7 +58,10 @@ class Signal(Tensor):
         shape = list(window.shape)
         for axis, n in zip(axes, frame, strict=True):
             shape[axis] = n
-        self = Tensor._make_wrapper_subclass(cls, shape, dtype=window.dtype, device=window.device)
+        # The wrapper takes no part in autograd; that it requires gradients makes a custom Function leave its mark on it.
+        self = Tensor._make_wrapper_subclass(
+            cls, shape, dtype=window.dtype, device=window.device, requires_grad=window.requires_grad
+        )
         self.window, self.start, self.frame, self.axes = window, start, frame, axes
         self.background, self.lattice, self.scope, self.field = background, lattice, scope, field
         # Whether another Signal stores the very same window although the unmodified model would hold two tensors.
@@ -107,6 +110,7 @@ class Signal(Tensor):
         aliased: bool = False,
     ) -> "Signal":
         """A Signal of the same pass; whatever is not given stays as it is."""
+        self._check_gradients()
         return Signal(  # pyright: ignore[reportCallIssue]
             window,
             start=self.start if box is None else tuple(a for a, _ in box),
@@ -161,12 +165,23 @@ class Signal(Tensor):
 
     def crop(self) -> Tensor:
         """The map on its frame, as the unmodified model would have it: an ordinary tensor of `.shape`."""
+        self._check_gradients()
         if self.border.outside == "nothing" and geometry.intersection([self.box, self.frame_box]) != self.frame_box:
             raise ImageError(
                 f"got a map stored on {self.box} where the model needs its whole frame {self.frame_box}: under the "
                 "border 'valid' nothing is known outside; use output='signal', or another border"
             )
         return self.read(self.frame_box)
+
+    def _check_gradients(self) -> None:
+        with torch._C.DisableTorchFunctionSubclass():
+            node = self.grad_fn
+        if node is not None:
+            raise self.scope.unsupported(
+                f"the custom autograd function {node.name().removesuffix('Backward')!r}",
+                "PyTorch runs it without recording what happens to the map, so gradients would be lost without a word "
+                "(for checkpointing, use_reentrant=False works)",
+            )
 
     def __repr__(self, *, tensor_contents: Any = None) -> str:
         window = tuple(self.window.shape)
