@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from borderless.borders import Border, BorderName, Phase
 from borderless.convert import bordered, make_border
@@ -106,6 +105,8 @@ def explain(
     channels: of the image; by default those of the model's first convolution. The model runs in eval mode, without
     gradients, and is left as it was. Raises ConversionError when the number of channels cannot be told.
     """
+    from torch.utils.flop_counter import FlopCounterMode  # loads triton, where there is one
+
     made = make_border(border, phase, background, reach)
     if channels is None:
         channels = _input_channels(model)

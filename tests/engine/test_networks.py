@@ -38,23 +38,19 @@ def own(request: pytest.FixtureRequest, networks: dict[str, nn.Module]) -> nn.Mo
     return networks[name]
 
 
-def batch(places: list[tuple[int, int]], dtype: torch.dtype) -> Tensor:
-    """The same object at every place, then another object."""
-    first, other = patch(OBJECT_PX, 1, dtype), patch(OBJECT_PX, 2, dtype)
-    return placed([first] * len(places) + [other], [*places, places[0]], CANVAS_PX)
-
-
 def assert_blind_to_place(model: nn.Module, own: nn.Module, places: list[tuple[int, int]], dtype: torch.dtype) -> None:
-    images = batch(places, dtype)
+    thing, other = patch(OBJECT_PX, 1, dtype), patch(OBJECT_PX, 2, dtype)
+    images, another = placed([thing] * len(places), places, CANVAS_PX), placed([other], places[:1], CANVAS_PX)
     with torch.inference_mode():
-        logits, own_logits = model(images), own(images)
+        logits, own_logits, own_another = model(images), own(images), own(another)
     assert type(logits) is Tensor and logits.shape == own_logits.shape and logits.dtype == dtype
     assert torch.isfinite(logits).all()
-    assert relative_change(own_logits[:1], own_logits[1:-1]) > 1e-4, (
-        "the network's own padding hides the place already: no power"
-    )
-    assert relative_change(logits[:1], logits[-1:]) > 1e-4, "another object gives the same logits"
-    assert relative_change(logits[:1], logits[1:-1]) <= LARGEST_CHANGE[dtype]
+    assert relative_change(own_logits[:1], own_logits[1:]) > 1e-3, "no power: the network's own padding hides the place already"
+    assert relative_change(own_logits[:1], own_another) > 1e-3, "no power: the network's answer depends on nothing"
+    assert relative_change(logits[:1], logits[1:]) <= LARGEST_CHANGE[dtype]
+    if dtype == torch.float32:  # float64 costs too much for a third image
+        with torch.inference_mode():
+            assert relative_change(logits[:1], model(another)) > 1e-3, "another object gives the same logits"
 
 
 @both_precisions
