@@ -1,0 +1,1 @@
+"""Data sets: seeded, small ones embedded, split by source image."""

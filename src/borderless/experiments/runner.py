@@ -1,0 +1,225 @@
+"""Runs an experiment: its independent cells one by one, each kept as one file, then its figures, table and page.
+
+A run is a folder. `CELL/result.json` says that a cell is done and with which config; running again does what is
+missing, so a run may be stopped at any moment and loses at most the cell it was in.
+"""
+
+import json
+import time
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from borderless import figures
+from borderless.errors import BorderlessError
+from borderless.experiments.provenance import commit, plain, provenance, versions
+from borderless.report import Section, write, write_atomically
+
+RESULT = "result.json"
+
+
+class RunError(BorderlessError):
+    """A run that cannot start or go on: its folder, its cells, or a result that cannot be written."""
+
+
+class ConfigError(BorderlessError, ValueError):
+    """A setting of an experiment that it cannot run with."""
+
+
+class RunInterrupted(KeyboardInterrupt):
+    """Ctrl-C during a run. Finished cells are kept; the text says how to go on."""
+
+
+class CorruptResultWarning(UserWarning):
+    """A result file that cannot be read; its cell runs again."""
+
+
+class OtherVersionWarning(UserWarning):
+    """Results that were made with other versions than those that run now; they are kept."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One independent unit of work. name: a slug, also its folder's name. parameters: what JSON can hold."""
+
+    name: str
+    parameters: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a cell gave: numbers in `metrics`, arrays as files in `folder`."""
+
+    cell: Cell
+    metrics: dict[str, Any]
+    folder: Path
+    duration_s: float
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What `run` needs to know of an experiment.
+
+    Config: a frozen dataclass, a default for every field; `Config.small()` gives the demo's settings.
+    cells: the config's independent units of work. run_cell: (config, cell, folder) -> metrics that JSON can hold;
+    arrays go into the folder. draw: (config, results, folder) -> Section; writes the figures and `table.csv` into the
+    folder.
+    """
+
+    name: str
+    title: str
+    summary: str
+    Config: type
+    cells: Callable[[Any], list[Cell]]
+    run_cell: Callable[[Any, Cell, Path], dict[str, Any]]
+    draw: Callable[[Any, list[Result], Path], Section]
+
+
+def run(experiment: Experiment, config: Any, folder: Path | str, *, progress: bool = True) -> Section:
+    """Run the cells of `experiment` that `folder` does not hold yet, then draw, and write `folder/report.html`.
+
+    Raises `RunError` if the folder holds results of another config, `RunInterrupted` on Ctrl-C.
+    """
+    folder = Path(folder)
+    cells = experiment.cells(config)
+    names = [cell.name for cell in cells]
+    if not cells or len(set(names)) < len(names):
+        raise RunError(
+            f"got the cells {names} from {experiment.name!r}; it needs at least one, each with a name of its own; "
+            "change its config"
+        )
+    done = _finished(experiment, config, cells, folder)
+    console = Console(stderr=True, quiet=not progress)
+    try:
+        with Progress(
+            TextColumn("{task.fields[title]:<14}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.description}"),
+            console=console,
+        ) as bar:
+            task = bar.add_task("", total=len(cells), completed=len(done), title=experiment.name)
+            for cell in cells:
+                if cell.name in done:
+                    continue
+                bar.update(task, description=cell.name)
+                done[cell.name] = _run_cell(experiment, config, cell, folder)
+                bar.advance(task)
+            bar.update(task, description="drawing")
+            with figures.style():
+                section = experiment.draw(config, [done[name] for name in names], folder)
+            bar.update(task, description="")
+    except KeyboardInterrupt:
+        raise RunInterrupted(
+            f"stopped: {len(done)} of {len(cells)} cells of {experiment.name!r} are done and kept in {folder}; run "
+            "the same command again to go on from there"
+        ) from None
+    write([section], folder / "report.html", experiment.title, experiment.summary, provenance(config))
+    return section
+
+
+def _finished(experiment: Experiment, config: Any, cells: list[Cell], folder: Path) -> dict[str, Result]:
+    """The results that `folder` already holds, by cell name."""
+    wanted, now = plain(config), versions()
+    by_name = {cell.name: cell for cell in cells}
+    done = {}
+    for path in sorted(folder.glob(f"*/{RESULT}")):
+        try:
+            record = _read(path)
+        except (ValueError, TypeError, KeyError) as error:
+            warnings.warn(
+                f"{path} cannot be read ({type(error).__name__}: {error}); its cell runs again",
+                CorruptResultWarning,
+                stacklevel=3,
+            )
+            continue
+        if record["experiment"] != experiment.name:
+            raise RunError(
+                f"got the folder {folder}, which holds results of {record['experiment']!r}; {experiment.name!r} "
+                "needs one "
+                f"of its own; choose another with --folder, or delete {folder}"
+            )
+        if record["config"] != wanted:
+            raise RunError(
+                f"got the folder {folder}, which holds results with another config "
+                f"({_differences(record['config'], wanted)}); a folder holds one config; "
+                f"choose another with --folder, or delete {folder}"
+            )
+        name = record["cell"]["name"]
+        if name not in by_name:
+            continue
+        if record["versions"] != now:
+            warnings.warn(
+                f"{path} was made with other versions ({_differences(record['versions'], now)}) and is kept; "
+                "delete it to run its cell again",
+                OtherVersionWarning,
+                stacklevel=3,
+            )
+        done[name] = Result(by_name[name], record["metrics"], path.parent, record["duration_s"])
+    return done
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """A result file; KeyError, TypeError or ValueError if it is not one."""
+    record = json.loads(path.read_text(encoding="utf-8"))
+    for key, kind in {"experiment": str, "cell": dict, "config": dict, "versions": dict, "metrics": dict}.items():
+        if not isinstance(record[key], kind):
+            raise TypeError(f"{key!r} is a {type(record[key]).__name__}")
+    if record["cell"]["name"] != path.parent.name:
+        raise ValueError(f"it is of the cell {record['cell']['name']!r}")
+    float(record["duration_s"])
+    return record
+
+
+def _differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
+    return "; ".join(
+        f"{key} {found.get(key)} → {wanted.get(key)}"
+        for key in sorted({*found, *wanted})
+        if found.get(key) != wanted.get(key)
+    )
+
+
+def _run_cell(experiment: Experiment, config: Any, cell: Cell, folder: Path) -> Result:
+    cell_folder = folder / cell.name
+    cell_folder.mkdir(parents=True, exist_ok=True)
+    begin = time.perf_counter()
+    try:
+        metrics = experiment.run_cell(config, cell, cell_folder)
+    except Exception as error:
+        error.add_note(f"in the cell {cell.name!r} of the experiment {experiment.name!r}")
+        raise
+    duration_s = time.perf_counter() - begin
+    record = {
+        "experiment": experiment.name,
+        "cell": {"name": cell.name, "parameters": dict(cell.parameters)},
+        "config": plain(config),
+        "seed": cell.parameters.get("seed", getattr(config, "seed", None)),
+        "versions": versions(),
+        "commit": commit(),
+        "metrics": metrics,
+        "duration_s": duration_s,
+    }
+    try:
+        text = json.dumps(record, indent=2, default=_number)
+    except TypeError as error:
+        raise RunError(
+            f"got metrics of the cell {cell.name!r} that JSON cannot hold ({error}); metrics are numbers, texts, "
+            "lists and dicts; save arrays in the folder"
+        ) from error
+    write_atomically(cell_folder / RESULT, text + "\n")
+    # Read back, so that drawing sees the same whether the cell ran now or on another day.
+    return Result(cell, json.loads(text)["metrics"], cell_folder, duration_s)
+
+
+def _number(value: object) -> object:
+    """NumPy's and PyTorch's single numbers as Python's."""
+    if isinstance(value, np.generic) or (hasattr(value, "item") and getattr(value, "ndim", None) == 0):
+        return value.item()  # type: ignore[union-attr]
+    raise TypeError(f"{type(value).__name__} is not a number, text, list or dict")

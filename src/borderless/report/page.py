@@ -1,0 +1,65 @@
+"""One self-contained page: pictures become data: addresses, and its own policy forbids the browser any request."""
+
+import base64
+from collections.abc import Sequence
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+from PIL import Image
+
+from borderless.report.content import Figure, Section, limited_html
+from borderless.report.files import write_atomically
+
+_MEDIA_TYPES = {
+    ".png": "image/png",
+    ".gif": "image/gif",
+    ".jpg": "image/jpeg",
+    ".jpeg": "image/jpeg",
+    ".svg": "image/svg+xml",
+}
+
+
+def write(sections: Sequence[Section], path: Path, title: str, lead: str, provenance: str = "") -> Path:
+    """Write `sections` as one HTML file, atomically, and return its path.
+
+    title: the page's heading. lead: the paragraph under it. provenance: how to get the same numbers again, in small
+    print at the end. All texts may hold the tags of `limited_html`; anything else is shown as it is written.
+    """
+    environment = Environment(
+        loader=PackageLoader("borderless.report", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["limited"] = lambda text: Markup(limited_html(text))
+    environment.filters["picture"] = _picture
+    page = environment.get_template("page.html.j2").render(
+        sections=sections, title=title, lead=lead, provenance=provenance
+    )
+    write_atomically(path, page)
+    return path
+
+
+def _picture(figure: Figure) -> dict[str, object]:
+    """The figure's data: address, and its size so that text does not jump while the page loads."""
+    media_type = _MEDIA_TYPES.get(figure.path.suffix.lower())
+    if media_type is None:
+        raise ValueError(
+            f"got the figure {figure.path.name}; it must be one of {', '.join(_MEDIA_TYPES)}; save it as PNG"
+        )
+    if not figure.path.is_file():
+        raise FileNotFoundError(
+            f"got the figure {figure.path}, which does not exist; draw it before the page is written"
+        )
+    data = base64.b64encode(figure.path.read_bytes()).decode("ascii")
+    size = None
+    if media_type != "image/svg+xml":
+        with Image.open(figure.path) as image:
+            # A file that states its resolution is shown at its true size, 96 pixels of the page to the inch.
+            scale = 96 / image.info.get("dpi", (96, 96))[0]
+            size = (round(image.width * scale), round(image.height * scale))
+    # Pictures much wider than high keep a legible size on a phone and scroll in their own box.
+    is_wide = size is not None and size[0] > 1.25 * size[1]
+    return {"address": f"data:{media_type};base64,{data}", "size": size, "is_wide": is_wide}

@@ -1,0 +1,189 @@
+"""The runner's promises: results are whole or absent, done cells are not run again, nothing is overwritten unasked."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from borderless.experiments import EXPERIMENTS
+from borderless.experiments.provenance import versions
+from borderless.experiments.published import QUADRANT, RED_GREEN, TABLES
+from borderless.experiments.runner import (
+    Cell,
+    CorruptResultWarning,
+    Experiment,
+    OtherVersionWarning,
+    Result,
+    RunError,
+    RunInterrupted,
+    run,
+)
+from borderless.report import Section, Table, write_csv
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    factors: tuple[int, ...] = (1, 2, 3)
+    seed: int = 5
+
+    @classmethod
+    def small(cls) -> "Config":
+        return cls((1,))
+
+
+class Squares:
+    """An experiment that counts what it ran and can be told to fail in one cell."""
+
+    def __init__(self) -> None:
+        self.ran: list[str] = []
+        self.failure: BaseException | None = None
+        self.failing = "factor-2"
+        self.metrics_extra: dict[str, Any] = {}
+
+    @property
+    def experiment(self) -> Experiment:
+        return Experiment("squares", "Squares", "Numbers squared.", Config, self.cells, self.run_cell, self.draw)
+
+    def cells(self, config: Config) -> list[Cell]:
+        return [Cell(f"factor-{factor}", {"factor": factor}) for factor in config.factors]
+
+    def run_cell(self, config: Config, cell: Cell, folder: Path) -> dict[str, Any]:
+        if self.failure is not None and cell.name == self.failing:
+            raise self.failure
+        self.ran.append(cell.name)
+        return {"square": np.int64(cell.parameters["factor"] ** 2), **self.metrics_extra}
+
+    def draw(self, config: Config, results: list[Result], folder: Path) -> Section:
+        rows = [[result.cell.name, result.metrics["square"]] for result in results]
+        write_csv(folder / "table.csv", ["cell", "square"], rows)
+        return Section("Squares", ["All of them."], tables=[Table(["cell", "square"], rows)])
+
+
+@pytest.fixture
+def squares() -> Squares:
+    return Squares()
+
+
+def test_a_run_writes_results_table_and_page(squares: Squares, tmp_path: Path) -> None:
+    section = run(squares.experiment, Config(), tmp_path, progress=False)
+    record = json.loads((tmp_path / "factor-3" / "result.json").read_text())
+    assert record["metrics"] == {"square": 9}
+    assert record["config"] == {"factors": [1, 2, 3], "seed": 5}
+    assert record["cell"] == {"name": "factor-3", "parameters": {"factor": 3}}
+    assert record["seed"] == 5
+    assert record["versions"] == versions()
+    assert set(record["versions"]) == {"borderless", "torch", "python"}
+    assert record["duration_s"] >= 0
+    assert "commit" in record
+    assert (tmp_path / "table.csv").read_text() == "cell,square\nfactor-1,1\nfactor-2,4\nfactor-3,9\n"
+    assert "All of them." in (tmp_path / "report.html").read_text()
+    assert section.tables[0].rows[2] == ["factor-3", 9]
+    assert not list(tmp_path.rglob("*.tmp"))
+
+
+def test_done_cells_are_skipped_and_missing_ones_run(squares: Squares, tmp_path: Path) -> None:
+    first = run(squares.experiment, Config(), tmp_path, progress=False)
+    (tmp_path / "factor-2" / "result.json").unlink()
+    squares.ran.clear()
+    assert run(squares.experiment, Config(), tmp_path, progress=False) == first
+    assert squares.ran == ["factor-2"]
+
+
+def test_another_config_in_the_folder_is_refused_and_nothing_is_touched(squares: Squares, tmp_path: Path) -> None:
+    run(squares.experiment, Config(), tmp_path, progress=False)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    squares.ran.clear()
+    with pytest.raises(RunError) as caught:
+        run(squares.experiment, Config(seed=6), tmp_path, progress=False)
+    text = str(caught.value)
+    assert str(tmp_path) in text
+    assert "seed 5 → 6" in text
+    assert "--folder" in text
+    assert squares.ran == []
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_another_experiment_in_the_folder_is_refused(squares: Squares, tmp_path: Path) -> None:
+    run(squares.experiment, Config(), tmp_path, progress=False)
+    with pytest.raises(RunError, match="results of 'squares'"):
+        run(dataclasses.replace(squares.experiment, name="cubes"), Config(), tmp_path, progress=False)
+
+
+@pytest.mark.parametrize("content", ["", '{"experiment": "squa', "[]", '{"experiment": "squares"}'])
+def test_a_corrupt_result_is_named_and_its_cell_runs_again(squares: Squares, tmp_path: Path, content: str) -> None:
+    first = run(squares.experiment, Config(), tmp_path, progress=False)
+    path = tmp_path / "factor-1" / "result.json"
+    path.write_text(content)
+    squares.ran.clear()
+    with pytest.warns(CorruptResultWarning) as caught:
+        again = run(squares.experiment, Config(), tmp_path, progress=False)
+    assert str(path) in str(caught[0].message)
+    assert squares.ran == ["factor-1"]
+    assert again == first
+    assert json.loads(path.read_text())["metrics"] == {"square": 1}
+
+
+def test_results_of_another_version_are_kept_and_named(squares: Squares, tmp_path: Path) -> None:
+    run(squares.experiment, Config(), tmp_path, progress=False)
+    path = tmp_path / "factor-1" / "result.json"
+    record = json.loads(path.read_text())
+    record["versions"]["torch"] = "1.4.0"
+    path.write_text(json.dumps(record))
+    squares.ran.clear()
+    with pytest.warns(OtherVersionWarning, match=r"factor-1.*torch 1\.4\.0"):
+        run(squares.experiment, Config(), tmp_path, progress=False)
+    assert squares.ran == []
+
+
+def test_ctrl_c_leaves_finished_cells_and_says_how_to_go_on(squares: Squares, tmp_path: Path) -> None:
+    squares.failure = KeyboardInterrupt()
+    with pytest.raises(RunInterrupted, match=r"1 of 3 cells .* run the same command again") as caught:
+        run(squares.experiment, Config(), tmp_path, progress=False)
+    assert str(tmp_path) in str(caught.value)
+    assert [path.parent.name for path in tmp_path.glob("*/result.json")] == ["factor-1"]
+    assert not list(tmp_path.rglob("*.tmp"))
+    squares.failure = None
+    run(squares.experiment, Config(), tmp_path, progress=False)
+    assert squares.ran == ["factor-1", "factor-2", "factor-3"]
+
+
+def test_an_error_in_a_cell_names_it_and_leaves_no_result(squares: Squares, tmp_path: Path) -> None:
+    squares.failure = ZeroDivisionError("by zero")
+    with pytest.raises(ZeroDivisionError) as caught:
+        run(squares.experiment, Config(), tmp_path, progress=False)
+    assert caught.value.__notes__ == ["in the cell 'factor-2' of the experiment 'squares'"]
+    assert not (tmp_path / "factor-2" / "result.json").exists()
+
+
+def test_metrics_that_json_cannot_hold_are_refused(squares: Squares, tmp_path: Path) -> None:
+    squares.metrics_extra = {"map": np.zeros((2, 2))}
+    with pytest.raises(RunError, match="ndarray"):
+        run(squares.experiment, Config(), tmp_path, progress=False)
+    assert not list(tmp_path.rglob("result.json"))
+
+
+@pytest.mark.parametrize("factors", [(), (2, 2)])
+def test_cells_need_names_of_their_own(squares: Squares, tmp_path: Path, factors: tuple[int, ...]) -> None:
+    with pytest.raises(RunError, match="a name of its own"):
+        run(squares.experiment, Config(factors), tmp_path, progress=False)
+
+
+def test_every_experiment_has_defaults_and_small_settings() -> None:
+    assert list(EXPERIMENTS) == ["equivariance", "conv-types", "rook", "one-place", "placed-object"]
+    for name, experiment in EXPERIMENTS.items():
+        assert experiment.name == name
+        assert len(experiment.cells(experiment.Config())) >= len(experiment.cells(experiment.Config.small())) > 0
+        assert all(json.dumps(dict(cell.parameters)) for cell in experiment.cells(experiment.Config()))
+
+
+def test_published_numbers_have_sources_and_read_as_printed() -> None:
+    assert all(table.source and table.unit and table.numbers for table in TABLES)
+    assert RED_GREEN.text("circular", "similar") == "73.7 ± 1.0"
+    assert QUADRANT.text("ResNet-18", "random", 64) == "≈ 80.5"
+    assert QUADRANT["DenseNet-121", "pretrained", 256].read_off
+    assert RED_GREEN.text("reflect", "similar") == "–"
+    with pytest.raises(KeyError, match=r"keyed by \(border, test set\)"):
+        RED_GREEN["reflect", "similar"]
