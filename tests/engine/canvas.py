@@ -1,8 +1,8 @@
 """The endless plane by brute force: the unmodified model on a hugely padded image.
 
-The outer part of the padding is NaN, as wide as the total stride so that no layer's last cell can skip it. What could read the canvas'
-edge, and so the model's own padding, turns to NaN; every other cell is a cell of the endless plane. Cell j of the model's own map is
-cell j + padding/stride of the large one.
+The outer part of the padding is NaN, as wide as the total stride so that no layer's last cell can skip it. What could
+read the canvas' edge, and so the model's own padding, turns to NaN; every other cell is a cell of the endless plane.
+Cell j of the model's own map is cell j + padding/stride of the large one.
 """
 
 import torch
@@ -13,7 +13,7 @@ import borderless as bl
 
 
 def on_a_huge_canvas(model: nn.Module, images: Tensor, padding_px: int, stride: int) -> Tensor:
-    """The model's map [N, C, h + 2 padding/stride, w + 2 padding/stride] of images [N, 3, H, W] far inside an empty canvas."""
+    """The model's map of images [N, 3, H, W] far inside an empty canvas: [N, C, h + 2 padding/stride, w + the same]."""
     assert padding_px % stride == 0
     huge = F.pad(images, [padding_px - stride] * 4)
     huge = F.pad(huge, [stride] * 4, value=torch.nan)
@@ -21,8 +21,10 @@ def on_a_huge_canvas(model: nn.Module, images: Tensor, padding_px: int, stride: 
         return model(huge)
 
 
-def assert_as_on_a_huge_canvas(model: nn.Module, images: Tensor, padding_px: int, stride: int, tolerance: float = 1e-10) -> bl.Signal:
-    """Window, start, frame and background of the `infinite` Signal of model(images) against the huge canvas; returns the Signal."""
+def assert_as_on_a_huge_canvas(
+    model: nn.Module, images: Tensor, padding_px: int, stride: int, tolerance: float = 1e-10
+) -> bl.Signal:
+    """The `infinite` Signal of model(images), after its window, start, frame and background were compared."""
     huge = on_a_huge_canvas(model, images, padding_px, stride)
     with torch.inference_mode():
         own = model(images)
@@ -33,7 +35,9 @@ def assert_as_on_a_huge_canvas(model: nn.Module, images: Tensor, padding_px: int
     assert signal.dtype == own.dtype
 
     corner = [start + padding_px // stride for start in signal.start]
-    rows, columns = (slice(first, first + length) for first, length in zip(corner, signal.window.shape[2:], strict=True))
+    rows, columns = (
+        slice(first, first + length) for first, length in zip(corner, signal.window.shape[2:], strict=True)
+    )
     expected = huge[..., rows, columns]
     assert expected.shape == signal.window.shape
     assert not expected.isnan().any(), "the canvas is too small for this window: the test needs more padding"

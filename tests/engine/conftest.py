@@ -1,4 +1,4 @@
-"""The engine's small tests run on one thread: their maps are a few cells wide, and threads cost more than they bring."""
+"""The engine's small tests run on one thread: on maps of a few cells, threads cost more than they bring."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""Networks of several layers under each border: gradients, the windows that `valid` keeps, APS proper, maps that move with the image."""
+"""Networks of several layers under each border: gradients, the windows of `valid`, APS proper, maps that move along."""
 
 import pytest
 import torch
@@ -18,7 +18,7 @@ def noise(*shape: int, seed: int = 1) -> Tensor:
 
 @pytest.mark.parametrize(("border", "phase"), EVERY_BORDER_AND_PHASE)
 def test_gradcheck_in_training_mode(border: str, phase: str) -> None:
-    """Numerical derivatives by the image and by every parameter; batch statistics, max pool, residual join and stride included."""
+    """By the image and by every parameter; batch statistics, max pool, residual join and stride included."""
     model = residual(channels=2, in_channels=1, classes=2).double().train()
     converted = bl.convert(model, border, phase=phase)
     images = noise(2, 1, *((14, 15) if border == "valid" else (8, 7))).requires_grad_()
@@ -28,7 +28,8 @@ def test_gradcheck_in_training_mode(border: str, phase: str) -> None:
         return torch.func.functional_call(converted, dict(zip(names, parameters, strict=True)), (images,))
 
     assert logits(images, *parameters).requires_grad
-    assert torch.autograd.gradcheck(logits, (images, *parameters), fast_mode=border == "valid")  # it needs a larger image
+    fast = border == "valid"  # it needs a larger image
+    assert torch.autograd.gradcheck(logits, (images, *parameters), fast_mode=fast)
 
 
 @pytest.mark.parametrize("border", BORDERS)
@@ -37,7 +38,9 @@ def test_every_parameter_gets_a_gradient(border: str) -> None:
     F.cross_entropy(model(noise(3, 3, 30, 30)), torch.arange(3)).backward()
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None and parameter.grad.isfinite().all(), name
-    assert all(parameter.grad.abs().max() > 0 for name, parameter in model.named_parameters() if name.endswith("weight"))
+    assert all(
+        parameter.grad.abs().max() > 0 for name, parameter in model.named_parameters() if name.endswith("weight")
+    )
 
 
 class Trunk(Residual):

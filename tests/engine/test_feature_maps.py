@@ -1,4 +1,4 @@
-"""`infinite` is the network on an endless image: the maps of whole torchvision trunks, cell by cell, window and background."""
+"""`infinite` is the network on an endless image: the maps of torchvision trunks, cell by cell."""
 
 from collections.abc import Callable
 
@@ -19,8 +19,8 @@ def before_pool(name: str, last: str) -> nn.Sequential:
     return nn.Sequential(*(module for _, module in children[: names.index(last) + 1]))
 
 
-# name: (trunk, total stride, padding in pixels: a multiple of the stride beyond the receptive field). Depthwise convolutions in float64
-# are slow on large canvases, so two trunks end early.
+# name: (trunk, total stride, padding in pixels: a multiple of the stride beyond the receptive field). Depthwise
+# convolutions in float64 are slow on large canvases, so two trunks end early.
 TRUNKS: dict[str, tuple[Callable[[], nn.Module], int, int]] = {
     "resnet18": (lambda: before_pool("resnet18", "layer4"), 32, 480),
     "squeezenet1_1": (lambda: NETWORKS["squeezenet1_1"]().features, 16, 256),

@@ -1,7 +1,7 @@
 """Eleven torchvision networks, untouched: an object moves over an empty canvas and the logits must not notice.
 
-Oracle: the network's own answer for the object elsewhere; under `zero`, the unmodified network. Every test also sees the unmodified
-network fail, or another object make a difference, so that a constant answer does not pass.
+Oracle: the network's own answer for the object elsewhere; under `zero`, the unmodified network. Every test also sees
+the unmodified network fail, or another object make a difference, so that a constant answer does not pass.
 """
 
 import copy
@@ -45,7 +45,7 @@ def assert_blind_to_place(model: nn.Module, own: nn.Module, places: list[tuple[i
         logits, own_logits, own_another = model(images), own(images), own(another)
     assert type(logits) is Tensor and logits.shape == own_logits.shape and logits.dtype == dtype
     assert torch.isfinite(logits).all()
-    assert relative_change(own_logits[:1], own_logits[1:]) > 1e-3, "no power: the network's own padding hides the place already"
+    assert relative_change(own_logits[:1], own_logits[1:]) > 1e-3, "no power: it does not read the place"
     assert relative_change(own_logits[:1], own_another) > 1e-3, "no power: the network's answer depends on nothing"
     assert relative_change(logits[:1], logits[1:]) <= LARGEST_CHANGE[dtype]
     if dtype == torch.float32:  # float64 costs too much for a third image
@@ -109,12 +109,11 @@ def assert_same_tensors(first: dict[str, Tensor], second: dict[str, Tensor], of_
         assert difference <= of_the_largest * largest, f"{key}: {difference:.1e} of {largest:.1e}"
 
 
-def train_at_two_places(name: str, own: nn.Module, phase: str, here: list, there: list) -> None:
-    dtype = (
-        torch.float32 if name == "densenet121" else torch.float64
-    )  # DenseNet's windows are large: half the memory and time
+def train_at_two_places(name: str, own: nn.Module, dtype: torch.dtype, phase: str, here: list, there: list) -> None:
     own = deterministic_training(copy.deepcopy(own).to(dtype))
     objects = [patch(OBJECT_PX, 1, dtype), patch(OBJECT_PX, 2, dtype)]
+    if name == "densenet121":  # its windows are large: one image is enough for batch statistics, and half the memory
+        objects, here, there = objects[:1], here[:1], there[:1]
     images, moved = placed(objects, here, CANVAS_PX), placed(objects, there, CANVAS_PX)
     model = bl.convert(own, "infinite", phase=phase)
     first, second = (training_step(copy.deepcopy(model), batch) for batch in (images, moved))
@@ -125,18 +124,24 @@ def train_at_two_places(name: str, own: nn.Module, phase: str, here: list, there
     assert any(not torch.equal(fresh[key], value) for key, value in first["statistics"].items()), (
         "BatchNorm did not learn"
     )
+    if dtype == torch.float32:
+        # In float32 one rounding of the image moves the unmodified DenseNet's gradients by 1e-2: ReLUs switch.
+        del first["gradients"]
     for part in first:
         assert_same_tensors(first[part], second[part], LARGEST_CHANGE[dtype])
 
 
-@pytest.mark.parametrize(
-    "name", ["resnet18", "mobilenet_v3_small"]
-)  # the others cost more and train below, where all moves count
+@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v3_small"])
 def test_training_is_blind_to_moves_by_the_total_stride(name: str, own: nn.Module) -> None:
-    train_at_two_places(name, own, "fixed", [(0, 32), (32, 0)], [(64, 64), (0, 64)])
+    """The others cost more, and train below where every move counts."""
+    train_at_two_places(name, own, torch.float64, "fixed", [(0, 32), (32, 0)], [(64, 64), (0, 64)])
 
 
-@pytest.mark.parametrize("name", TRAINED)
-def test_training_with_adaptive_phase_is_blind_to_every_move(name: str, own: nn.Module) -> None:
+@pytest.mark.parametrize(
+    ("name", "dtype"),
+    [*((name, torch.float64) for name in TRAINED), ("resnet18", torch.float32), ("shufflenet_v2_x0_5", torch.float32)],
+    ids=lambda value: str(value).removeprefix("torch."),
+)
+def test_training_with_adaptive_phase_is_blind_to_every_move(name: str, dtype: torch.dtype, own: nn.Module) -> None:
     """Both samples move, each by its own odd number of pixels."""
-    train_at_two_places(name, own, "adaptive", [(0, 32), (31, 0)], [(77, 5), (6, 67)])
+    train_at_two_places(name, own, dtype, "adaptive", [(0, 32), (31, 0)], [(77, 5), (6, 67)])

@@ -60,7 +60,10 @@ def test_no_window_leaves_the_frame_by_more_than_reach(border: str, reach: int) 
         for axis in range(2):
             assert start[axis] >= -reach
             assert start[axis] + size[axis] <= frame[axis] + reach
-        if all(-begin <= reach and begin + length - n <= reach for begin, length, n in zip(free_start, free_size, frame, strict=True)):
+        if all(
+            -begin <= reach and begin + length - n <= reach
+            for begin, length, n in zip(free_start, free_size, frame, strict=True)
+        ):
             assert (start, size) == (free_start, free_size), "a window within reach is not cut"
     assert any(-start[0] > reach for start, _, _ in free), "no power: nothing to cut"
 
@@ -140,7 +143,9 @@ def test_an_object_on_its_own_background_colour_is_seen_the_same_everywhere(phas
     model = residual().double()
     canvas = torch.tensor(colour, dtype=torch.float64).view(1, 3, 1, 1).repeat(2, 1, 40, 40)
     thing = noise(1, 3, 9, 9)[0]
-    for image, (row, column) in zip(canvas, [(0, 4), (16, 28)] if phase == "fixed" else [(0, 4), (17, 31)], strict=True):
+    for image, (row, column) in zip(
+        canvas, [(0, 4), (16, 28)] if phase == "fixed" else [(0, 4), (17, 31)], strict=True
+    ):
         image[:, row : row + 9, column : column + 9] = thing
     with torch.inference_mode():
         right = bl.convert(model, "infinite", phase=phase, background=colour)(canvas)

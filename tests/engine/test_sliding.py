@@ -1,7 +1,7 @@
 """One sliding operation under each border, against PyTorch's own on an input that was padded beforehand.
 
-Legend: size n, kernel k, stride s, padding p, dilation d, extent e = d (k - 1), one number an axis. Output j reads the inputs
-s j - p + d t for t in 0..k-1.
+Legend: size n, kernel k, stride s, padding p, dilation d, extent e = d (k - 1), one number an axis. Output j reads the
+inputs s j - p + d t for t in 0..k-1.
 """
 
 from collections.abc import Sequence
@@ -47,7 +47,7 @@ def numbers(dimensions: int, low: int, high: int) -> st.SearchStrategy[tuple[int
 
 
 def draw_numbers(draw: st.DrawFn, dimensions: int, pool: bool, dilated: bool = True) -> tuple[tuple[int, ...], ...]:
-    """Sizes, kernel, stride, padding, dilation such that PyTorch accepts them: the padded input holds at least one window."""
+    """Sizes, kernel, stride, padding, dilation that PyTorch accepts: the padded input holds at least one window."""
     size, kernel = draw(numbers(dimensions, 1, 7)), draw(numbers(dimensions, 1, 4))
     stride = draw(numbers(dimensions, 1, 3))
     dilation = draw(numbers(dimensions, 1, 2)) if dilated else (1,) * dimensions
@@ -82,7 +82,9 @@ def max_pools(draw: st.DrawFn, dimensions: int) -> Sliding:
 
 
 @st.composite
-def avg_pools(draw: st.DrawFn, dimensions: int, count_include_pad: bool | None = None, ceil_mode: bool | None = None) -> Sliding:
+def avg_pools(
+    draw: st.DrawFn, dimensions: int, count_include_pad: bool | None = None, ceil_mode: bool | None = None
+) -> Sliding:
     size, kernel, stride, padding, dilation = draw_numbers(draw, dimensions, pool=True, dilated=False)
     assume(all(n >= k for n, k in zip(size, kernel, strict=True)))  # AvgPool3d leaves its padding out of account
     assume(kernel != size or any(padding))  # that is a global average: test_an_average_over_the_whole_frame_is_global
@@ -100,7 +102,9 @@ def any_operation(dimensions: int) -> st.SearchStrategy[Sliding]:
     return convolutions(dimensions) | max_pools(dimensions) | avg_pools(dimensions)
 
 
-def padded(images: Tensor, amounts: Sequence[int], colour: float | Sequence[float] | None = 0.0, mode: str = "constant") -> Tensor:
+def padded(
+    images: Tensor, amounts: Sequence[int], colour: float | Sequence[float] | None = 0.0, mode: str = "constant"
+) -> Tensor:
     """Images with `amounts` more cells at both ends of each axis; `colour` is a number or one number a channel."""
     widths = [amount for amount in reversed(amounts) for _ in range(2)]
     if mode != "constant":
@@ -111,7 +115,10 @@ def padded(images: Tensor, amounts: Sequence[int], colour: float | Sequence[floa
 
 def without_padding(operation: nn.Module, stride: Sequence[int] | None = None) -> nn.Module:
     """The same operation with padding 0, and at another stride if given."""
-    settings_ = {"padding": (0,) * len(operation.kernel_size), "stride": tuple(operation.stride if stride is None else stride)}
+    settings_ = {
+        "padding": (0,) * len(operation.kernel_size),
+        "stride": tuple(operation.stride if stride is None else stride),
+    }
     if isinstance(operation, tuple(CONV.values())):
         bare = type(operation)(
             operation.in_channels,
@@ -138,10 +145,10 @@ def assert_close(got: Tensor, expected: Tensor) -> None:
 
 
 def everywhere_on_the_stride(run: nn.Module, images: Tensor, case: Sliding) -> tuple[Tensor, tuple[int, ...]]:
-    """`run` (stride 1, padding 0) at all offsets of `images`, thinned to the model's own lattice; the frame index of the first kept.
+    """`run` (stride 1, padding 0) at all offsets of `images`, thinned to the model's lattice; the first kept frame index.
 
-    `images` has e more cells than the input on every side: offset i there is the input's offset i - e, and the lattice holds those
-    that are s j - p.
+    `images` has e more cells than the input on every side: offset i there is the input's offset i - e, and the lattice
+    holds those that are s j - p.
     """
     maps = run(images)
     first = []
@@ -176,7 +183,7 @@ def test_infinite_equals_the_operation_on_a_huge_canvas(dimensions: int, data: s
         shape = [-1 if other == axis else 1 for other in range(dimensions)]
         within &= ((reads >= 0) & (reads + e < n)).view(shape)
         first = signal.start[axis] + cells[axis]
-        assert 0 <= first and first + signal.window.shape[axis + 2] <= huge.shape[axis + 2]
+        assert first >= 0 and first + signal.window.shape[axis + 2] <= huge.shape[axis + 2]
         slices.append(slice(first, first + signal.window.shape[axis + 2]))
     inside[tuple(slices)] = True
     assert within[inside].all(), "the window is larger than what the input can reach"
@@ -223,7 +230,9 @@ def test_full_reads_zero_beyond_the_first_window(data: st.DataObject) -> None:
     one, two = data.draw(convolutions(dimensions)), data.draw(convolutions(dimensions))
     model = nn.Sequential(one.operation, two.operation)
     with torch.inference_mode():
-        between, first = everywhere_on_the_stride(without_padding(one.operation, (1,) * dimensions), padded(one.images, one.extent), one)
+        between, first = everywhere_on_the_stride(
+            without_padding(one.operation, (1,) * dimensions), padded(one.images, one.extent), one
+        )
         frame = one.operation(one.images).shape[2:]
         assume(between.numel() > 0)
         assume(all(n + 2 * p > e for n, p, e in zip(frame, two.padding, two.extent, strict=True)))
@@ -249,7 +258,8 @@ def test_full_reads_zero_beyond_the_first_window(data: st.DataObject) -> None:
 def test_same_size_borders_equal_pytorchs_padding_modes(dimensions: int, border: str, data: st.DataObject) -> None:
     case = data.draw(convolutions(dimensions))
     size = case.images.shape[2:]
-    room = {"reflect": -1, "replicate": 10, "circular": 0}[border]  # PyTorch mirrors at most n - 1 cells and wraps at most n
+    # PyTorch mirrors at most n - 1 cells and wraps at most n.
+    room = {"reflect": -1, "replicate": 10, "circular": 0}[border]
     assume(all(p <= n + room for n, p in zip(size, case.padding, strict=True)))
     operation = case.operation
     with torch.inference_mode():

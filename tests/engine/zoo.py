@@ -1,8 +1,8 @@
 """Networks and pictures for the engine's tests.
 
-Zero biases and fresh BatchNorm statistics hide the border: an empty map then stays 0 and padding with 0 is right by luck. `randomised`
-gives a network biases and statistics as after training, and scales every layer such that its response to noise is of order 1: neither
-vanishing nor exploding, so that a relative change of the logits means something.
+Zero biases and fresh BatchNorm statistics hide the border: an empty map then stays 0 and padding with 0 is right by
+luck. `randomised` gives a network biases and statistics as after training, and scales every layer such that its response
+is of order 1: neither vanishing nor exploding, so that a relative change of the logits means something.
 
 Shapes: images [N, 3, H, W]; positions and shifts (row, column) in pixels.
 """
@@ -45,7 +45,7 @@ def randomised(model: nn.Module, seed: int, example: Tensor | None = None) -> nn
     uniform = lambda like: torch.rand(like.shape, generator=generator) + 0.5  # noqa: E731
 
     with torch.no_grad():
-        for name, module in model.named_modules():
+        for module in model.modules():
             if isinstance(module, BATCH_NORMS):
                 module.running_mean.copy_(normal(module.running_mean, 0.3))
                 module.running_var.copy_(uniform(module.running_var))
@@ -95,7 +95,7 @@ def deterministic_training(model: nn.Module) -> nn.Module:
 
 
 def patch(size_px: int, seed: int, dtype: torch.dtype = torch.float64) -> Tensor:
-    """A random object [3, size, size]: coarse blocks and noise. Drawn in float64, so that both precisions see the same one."""
+    """A random object [3, size, size]: blocks and noise, drawn in float64 so that both precisions see the same."""
     generator = torch.Generator().manual_seed(seed)
     blocks = torch.randn(3, 6, 6, generator=generator, dtype=torch.float64)
     blocks = blocks.repeat_interleave(-(-size_px // 6), 1).repeat_interleave(-(-size_px // 6), 2)[:, :size_px, :size_px]
@@ -124,7 +124,7 @@ def relative_change(first: Tensor, second: Tensor) -> float:
 
 
 class Residual(nn.Module):
-    """The smallest network with everything a border meets: strided convolution, BatchNorm, max pool, residual join, global average."""
+    """The smallest network with all that a border meets: stride, BatchNorm, max pool, residual join, global average."""
 
     def __init__(self, channels: int = 4, in_channels: int = 3, classes: int = 5):
         super().__init__()

@@ -34,10 +34,9 @@ def batch_norm(
     if background is not None:
         if training:
             mean, var = _statistics(window, (0, *signal.axes))
+            background = _normalise(background, mean, var, weight, bias, eps).to(normalised.dtype)
         else:
-            assert running_mean is not None and running_var is not None
-            mean, var = running_mean, running_var
-        background = _normalise(background, mean, var, weight, bias, eps).to(normalised.dtype)
+            background = F.batch_norm(background, running_mean, running_var, weight, bias, False, momentum, eps)
     return signal.derive(normalised, background)
 
 
@@ -59,10 +58,9 @@ def instance_norm(
     if background is not None:
         if use_input_stats:
             mean, var = _statistics(window, signal.axes)
+            background = _normalise(background, mean, var, weight, bias, eps).to(normalised.dtype)
         else:
-            assert running_mean is not None and running_var is not None
-            mean, var = running_mean, running_var
-        background = _normalise(background, mean, var, weight, bias, eps).to(normalised.dtype)
+            background = function(background, running_mean, running_var, weight, bias, False, momentum, eps)
     return signal.derive(normalised, background)
 
 
@@ -98,12 +96,15 @@ def _statistics(cells: Tensor, dims: tuple[int, ...]) -> tuple[Tensor, Tensor]:
 def _normalise(
     background: Tensor, mean: Tensor, var: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
 ) -> Tensor:
-    """(background - mean) / sqrt(var + eps) · weight + bias, channel by channel; statistics are (C) or (N, C)."""
+    """(background - mean) / sqrt(var + eps) · weight + bias, channel by channel; statistics are (C) or (N, C).
+
+    Computed as background · scale + shift, as PyTorch does for the window, so that equal cells stay equal.
+    """
 
     def along_channels(values: Tensor) -> Tensor:
         return values.reshape(*(values.shape if values.ndim == 2 else (1, -1)), *[1] * (background.ndim - 2))
 
-    result = (background - along_channels(mean)) * along_channels(torch.rsqrt(var + eps))
-    if weight is not None:
-        result = result * along_channels(weight)
-    return result if bias is None else result + along_channels(bias)
+    scale = 1 / torch.sqrt(var + eps)
+    scale = scale if weight is None else scale * weight
+    shift = -mean * scale if bias is None else bias - mean * scale
+    return background * along_channels(scale) + along_channels(shift)

@@ -142,8 +142,10 @@ def _convolve_deviation(
         if (a, b) != stored:
             inside = inside.narrow(axis, a - stored[0], b - a)
         missing.append((before, after))
-    if any(size == 0 for size in inside.shape) or not any(before or after for before, after in missing):
+    if 0 in inside.shape:  # nothing stored is needed: all background
         return function(source.read(planned.needed), weight, bias, stride, 0, dilation, groups), response
+    # Also where nothing outside is read: cells that hold just the background then come out bit for bit as the response,
+    # and sums over large windows of "no deviation" stay 0 instead of adding up roundings.
     deviation = inside if source.background is None else inside - source.background
     native = tuple(min(amounts) for amounts in missing)
     rest = [(before - p, after - p) for (before, after), p in zip(missing, native, strict=True)]
