@@ -1,4 +1,4 @@
-"""DistributedDataParallel with two processes on the CPU: the gradients are those of one process with the joint batch."""
+"""DistributedDataParallel, two processes on the CPU: the gradients are those of one process with the joint batch."""
 
 from pathlib import Path
 
@@ -22,7 +22,8 @@ def batch() -> tuple[Tensor, Tensor]:
 
 
 def converted(phase: str) -> nn.Module:
-    return bl.convert(residual().double(), "infinite", phase=phase)  # eval mode: batch statistics would differ between the halves
+    """In eval mode: batch statistics would differ between the halves."""
+    return bl.convert(residual().double(), "infinite", phase=phase)
 
 
 def gradients(model: nn.Module, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
@@ -61,4 +62,6 @@ def test_gradients_equal_one_process_with_the_joint_batch(phase: str, folder: Pa
         for name, gradient in expected.items():
             assert (got[name] - gradient).abs().max() <= 1e-12 * largest, name
     alone = gradients(converted(phase), *(tensor[:2] for tensor in batch()))
-    assert max((alone[name] - expected[name]).abs().max() for name in expected) > 1e-3 * largest, "no power: half the batch gives the same"
+    assert max((alone[name] - expected[name]).abs().max() for name in expected) > 1e-3 * largest, (
+        "no power: half the batch gives the same"
+    )

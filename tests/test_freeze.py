@@ -33,7 +33,9 @@ except ImportError:
 def images(seed: int, batch: int = 2) -> Tensor:
     """Objects at odd places that differ from sample to sample, so that the samples' phases differ."""
     places = torch.randint(0, SIZE_PX - 24, (batch, 2), generator=torch.Generator().manual_seed(seed)).tolist()
-    return placed([patch(24, seed + i, torch.float32) for i in range(batch)], [tuple(place) for place in places], SIZE_PX)
+    return placed(
+        [patch(24, seed + i, torch.float32) for i in range(batch)], [tuple(place) for place in places], SIZE_PX
+    )
 
 
 Frozen = tuple[nn.Module, torch.export.ExportedProgram]
@@ -102,7 +104,10 @@ def test_a_frozen_adaptive_model_is_blind_to_every_move() -> None:
 BORDERS = ["valid", "zero", "reflect", "replicate", "circular", "full", "infinite"]
 
 
-@pytest.mark.parametrize(("border", "phase"), [(border, "fixed") for border in BORDERS] + [("circular", "adaptive"), ("infinite", "adaptive")])
+@pytest.mark.parametrize(
+    ("border", "phase"),
+    [(border, "fixed") for border in BORDERS] + [("circular", "adaptive"), ("infinite", "adaptive")],
+)
 def test_every_border_freezes(border: str, phase: str) -> None:
     model = bl.convert(residual(), border, phase=phase)
     example, other = (torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(seed)) for seed in (0, 1))

@@ -193,7 +193,8 @@ class FullConv3d(_FullConv, nn.Conv3d):
     FullConv3d(3, 8, 3, stride=(1, 2, 2))
 
     Arguments are those of `torch.nn.Conv3d` less `padding` and `padding_mode`, those after `stride` by name;
-    parameters' names, shapes and initial values are the same too, so its state dicts load. Triples are (depth or time, height, width).
+    parameters' names, shapes and initial values are the same too, so its state dicts load. Triples are (depth or time,
+    height, width).
 
     Shape:
         input (N, in_channels, T, H, W) or (in_channels, T, H, W); T, H and W may be smaller than the kernel

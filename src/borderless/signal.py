@@ -58,7 +58,7 @@ class Signal(Tensor):
         shape = list(window.shape)
         for axis, n in zip(axes, frame, strict=True):
             shape[axis] = n
-        # The wrapper takes no part in autograd; that it requires gradients makes a custom Function leave its mark on it.
+        # The wrapper takes no part in autograd; by requiring gradients it makes a custom Function leave its mark on it.
         self = Tensor._make_wrapper_subclass(
             cls, shape, dtype=window.dtype, device=window.device, requires_grad=window.requires_grad
         )

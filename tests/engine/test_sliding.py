@@ -145,7 +145,7 @@ def assert_close(got: Tensor, expected: Tensor) -> None:
 
 
 def everywhere_on_the_stride(run: nn.Module, images: Tensor, case: Sliding) -> tuple[Tensor, tuple[int, ...]]:
-    """`run` (stride 1, padding 0) at all offsets of `images`, thinned to the model's lattice; the first kept frame index.
+    """`run` (stride 1, padding 0) at all offsets of `images`, thinned to the model's lattice; the first kept index.
 
     `images` has e more cells than the input on every side: offset i there is the input's offset i - e, and the lattice
     holds those that are s j - p.

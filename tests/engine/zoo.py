@@ -1,7 +1,7 @@
 """Networks and pictures for the engine's tests.
 
 Zero biases and fresh BatchNorm statistics hide the border: an empty map then stays 0 and padding with 0 is right by
-luck. `randomised` gives a network biases and statistics as after training, and scales every layer such that its response
+luck. `randomised` gives a network biases and statistics as after training, and scales every layer so that its response
 is of order 1: neither vanishing nor exploding, so that a relative change of the logits means something.
 
 Shapes: images [N, 3, H, W]; positions and shifts (row, column) in pixels.

@@ -29,7 +29,7 @@ def equivariance_error(
     largest absolute value of that. For an output with spatial axes, (N, C, h, w), the unshifted output is moved
     likewise and compared where both are known; the shifts must then be multiples of its stride.
 
-    The model runs in eval mode, as it is, and is left as it was. Raises ImageError for shifts or canvases that do not fit.
+    The model runs in eval mode and is left as it was. Raises ImageError for shifts or canvases that do not fit.
 
     >>> import torch, borderless as bl
     >>> model = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3, padding=1), torch.nn.AdaptiveMaxPool2d(1)).eval()

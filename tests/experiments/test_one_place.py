@@ -1,0 +1,101 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from borderless.data.digits import Digits, load_digits
+from borderless.experiments.one_place import ARMS, EXPERIMENT, Config, interval95
+from borderless.experiments.one_place_network import STRIDE_PX, network, summarise, train
+from borderless.experiments.runner import Cell, ConfigError, Result
+
+
+def test_cells_are_arms_times_seeds() -> None:
+    cells = EXPERIMENT.cells(Config(seeds=(0, 7)))
+    assert len(cells) == 2 * len(ARMS)
+    assert len({cell.name for cell in cells}) == len(cells)
+    assert {cell.parameters["seed"] for cell in cells[: len(ARMS)]} == {0}
+
+
+def test_the_network_is_small_and_has_stride_4() -> None:
+    model = network(seed=0)
+    assert sum(p.numel() for p in model.parameters()) == 24_106
+    assert model[:-3](torch.zeros(2, 1, 32, 32)).shape == (2, 32, 32 // STRIDE_PX, 32 // STRIDE_PX)
+
+
+def test_summary_of_known_predictions() -> None:
+    labels = torch.tensor([1, 2])
+    predictions = labels.repeat(361, 1)
+    predictions[1] = torch.tensor([1, 0])  # row 0, column 1: not on the stride
+    predictions[4] = torch.tensor([0, 0])  # row 0, column 4: on it
+    found = summarise(predictions, labels)
+    assert found["accuracy_where_trained"] == found["accuracy_max"] == 1
+    assert found["accuracy_min"] == 0
+    assert found["accuracy_mean"] == pytest.approx(1 - 3 / 722)
+    assert found["accuracy_on_stride"] == pytest.approx(24 / 25)
+    assert found["accuracy_off_stride"] == pytest.approx(1 - 0.5 / 336)
+    assert found["changed_predictions"] == 3
+    assert found["predictions"] == 722
+
+
+def test_interval_is_students() -> None:
+    # From a table: t(0.975, 2 degrees of freedom) = 4.303.
+    assert interval95([1.0, 2.0, 3.0]) == pytest.approx(4.303 / np.sqrt(3), rel=1e-3)
+    assert interval95([1.0]) is None
+
+
+def test_training_is_the_same_for_the_same_seed_and_other_for_another() -> None:
+    digits = load_digits()
+    few = Digits(digits.images[:64], digits.labels[:64])
+
+    def trained(seed: int, everywhere: bool = False) -> torch.Tensor:
+        model = network(seed=0)
+        train(model, few, epochs=2, batch_size=32, learning_rate=5e-3, seed=seed, everywhere=everywhere)
+        assert not model.training
+        return model[0].weight.detach()
+
+    assert torch.equal(trained(0), trained(0))
+    assert not torch.equal(trained(0), trained(1))
+    assert not torch.equal(trained(0), trained(0, everywhere=True))
+
+
+@pytest.mark.parametrize(("arm", "is_same_everywhere"), [("own", False), ("infinite-adaptive", True)])
+def test_a_cell_predicts_at_every_place(tmp_path: Path, arm: str, is_same_everywhere: bool) -> None:
+    config = Config(seeds=(0,), epochs=2, test_digits=8)
+    metrics = EXPERIMENT.run_cell(config, Cell("cell", {"arm": arm, "seed": 0}), tmp_path)
+    with np.load(tmp_path / "predictions.npz") as saved:
+        predictions = saved["predictions"]
+    assert predictions.shape == (361, 8)
+    assert metrics["changed_predictions"] == (predictions != predictions[0]).sum()
+    assert (metrics["changed_predictions"] == 0) == is_same_everywhere
+    # Two epochs are little, but enough not to say the same of every digit, which would be the same everywhere as well.
+    assert metrics["validation_accuracy"] > 0.2
+
+
+@pytest.mark.parametrize("seeds", [(0,), (0, 1, 2)])
+def test_drawing_writes_figure_and_tables(tmp_path: Path, seeds: tuple[int, ...]) -> None:
+    config = Config(seeds=seeds, test_digits=4)
+    labels = torch.tensor([0, 1, 2, 3])
+    generator = torch.Generator().manual_seed(0)
+    results = []
+    for cell in EXPERIMENT.cells(config):
+        folder = tmp_path / cell.name
+        folder.mkdir()
+        predictions = torch.where(torch.rand(361, 4, generator=generator) < 0.7, labels, 9)
+        np.savez_compressed(folder / "predictions.npz", predictions=predictions.numpy(), labels=labels.numpy())
+        metrics = {**summarise(predictions, labels), "validation_accuracy": 1.0, "parameters": 1, "cost": 2.5}
+        results.append(Result(cell, metrics, folder, 1.0))
+    section = EXPERIMENT.draw(config, results, tmp_path)
+    (table,), (figure,) = section.tables, section.figures
+    assert figure.path.is_file()
+    assert [row[0] for row in table.rows] == [arm.title for arm in ARMS.values()]
+    assert ("±" in table.rows[0][2]) == (len(seeds) > 1)
+    assert len((tmp_path / "table.csv").read_text().splitlines()) == 1 + len(results)
+    shown = 100 * np.mean([r.metrics["accuracy_min"] for r in results if r.cell.parameters["arm"] == "own"])
+    assert f"{shown:.1f} % at the worst" in section.text[1]
+
+
+@pytest.mark.parametrize("wrong", [{"seeds": ()}, {"epochs": 0}, {"test_digits": 361}, {"batch_size": 1}])
+def test_settings_without_sense_are_refused(wrong: dict[str, object]) -> None:
+    with pytest.raises(ConfigError, match="needed: at least one seed"):
+        Config(**wrong)  # type: ignore[arg-type]
