@@ -28,15 +28,47 @@ def batch_norm(
     *_: Any,
 ) -> Signal:
     check_axes(signal, len(signal.axes), describe(function))
-    window = signal.window
+    window, background = signal.window, signal.background
+    if training and background is not None:
+        return _batch_norm_by_deviation(signal, background, running_mean, running_var, weight, bias, momentum, eps)
     normalised = F.batch_norm(window, running_mean, running_var, weight, bias, training, momentum, eps)
-    background = signal.background
     if background is not None:
-        if training:
-            mean, var = _statistics(window, (0, *signal.axes))
-            background = _normalise(background, mean, var, weight, bias, eps).to(normalised.dtype)
-        else:
-            background = F.batch_norm(background, running_mean, running_var, weight, bias, False, momentum, eps)
+        background = F.batch_norm(background, running_mean, running_var, weight, bias, False, momentum, eps)
+    return signal.derive(normalised, background)
+
+
+def _batch_norm_by_deviation(
+    signal: Signal,
+    background: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    momentum: float,
+    eps: float,
+) -> Signal:
+    """Batch statistics of the window, summed over its deviation from the background.
+
+    BatchNorm does not see a constant that is taken off a channel. Without it, cells of pure background are 0: sums do
+    not depend on where the object stands, and these cells come out bit for bit as the new background.
+    """
+    window = signal.window
+    F._verify_batch_size(list(window.shape))  # pyright: ignore[reportAttributeAccessIssue]
+    dtype = torch.float32 if window.dtype in (torch.float16, torch.bfloat16) else window.dtype
+    constant = background.detach().to(dtype).mean(0, keepdim=True)
+    axes = (0, *signal.axes)
+    deviation = window.to(dtype) - constant
+    mean = deviation.mean(axes, keepdim=True)
+    var = (deviation - mean).square().mean(axes, keepdim=True)
+    if running_mean is not None and running_var is not None:
+        count = window.numel() // window.shape[1]
+        with torch.no_grad():
+            running_mean.lerp_((mean + constant).flatten().to(running_mean.dtype), momentum)
+            running_var.lerp_((var * (count / (count - 1))).flatten().to(running_var.dtype), momentum)
+    per_channel = (1, -1, *[1] * len(signal.axes))
+    scale = (var + eps).rsqrt() if weight is None else (var + eps).rsqrt() * weight.reshape(per_channel)
+    shift = -mean * scale if bias is None else bias.reshape(per_channel) - mean * scale
+    normalised, background = ((cells * scale + shift).to(window.dtype) for cells in (deviation, background - constant))
     return signal.derive(normalised, background)
 
 
