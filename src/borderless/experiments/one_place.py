@@ -77,7 +77,7 @@ class Config:
 
     @classmethod
     def small(cls) -> "Config":
-        return cls(seeds=(0,), epochs=7, test_digits=60)
+        return cls(seeds=(0,), epochs=6, test_digits=40)
 
 
 def cells(config: Config) -> list[Cell]:

@@ -76,7 +76,7 @@ class Config:
 
     @classmethod
     def small(cls) -> "Config":
-        return cls(photos=("cat", "coffee"), offsets_px=(0, 33, 64, 128))
+        return cls(photos=("cat", "coffee"), offsets_px=(0, 64, 113))
 
 
 def cells(config: Config) -> list[Cell]:
@@ -92,14 +92,11 @@ def run_cell(config: Config, cell: Cell, folder: Path) -> dict[str, Any]:
     """The network's answers at every position. Probabilities and first places also go to maps.npz."""
     arm, photo = ARMS[cell.parameters["arm"]], cell.parameters["photo"]
     colour = normalise(torch.tensor(BRIGHTNESS[cell.parameters["background"]])).item()
-    border = bl.Border(
-        arm.border or "zero",
-        phase=arm.phase,
-        reach=arm.reach,
-        background=colour if arm.border == "infinite" else 0.0,
-    )
-    explanation = bl.explain(_network(), SIZE_PX, border)
-    model = _network() if arm.border is None else bl.convert(_network(), border)
+    model = _network()
+    if arm.border is not None:
+        background = colour if arm.border == "infinite" else 0.0
+        model = bl.convert(model, bl.Border(arm.border, phase=arm.phase, reach=arm.reach, background=background))
+    explanation = _explanation(arm)
     positions = torch.cartesian_prod(torch.tensor(config.offsets_px), torch.tensor(config.offsets_px))
     logits, seconds_per_image = answers(model, normalise(load_photo(photo, config.size_px)), positions, colour)
     n = len(config.offsets_px)
@@ -130,6 +127,12 @@ def run_cell(config: Config, cell: Cell, folder: Path) -> dict[str, Any]:
 def _network() -> nn.Module:
     """Loaded once for all cells, and never changed: each arm converts a copy."""
     return load_packaged().requires_grad_(False)
+
+
+@cache
+def _explanation(arm: Arm) -> bl.Explanation:
+    """Costs are the same for every photograph and background."""
+    return bl.explain(_network(), SIZE_PX, arm.border or "zero", phase=arm.phase, reach=arm.reach)
 
 
 def draw(config: Config, results: list[Result], folder: Path) -> Section:

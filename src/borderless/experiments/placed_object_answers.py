@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from borderless.models.packaged import SIZE_PX, TOTAL_STRIDE_PX
 
-BATCH = 8
+# Larger batches are slower on a CPU: every feature map is then new memory from the system.
+BATCH = 2
 
 
 @torch.inference_mode()
