@@ -21,7 +21,6 @@ ANY_PLACES = [(3, 40), (60, 21)]  # neither the rows nor the columns differ by a
 
 every_network = pytest.mark.parametrize("name", NETWORKS)
 both_precisions = pytest.mark.parametrize("dtype", LARGEST_CHANGE, ids=lambda dtype: str(dtype).removeprefix("torch."))
-TRAINED = ["resnet18", "densenet121", "mobilenet_v3_small", "shufflenet_v2_x0_5"]
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +78,7 @@ def test_zero_through_the_engine_is_the_unmodified_network(name: str, own: nn.Mo
     assert relative_change(expected, got) <= 1e-6
 
 
-@pytest.mark.parametrize("name", TRAINED)
+@pytest.mark.parametrize("name", ["resnet18", "densenet121", "mobilenet_v3_small", "shufflenet_v2_x0_5"])
 def test_zero_trains_as_the_unmodified_network(name: str, own: nn.Module) -> None:
     images = torch.randn(3, 3, 70, 61, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
     own = deterministic_training(copy.deepcopy(own).double())
@@ -109,39 +108,40 @@ def assert_same_tensors(first: dict[str, Tensor], second: dict[str, Tensor], of_
         assert difference <= of_the_largest * largest, f"{key}: {difference:.1e} of {largest:.1e}"
 
 
-def train_at_two_places(name: str, own: nn.Module, dtype: torch.dtype, phase: str, here: list, there: list) -> None:
+def train_at_two_places(
+    own: nn.Module, dtype: torch.dtype, phase: str, canvas_px: int, object_px: int, here: list, there: list
+) -> None:
     own = deterministic_training(copy.deepcopy(own).to(dtype))
-    objects = [patch(OBJECT_PX, 1, dtype), patch(OBJECT_PX, 2, dtype)]
-    if name == "densenet121":  # its windows are large: one image is enough for batch statistics, and half the memory
-        objects, here, there = objects[:1], here[:1], there[:1]
-    images, moved = placed(objects, here, CANVAS_PX), placed(objects, there, CANVAS_PX)
+    objects = [patch(object_px, 1, dtype), patch(object_px, 2, dtype)][: len(here)]
+    images, moved = placed(objects, here, canvas_px), placed(objects, there, canvas_px)
     model = bl.convert(own, "infinite", phase=phase)
     first, second = (training_step(copy.deepcopy(model), batch) for batch in (images, moved))
     own_first, own_second = (training_step(copy.deepcopy(own), batch) for batch in (images, moved))
 
     assert relative_change(own_first["answers"]["logits"], own_second["answers"]["logits"]) > 1e-4, "no power"
-    fresh = dict(own.named_buffers())
-    assert any(not torch.equal(fresh[key], value) for key, value in first["statistics"].items()), (
-        "BatchNorm did not learn"
-    )
-    if dtype == torch.float32:
-        # In float32 one rounding of the image moves the unmodified DenseNet's gradients by 1e-2: ReLUs switch.
-        del first["gradients"]
-    for part in first:
-        assert_same_tensors(first[part], second[part], LARGEST_CHANGE[dtype])
+    before = dict(own.named_buffers())
+    assert all(not torch.equal(before[key], first["statistics"][key]) for key in before), "BatchNorm did not learn"
+    for part in ("answers", "gradients", "statistics"):
+        if part == "gradients" and dtype == torch.float32:
+            continue  # one rounding of the image moves the unmodified DenseNet's gradients by 1e-2: ReLUs switch
+        if first[part]:  # SqueezeNet and ConvNeXt have no statistics
+            assert_same_tensors(first[part], second[part], LARGEST_CHANGE[dtype])
 
 
 @pytest.mark.parametrize("name", ["resnet18", "mobilenet_v3_small"])
 def test_training_is_blind_to_moves_by_the_total_stride(name: str, own: nn.Module) -> None:
     """The others cost more, and train below where every move counts."""
-    train_at_two_places(name, own, torch.float64, "fixed", [(0, 32), (32, 0)], [(64, 64), (0, 64)])
+    train_at_two_places(own, torch.float64, "fixed", 64, 24, [(0, 0), (32, 0)], [(32, 32), (0, 32)])
 
 
-@pytest.mark.parametrize(
-    ("name", "dtype"),
-    [*((name, torch.float64) for name in TRAINED), ("resnet18", torch.float32), ("shufflenet_v2_x0_5", torch.float32)],
-    ids=lambda value: str(value).removeprefix("torch."),
-)
-def test_training_with_adaptive_phase_is_blind_to_every_move(name: str, dtype: torch.dtype, own: nn.Module) -> None:
-    """Both samples move, each by its own odd number of pixels."""
-    train_at_two_places(name, own, dtype, "adaptive", [(0, 32), (31, 0)], [(77, 5), (6, 67)])
+@pytest.mark.parametrize("name", [name for name in NETWORKS if name != "convnext_tiny"])
+def test_training_with_adaptive_phase_is_blind_to_every_move(name: str, own: nn.Module) -> None:
+    """Both samples move, each by its own odd number of pixels. ConvNeXt in float64 takes a minute: run by hand, 5e-14."""
+    samples = 1 if name == "densenet121" else 2  # its windows are large; one image is enough for batch statistics
+    here, there = [(0, 20), (31, 0)][:samples], [(27, 5), (6, 31)][:samples]
+    train_at_two_places(own, torch.float64, "adaptive", 64, 24, here, there)
+
+
+@pytest.mark.parametrize("name", [name for name in NETWORKS if name not in ("convnext_tiny", "densenet121")])
+def test_training_in_single_precision_is_blind_to_every_move(name: str, own: nn.Module) -> None:
+    train_at_two_places(own, torch.float32, "adaptive", 128, 48, [(0, 32), (31, 0)], [(77, 5), (6, 67)])
