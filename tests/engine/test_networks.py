@@ -136,7 +136,7 @@ def test_training_is_blind_to_moves_by_the_total_stride(name: str, own: nn.Modul
 
 @pytest.mark.parametrize("name", [name for name in NETWORKS if name != "convnext_tiny"])
 def test_training_with_adaptive_phase_is_blind_to_every_move(name: str, own: nn.Module) -> None:
-    """Both samples move, each by its own odd number of pixels. ConvNeXt in float64 takes a minute: run by hand, 5e-14."""
+    """Both samples move, each by its own odd number of pixels. ConvNeXt takes a minute: run by hand, 5e-14."""
     samples = 1 if name == "densenet121" else 2  # its windows are large; one image is enough for batch statistics
     here, there = [(0, 20), (31, 0)][:samples], [(27, 5), (6, 31)][:samples]
     train_at_two_places(own, torch.float64, "adaptive", 64, 24, here, there)
