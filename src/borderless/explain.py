@@ -1,7 +1,9 @@
 """What a border does to a model, layer by layer: sizes, receptive fields, multiply-adds, and what reads position."""
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 
 import torch
 from torch import nn
@@ -9,20 +11,23 @@ from torch import nn
 from borderless.borders import Border, BorderName, Phase
 from borderless.convert import bordered, make_border
 from borderless.errors import ConversionError
+from borderless.lattice import Stride
 from borderless.modes import measured
 from borderless.scope import Event
 
 
 @dataclass(frozen=True)
 class Layer:
-    """One sliding operation. Sizes are cells (height, width); stride and receptive field are input pixels."""
+    """One sliding operation. Sizes are cells (height, width); stride and receptive field are input pixels, fractions
+    where a map is finer than the image.
+    """
 
     module: str
     operation: str
     frame: tuple[int, ...]
     window: tuple[int, ...]
-    stride: tuple[int, ...]
-    receptive_field: tuple[int, ...]
+    stride: Stride
+    receptive_field: Stride
     macs: int
 
 
@@ -48,8 +53,8 @@ class Explanation:
     size: tuple[int, ...]
     layers: tuple[Layer, ...]
     position_reads: tuple[PositionRead, ...]
-    total_stride: tuple[int, ...]
-    receptive_field: tuple[int, ...]
+    total_stride: Stride
+    receptive_field: Stride
     macs: int
     macs_own: int
 
@@ -160,7 +165,7 @@ def _input_channels(model: nn.Module) -> int:
     )
 
 
-def _sizes(sizes: tuple[int, ...]) -> str:
+def _sizes(sizes: Sequence[int | Fraction]) -> str:
     return "×".join(map(str, sizes))
 
 

@@ -1,53 +1,116 @@
 """The grid that a map lives on, and the phase of every stride: which of the sublattices a strided operation keeps.
 
-A strided operation leaves a map on a coarser *child* lattice. Under the fixed phase every sample keeps the sublattice
-0. Under the adaptive phase (Chaman and Dokmanic, CVPR 2021) each sample keeps the one on which the operation's input
-deviates most, in energy, from its background; the first strided operation on a lattice decides and later ones with the
-same factor follow, so parallel branches stay aligned.
+A strided operation leaves a map on a coarser lattice, upsampling on a finer one. Under the fixed phase every sample
+keeps the sublattice 0. Under the adaptive phase (Chaman and Dokmanic, CVPR 2021) each sample keeps the one on which the
+operation's input deviates most, in energy, from its background. The first strided operation decides; later ones on the
+same lattice follow, also in several steps or in one, so parallel branches stay aligned. Upsampling back to a lattice
+that the map came from undoes the phases in between.
 
-Shapes: N samples, D spatial axes. A phase is an integer tensor (N, D) with entries in [0, factor).
+Shapes: N samples, D spatial axes.
 """
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from fractions import Fraction
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from borderless.errors import ImageError
-from borderless.geometry import Box, ceil_div, clip
+from borderless.cells import Shift
 
 if TYPE_CHECKING:
     from borderless.signal import Signal
 
+Stride = tuple[int | Fraction, ...]
+
 
 class Lattice:
-    """Every `stride`-th pixel of the input along each axis; `parent`, `factor` and `phase` say how it came about."""
+    """The cells i · stride + offset, in input pixels.
 
-    __slots__ = ("_children", "_projections", "factor", "parent", "phase", "stride")
+    stride: for each axis, a fraction where a map is finer than the image. offset: integers (N, D), or None: all 0.
+    largest_offset: for each axis, what bounds the offset. parent: the finer lattice that this one is a part of.
+    """
+
+    __slots__ = ("_coarser", "_finer", "_projections", "largest_offset", "offset", "parent", "stride")
 
     def __init__(
         self,
-        stride: tuple[int, ...],
+        stride: Stride,
+        offset: Tensor | None = None,
+        largest_offset: tuple[int, ...] | None = None,
         parent: "Lattice | None" = None,
-        factor: tuple[int, ...] | None = None,
-        phase: Tensor | None = None,
     ) -> None:
         self.stride = stride
+        self.offset = offset
+        self.largest_offset = largest_offset or (0,) * len(stride)
         self.parent = parent
-        self.factor = factor or (1,) * len(stride)
-        self.phase = phase
-        self._children: dict[tuple[int, ...], Lattice] = {}
+        self._coarser: list[Lattice] = []
+        self._finer: dict[Stride, Lattice] = {}
         self._projections: dict[int, Lattice] = {}
 
-    def child(self, factor: tuple[int, ...]) -> "Lattice | None":
-        """The lattice that an earlier strided operation with this factor made, if there was one."""
-        return self._children.get(factor)
+    def is_same(self, other: "Lattice") -> bool:
+        """Whether cells of equal number are the same place on both, in every sample."""
+        return self is other or (self.offset is None and other.offset is None and self.stride == other.stride)
 
-    def add_child(self, factor: tuple[int, ...], phase: Tensor | None) -> "Lattice":
-        stride = tuple(s * f for s, f in zip(self.stride, factor, strict=True))
-        child = self._children[factor] = Lattice(stride, self, factor, phase)
-        return child
+    def coarser(self, factor: tuple[int, ...]) -> "Lattice | None":
+        """The part of this lattice, `factor` times coarser, that an earlier strided operation chose, if one did."""
+        stride = _times(self.stride, factor)
+        return next((below for below in self._below() if below.stride == stride), None)
+
+    def implied_phase(self, factor: tuple[int, ...]) -> Tensor | None:
+        """(N, D): the phase at this factor that an earlier, longer stride has decided already, if one has."""
+        stride = _times(self.stride, factor)
+        below = next((below for below in self._below() if _divides(stride, below.stride)), None)
+        distance = None if below is None else self.distance_to(below)
+        return None if distance is None else distance % torch.tensor(factor, device=distance.device)
+
+    def coarsen(self, factor: tuple[int, ...], phase: Tensor | None) -> "Lattice":
+        """A new part of this lattice: of every `factor` cells the one at `phase` (N, D) (None: the first)."""
+        offset, largest = self.offset, self.largest_offset
+        if phase is not None:
+            step = phase * torch.tensor(self.stride, device=phase.device)
+            offset = step if offset is None else offset + step
+            largest = tuple(bound + (f - 1) * int(s) for bound, f, s in zip(largest, factor, self.stride, strict=True))
+        made = Lattice(_times(self.stride, factor), offset, largest, self)
+        for below in [b for b in self._coarser if _divides(made.stride, b.stride)]:  # whose phase this one follows
+            self._coarser.remove(below)
+            made._coarser.append(below)
+            below.parent = made
+        self._coarser.append(made)
+        return made
+
+    def finer(self, factor: tuple[int, ...]) -> "Lattice":
+        """The lattice of a map upsampled by `factor`: one that this is a part of, or else a new one.
+
+        A new one has its cell 0 where the next coarser lattice above this one has it.
+        """
+        stride = _times(self.stride, tuple(Fraction(1, f) for f in factor))
+        above = self
+        while above.stride != stride and above.parent is not None and _divides(stride, above.parent.stride):
+            above = above.parent
+        if above.stride == stride:
+            return above
+        if stride not in above._finer:
+            made = above._finer[stride] = Lattice(stride, above.offset, above.largest_offset, above.parent)
+            made._coarser.append(above)
+        return above._finer[stride]
+
+    def distance_to(self, below: "Lattice") -> Tensor | None:
+        """(N, D): on which cell of this lattice each sample's cell 0 of `below`, a part of it, sits; None: all on 0."""
+        if below.offset is None:
+            return None
+        pixels = below.offset if self.offset is None else below.offset - self.offset
+        stride = [Fraction(s) for s in self.stride]
+        up = torch.tensor([s.numerator for s in stride], device=pixels.device)
+        down = torch.tensor([s.denominator for s in stride], device=pixels.device)
+        return torch.div(pixels * down, up, rounding_mode="floor")
+
+    def largest_distance_to(self, below: "Lattice") -> tuple[int, ...]:
+        return tuple(
+            int((far - near) / Fraction(s))
+            for far, near, s in zip(below.largest_offset, self.largest_offset, self.stride, strict=True)
+        )
 
     def without(self, index: int) -> "Lattice":
         """The same grid after its `index`-th axis was summed over; always the same object for the same axis."""
@@ -55,50 +118,83 @@ class Lattice:
             self._projections[index] = Lattice(tuple(s for i, s in enumerate(self.stride) if i != index))
         return self._projections[index]
 
-    def offset_px(self) -> Tensor | None:
-        """(N, D): the input pixel on which each sample's cell 0 sits; None under the fixed phase (all zeros)."""
-        if self.parent is None or self.phase is None:
-            return None
-        above = self.parent.offset_px()
-        here = self.phase * torch.tensor(self.parent.stride, device=self.phase.device)
-        return here if above is None else here + above
+    def _below(self) -> "Iterator[Lattice]":
+        for lattice in self._coarser:
+            yield lattice
+            yield from lattice._below()
 
     def __repr__(self) -> str:
-        return f"Lattice(stride={self.stride}, phase={'fixed' if self.phase is None else 'per sample'})"
+        stride = ", ".join(map(str, self.stride))
+        return f"Lattice(stride=({stride}), phase={'fixed' if self.offset is None else 'per sample'})"
 
 
-def enter(signal: "Signal", factor: tuple[int, ...]) -> "tuple[Signal, Lattice]":
-    """Prepare `signal` for a strided operation: re-based to the kept sublattice, and the lattice of the result."""
+class Settled(NamedTuple):
+    """Where a strided operation leaves a map, and how the cells that it reads are renumbered for that (None: not).
+
+    deviation: of the map from its background, if it had to be computed to choose.
+    """
+
+    lattice: Lattice
+    shift: Shift | None = None
+    deviation: Tensor | None = None
+
+
+def settle(signal: "Signal", factor: tuple[int, ...]) -> Settled:
+    """The lattice that a strided operation on `signal` keeps, chosen now unless it was chosen before."""
     lattice = signal.lattice
     if all(f == 1 for f in factor):
-        return signal, lattice
-    child = lattice.child(factor)
-    if child is None:
-        phase = choose_phase(signal, factor) if signal.border.is_adaptive else None
-        child = lattice.add_child(factor, phase)
-    return (signal if child.phase is None else rebase(signal, child.phase, factor)), child
+        return Settled(lattice)
+    deviation = None
+    coarse = lattice.coarser(factor)
+    if coarse is None:
+        phase = None
+        if signal.border.is_adaptive:
+            if not all(isinstance(s, int) for s in lattice.stride):
+                raise signal.scope.unsupported(
+                    "a strided operation", "phase='adaptive' chooses among whole pixels, and this map is finer"
+                )
+            phase = lattice.implied_phase(factor)
+            if phase is None:
+                deviation = signal.deviation()
+                phase = choose_phase(deviation, signal.axes, signal.start, factor)
+        coarse = lattice.coarsen(factor, phase)
+    distance = lattice.distance_to(coarse) if signal.border.is_adaptive else None
+    if distance is None:
+        return Settled(coarse)
+    return Settled(coarse, Shift(distance, (0,) * len(factor), lattice.largest_distance_to(coarse)), deviation)
+
+
+def unsettle(lattice: Lattice, factor: tuple[int, ...]) -> tuple[Lattice, Shift | None]:
+    """The lattice of a map of `lattice` upsampled by `factor`, and how its cells are renumbered (None: not)."""
+    fine = lattice.finer(factor)
+    farthest = fine.largest_distance_to(lattice)
+    distance = fine.distance_to(lattice) if any(farthest) else None
+    if distance is None:
+        return fine, None
+    return fine, Shift(-distance, tuple(-far for far in farthest), (0,) * len(factor))
 
 
 @torch.no_grad()
-def choose_phase(signal: "Signal", factor: tuple[int, ...]) -> Tensor:
+def choose_phase(deviation: Tensor, axes: tuple[int, ...], start: tuple[int, ...], factor: tuple[int, ...]) -> Tensor:
     """(N, D): per sample, the residue class of frame indices on which the map deviates most from its background.
 
-    Energies are summed in float32 at least. Ties go to the first class in row-major order.
+    deviation: (N, C, *window), its first cell at the frame index `start`. Energies are summed in float32 at least.
+    Ties go to the first class in row-major order.
     """
-    deviation = signal.window if signal.background is None else signal.window - signal.background
-    if deviation.dtype in (torch.float16, torch.bfloat16):
-        deviation = deviation.float()
-    inner = tuple(i for i in range(1, deviation.ndim) if i not in signal.axes)
-    energy = deviation.square().sum(inner) if inner else deviation.square()  # (N, *window)
+    inner = tuple(i for i in range(1, deviation.ndim) if i not in axes)
+    dtype = torch.float32 if deviation.dtype in (torch.float16, torch.bfloat16) else deviation.dtype
+    if inner:
+        energy = torch.linalg.vector_norm(deviation, dim=inner, dtype=dtype).square()  # (N, *window)
+    else:
+        energy = deviation.to(dtype).square()
     padding: list[int] = []
     folded: list[int] = [energy.shape[0]]
-    for start, size, f in reversed(list(zip(signal.start, energy.shape[1:], factor, strict=True))):
-        before = start % f
-        blocks = ceil_div(before + size, f)
+    for first, size, f in reversed(list(zip(start, energy.shape[1:], factor, strict=True))):
+        before = first % f
+        blocks = -(-(before + size) // f)
         padding += [before, blocks * f - before - size]
         folded[1:1] = [blocks, f]
-    axes = range(len(factor))
-    by_class = F.pad(energy, padding).reshape(folded).sum([1 + 2 * i for i in axes])  # (N, *factor)
+    by_class = F.pad(energy, padding).reshape(folded).sum([1 + 2 * i for i in range(len(factor))])  # (N, *factor)
     index = by_class.flatten(1).argmax(1)
     phase: list[Tensor] = []
     for f in reversed(factor):
@@ -107,38 +203,10 @@ def choose_phase(signal: "Signal", factor: tuple[int, ...]) -> Tensor:
     return torch.stack(phase, 1)
 
 
-def rebase(signal: "Signal", phase: Tensor, factor: tuple[int, ...]) -> "Signal":
-    """Renumber each sample's cells so that the frame index i + phase becomes i; all samples share one window.
-
-    A map that may grow gets factor - 1 more cells in front; a `valid` one loses as many at the end.
-    """
-    box, window = [], []
-    for (a, b), n, f in zip(signal.box, signal.frame, factor, strict=True):
-        match signal.border.keeps:
-            case "touching":
-                kept = clip((a - (f - 1), b), n, signal.border.reach)
-            case "frame":
-                kept = (0, n)
-            case "inside":
-                kept = (a, b - (f - 1))
-                if kept[0] >= kept[1]:
-                    raise ImageError(
-                        f"got a map with {b - a} cells along an axis where stride {f} chooses among {f} sublattices, "
-                        f"under the border 'valid' with phase='adaptive'; at least {f} cells are needed: use a larger "
-                        "image, or phase='fixed'"
-                    )
-        window.append(kept)
-        box.append((kept[0], kept[1] + f - 1))
-    cells = signal.read(tuple(box))
-    for i, (axis, f) in enumerate(zip(signal.axes, factor, strict=True)):
-        length = window[i][1] - window[i][0]
-        cut = cells.narrow(axis, 0, length)
-        for r in range(1, f):
-            chosen = (phase[:, i] == r).reshape(-1, *[1] * (cells.ndim - 1))
-            cut = torch.where(chosen, cells.narrow(axis, r, length), cut)
-        cells = cut
-    return signal.derive(cells, signal.background, box=_as_box(window))
+def _times(stride: Stride, factor: tuple[int | Fraction, ...]) -> Stride:
+    products = (Fraction(s) * f for s, f in zip(stride, factor, strict=True))
+    return tuple(int(p) if p.denominator == 1 else p for p in products)
 
 
-def _as_box(window: list[tuple[int, int]]) -> Box:
-    return tuple(window)
+def _divides(finer: Stride, coarser: Stride) -> bool:
+    return all((Fraction(c) / f).denominator == 1 for f, c in zip(finer, coarser, strict=True))

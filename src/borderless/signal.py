@@ -10,13 +10,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from borderless import geometry
 from borderless.borders import Border
+from borderless.cells import Ranges, Shift, periods, ranges_of, read, take_shifted, thin, tile
 from borderless.errors import ImageError
 from borderless.geometry import Box
-from borderless.lattice import Lattice
+from borderless.lattice import Lattice, Stride
 from borderless.rules.registry import find_rule
 from borderless.scope import Scope
 
@@ -26,8 +26,9 @@ class Signal(Tensor):
 
     window: ordinary tensor, the stored part; `axes` are its spatial dimensions. start: for each axis, the frame index
     of the window's first cell (negative when the map has grown). frame: for each axis, the size that the unmodified
-    model would see; `.shape` reports it. background: what lies outside the window: a tensor that broadcasts to the
-    window and has size 1 on the spatial axes, or None for 0. lattice: the grid of its cells. scope: border and model.
+    model would see; `.shape` reports it. background: what lies outside the window: the tile that is repeated endlessly
+    (see `cells`), of size 1 along space where it is constant, or None for 0. lattice: the grid of its cells. scope:
+    border and model.
     field: for each axis, how many input pixels wide a cell looks (its receptive field).
     """
 
@@ -38,7 +39,7 @@ class Signal(Tensor):
     background: Tensor | None
     lattice: Lattice
     scope: Scope
-    field: tuple[int, ...]
+    field: Stride
     aliased: bool
 
     @staticmethod
@@ -52,7 +53,7 @@ class Signal(Tensor):
         background: Tensor | None,
         lattice: Lattice,
         scope: Scope,
-        field: tuple[int, ...],
+        field: Stride,
         aliased: bool = False,
     ) -> "Signal":
         shape = list(window.shape)
@@ -106,7 +107,7 @@ class Signal(Tensor):
         frame: tuple[int, ...] | None = None,
         axes: tuple[int, ...] | None = None,
         lattice: Lattice | None = None,
-        field: tuple[int, ...] | None = None,
+        field: Stride | None = None,
         aliased: bool = False,
     ) -> "Signal":
         """A Signal of the same pass; whatever is not given stays as it is."""
@@ -129,27 +130,39 @@ class Signal(Tensor):
         self.field, self.aliased = other.field, other.aliased
         return self
 
+    def around(self, box: Box | None = None) -> Tensor | None:
+        """The background on the cells of `box` (None: of the window), of size 1 along axes where it is constant."""
+        if self.background is None or set(periods(self.background, self.axes)) == {1}:
+            return self.background
+        return tile(self.background, self.axes, ranges_of(self.box if box is None else box))
+
+    def deviation(self) -> Tensor:
+        """The window less the background around it."""
+        around = self.around()
+        return self.window if around is None else self.window - around
+
     def read(self, box: Box) -> Tensor:
-        """The cells of `box` (frame indices) as an ordinary tensor. The only place that knows what lies outside."""
+        """The cells of `box` (frame indices) as an ordinary tensor. Only this and `take` know what lies outside."""
         if box == self.box:
             return self.window
         if self.border.outside in ("reflect", "replicate", "circular"):
             return self._read_mirrored(box)
-        inside = self.window
-        missing = []
-        for axis, stored, wanted in zip(self.axes, self.box, box, strict=True):
-            (a, b), before, after = geometry.cover(stored, wanted)
-            if (a, b) != stored:
-                inside = inside.narrow(axis, a - stored[0], b - a)
-            missing.append((before, after))
-        if not any(before or after for before, after in missing):
-            return inside
-        if self.border.outside == "nothing":
+        if self.border.outside == "nothing" and geometry.intersection([self.box, box]) != box:
             raise ImageError(
                 f"got a map stored on {self.box} of which the cells {box} were asked for, under the border 'valid', "
                 "where nothing lies outside; use a larger image, or another border"
             )
-        return pad(inside, self.axes, missing, self.background)
+        return read(self.window, self.axes, self.box, box, self.background)
+
+    def take(self, wanted: Ranges, shift: Shift | None = None) -> Tensor:
+        """The cells of `wanted` (frame indices, after the renumbering if there is one) as an ordinary tensor."""
+        box = tuple((cells.start, cells[-1] + 1) for cells in wanted)
+        if shift is None:
+            return thin(self.read(box), self.axes, [cells.step for cells in wanted])
+        if self.border.outside in ("reflect", "replicate", "circular"):
+            sources = shift.sources(box)
+            return take_shifted(self._read_mirrored(sources), self.axes, sources, wanted, shift, None)
+        return take_shifted(self.window, self.axes, self.box, wanted, shift, self.background)
 
     def _read_mirrored(self, box: Box) -> Tensor:
         cells = self.window
@@ -220,37 +233,6 @@ def first_signal(*values: Any) -> Signal | None:
         if found is not None:
             return found
     return None
-
-
-def pad(
-    cells: Tensor, axes: tuple[int, ...], missing: Sequence[tuple[int, int]], background: Tensor | None = None
-) -> Tensor:
-    """`cells` with `missing[i]` = (before, after) more cells of background (None: 0) along axis `axes[i]`."""
-    if background is None:
-        amounts = [0] * (2 * (cells.ndim - min(axes)))
-        for axis, (before, after) in zip(axes, missing, strict=True):
-            at = 2 * (cells.ndim - 1 - axis)
-            amounts[at : at + 2] = [before, after]
-        return F.pad(cells, amounts)
-    shape = list(cells.shape)
-    for axis, (before, after) in zip(axes, missing, strict=True):
-        shape[axis] += before + after
-    shape[0] = max(shape[0], background.shape[0])
-    padded = background.to(cells.dtype).expand(shape).clone(memory_format=memory_format_of(cells))
-    inner = padded
-    for axis, (before, _) in zip(axes, missing, strict=True):
-        inner = inner.narrow(axis, before, cells.shape[axis])
-    inner.copy_(cells)
-    return padded
-
-
-def memory_format_of(cells: Tensor) -> torch.memory_format:
-    """channels_last when the cells are stored so, contiguous otherwise."""
-    if cells.ndim == 4 and cells.is_contiguous(memory_format=torch.channels_last) and not cells.is_contiguous():
-        return torch.channels_last
-    if cells.ndim == 5 and cells.is_contiguous(memory_format=torch.channels_last_3d) and not cells.is_contiguous():
-        return torch.channels_last_3d
-    return torch.contiguous_format
 
 
 def _input_background(image: Tensor, border: Border) -> Tensor:

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from borderless.rules.registry import describe, rule
@@ -47,29 +48,105 @@ def _batch_norm_by_deviation(
     momentum: float,
     eps: float,
 ) -> Signal:
-    """Batch statistics of the window, summed over its deviation from the background.
+    """Batch statistics of the window, taken over its deviation from the background.
 
     BatchNorm does not see a constant that is taken off a channel. Without it, cells of pure background are 0: sums do
-    not depend on where the object stands, and these cells come out bit for bit as the new background.
+    not depend on where the object stands, and these cells come out as the new background.
     """
-    window = signal.window
-    F._verify_batch_size(list(window.shape))  # pyright: ignore[reportAttributeAccessIssue]
-    dtype = torch.float32 if window.dtype in (torch.float16, torch.bfloat16) else window.dtype
-    constant = background.detach().to(dtype).mean(0, keepdim=True)
-    axes = (0, *signal.axes)
-    deviation = window.to(dtype) - constant
-    mean = deviation.mean(axes, keepdim=True)
-    var = (deviation - mean).square().mean(axes, keepdim=True)
+    F._verify_batch_size(list(signal.window.shape))  # pyright: ignore[reportAttributeAccessIssue]
+    constant = background.detach().mean((0, *signal.axes), keepdim=True)
+    normalised, around, mean, var = _DeviationNorm.apply(  # pyright: ignore[reportGeneralTypeIssues]
+        signal.window, background, constant, weight, bias, eps
+    )
     if running_mean is not None and running_var is not None:
-        count = window.numel() // window.shape[1]
+        count = signal.window.numel() // signal.window.shape[1]
         with torch.no_grad():
-            running_mean.lerp_((mean + constant).flatten().to(running_mean.dtype), momentum)
-            running_var.lerp_((var * (count / (count - 1))).flatten().to(running_var.dtype), momentum)
-    per_channel = (1, -1, *[1] * len(signal.axes))
-    scale = (var + eps).rsqrt() if weight is None else (var + eps).rsqrt() * weight.reshape(per_channel)
-    shift = -mean * scale if bias is None else bias.reshape(per_channel) - mean * scale
-    normalised, background = ((cells * scale + shift).to(window.dtype) for cells in (deviation, background - constant))
-    return signal.derive(normalised, background)
+            running_mean.lerp_((mean + constant.flatten()).to(running_mean.dtype), momentum)
+            running_var.lerp_((var * (count / (count - 1))).to(running_var.dtype), momentum)
+    return signal.derive(normalised, around)
+
+
+class _DeviationNorm(torch.autograd.Function):
+    """The window and its background, normalised by the statistics of the window; all less a constant per channel.
+
+    One read of the deviation for its statistics, one pass for the result, PyTorch's fused backward, and on top of it
+    what the background's gradient says about the statistics. Also returns their values: mean and biased variance (C).
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        window: Tensor,
+        background: Tensor,
+        constant: Tensor,
+        weight: Tensor | None,
+        bias: Tensor | None,
+        eps: float,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        half = window.dtype in (torch.float16, torch.bfloat16)
+        deviation = window.float() - constant.float() if half else window - constant
+        around = background.to(deviation.dtype) - constant
+        mean, var = _batch_statistics(deviation)
+        invstd = (var + eps).rsqrt()
+        scale = invstd if weight is None else invstd * weight
+        shift = -mean * scale if bias is None else bias - mean * scale
+        per_channel = (1, -1, *[1] * (window.ndim - 2))
+        scale, shift = scale.reshape(per_channel), shift.reshape(per_channel)
+        ctx.save_for_backward(deviation, around, weight, mean, invstd)
+        ctx.has_bias, ctx.dtypes = bias is not None, (window.dtype, background.dtype)
+        ctx.mark_non_differentiable(mean, var)
+        normalised = torch.addcmul(shift, deviation, scale)
+        return normalised.to(window.dtype), torch.addcmul(shift, around, scale).to(window.dtype), mean, var
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, of_window: Tensor, of_around: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+        deviation, around, weight, mean, invstd = ctx.saved_tensors
+        of_window, of_around = of_window.to(deviation.dtype), of_around.to(deviation.dtype)
+        per_channel, over = (1, -1, *[1] * (deviation.ndim - 2)), (0, *range(2, deviation.ndim))
+        scale = invstd if weight is None else invstd * weight
+        of_weight, of_bias = _batch_gradients(of_window, deviation, mean, invstd)
+        # The background's gradient joins before the sums are spread over the cells: the two nearly cancel.
+        of_weight = of_weight + (of_around * (around - mean.reshape(per_channel))).sum(over) * invstd
+        of_bias = of_bias + of_around.sum(over)
+        count = deviation.numel() // deviation.shape[1]
+        slope = -of_weight * scale * invstd / count
+        offset = -of_bias * scale / count - slope * mean
+        scale, slope, offset = (values.reshape(per_channel) for values in (scale, slope, offset))
+        of_deviation = torch.addcmul(offset, deviation, slope).addcmul_(of_window, scale)
+        return (
+            of_deviation.to(ctx.dtypes[0]),
+            (of_around * scale).to(ctx.dtypes[1]),
+            None,
+            None if weight is None else of_weight,
+            of_bias if ctx.has_bias else None,
+            None,
+        )
+
+
+def _batch_statistics(cells: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and biased variance per channel (C).
+
+    PyTorch's fused sums run in double for float32, but one by one; in float64, where nothing wider is at hand, summing
+    pairwise keeps two digits more.
+    """
+    if cells.dtype != torch.float64:
+        return torch.batch_norm_update_stats(cells, None, None, 0.0)
+    over = (0, *range(2, cells.ndim))
+    mean = cells.mean(over, keepdim=True)
+    return mean.flatten(), (cells - mean).square().mean(over)
+
+
+def _batch_gradients(of_cells: Tensor, cells: Tensor, mean: Tensor, invstd: Tensor) -> tuple[Tensor, Tensor]:
+    """Gradients of scale and shift (C), of which the gradient of the cells is made; summed as the statistics are."""
+    if cells.dtype != torch.float64:
+        _, of_weight, of_bias = torch.ops.aten.native_batch_norm_backward(
+            of_cells, cells, None, None, None, mean, invstd, True, 0.0, [False, True, True]
+        )
+        return of_weight, of_bias
+    over = (0, *range(2, cells.ndim))
+    centred = cells - mean.reshape(1, -1, *[1] * (cells.ndim - 2))
+    return (of_cells * centred).sum(over) * invstd, of_cells.sum(over)
 
 
 @rule(F.instance_norm)

@@ -11,8 +11,10 @@ import torch
 from torch import Tensor
 
 from borderless import geometry
+from borderless.cells import same_period
 from borderless.errors import ImageError
 from borderless.geometry import Box
+from borderless.lattice import Stride
 from borderless.rules.registry import Rule, describe, fallback, named, rule
 from borderless.signal import Signal, first_signal
 
@@ -67,8 +69,9 @@ def elementwise(function: Any, *args: Any, **kwargs: Any) -> Any:
     window = function(*operands, **{k: _read(v, box) for k, v in kwargs.items()})
     background = None
     if signal.background is not None:
-        surroundings = [_background(a) for a in args]
-        background = function(*surroundings, **{k: _background(v) for k, v in kwargs.items()})
+        surroundings = _surroundings([*args, *kwargs.values()])
+        named_ones = dict(zip(kwargs, surroundings[len(args) :], strict=True))
+        background = function(*surroundings[: len(args)], **named_ones)
     axes = tuple(axis - signal.ndim + window.ndim for axis in signal.axes)
     result = signal.derive(window, background, box=box, axes=axes, field=widest_field(signals))
     if window is operands[0]:  # in place: whoever holds the first operand sees the change
@@ -91,13 +94,12 @@ def joint_box(signals: list[Signal], operation: str) -> Box:
     if len(signals) == 1:
         return first.box
     for other in signals[1:]:
-        axes = tuple(axis - other.ndim for axis in other.axes)
-        if other.frame != first.frame or axes != tuple(axis - first.ndim for axis in first.axes):
+        if other.frame != first.frame or _from_end(other) != _from_end(first):
             raise ImageError(
                 f"{operation} got maps with the frames {first.frame} and {other.frame} in "
                 f"{first.scope.describe_module()}; needed: equal frames, as the unmodified model needs equal shapes"
             )
-        if other.lattice is not first.lattice:
+        if not other.lattice.is_same(first.lattice):
             raise first.scope.unsupported(
                 operation, f"it joins maps on different lattices, {first.lattice} and {other.lattice}"
             )
@@ -115,7 +117,7 @@ def joint_box(signals: list[Signal], operation: str) -> Box:
     return common
 
 
-def widest_field(signals: list[Signal]) -> tuple[int, ...]:
+def widest_field(signals: list[Signal]) -> Stride:
     if len(signals) == 1:
         return signals[0].field
     return tuple(max(widths) for widths in zip(*(s.field for s in signals), strict=True))
@@ -125,9 +127,19 @@ def _read(value: Any, box: Box | None) -> Any:
     return value.read(box) if isinstance(value, Signal) and box is not None else value
 
 
-def _background(value: Any) -> Any:
-    # Cloned, because an in-place function must not reach the background of another Signal.
-    return value.background.clone() if isinstance(value, Signal) and value.background is not None else value
+def _surroundings(values: list[Any]) -> list[Any]:
+    """Each Signal's background in its place, with tiles of one period; other values as they are."""
+    places = [i for i, value in enumerate(values) if isinstance(value, Signal) and value.background is not None]
+    tiles = same_period([values[i].background for i in places], [_from_end(values[i]) for i in places])
+    result = list(values)
+    for i, background in zip(places, tiles, strict=True):
+        result[i] = background.clone()  # because an in-place function must not reach the background of another Signal
+    return result
+
+
+def _from_end(signal: Signal) -> tuple[int, ...]:
+    """The spatial axes counted from the end, where PyTorch aligns shapes."""
+    return tuple(axis - signal.ndim for axis in signal.axes)
 
 
 def _without_spatial_extent(

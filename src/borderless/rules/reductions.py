@@ -7,6 +7,7 @@ reduction runs over the window, as in the paper.
 """
 
 from collections.abc import Sequence
+from math import prod
 from typing import Any
 
 import torch
@@ -33,7 +34,8 @@ def reduction(function: Any, signal: Signal, *args: Any, **kwargs: Any) -> Any:
     elif name in ("amax", "amin"):
         reduced = function(signal.window, dim=spatial, keepdim=True)
         if signal.background is not None:
-            reduced = (torch.maximum if name == "amax" else torch.minimum)(reduced, signal.background)
+            around = function(signal.background, dim=spatial, keepdim=True)
+            reduced = (torch.maximum if name == "amax" else torch.minimum)(reduced, around)
     else:
         return function(signal.window, *args, dim=dims, keepdim=keepdim, **kwargs)
     if others:
@@ -52,8 +54,9 @@ def _linear(signal: Signal, axes: tuple[int, ...], *, divide: bool) -> Any:
     if background is None:
         total = signal.window.mean(axes, keepdim=True) if divide else signal.window.sum(axes, keepdim=True)
     else:
-        count = _product(signal.frame[signal.axes.index(axis)] for axis in axes)
-        total = (signal.window - background).sum(axes, keepdim=True)
+        count = prod(signal.frame[signal.axes.index(axis)] for axis in axes)
+        total = signal.deviation().sum(axes, keepdim=True)
+        background = background.mean(axes, keepdim=True)
         total, background = (total / count, background) if divide else (total, background * count)
         total = total + background
     return total if len(axes) == len(signal.axes) else _line(signal, total, background, axes)
@@ -65,7 +68,7 @@ def _line(signal: Signal, window: Tensor, background: Tensor | None, axes: Seque
     lattice = signal.lattice
     for i in reversed(range(len(signal.axes))):
         if i not in left:
-            if lattice.phase is not None:
+            if lattice.offset is not None:
                 raise signal.scope.unsupported("a mean over one spatial axis", "the phase is adaptive")
             lattice = lattice.without(i)
     return signal.derive(
@@ -169,10 +172,3 @@ def _adaptive(function: Any, signal: Signal, output_size: Any, global_pool: Any)
     grid = " × ".join(map(str, sizes))
     signal.scope.reads_position(describe(function), f"it pools a map of {signal.frame} cells to a grid of {grid}")
     return function(signal.window if signal.border.keeps == "inside" else signal.crop(), sizes)
-
-
-def _product(values: Any) -> int:
-    result = 1
-    for value in values:
-        result *= value
-    return result

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from borderless import geometry
+from borderless.cells import periods, same_period, tile
 from borderless.errors import SignalError
 from borderless.rules.pointwise import joint_box, widest_field
 from borderless.rules.registry import describe, named, rule
@@ -100,7 +101,8 @@ def reshape(function: Any, signal: Signal, *args: Any, **kwargs: Any) -> Any:
         return _flatten_space(function, signal, target)
     window, background = list(target), list(target)
     for axis, new in zip(signal.axes, axes, strict=True):
-        window[new], background[new] = signal.window.shape[axis], 1
+        window[new] = signal.window.shape[axis]
+        background[new] = 1 if signal.background is None else signal.background.shape[axis]
     surroundings = signal.background
     if surroundings is not None:
         if target[0] == signal.shape[0]:
@@ -174,7 +176,9 @@ def join(function: Any, tensors: Sequence[Any], dim: int = 0, **kwargs: Any) -> 
     window = function([s.read(box) for s in signals], dim, **kwargs)
     background = None
     if signal.background is not None:
-        surroundings = [s.background for s in signals if s.background is not None]
+        surroundings = same_period(
+            [s.background for s in signals if s.background is not None], [signal.axes] * len(signals)
+        )
         batch = max(s.shape[0] for s in surroundings)
         background = function([s.expand(batch, *s.shape[1:]) for s in surroundings], dim, **kwargs)
     axes = tuple(axis + (is_stack and axis >= dim) for axis in signal.axes)
@@ -260,6 +264,13 @@ def padding(function: Any, signal: Signal, pad: Sequence[int], mode: str = "cons
         frame.append(n + before + after)
         wanted.append((-before, n + after))
         shifted.append((a + before, b + before))
+    unpadded = background
+    if background is not None:  # what stood around cell i now stands around cell i + before
+        rolled = [
+            range(-amounts[axis][0], period - amounts[axis][0])
+            for axis, period in zip(signal.axes, periods(background, signal.axes), strict=True)
+        ]
+        background = tile(background, signal.axes, tuple(rolled))
     if signal.border.keeps == "frame":
         window = signal.derive(window, background).read(tuple(wanted))
         shifted = [(0, n) for n in frame]
@@ -272,7 +283,7 @@ def padding(function: Any, signal: Signal, pad: Sequence[int], mode: str = "cons
         back = tuple(
             (a - amounts[axis][0], b - amounts[axis][0]) for axis, (a, b) in zip(signal.axes, shifted, strict=True)
         )
-        window = signal.derive(window, background).read(back)
+        window = signal.derive(window, unpadded).read(back)
     if window is signal.window:
         signal.aliased = True
     return signal.derive(window, background, box=tuple(shifted), frame=tuple(frame), aliased=window is signal.window)

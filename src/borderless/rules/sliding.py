@@ -6,56 +6,93 @@ outside is 0 after the background has been subtracted, and PyTorch's own zero pa
 the background alone then takes the place of the bias.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from math import gcd
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from borderless.cells import Shift, pad, periods, ranges_of, shifted_tile, take_shifted, thin, tile
 from borderless.errors import ImageError
 from borderless.geometry import Box, Slide, cover, intersection
-from borderless.lattice import Lattice, enter
+from borderless.lattice import Lattice, settle
 from borderless.rules.reductions import mean_over_space
 from borderless.rules.registry import describe, rule
-from borderless.signal import Signal, pad
+from borderless.signal import Signal
 
 
 class Plan(NamedTuple):
-    """A sliding operation on one Signal: the input (re-based if the phase says so), what to keep and what to read."""
+    """A sliding operation on one Signal: what it keeps and what it reads.
+
+    Under an adaptive phase the cells of the source are renumbered first: `box` is its window, `background` what is
+    around it, in the new numbers. deviation: of the source from its background, in the old numbers, if it is known.
+    """
 
     source: Signal
-    lattice: Lattice
+    slides: Sequence[Slide]
+    shift: Shift | None
+    deviation: Tensor | None
+    box: Box
+    background: Tensor | None
     outputs: Box
     needed: Box
+    lattice: Lattice
     frame: tuple[int, ...]
-    field: tuple[int, ...]
+
+    def window(self) -> Tensor:
+        """The source's cells on `box`."""
+        return self.source.window if self.shift is None else self.source.take(ranges_of(self.box), self.shift)
+
+    def cells(self) -> Tensor:
+        """The source's cells on `needed`, whatever lies outside included."""
+        return self.source.take(ranges_of(self.needed), self.shift)
+
+    def response(self, run: Callable[[Tensor], Tensor]) -> Tensor:
+        """The background of the result, where `run` is the operation without padding and the background is a tile."""
+        assert self.background is not None
+        counts = [
+            p // gcd(p, s.stride) for p, s in zip(periods(self.background, self.source.axes), self.slides, strict=True)
+        ]
+        needed = tuple(s.needed((0, count)) for s, count in zip(self.slides, counts, strict=True))
+        return run(tile(self.background, self.source.axes, ranges_of(needed), dense=True))
+
+    @property
+    def is_constant_around(self) -> bool:
+        return self.background is None or set(periods(self.background, self.source.axes)) == {1}
 
     def result(self, window: Tensor, background: Tensor | None) -> Signal:
-        return self.source.derive(
-            window, background, box=self.outputs, frame=self.frame, lattice=self.lattice, field=self.field
+        source = self.source
+        field = tuple(
+            f + s.extent * step for f, s, step in zip(source.field, self.slides, source.lattice.stride, strict=True)
         )
+        return source.derive(window, background, box=self.outputs, frame=self.frame, lattice=self.lattice, field=field)
 
 
 def plan(signal: Signal, slides: Sequence[Slide], operation: str) -> Plan:
-    source, lattice = enter(signal, tuple(s.stride for s in slides))
-    keep, reach = source.border.keeps, source.border.reach
-    frame = tuple(s.frame(n) for s, n in zip(slides, source.frame, strict=True))
-    outputs = tuple(
-        s.kept(window, n, keep, reach) for s, window, n in zip(slides, source.box, source.frame, strict=True)
-    )
-    if min(frame) < 1 or any(first >= stop for first, stop in outputs):
+    lattice, shift, deviation = settle(signal, tuple(s.stride for s in slides))
+    keep, reach = signal.border.keeps, signal.border.reach
+    box, background = signal.box, signal.background
+    if shift is not None:
+        box = signal.frame_box
+        if keep == "touching":
+            box = shift.touching(signal.box, signal.frame, reach)
+        elif keep == "inside":
+            box = shift.inside(signal.box)
+        background = None if background is None else shifted_tile(background, signal.axes, shift)
+    frame = tuple(s.frame(n) for s, n in zip(slides, signal.frame, strict=True))
+    outputs = tuple(s.kept(window, n, keep, reach) for s, window, n in zip(slides, box, signal.frame, strict=True))
+    if min(frame) < 1 or any(first >= stop for first, stop in (*box, *outputs)):
         kernel = tuple(s.kernel for s in slides)
-        got = signal.frame if keep != "inside" else tuple(b - a for a, b in source.box)
+        got = signal.frame if keep != "inside" else tuple(b - a for a, b in signal.box)
         raise ImageError(
             f"got a map of {_times(got)} cells for {operation} with a kernel of {_times(kernel)} in "
-            f"{signal.scope.describe_module()} under the border {signal.border.name!r}: no output is left; "
-            "needed: a larger image"
+            f"{signal.scope.describe_module()} under {signal.border!r}: no output is left; needed: a larger image"
             + (", or a border that pads (valid keeps only windows wholly inside)" if keep == "inside" else "")
         )
     needed = tuple(s.needed(interval) for s, interval in zip(slides, outputs, strict=True))
-    field = tuple(f + s.extent * step for f, s, step in zip(signal.field, slides, signal.lattice.stride, strict=True))
-    return Plan(source, lattice, outputs, needed, frame, field)
+    return Plan(signal, slides, shift, deviation, box, background, outputs, needed, lattice, frame)
 
 
 def _times(sizes: Sequence[int]) -> str:
@@ -99,14 +136,16 @@ def convolution(
         for k, s, amounts, d in zip(kernel, stride, _conv_padding(padding, kernel, dilation), dilation, strict=True)
     ]
     planned = plan(signal, slides, describe(function))
-    source = planned.source
-    if source.border.is_own:
-        window, background = function(source.window, weight, bias, stride, padding, dilation, groups), None
-    elif source.border.outside in ("zero", "background"):
+
+    def run(cells: Tensor) -> Tensor:
+        return function(cells, weight, bias, stride, 0, dilation, groups)
+
+    if signal.border.is_own:
+        window, background = function(planned.window(), weight, bias, stride, padding, dilation, groups), None
+    elif signal.border.outside in ("zero", "background"):
         window, background = _convolve_deviation(function, planned, weight, bias, stride, dilation, groups)
     else:
-        cells = source.read(planned.needed)
-        window, background = function(cells, weight, bias, stride, 0, dilation, groups), None
+        window, background = run(planned.cells()), None
     result = planned.result(window, background)
     if signal.scope.observer is not None:
         signal.scope.observe(describe(function), result, window.numel() * weight[0].numel())
@@ -132,33 +171,57 @@ def _convolve_deviation(
     groups: int,
 ) -> tuple[Tensor, Tensor | None]:
     """The window and the new background, by convolving the deviation from the background, which is 0 outside."""
-    source = planned.source
-    response = None
-    if source.background is not None:
-        response = _response(source.background, weight, bias, groups)
-    inside, missing = source.window, []
-    for axis, stored, wanted in zip(source.axes, source.box, planned.needed, strict=True):
-        (a, b), before, after = cover(stored, wanted)
-        if (a, b) != stored:
-            inside = inside.narrow(axis, a - stored[0], b - a)
-        missing.append((before, after))
-    if 0 in inside.shape:  # nothing stored is needed: all background
-        return function(source.read(planned.needed), weight, bias, stride, 0, dilation, groups), response
-    # Also where nothing outside is read: cells that hold just the background then come out bit for bit as the response,
-    # and sums over large windows of "no deviation" stay 0 instead of adding up roundings.
-    deviation = inside if source.background is None else inside - source.background
+    response, vector, rest = None, bias, None
+    if planned.background is not None and planned.is_constant_around:
+        response = _response(planned.background, weight, bias, groups)
+        vector, rest = (response.flatten(), None) if response.shape[0] == 1 else (None, response)
+    elif planned.background is not None:
+        response = planned.response(lambda cells: function(cells, weight, bias, stride, 0, dilation, groups))
+        vector, rest = None, tile(response, planned.source.axes, ranges_of(planned.outputs))
+    deviation, native = _deviation(planned, stride)
+    if native is None:
+        window = function(deviation, weight, vector, 1, 0, dilation, groups)
+    else:
+        window = function(deviation, weight, vector, stride, native, dilation, groups)
+    return window if rest is None else window + rest, response
+
+
+def _deviation(planned: Plan, stride: tuple[int, ...]) -> tuple[Tensor, tuple[int, ...] | None]:
+    """The deviations that a convolution reads, and the native zero padding that stands for those outside.
+
+    Taken also where nothing outside is read: cells that hold just the background then come out bit for bit as its
+    response, and sums over large windows of "no deviation" stay 0 instead of adding up roundings. The padding is None
+    where a kernel of one cell with a stride has been given only the cells that it keeps.
+    """
+    source, axes, shift = planned.source, planned.source.axes, planned.shift
+    thinned = max(s.kernel for s in planned.slides) == 1 and max(stride) > 1
+    if thinned:
+        wanted = tuple(range(a, b, s) for (a, b), s in zip(planned.needed, stride, strict=True))
+        missing = [(0, 0)] * len(axes)
+    else:
+        inside, missing = [], []
+        for stored, needed in zip(planned.box, planned.needed, strict=True):
+            have, before, after = cover(stored, needed)
+            inside.append(range(*have))
+            missing.append((before, after))
+        wanted = tuple(inside)
+        if any(not cells for cells in wanted):  # nothing stored is needed: all that is read is background
+            wanted, missing = ranges_of(planned.needed), [(0, 0)] * len(axes)
+    if planned.deviation is not None and shift is not None:
+        deviation = take_shifted(planned.deviation, axes, source.box, wanted, shift, None)
+    else:
+        deviation = source.take(wanted, shift)
+        if planned.background is not None:
+            deviation = deviation - tile(planned.background, axes, wanted)
+    if thinned:
+        return deviation, None
     native = tuple(min(amounts) for amounts in missing)
     rest = [(before - p, after - p) for (before, after), p in zip(missing, native, strict=True)]
-    if any(before or after for before, after in rest):
-        deviation = pad(deviation, source.axes, rest)
-    if response is not None and response.shape[0] > 1:
-        return function(deviation, weight, None, stride, native, dilation, groups) + response, response
-    shift = bias if response is None else response.flatten()
-    return function(deviation, weight, shift, stride, native, dilation, groups), response
+    return (pad(deviation, axes, rest) if any(before or after for before, after in rest) else deviation), native
 
 
 def _response(background: Tensor, weight: Tensor, bias: Tensor | None, groups: int) -> Tensor:
-    """What the convolution answers where all its inputs are `background` (1 or N, C, 1…): (1 or N, O, 1…)."""
+    """What a convolution answers where all its inputs are `background` (1 or N, C, 1…): (1 or N, O, 1…)."""
     total = weight.flatten(2).sum(2) if weight[0, 0].numel() > 1 else weight.flatten(1)  # (O, C / groups)
     if groups == 1:
         answer = F.linear(background.flatten(1), total, bias)
@@ -189,11 +252,15 @@ def max_pool(
     stride = kernel if stride is None or stride == [] else per_axis(stride, count)
     slides = [Slide(k, s, p, p, d, ceil_mode) for k, s, p, d in zip(kernel, stride, padding, dilation, strict=True)]
     planned = plan(signal, slides, describe(function))
+
+    def run(cells: Tensor) -> Tensor:
+        return function(cells, kernel, stride, 0, dilation)
+
     if signal.border.keeps == "frame":
-        window = function(planned.source.window, kernel, stride, padding, dilation, ceil_mode)
+        window = function(planned.window(), kernel, stride, padding, dilation, ceil_mode)
     else:
-        window = function(planned.source.read(planned.needed), kernel, stride, 0, dilation)
-    result = planned.result(window, signal.background)
+        window = run(planned.cells())
+    result = planned.result(window, planned.background if planned.is_constant_around else planned.response(run))
     signal.scope.observe(describe(function), result, 0)
     return result
 
@@ -219,22 +286,19 @@ def average_pool(
         return mean_over_space(signal)
     slides = [Slide(k, s, p, p, 1, ceil_mode) for k, s, p in zip(kernel, stride, padding, strict=True)]
     planned = plan(signal, slides, describe(function))
-    background = signal.background
+
+    def run(cells: Tensor) -> Tensor:
+        return function(cells, kernel, stride, 0, **override)
+
     if signal.border.is_own:
-        window = function(planned.source.window, kernel, stride, padding, ceil_mode, count_include_pad, **override)
+        window = function(planned.window(), kernel, stride, padding, ceil_mode, count_include_pad, **override)
     else:
-        window = function(planned.source.read(planned.needed), kernel, stride, 0, **override)
-        if background is not None and override:
-            background = background * (_product(kernel) / divisor_override)  # pyright: ignore[reportOperatorIssue]
+        window = run(planned.cells())
+    background = planned.background
+    if background is not None and (override or not planned.is_constant_around):
+        background = planned.response(run)
     result = planned.result(window, background)
     signal.scope.observe(describe(function), result, 0)
-    return result
-
-
-def _product(values: Sequence[int]) -> int:
-    result = 1
-    for value in values:
-        result *= value
     return result
 
 
@@ -252,7 +316,9 @@ def strided_slice(signal: Signal, slices: Sequence[tuple[int, int, int]]) -> Sig
         outputs = intersection([planned.outputs, tuple((0, n) for n in planned.frame)])
         needed = tuple(s.needed(interval) for s, interval in zip(slides, outputs, strict=True))
         planned = planned._replace(outputs=outputs, needed=needed)
-    window = planned.source.read(planned.needed)
-    for axis, (_, _, step) in zip(signal.axes, slices, strict=True):
-        window = window[(slice(None),) * axis + (slice(None, None, step),)]
-    return planned.result(window, signal.background)
+    wanted = tuple(range(a, b, step) for (a, b), (_, _, step) in zip(planned.needed, slices, strict=True))
+    window = signal.take(wanted, planned.shift)
+    background = planned.background
+    if not planned.is_constant_around:
+        background = planned.response(lambda cells: thin(cells, signal.axes, [step for _, _, step in slices]))
+    return planned.result(window, background)

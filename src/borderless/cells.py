@@ -1,0 +1,216 @@
+"""Reading cells: parts of a stored window, what surrounds it, and grids that differ from sample to sample.
+
+A *background* is the tile that is repeated endlessly around a window: a tensor (1 or N, C, *period) whose cell i of an
+axis stands for all frame indices that leave the remainder i when divided by the period. A constant has the period 1,
+and stays of size 1 along space wherever broadcasting does the rest. None is the constant 0.
+
+Shapes: cells (N, C, *space); `axes` are the dimensions of space; ranges hold one `range` of frame indices an axis.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from borderless.geometry import Box, Interval, clip, cover
+
+Ranges = tuple[range, ...]
+
+
+class Shift(NamedTuple):
+    """Renumbers cells, each sample by its own amount: the new cell j is the old cell j + by[n], low <= by <= high.
+
+    by: integers (N, D); low and high: their bounds for each axis, known without looking at them.
+    """
+
+    by: Tensor
+    low: tuple[int, ...]
+    high: tuple[int, ...]
+
+    def touching(self, box: Box, frame: Sequence[int], reach: int | None) -> Box:
+        """The new cells that stand for a cell of `box` in some sample."""
+        return tuple(
+            clip((a - high, b - low), n, reach)
+            for (a, b), low, high, n in zip(box, self.low, self.high, frame, strict=True)
+        )
+
+    def inside(self, box: Box) -> Box:
+        """The new cells that stand for cells of `box` in every sample; an axis without one has stop <= start."""
+        return tuple((a - low, b - high) for (a, b), low, high in zip(box, self.low, self.high, strict=True))
+
+    def sources(self, box: Box) -> Box:
+        """The old cells that the new cells of `box` may stand for."""
+        return tuple((a + low, b + high) for (a, b), low, high in zip(box, self.low, self.high, strict=True))
+
+
+def ranges_of(box: Box) -> Ranges:
+    return tuple(range(a, b) for a, b in box)
+
+
+def periods(background: Tensor, axes: Sequence[int]) -> tuple[int, ...]:
+    return tuple(background.shape[axis] for axis in axes)
+
+
+def tile(background: Tensor, axes: Sequence[int], ranges: Ranges, *, dense: bool = False) -> Tensor:
+    """The background on the cells of `ranges`: size 1 along axes (of either sign) where it is constant, or `dense`."""
+    for axis, cells in zip(axes, ranges, strict=True):
+        period = background.shape[axis]
+        if period == 1 and not dense:
+            continue
+        if len(cells) != period or cells.start % period or cells.step != 1:
+            indices = torch.tensor([i % period for i in cells], device=background.device)
+            background = background.index_select(axis, indices)
+    return background
+
+
+def same_period(backgrounds: Sequence[Tensor], axes: Sequence[Sequence[int]]) -> list[Tensor]:
+    """The same backgrounds, their tiles repeated until all that are not constant along an axis have one period."""
+    counts = [
+        math.lcm(*(b.shape[own[i]] for b, own in zip(backgrounds, axes, strict=True))) for i in range(len(axes[0]))
+    ]
+    if all(count == 1 for count in counts):
+        return list(backgrounds)
+    ranges = tuple(range(count) for count in counts)
+    return [tile(background, own, ranges) for background, own in zip(backgrounds, axes, strict=True)]
+
+
+def shifted_tile(background: Tensor, axes: Sequence[int], shift: Shift) -> Tensor:
+    """The background in the new numbers: (N, C, *period) where it is not constant."""
+    for i, axis in enumerate(axes):
+        period = background.shape[axis]
+        if period == 1:
+            continue
+        background = background.expand(len(shift.by), *background.shape[1:])
+        cells = torch.arange(period, device=background.device)
+        index = (cells + shift.by[:, i : i + 1]) % period
+        index = index.reshape(len(index), *[period if d == axis else 1 for d in range(1, background.ndim)])
+        background = background.gather(axis, index.expand(background.shape))
+    return background
+
+
+def pad(
+    cells: Tensor,
+    axes: tuple[int, ...],
+    missing: Sequence[Interval],
+    background: Tensor | None = None,
+    start: Sequence[int] | None = None,
+) -> Tensor:
+    """`cells` with `missing[i]` = (before, after) more cells of background (None: 0) along axis `axes[i]`.
+
+    start: the frame index of the first cell of `cells` on each axis; without it the background must be constant.
+    """
+    if background is None:
+        amounts = [0] * (2 * (cells.ndim - min(axes)))
+        for axis, (before, after) in zip(axes, missing, strict=True):
+            at = 2 * (cells.ndim - 1 - axis)
+            amounts[at : at + 2] = [before, after]
+        return F.pad(cells, amounts)
+    shape = list(cells.shape)
+    for axis, (before, after) in zip(axes, missing, strict=True):
+        shape[axis] += before + after
+    shape[0] = max(shape[0], background.shape[0])
+    if start is not None:
+        stops = [a - before + shape[axis] for a, axis, (before, _) in zip(start, axes, missing, strict=True)]
+        starts = [a - before for a, (before, _) in zip(start, missing, strict=True)]
+        background = tile(background, axes, tuple(map(range, starts, stops)))
+    padded = background.to(cells.dtype).expand(shape).clone(memory_format=memory_format_of(cells))
+    inner = padded
+    for axis, (before, _) in zip(axes, missing, strict=True):
+        inner = inner.narrow(axis, before, cells.shape[axis])
+    inner.copy_(cells)
+    return padded
+
+
+def read(cells: Tensor, axes: tuple[int, ...], stored: Box, wanted: Box, background: Tensor | None) -> Tensor:
+    """The cells of `wanted`, from `cells` stored on `stored`; what is not stored there is background (None: 0)."""
+    missing = []
+    for axis, have, want in zip(axes, stored, wanted, strict=True):
+        (a, b), before, after = cover(have, want)
+        if (a, b) != have:
+            cells = cells.narrow(axis, a - have[0], b - a)
+        missing.append((before, after))
+    if not any(before or after for before, after in missing):
+        return cells
+    return pad(
+        cells, axes, missing, background, [a + before for (a, _), (before, _) in zip(wanted, missing, strict=True)]
+    )
+
+
+def thin(cells: Tensor, axes: Sequence[int], steps: Sequence[int]) -> Tensor:
+    """Every `steps[i]`-th cell along axis `axes[i]`, from the first: a view."""
+    for axis, step in zip(axes, steps, strict=True):
+        if step != 1:
+            cells = cells[(slice(None),) * axis + (slice(None, None, step),)]
+    return cells
+
+
+def take_shifted(
+    cells: Tensor, axes: tuple[int, ...], stored: Box, wanted: Ranges, shift: Shift, background: Tensor | None
+) -> Tensor:
+    """The new cells of `wanted`, of every sample, from `cells` stored on the old cells `stored`.
+
+    background: of the old cells. Each cell is copied once where cells are rows in memory (channels last).
+    """
+    if axes == tuple(range(2, cells.ndim)) and memory_format_of(cells) != torch.contiguous_format:
+        return _take_rows(cells, axes, stored, wanted, shift, background)
+    return _take_halving(cells, axes, stored, wanted, shift, background)
+
+
+def _take_rows(
+    cells: Tensor, axes: tuple[int, ...], stored: Box, wanted: Ranges, shift: Shift, background: Tensor | None
+) -> Tensor:
+    samples, space = len(shift.by), [len(r) for r in wanted]
+    row = torch.arange(samples, device=cells.device).reshape(samples, *[1] * len(axes))
+    known = []
+    for i, (axis, (a, _), new) in enumerate(zip(axes, stored, wanted, strict=True)):
+        size = cells.shape[axis]
+        old = torch.arange(new.start - a, new.stop - a, new.step, device=cells.device) + shift.by[:, i : i + 1]
+        along = [length if d == i else 1 for d, length in enumerate(space)]
+        row = row * size + old.clamp(0, size - 1).reshape(samples, *along)
+        known.append(((old >= 0) & (old < size)).reshape(samples, 1, *along))
+    rows = cells.movedim(1, -1).reshape(-1, cells.shape[1])
+    taken = rows.index_select(0, row.flatten()).reshape(samples, *space, cells.shape[1]).movedim(-1, 1)
+    if background is None:
+        outside = taken.new_zeros([1] * taken.ndim)
+    else:
+        outside = tile(shifted_tile(background, axes, shift), axes, wanted).to(taken.dtype)
+    for i, axis in enumerate(axes):
+        (a, b), new, length = stored[i], wanted[i], space[i]
+        before = sum(j + shift.low[i] < a for j in new)
+        after = min(sum(j + shift.high[i] >= b for j in new), length - before)
+        for first, count in ((0, before), (length - after, after)):  # only the edges can hold what is not stored
+            if count:
+                strip = taken.narrow(axis, first, count)
+                around = outside if outside.shape[axis] == 1 else outside.narrow(axis, first, count)
+                strip.copy_(torch.where(known[i].narrow(axis, first, count), strip, around))
+    return taken
+
+
+def _take_halving(
+    cells: Tensor, axes: tuple[int, ...], stored: Box, wanted: Ranges, shift: Shift, background: Tensor | None
+) -> Tensor:
+    """Reads all that any sample may need; then each bit of the shift decides between two cuts."""
+    bits = [(high - low).bit_length() for low, high in zip(shift.low, shift.high, strict=True)]
+    wide = tuple(
+        (new.start + low, new[-1] + low + 2**count) for new, low, count in zip(wanted, shift.low, bits, strict=True)
+    )
+    cells = read(cells, axes, stored, wide, background)
+    for i, axis in enumerate(axes):
+        amount = shift.by[:, i] - shift.low[i]
+        for bit in reversed(range(bits[i])):
+            length = cells.shape[axis] - 2**bit
+            is_set = ((amount >> bit) & 1).bool().reshape(-1, *[1] * (cells.ndim - 1))
+            cells = torch.where(is_set, cells.narrow(axis, 2**bit, length), cells.narrow(axis, 0, length))
+    return thin(cells, axes, [new.step for new in wanted])
+
+
+def memory_format_of(cells: Tensor) -> torch.memory_format:
+    """channels_last when the cells are stored so, contiguous otherwise."""
+    if cells.ndim == 4 and cells.is_contiguous(memory_format=torch.channels_last) and not cells.is_contiguous():
+        return torch.channels_last
+    if cells.ndim == 5 and cells.is_contiguous(memory_format=torch.channels_last_3d) and not cells.is_contiguous():
+        return torch.channels_last_3d
+    return torch.contiguous_format
