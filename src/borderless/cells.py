@@ -66,15 +66,20 @@ def tile(background: Tensor, axes: Sequence[int], ranges: Ranges, *, dense: bool
     return background
 
 
-def same_period(backgrounds: Sequence[Tensor], axes: Sequence[Sequence[int]]) -> list[Tensor]:
-    """The same backgrounds, their tiles repeated until all that are not constant along an axis have one period."""
-    counts = [
-        math.lcm(*(b.shape[own[i]] for b, own in zip(backgrounds, axes, strict=True))) for i in range(len(axes[0]))
-    ]
+def same_period(backgrounds: Sequence[Tensor], axes: Sequence[Sequence[int]], *, dense: bool = False) -> list[Tensor]:
+    """The same backgrounds with tiles repeated to a common period; those constant along an axis keep size 1 there.
+
+    dense: these too are repeated.
+    """
+    counts = (
+        [math.lcm(*(b.shape[own[i]] for b, own in zip(backgrounds, axes, strict=True))) for i in range(len(axes[0]))]
+        if backgrounds
+        else []
+    )
     if all(count == 1 for count in counts):
         return list(backgrounds)
     ranges = tuple(range(count) for count in counts)
-    return [tile(background, own, ranges) for background, own in zip(backgrounds, axes, strict=True)]
+    return [tile(background, own, ranges, dense=dense) for background, own in zip(backgrounds, axes, strict=True)]
 
 
 def shifted_tile(background: Tensor, axes: Sequence[int], shift: Shift) -> Tensor:

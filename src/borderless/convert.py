@@ -13,10 +13,12 @@ from typing import Any, Literal, TypeVar, get_args
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import _get_current_function_mode_stack
 from torch.utils._pytree import tree_any, tree_map
 
 from borderless.borders import Border, BorderName, Phase
 from borderless.errors import ApproximatePhaseWarning, BorderError, ConversionError, ImageError
+from borderless.rules.uniform import UniformMaps
 from borderless.scope import Scope
 from borderless.signal import Signal
 
@@ -48,9 +50,14 @@ class Conversion:
                 f"{type(module).__name__} got no image; needed: a floating-point tensor (batch, channels, *space)"
                 f"{_what_came(args, kwargs)}"
             )
+        UniformMaps(scope).__enter__()
         return entered
 
     def leave(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> Any:
+        """Also called, without an output, when the pass ends in an error."""
+        modes = _get_current_function_mode_stack()
+        if modes and isinstance(modes[-1], UniformMaps) and modes[-1].scope.root is module:
+            modes[-1].__exit__(None, None, None)
         if self.output == "signal":
             return output
         return tree_map(lambda leaf: leaf.crop() if isinstance(leaf, Signal) else leaf, output)
@@ -200,7 +207,7 @@ def _attach(model: Model, conversion: Conversion) -> Model:
     _detach(model)
     # First in, last out: the hooks of the user see tensors, on both sides.
     model.register_forward_pre_hook(conversion.enter, with_kwargs=True)
-    model.register_forward_hook(conversion.leave, with_kwargs=True, prepend=True)
+    model.register_forward_hook(conversion.leave, with_kwargs=True, prepend=True, always_call=True)
     return model
 
 

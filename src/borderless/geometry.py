@@ -69,6 +69,48 @@ class Slide:
         return self.stride * first - self.padding, self.stride * (stop - 1) - self.padding + self.extent + 1
 
 
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """One axis of a transposed convolution: input i reaches the outputs s·i - p + d·t for t = 0 … k-1.
+
+    `output_padding` more outputs at the end belong to the unmodified model's frame.
+    """
+
+    kernel: int
+    stride: int = 1
+    padding: int = 0
+    output_padding: int = 0
+    dilation: int = 1
+
+    @property
+    def extent(self) -> int:
+        """Distance from the first to the last output that one input reaches."""
+        return self.dilation * (self.kernel - 1)
+
+    def frame(self, n: int) -> int:
+        return (n - 1) * self.stride - 2 * self.padding + self.extent + 1 + self.output_padding
+
+    def kept(self, window: Interval, n: int, keep: Keep, reach: int | None = None) -> Interval:
+        """Outputs that are kept, as `Slide.kept` says; "inside": those that no input beyond `window` reaches."""
+        a, b = window
+        if keep == "frame":
+            return 0, self.frame(n)
+        if keep == "inside":
+            return self.stride * (a - 1) - self.padding + self.extent + 1, self.stride * b - self.padding
+        first, stop = self.reached(window)
+        return clip((first, stop + self.output_padding), self.frame(n), reach)
+
+    def reached(self, window: Interval) -> Interval:
+        """The outputs that the inputs of a non-empty window reach."""
+        a, b = window
+        return self.stride * a - self.padding, self.stride * (b - 1) - self.padding + self.extent + 1
+
+    def needed(self, outputs: Interval) -> Interval:
+        """The inputs that reach a non-empty interval of outputs; may be empty, between two steps of the stride."""
+        first, stop = outputs
+        return ceil_div(first + self.padding - self.extent, self.stride), (stop - 1 + self.padding) // self.stride + 1
+
+
 def clip(window: Interval, n: int, reach: int | None) -> Interval:
     """`window` cut so that it sticks out of the frame [0, n) by at most `reach` cells; never empty."""
     if reach is None:

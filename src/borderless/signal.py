@@ -176,6 +176,22 @@ class Signal(Tensor):
                 cells = cells.index_select(axis, torch.tensor(indices, device=cells.device))
         return cells
 
+    def box_after(self, shift: Shift, operation: str) -> Box:
+        """The window after a renumbering, as the border keeps it, shared by all samples."""
+        match self.border.keeps:
+            case "frame":
+                return self.frame_box
+            case "touching":
+                return shift.touching(self.box, self.frame, self.border.reach)
+            case "inside":
+                box = shift.inside(self.box)
+        if any(a >= b for a, b in box):
+            raise ImageError(
+                f"got a map stored on {self.box} for {operation} in {self.scope.describe_module()} under "
+                f"{self.border!r}, which leaves no cell for every phase; needed: a larger image, or phase='fixed'"
+            )
+        return box
+
     def crop(self) -> Tensor:
         """The map on its frame, as the unmodified model would have it: an ordinary tensor of `.shape`."""
         self._check_gradients()

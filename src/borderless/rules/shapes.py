@@ -159,6 +159,14 @@ def split(function: Any, signal: Signal, *args: Any, **kwargs: Any) -> Any:
     return tuple(signal.derive(w, b, axes=axes) for w, b in zip(windows, backgrounds, strict=True))
 
 
+@rule(*named("channel_shuffle", "native_channel_shuffle"))
+def channel_shuffle(function: Any, signal: Signal, groups: int) -> Signal:
+    if signal.axes[0] < 2:
+        raise signal.scope.unsupported(describe(function), "its channels are not the second dimension")
+    background = None if signal.background is None else function(signal.background, groups)
+    return signal.derive(function(signal.window, groups), background)
+
+
 @rule(*named("cat", "concat", "concatenate", "stack"))
 def join(function: Any, tensors: Sequence[Any], dim: int = 0, **kwargs: Any) -> Any:
     signal = first_signal(tensors)
@@ -167,22 +175,36 @@ def join(function: Any, tensors: Sequence[Any], dim: int = 0, **kwargs: Any) -> 
     is_stack = function.__name__ == "stack"
     dim %= signal.ndim + is_stack
     signals = [t for t in tensors if isinstance(t, Signal)]
-    if len(signals) < len(tensors):
+    uniform = [None if isinstance(t, Signal) else _without_extent(t, signal.axes) for t in tensors]
+    if any(u is None and not isinstance(t, Signal) for t, u in zip(tensors, uniform, strict=True)):
         signal.scope.reads_position(describe(function), "an ordinary tensor with a value for each place enters")
         return function([t.crop() if isinstance(t, Signal) else t for t in tensors], dim, **kwargs)
     if dim == 0 or (dim in signal.axes and not is_stack):
         raise signal.scope.unsupported(describe(function), "it joins maps along the batch or along space")
     box = joint_box(signals, describe(function))
-    window = function([s.read(box) for s in signals], dim, **kwargs)
+    space = {axis: b - a for axis, (a, b) in zip(signal.axes, box, strict=True)}
+    parts = [
+        t.read(box) if u is None else u.expand([space.get(i, n) for i, n in enumerate(u.shape)])
+        for t, u in zip(tensors, uniform, strict=True)
+    ]
+    window = function(parts, dim, **kwargs)
     background = None
     if signal.background is not None:
-        surroundings = same_period(
-            [s.background for s in signals if s.background is not None], [signal.axes] * len(signals)
-        )
+        surroundings = [t.background if u is None else u for t, u in zip(tensors, uniform, strict=True)]
+        surroundings = same_period(surroundings, [signal.axes] * len(surroundings), dense=True)
         batch = max(s.shape[0] for s in surroundings)
         background = function([s.expand(batch, *s.shape[1:]) for s in surroundings], dim, **kwargs)
     axes = tuple(axis + (is_stack and axis >= dim) for axis in signal.axes)
     return signal.derive(window, background, box=box, axes=axes, field=widest_field(signals))
+
+
+def _without_extent(tensor: Tensor, axes: tuple[int, ...]) -> Tensor | None:
+    """An ordinary tensor that is the same everywhere in space, of size 1 there; None if it may differ."""
+    for axis in axes:
+        if tensor.shape[axis] != 1 and tensor.stride(axis) != 0:
+            return None
+        tensor = tensor.narrow(axis, 0, 1)
+    return tensor
 
 
 @rule(torch.Tensor.__getitem__)

@@ -75,15 +75,11 @@ def plan(signal: Signal, slides: Sequence[Slide], operation: str) -> Plan:
     keep, reach = signal.border.keeps, signal.border.reach
     box, background = signal.box, signal.background
     if shift is not None:
-        box = signal.frame_box
-        if keep == "touching":
-            box = shift.touching(signal.box, signal.frame, reach)
-        elif keep == "inside":
-            box = shift.inside(signal.box)
+        box = signal.box_after(shift, operation)
         background = None if background is None else shifted_tile(background, signal.axes, shift)
     frame = tuple(s.frame(n) for s, n in zip(slides, signal.frame, strict=True))
     outputs = tuple(s.kept(window, n, keep, reach) for s, window, n in zip(slides, box, signal.frame, strict=True))
-    if min(frame) < 1 or any(first >= stop for first, stop in (*box, *outputs)):
+    if min(frame) < 1 or any(first >= stop for first, stop in outputs):
         kernel = tuple(s.kernel for s in slides)
         got = signal.frame if keep != "inside" else tuple(b - a for a, b in signal.box)
         raise ImageError(
