@@ -1,16 +1,15 @@
 """The command line: `borderless demo`, `borderless run NAME`, `borderless explain NAME`. Imports when asked."""
 
 import dataclasses
-import difflib
 import sys
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-if TYPE_CHECKING:
-    from torch import nn
+from borderless.suggestions import unknown
 
+if TYPE_CHECKING:
     from borderless.report import Section, Table
 
 HELP = """\
@@ -96,7 +95,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 warnings.showwarning = _show_warning
                 commands[words[0]](words[1:])
         else:
-            raise UsageError(_unknown("command", words[0], list(commands), "see borderless --help"))
+            raise UsageError(unknown("command", words[0], list(commands), "see borderless --help"))
     except UsageError as error:
         return _fail(error)
     except KeyboardInterrupt as interrupt:
@@ -149,7 +148,7 @@ def _run(words: list[str]) -> None:
         return
     name = words[0]
     if name not in names:
-        raise UsageError(_unknown("experiment", name, names, f"choose one of {', '.join(names)}"))
+        raise UsageError(unknown("experiment", name, names, f"choose one of {', '.join(names)}"))
     import tyro
 
     experiment = EXPERIMENTS[name]
@@ -192,7 +191,7 @@ def _explain(words: list[str]) -> None:
     if not words or words[0] in ("-h", "--help"):
         print(
             "Usage: borderless explain NAME [options], with NAME a network of torchvision or timm, such as resnet18 "
-            "or timm/resnet18\n"
+            "or timm/resnet18, or of the paper, such as fconv_resnet18\n"
         )
         tyro.cli(ExplainOptions, args=["--help"], prog="borderless explain NAME")
     name, words = (words[0], words[1:])
@@ -202,48 +201,14 @@ def _explain(words: list[str]) -> None:
         )
     options = tyro.cli(ExplainOptions, args=words, prog=f"borderless explain {name}")
     import borderless as bl
+    from borderless.models import load
 
-    model = load_network(name)
+    model = load(name)
     print(bl.explain(model, options.size, options.border, phase=options.phase, reach=options.reach))
-
-
-def load_network(name: str) -> "nn.Module":
-    """A network with random weights by name: `resnet18`, `torchvision/resnet18` or `timm/resnet18`.
-
-    Without a prefix torchvision is asked first. Raises `UsageError` with suggestions for an unknown name.
-    """
-    import timm
-    import torchvision
-
-    library, _, short = name.rpartition("/")
-    known = {
-        "torchvision": torchvision.models.list_models(module=torchvision.models),
-        "timm": timm.list_models(),
-    }
-    if library not in ("", *known):
-        raise UsageError(_unknown("library", library, list(known), "write torchvision/NAME, timm/NAME or only NAME"))
-    for candidate in [library] if library else known:
-        if short in known[candidate]:
-            if candidate == "torchvision":
-                # googlenet and inception would warn about a slow initialisation that random weights do not need.
-                options = {"init_weights": False} if short in ("googlenet", "inception_v3") else {}
-                return torchvision.models.get_model(short, weights=None, **options)
-            return timm.create_model(short, pretrained=False)
-    names = sorted({other for candidate in ([library] if library else known) for other in known[candidate]})
-    raise UsageError(_unknown("network", name, names, "names are those of torchvision and timm", typed=short))
 
 
 def _listed() -> str:
     return "\n".join(f"  {name:<14} {summary}" for name, summary in SUMMARIES.items())
-
-
-def _unknown(kind: str, got: str, known: Sequence[str], otherwise: str, typed: str | None = None) -> str:
-    close = difflib.get_close_matches(typed or got, known, n=3, cutoff=0.6)
-    return f"got the {kind} {got!r}, which does not exist; {f'did you mean {_either(close)}?' if close else otherwise}"
-
-
-def _either(names: list[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} or {names[-1]}"
 
 
 def _fail(error: Exception) -> int:

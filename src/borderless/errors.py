@@ -29,6 +29,26 @@ class PositionDependentError(BorderlessError):
     """With ``strict=True``: the model read absolute position, in the named module."""
 
 
+class UnknownName(BorderlessError, ValueError):
+    """A network, a library, or weights that do not exist under that name."""
+
+
+class CheckpointError(BorderlessError, ValueError):
+    """A file that holds no weights which can be read without running code from it."""
+
+
+class WeightMismatch(BorderlessError, ValueError):
+    """Weights that do not belong to the network."""
+
+
+class WeightsUnavailable(BorderlessError, OSError):
+    """Weights that have to be downloaded, and could not be."""
+
+
+class MissingPackage(BorderlessError, ImportError):
+    """A package of an extra that is not installed."""
+
+
 class PositionDependentWarning(UserWarning):
     """The model reads absolute position in the named module; from there on it runs on the map cropped to its frame."""
 

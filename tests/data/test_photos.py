@@ -7,7 +7,8 @@ from torch.nn import functional as F
 
 from borderless.data import photos
 from borderless.data.photos import PHOTOS, load_photo, load_photos
-from borderless.models.packaged import MEAN, MissingPackage, class_names, load_packaged, normalise
+from borderless.errors import MissingPackage
+from borderless.models.packaged import MEAN, class_names, load_packaged, normalise
 
 
 @pytest.mark.parametrize("name", PHOTOS)

@@ -6,15 +6,9 @@ import pytest
 import torch
 from torch import nn
 
+from borderless.errors import MissingPackage, WeightMismatch
 from borderless.models import packaged
-from borderless.models.packaged import (
-    MissingPackage,
-    WeightMismatch,
-    class_names,
-    load_packaged,
-    match_by_order,
-    normalise,
-)
+from borderless.models.packaged import class_names, load_packaged, match_by_order, normalise
 
 
 def test_the_network_is_the_packaged_one_in_eval_mode() -> None:

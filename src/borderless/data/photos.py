@@ -20,7 +20,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from borderless.models.packaged import MissingPackage
+from borderless.errors import MissingPackage
 
 
 @dataclass(frozen=True)

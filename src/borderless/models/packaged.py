@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from borderless.errors import BorderlessError
+from borderless.errors import MissingPackage, WeightMismatch
 
 if TYPE_CHECKING:
     from torch import nn
@@ -32,14 +32,6 @@ TOTAL_STRIDE_PX = 32
 MEAN = 127 / 255
 STD = 128 / 255
 BATCH_NORM_EPS = 1e-3
-
-
-class MissingPackage(BorderlessError, ImportError):
-    """A package of an extra that is not installed."""
-
-
-class WeightMismatch(BorderlessError, ValueError):
-    """Weights that do not belong to the network."""
 
 
 def load_packaged() -> nn.Module:
