@@ -10,11 +10,10 @@ Shapes: images [N, 3, H, W], clips [N, 3, T, H, W]; positions and shifts one num
 
 import itertools
 import math
-import resource
 import sys
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,13 +52,18 @@ def check(network: Network) -> dict[str, Any]:
     except Exception as error:  # anything else is a bug, of the engine or of this benchmark: it goes into the table
         row["category"] = "failed"
         row["messages"].append(f"{type(error).__name__}: {error}"[:1000])
-    row["messages"] += sorted({str(w.message) for w in caught if issubclass(w.category, PositionDependentWarning)})
+    row["messages"] += _once_a_module(w for w in caught if issubclass(w.category, PositionDependentWarning))
     row["duration_s"] = round(time.perf_counter() - started, 1)
-    row["memory_gib"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 1)
     return row
 
 
-def _category(row: dict[str, Any], position_reads: list[Any]) -> str:
+def _once_a_module(position_reads: Iterable[warnings.WarningMessage]) -> list[str]:
+    """The texts; a module warns in each pass, with the shapes of that pass."""
+    texts = [str(warning.message) for warning in position_reads]
+    return list({text.partition(" reads absolute position")[0]: text for text in texts}.values())
+
+
+def _category(row: dict[str, Any], position_reads: list[warnings.WarningMessage]) -> str:
     if position_reads:
         return "position dependent"
     if not all(row[name] <= LARGEST_ERROR for name in CHECKS):  # a NaN is not exact either

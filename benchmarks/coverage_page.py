@@ -100,7 +100,7 @@ def _tables(rows: Sequence[Row]) -> Iterator[str]:
 
 
 def _why(row: Row) -> str:
-    said = [_said(message) for message in row["messages"]]
+    said = list(dict.fromkeys(map(_said, row["messages"])))
     more = f"; and {len(said) - 2} more" if len(said) > 2 else ""
     return ("; ".join(said[:2]) + more).replace("|", "\\|").replace("\n", " ")
 
