@@ -139,8 +139,12 @@ class NoValues(TorchFunctionMode):
 
 def _outline(library: str, name: str) -> nn.Module:
     """The network in eval mode, without values."""
-    with torch.device("meta"), NoValues():
-        return build(library, name).eval()
+    try:
+        with torch.device("meta"), NoValues():
+            return build(library, name).eval()
+    except NotImplementedError:  # it computes its widths with tensors, which then need values
+        with NoValues():
+            return build(library, name).eval().to("meta")
 
 
 class Watch(TorchFunctionMode):
