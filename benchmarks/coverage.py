@@ -52,7 +52,7 @@ def main() -> None:
         done = {row["key"] for row in latest(results).values() if row["category"] not in options.again}
         chosen = [n for n in networks if n.key not in done and fnmatch.fnmatch(n.key, options.only)]
         run(chosen, results, options.jobs, options.limit_s, options.limit_gib)
-    options.page.write_text(page(list(latest(results).values()), not_convolutional), encoding="utf-8")
+    options.page.write_text(page(latest(results), networks, not_convolutional), encoding="utf-8")
 
 
 def selection(file: Path, only_read: bool) -> tuple[list[Network], dict[str, str]]:

@@ -24,7 +24,7 @@ from torch.utils._pytree import tree_leaves
 import borderless as bl
 from borderless.errors import BorderlessError, PositionDependentWarning
 from borderless.experiments.provenance import commit
-from coverage_networks import Network, build
+from coverage_networks import CLIP_FRAMES, Network, build
 
 # The weights and objects of the tests, so that both speak of the same networks; tests are no package of the wheel.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
@@ -129,7 +129,7 @@ class Scene:
         self.is_clip = network.family.startswith("video")
         self.object_px = 24 if self.is_clip else 48
         canvas = (network.canvas_px, network.canvas_px)
-        self.size = (16, *canvas) if self.is_clip else canvas
+        self.size = (CLIP_FRAMES, *canvas) if self.is_clip else canvas
         self.extent = (4, 24, 24) if self.is_clip else (48, 48)
         self.first = (0, 0, 8) if self.is_clip else (0, 16)
         self.shift = (8, 32, 32) if self.is_clip else (64, 64)

@@ -8,7 +8,7 @@ that mixes neighbours at all (a hybrid) does; a family without such a convolutio
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +22,7 @@ from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 
 CLASSES = 10
 CANVASES_PX = (128, 160, 224, 256, 299, 331, 384, 512)
-VIDEO_CANVAS_PX = 64
+CLIP_CANVASES_PX, CLIP_FRAMES = (64, 112, 224), 16
 CONVOLUTIONS = {torch.conv1d: 1, torch.conv2d: 2, torch.conv3d: 3}  # to spatial axes
 CONTRACTIONS = {
     nn.functional.scaled_dot_product_attention,
@@ -92,7 +92,10 @@ def torchvision_networks() -> Iterator[Network]:
         if name != FPN and any(part in family for part in TORCHVISION_WITHOUT_CNN):
             continue
         model = _outline("torchvision", name)
-        canvas_px = VIDEO_CANVAS_PX if family.startswith("video") else _canvas_px(model)
+        is_clip = family.startswith("video")
+        canvas_px, seen = _watched(model, CLIP_CANVASES_PX if is_clip else CANVASES_PX, (CLIP_FRAMES,) * is_clip)
+        if canvas_px is None:
+            raise ValueError(f"{name} takes none of the canvases: {seen}")
         yield Network("torchvision", family, name, "cnn", canvas_px, _count(model))
 
 
@@ -113,7 +116,7 @@ def timm_network(family: str) -> Network | str:
     hybrid: Network | None = None
     for parameters, name in sorted(variants):
         model = _outline("timm", name)
-        canvas_px, seen_by = _watched(model, _own_size_px(model))
+        canvas_px, seen_by = _watched(model, {*CANVASES_PX, model.default_cfg["input_size"][1]})
         if canvas_px is None:
             failed.append(f"{name}: {seen_by}")
             continue
@@ -185,12 +188,12 @@ def _mark(value: Any) -> Any:
     return value
 
 
-def _watched(model: nn.Module, own_size_px: int | None) -> tuple[int | None, Any]:
+def _watched(model: nn.Module, canvases_px: Iterable[int], frames: tuple[int, ...] = ()) -> tuple[int | None, Any]:
     """The smallest canvas that the model takes, and what was seen on it; without one, None and the reason."""
     reason = ""
-    for canvas_px in sorted({*CANVASES_PX, *([own_size_px] if own_size_px else [])}):
+    for canvas_px in sorted(canvases_px):
         watch = Watch()
-        image = torch.empty(2, 3, canvas_px, canvas_px, device="meta")
+        image = torch.empty(2, 3, *frames, canvas_px, canvas_px, device="meta")
         try:
             with torch.no_grad(), watch:
                 model(_mark(image))
@@ -198,17 +201,6 @@ def _watched(model: nn.Module, own_size_px: int | None) -> tuple[int | None, Any
         except Exception as error:
             reason = f"{type(error).__name__}: {str(error)[:100]}"
     return None, reason
-
-
-def _canvas_px(model: nn.Module) -> int:
-    canvas_px, seen = _watched(model, None)
-    if canvas_px is None:
-        raise ValueError(f"{type(model).__name__} takes none of the canvases {CANVASES_PX}: {seen}")
-    return canvas_px
-
-
-def _own_size_px(model: nn.Module) -> int | None:
-    return getattr(model, "default_cfg", {}).get("input_size", (3, None))[1]
 
 
 def _may_mix_neighbours(model: nn.Module) -> bool:

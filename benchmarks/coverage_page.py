@@ -12,6 +12,7 @@ import torchvision
 
 import borderless
 from coverage_checks import CHECKS, LARGEST_ERROR, LEAST_POWER
+from coverage_networks import Network
 
 Row = dict[str, Any]
 COLUMNS = ("own", "own_adaptive", *CHECKS)
@@ -34,9 +35,11 @@ SAID = (
 )
 
 
-def page(rows: Sequence[Row], not_convolutional: dict[str, str]) -> str:
-    """Markdown. `rows` as `coverage_checks.check` gives them; `not_convolutional`: timm families and the reason."""
-    return "\n".join([*_opening(rows), *_tables(rows), *_left_out(not_convolutional)]) + "\n"
+def page(rows_of: dict[str, Row], networks: Sequence[Network], not_convolutional: dict[str, str]) -> str:
+    """Markdown. `rows_of`: by key, as `coverage_checks.check` gives them; `not_convolutional`: families and why."""
+    rows = list(rows_of.values())
+    waiting = sorted(network.key for network in networks if network.key not in rows_of)
+    return "\n".join([*_opening(rows), *_tables(rows), *_left_out(not_convolutional, waiting)]) + "\n"
 
 
 def _opening(rows: Sequence[Row]) -> Iterator[str]:
@@ -116,8 +119,10 @@ def _number(value: float | None) -> str:
     return "" if value is None else f"{value:.0e}"
 
 
-def _left_out(reasons: dict[str, str]) -> Iterator[str]:
+def _left_out(reasons: dict[str, str], waiting: list[str]) -> Iterator[str]:
     if reasons:
         yield from ("", f"## timm families that are not convolutional ({len(reasons)})", "")
         yield "Their variants have no convolution whose kernel is larger than its stride, so nothing mixes neighbours:"
         yield ", ".join(sorted(reasons)) + "."
+    if waiting:
+        yield from ("", f"## Not run yet ({len(waiting)})", "", ", ".join(waiting) + ".")
