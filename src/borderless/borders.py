@@ -7,6 +7,7 @@ the layer's own response to an endless background. The adaptive phase follows Ch
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal, get_args
 
 from borderless.errors import BorderError
@@ -75,22 +76,22 @@ class Border:
                 "only 'infinite' has a background; leave it out"
             )
 
-    @property
+    @cached_property
     def outside(self) -> Outside:
         """What lies outside the stored part of a map."""
         return _ANSWERS[self.name][0]
 
-    @property
+    @cached_property
     def keeps(self) -> Keep:
         """Which outputs of a sliding operation are kept."""
         return _ANSWERS[self.name][1]
 
-    @property
+    @cached_property
     def is_own(self) -> bool:
         """Whether the unmodified model already has this border: every operation then runs as it is."""
         return self.name == "zero"
 
-    @property
+    @cached_property
     def is_adaptive(self) -> bool:
         return self.phase == "adaptive"
 

@@ -13,7 +13,6 @@ from typing import Any, Literal, TypeVar, get_args
 
 import torch
 from torch import Tensor, nn
-from torch.overrides import _get_current_function_mode_stack
 from torch.utils._pytree import tree_any, tree_map
 
 from borderless.borders import Border, BorderName, Phase
@@ -50,14 +49,11 @@ class Conversion:
                 f"{type(module).__name__} got no image; needed: a floating-point tensor (batch, channels, *space)"
                 f"{_what_came(args, kwargs)}"
             )
-        UniformMaps(scope).__enter__()
         return entered
 
     def leave(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> Any:
         """Also called, without an output, when the pass ends in an error."""
-        modes = _get_current_function_mode_stack()
-        if modes and isinstance(modes[-1], UniformMaps) and modes[-1].scope.root is module:
-            modes[-1].__exit__(None, None, None)
+        UniformMaps.stop(module)
         if self.output == "signal":
             return output
         return tree_map(lambda leaf: leaf.crop() if isinstance(leaf, Signal) else leaf, output)

@@ -8,8 +8,7 @@ branches line up by index.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 Interval = tuple[int, int]
 Box = tuple[Interval, ...]
@@ -20,8 +19,7 @@ def ceil_div(numerator: int, denominator: int) -> int:
     return -(-numerator // denominator)
 
 
-@dataclass(frozen=True, slots=True)
-class Slide:
+class Slide(NamedTuple):
     """One axis of a sliding operation; `padding` and `padding_after` are the model's own, at the start and the end."""
 
     kernel: int
@@ -63,14 +61,25 @@ class Slide:
         last = max(first, (b - 1 + self.padding) // self.stride)
         return clip((first, last + 1), self.frame(n), reach)
 
+    def cheapest_phase(self, window: Interval) -> int:
+        """The largest of `stride` neighbouring phases, 0 among them, with the fewest outputs that touch the window.
+
+        Under a phase φ the cells i - φ take the place of the cells i; outputs are kept that any of the phases needs.
+        """
+
+        def outputs(largest: int) -> int:
+            first, stop = self.kept((window[0] - largest, window[1] + self.stride - 1 - largest), 0, "touching")
+            return stop - first
+
+        return min(reversed(range(self.stride)), key=outputs)
+
     def needed(self, outputs: Interval) -> Interval:
         """The inputs that a non-empty interval of outputs reads."""
         first, stop = outputs
         return self.stride * first - self.padding, self.stride * (stop - 1) - self.padding + self.extent + 1
 
 
-@dataclass(frozen=True, slots=True)
-class Spread:
+class Spread(NamedTuple):
     """One axis of a transposed convolution: input i reaches the outputs s·i - p + d·t for t = 0 … k-1.
 
     `output_padding` more outputs at the end belong to the unmodified model's frame.

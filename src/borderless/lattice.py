@@ -3,7 +3,8 @@
 A strided operation leaves a map on a coarser lattice, upsampling on a finer one. Under the fixed phase every sample
 keeps the sublattice 0. Under the adaptive phase (Chaman and Dokmanic, CVPR 2021) each sample keeps the one on which the
 operation's input deviates most, in energy, from its background. The first strided operation decides; later ones on the
-same lattice follow, also in several steps or in one, so parallel branches stay aligned. Upsampling back to a lattice
+same lattice follow, also in several steps or in one, so parallel branches stay aligned. A phase stands for a residue
+class of cells; it is the member between -factor and factor that lets the map grow least. Upsampling back to a lattice
 that the map came from undoes the phases in between.
 
 Shapes: N samples, D spatial axes.
@@ -18,6 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from borderless.cells import Shift
+from borderless.geometry import Box, Slide
 
 if TYPE_CHECKING:
     from borderless.signal import Signal
@@ -29,21 +31,22 @@ class Lattice:
     """The cells i · stride + offset, in input pixels.
 
     stride: for each axis, a fraction where a map is finer than the image. offset: integers (N, D), or None: all 0.
-    largest_offset: for each axis, what bounds the offset. parent: the finer lattice that this one is a part of.
+    offsets: for each axis, the smallest and the largest offset that there can be. parent: the finer lattice that this
+    one is a part of.
     """
 
-    __slots__ = ("_coarser", "_finer", "_projections", "largest_offset", "offset", "parent", "stride")
+    __slots__ = ("_coarser", "_finer", "_projections", "offset", "offsets", "parent", "stride")
 
     def __init__(
         self,
         stride: Stride,
         offset: Tensor | None = None,
-        largest_offset: tuple[int, ...] | None = None,
+        offsets: Box | None = None,
         parent: "Lattice | None" = None,
     ) -> None:
         self.stride = stride
         self.offset = offset
-        self.largest_offset = largest_offset or (0,) * len(stride)
+        self.offsets = offsets or ((0, 0),) * len(stride)
         self.parent = parent
         self._coarser: list[Lattice] = []
         self._finer: dict[Stride, Lattice] = {}
@@ -58,21 +61,27 @@ class Lattice:
         stride = _times(self.stride, factor)
         return next((below for below in self._below() if below.stride == stride), None)
 
-    def implied_phase(self, factor: tuple[int, ...]) -> Tensor | None:
-        """(N, D): the phase at this factor that an earlier, longer stride has decided already, if one has."""
+    def implied_class(self, factor: tuple[int, ...]) -> Tensor | None:
+        """(N, D): the residue class that an earlier, longer stride has decided for this factor already, if one has."""
         stride = _times(self.stride, factor)
         below = next((below for below in self._below() if _divides(stride, below.stride)), None)
         distance = None if below is None else self.distance_to(below)
         return None if distance is None else distance % torch.tensor(factor, device=distance.device)
 
-    def coarsen(self, factor: tuple[int, ...], phase: Tensor | None) -> "Lattice":
-        """A new part of this lattice: of every `factor` cells the one at `phase` (N, D) (None: the first)."""
-        offset, largest = self.offset, self.largest_offset
+    def coarsen(self, factor: tuple[int, ...], phase: Tensor | None, largest: tuple[int, ...]) -> "Lattice":
+        """A new part of this lattice: of every `factor` cells the one at `phase` (N, D) (None: the first).
+
+        largest: of the phases; the smallest is `factor` - 1 less.
+        """
+        offset, offsets = self.offset, self.offsets
         if phase is not None:
             step = phase * torch.tensor(self.stride, device=phase.device)
             offset = step if offset is None else offset + step
-            largest = tuple(bound + (f - 1) * int(s) for bound, f, s in zip(largest, factor, self.stride, strict=True))
-        made = Lattice(_times(self.stride, factor), offset, largest, self)
+            offsets = tuple(
+                (low + (most - f + 1) * int(s), high + most * int(s))
+                for (low, high), f, most, s in zip(offsets, factor, largest, self.stride, strict=True)
+            )
+        made = Lattice(_times(self.stride, factor), offset, offsets, self)
         for below in [b for b in self._coarser if _divides(made.stride, b.stride)]:  # whose phase this one follows
             self._coarser.remove(below)
             made._coarser.append(below)
@@ -92,7 +101,7 @@ class Lattice:
         if above.stride == stride:
             return above
         if stride not in above._finer:
-            made = above._finer[stride] = Lattice(stride, above.offset, above.largest_offset, above.parent)
+            made = above._finer[stride] = Lattice(stride, above.offset, above.offsets, above.parent)
             made._coarser.append(above)
         return above._finer[stride]
 
@@ -106,11 +115,16 @@ class Lattice:
         down = torch.tensor([s.denominator for s in stride], device=pixels.device)
         return torch.div(pixels * down, up, rounding_mode="floor")
 
-    def largest_distance_to(self, below: "Lattice") -> tuple[int, ...]:
-        return tuple(
-            int((far - near) / Fraction(s))
-            for far, near, s in zip(below.largest_offset, self.largest_offset, self.stride, strict=True)
-        )
+    def shift_to(self, below: "Lattice") -> Shift | None:
+        """How cells of this lattice are renumbered for `below`, a part of it; None: not at all."""
+        distance = self.distance_to(below)
+        if distance is None:
+            return None
+        bounds = [
+            (int((low - here_low) / Fraction(s)), int((high - here_high) / Fraction(s)))
+            for (low, high), (here_low, here_high), s in zip(below.offsets, self.offsets, self.stride, strict=True)
+        ]
+        return Shift(distance, tuple(low for low, _ in bounds), tuple(high for _, high in bounds))
 
     def without(self, index: int) -> "Lattice":
         """The same grid after its `index`-th axis was summed over; always the same object for the same axis."""
@@ -139,39 +153,39 @@ class Settled(NamedTuple):
     deviation: Tensor | None = None
 
 
-def settle(signal: "Signal", factor: tuple[int, ...]) -> Settled:
-    """The lattice that a strided operation on `signal` keeps, chosen now unless it was chosen before."""
+def settle(signal: "Signal", slides: tuple[Slide, ...]) -> Settled:
+    """The lattice that a sliding operation leaves `signal` on, chosen now unless it was chosen before."""
     lattice = signal.lattice
-    if all(f == 1 for f in factor):
+    factor = tuple([slide.stride for slide in slides])
+    if max(factor) == 1:
         return Settled(lattice)
-    deviation = None
-    coarse = lattice.coarser(factor)
+    coarse, deviation = lattice.coarser(factor), None
     if coarse is None:
-        phase = None
+        phase, largest = None, tuple(f - 1 for f in factor)
         if signal.border.is_adaptive:
             if not all(isinstance(s, int) for s in lattice.stride):
                 raise signal.scope.unsupported(
                     "a strided operation", "phase='adaptive' chooses among whole pixels, and this map is finer"
                 )
-            phase = lattice.implied_phase(factor)
+            phase = lattice.implied_class(factor)
             if phase is None:
                 deviation = signal.deviation()
                 phase = choose_phase(deviation, signal.axes, signal.start, factor)
-        coarse = lattice.coarsen(factor, phase)
-    distance = lattice.distance_to(coarse) if signal.border.is_adaptive else None
-    if distance is None:
-        return Settled(coarse)
-    return Settled(coarse, Shift(distance, (0,) * len(factor), lattice.largest_distance_to(coarse)), deviation)
+            if signal.border.keeps == "touching":
+                largest = tuple(s.cheapest_phase(window) for s, window in zip(slides, signal.box, strict=True))
+                bound = torch.tensor(largest, device=phase.device)
+                phase = torch.where(phase > bound, phase - torch.tensor(factor, device=phase.device), phase)
+        coarse = lattice.coarsen(factor, phase, largest)
+    return Settled(coarse, lattice.shift_to(coarse), deviation)
 
 
 def unsettle(lattice: Lattice, factor: tuple[int, ...]) -> tuple[Lattice, Shift | None]:
     """The lattice of a map of `lattice` upsampled by `factor`, and how its cells are renumbered (None: not)."""
     fine = lattice.finer(factor)
-    farthest = fine.largest_distance_to(lattice)
-    distance = fine.distance_to(lattice) if any(farthest) else None
-    if distance is None:
+    shift = fine.shift_to(lattice)
+    if shift is None or not any((*shift.low, *shift.high)):
         return fine, None
-    return fine, Shift(-distance, tuple(-far for far in farthest), (0,) * len(factor))
+    return fine, Shift(-shift.by, tuple(-high for high in shift.high), tuple(-low for low in shift.low))
 
 
 @torch.no_grad()

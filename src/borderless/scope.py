@@ -14,6 +14,7 @@ from torch import nn
 
 from borderless.borders import Border
 from borderless.errors import PositionDependentError, PositionDependentWarning, UnsupportedOperation
+from borderless.rules.registry import describe
 
 if TYPE_CHECKING:
     from borderless.signal import Signal
@@ -61,9 +62,9 @@ class Scope:
             frame = frame.f_back
         return "", self.root
 
-    def observe(self, operation: str, signal: "Signal", macs: int) -> None:
+    def observe(self, function: Any, signal: "Signal", macs: int) -> None:
         if self.observer is not None:
-            self.observer(Event("slide", operation, self.module_path(), signal, macs))
+            self.observer(Event("slide", describe(function), self.module_path(), signal, macs))
 
     def reads_position(self, operation: str, reason: str) -> None:
         """Record that absolute position is read here; warn once per module, or refuse in strict mode."""

@@ -41,12 +41,12 @@ class Signal(Tensor):
     scope: Scope
     field: Stride
     aliased: bool
+    _shape: torch.Size
 
     @staticmethod
     def __new__(
         cls,
         window: Tensor,
-        *,
         start: tuple[int, ...],
         frame: tuple[int, ...],
         axes: tuple[int, ...],
@@ -56,17 +56,27 @@ class Signal(Tensor):
         field: Stride,
         aliased: bool = False,
     ) -> "Signal":
-        shape = list(window.shape)
-        for axis, n in zip(axes, frame, strict=True):
-            shape[axis] = n
+        sizes = list(window.shape)
+        for axis, n in zip(axes, frame):  # noqa: B905  one frame an axis; this runs at every step
+            sizes[axis] = n
+        shape = torch.Size(sizes)
         # The wrapper takes no part in autograd; by requiring gradients it makes a custom Function leave its mark on it.
         self = Tensor._make_wrapper_subclass(
             cls, shape, dtype=window.dtype, device=window.device, requires_grad=window.requires_grad
         )
-        self.window, self.start, self.frame, self.axes = window, start, frame, axes
-        self.background, self.lattice, self.scope, self.field = background, lattice, scope, field
-        # Whether another Signal stores the very same window although the unmodified model would hold two tensors.
-        self.aliased = aliased
+        # aliased: whether another Signal stores the very same window although the unmodified model would hold two.
+        self.__dict__.update(
+            window=window,
+            start=start,
+            frame=frame,
+            axes=axes,
+            background=background,
+            lattice=lattice,
+            scope=scope,
+            field=field,
+            aliased=aliased,
+            _shape=shape,
+        )
         return self
 
     @classmethod
@@ -85,6 +95,18 @@ class Signal(Tensor):
             field=(1,) * len(axes),
         )
 
+    # Models and rules ask for these at every step; as properties they need not pass `__torch_function__`.
+    @property
+    def shape(self) -> torch.Size:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return self._shape
+
+    @property
+    def ndim(self) -> int:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return len(self._shape)
+
+    def dim(self) -> int:
+        return len(self._shape)
+
     @property
     def border(self) -> Border:
         return self.scope.border
@@ -92,7 +114,8 @@ class Signal(Tensor):
     @property
     def box(self) -> Box:
         """The window as frame indices: for each axis (start, stop)."""
-        return tuple((a, a + self.window.shape[axis]) for a, axis in zip(self.start, self.axes, strict=True))
+        shape = self.window.shape
+        return tuple([(a, a + shape[axis]) for a, axis in zip(self.start, self.axes)])  # noqa: B905
 
     @property
     def frame_box(self) -> Box:
@@ -114,20 +137,26 @@ class Signal(Tensor):
         self._check_gradients()
         return Signal(  # pyright: ignore[reportCallIssue]
             window,
-            start=self.start if box is None else tuple(a for a, _ in box),
-            frame=self.frame if frame is None else frame,
-            axes=self.axes if axes is None else axes,
-            background=background,
-            lattice=self.lattice if lattice is None else lattice,
-            scope=self.scope,
-            field=self.field if field is None else field,
-            aliased=aliased,
+            self.start if box is None else tuple([a for a, _ in box]),
+            self.frame if frame is None else frame,
+            self.axes if axes is None else axes,
+            background,
+            self.lattice if lattice is None else lattice,
+            self.scope,
+            self.field if field is None else field,
+            aliased,
         )
 
-    def become(self, other: "Signal") -> "Signal":
-        """Take over the contents of `other`: what an in-place operation does to its first operand."""
-        self.window, self.start, self.background = other.window, other.start, other.background
-        self.field, self.aliased = other.field, other.aliased
+    def become(
+        self, window: Tensor, background: Tensor | None, *, box: Box | None = None, field: Stride | None = None
+    ) -> "Signal":
+        """Take over what an in-place operation left, so that whoever holds this map sees it."""
+        self._check_gradients()
+        self.window, self.background, self.aliased = window, background, False
+        if box is not None:
+            self.start = tuple(a for a, _ in box)
+        if field is not None:
+            self.field = field
         return self
 
     def around(self, box: Box | None = None) -> Tensor | None:
@@ -203,6 +232,8 @@ class Signal(Tensor):
         return self.read(self.frame_box)
 
     def _check_gradients(self) -> None:
+        if not torch.is_grad_enabled():
+            return
         with torch._C.DisableTorchFunctionSubclass():
             node = self.grad_fn
         if node is not None:

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from borderless.rules.registry import describe, rule
+from borderless.rules.registry import rule
 from borderless.rules.sliding import check_axes
 from borderless.signal import Signal
 
@@ -28,13 +28,17 @@ def batch_norm(
     eps: float = 1e-5,
     *_: Any,
 ) -> Signal:
-    check_axes(signal, len(signal.axes), describe(function))
+    check_axes(signal, len(signal.axes), function)
     window, background = signal.window, signal.background
     if training and background is not None:
         return _batch_norm_by_deviation(signal, background, running_mean, running_var, weight, bias, momentum, eps)
-    normalised = F.batch_norm(window, running_mean, running_var, weight, bias, training, momentum, eps)
+    if training:
+        F._verify_batch_size(list(window.shape))  # pyright: ignore[reportAttributeAccessIssue]
+    numbers = (weight, bias, running_mean, running_var)
+    cudnn = torch.backends.cudnn.enabled
+    normalised = torch.batch_norm(window, *numbers, training, momentum, eps, cudnn)
     if background is not None:
-        background = F.batch_norm(background, running_mean, running_var, weight, bias, False, momentum, eps)
+        background = torch.batch_norm(background, *numbers, False, momentum, eps, cudnn)
     return signal.derive(normalised, background)
 
 
@@ -161,7 +165,7 @@ def instance_norm(
     momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> Signal:
-    check_axes(signal, len(signal.axes), describe(function))
+    check_axes(signal, len(signal.axes), function)
     window, background = signal.window, signal.background
     normalised = function(window, running_mean, running_var, weight, bias, use_input_stats, momentum, eps)
     if background is not None:
@@ -183,7 +187,7 @@ def group_norm(
     eps: float = 1e-5,
     *_: Any,
 ) -> Signal:
-    check_axes(signal, len(signal.axes), describe(function))
+    check_axes(signal, len(signal.axes), function)
     window, background = signal.window, signal.background
     normalised = F.group_norm(window, num_groups, weight, bias, eps)
     if background is not None:

@@ -49,36 +49,44 @@ def _elementwise_rule(function: Any) -> Rule | None:
 
 def elementwise(function: Any, *args: Any, **kwargs: Any) -> Any:
     """Any elementwise function, in place or not, of Signals, ordinary tensors without spatial extent, and numbers."""
+    if len(args) == 1 and not any(isinstance(value, Tensor) for value in kwargs.values()):
+        return _of_one(function, args[0], kwargs)
     signals = [a for a in (*args, *kwargs.values()) if isinstance(a, Signal)]
     signal = signals[0]
     if kwargs.get("out") is not None:
         raise signal.scope.unsupported(describe(function), "it writes into out=, which a map cannot be")
-    if len(signals) == 1 and len(args) == 1 and not any(isinstance(v, Tensor) for v in kwargs.values()):
-        box, operands = None, [own_window(signal)]
-    else:
-        aligned = _without_spatial_extent(signal, args, kwargs)
-        reason = None if aligned is not None else "an ordinary tensor with a value for each place enters"
-        if reason is None and any(s.frame != signal.frame and set(s.frame) == {1} for s in signals):
-            reason = "a map of a single cell is spread over a larger one"
-        if reason is not None:
-            return _on_frames(function, signal, reason, args, kwargs)
-        assert aligned is not None
-        args, kwargs = aligned
-        box = joint_box(signals, describe(function))
-        operands = [own_window(a) if a is signal and box == a.box else _read(a, box) for a in args]
+    aligned = _without_spatial_extent(signal, args, kwargs)
+    reason = None if aligned is not None else "an ordinary tensor with a value for each place enters"
+    if reason is None and any(s.frame != signal.frame and set(s.frame) == {1} for s in signals):
+        reason = "a map of a single cell is spread over a larger one"
+    if reason is not None:
+        return _on_frames(function, signal, reason, args, kwargs)
+    assert aligned is not None
+    args, kwargs = aligned
+    box = joint_box(signals, function)
+    operands = [own_window(a) if a is signal and box == a.box else _read(a, box) for a in args]
     window = function(*operands, **{k: _read(v, box) for k, v in kwargs.items()})
     background = None
     if signal.background is not None:
         surroundings = _surroundings([*args, *kwargs.values()])
         named_ones = dict(zip(kwargs, surroundings[len(args) :], strict=True))
         background = function(*surroundings[: len(args)], **named_ones)
-    axes = tuple(axis - signal.ndim + window.ndim for axis in signal.axes)
-    result = signal.derive(window, background, box=box, axes=axes, field=widest_field(signals))
     if window is operands[0]:  # in place: whoever holds the first operand sees the change
         if args[0] is not signal:
             raise signal.scope.unsupported(describe(function), "it changes an ordinary tensor in place by a map")
-        return signal.become(result)
-    return result
+        return signal.become(window, background, box=box, field=widest_field(signals))
+    axes = tuple(axis - signal.ndim + window.ndim for axis in signal.axes)
+    return signal.derive(window, background, box=box, axes=axes, field=widest_field(signals))
+
+
+def _of_one(function: Any, signal: Signal, options: dict[str, Any]) -> Signal:
+    """An elementwise function of one Signal and nothing else: no need to align anything."""
+    stored = own_window(signal)
+    window = function(stored, **options)
+    background = signal.background
+    if background is not None:
+        background = function(background.clone() if window is stored else background, **options)
+    return signal.become(window, background) if window is stored else signal.derive(window, background)
 
 
 def own_window(signal: Signal) -> Tensor:
@@ -88,7 +96,7 @@ def own_window(signal: Signal) -> Tensor:
     return signal.window
 
 
-def joint_box(signals: list[Signal], operation: str) -> Box:
+def joint_box(signals: list[Signal], function: Any) -> Box:
     """The box on which Signals of one pass are joined; they must share frame and lattice."""
     first = signals[0]
     if len(signals) == 1:
@@ -96,12 +104,12 @@ def joint_box(signals: list[Signal], operation: str) -> Box:
     for other in signals[1:]:
         if other.frame != first.frame or _from_end(other) != _from_end(first):
             raise ImageError(
-                f"{operation} got maps with the frames {first.frame} and {other.frame} in "
+                f"{describe(function)} got maps with the frames {first.frame} and {other.frame} in "
                 f"{first.scope.describe_module()}; needed: equal frames, as the unmodified model needs equal shapes"
             )
         if not other.lattice.is_same(first.lattice):
             raise first.scope.unsupported(
-                operation, f"it joins maps on different lattices, {first.lattice} and {other.lattice}"
+                describe(function), f"it joins maps on different lattices, {first.lattice} and {other.lattice}"
             )
     boxes = [s.box for s in signals]
     if all(box == boxes[0] for box in boxes[1:]):
@@ -111,7 +119,7 @@ def joint_box(signals: list[Signal], operation: str) -> Box:
     common = geometry.intersection(boxes)
     if any(a >= b for a, b in common):
         raise ImageError(
-            f"{operation} got maps stored on {boxes} that have no cell in common, under the border 'valid' in "
+            f"{describe(function)} got maps stored on {boxes} that have no cell in common, under the border 'valid' in "
             f"{first.scope.describe_module()}; use a larger image, or another border"
         )
     return common

@@ -38,7 +38,7 @@ def transposed_convolution(
     dilation: Any = 1,
 ) -> Signal:
     count = weight.ndim - 2
-    check_axes(signal, count, describe(function))
+    check_axes(signal, count, function)
     stride, padding, output_padding, dilation = (
         per_axis(v, count) for v in (stride, padding, output_padding, dilation)
     )
@@ -87,7 +87,7 @@ def transposed_convolution(
         for f, s, step in zip(signal.field, spreads, signal.lattice.stride, strict=True)
     )
     result = _on_finer_lattice(signal, stride, window, background, outputs, frame, field)
-    signal.scope.observe(describe(function), result, read.numel() * weight[0].numel())
+    signal.scope.observe(function, result, read.numel() * weight[0].numel())
     return result
 
 
@@ -118,7 +118,7 @@ def interpolate(
     antialias: bool = False,
 ) -> Any:
     count = len(signal.axes)
-    check_axes(signal, count, describe(function))
+    check_axes(signal, count, function)
     frame = _frame_after(signal, size, scale_factor)
     up = [out // n if out % n == 0 else 0 for out, n in zip(frame, signal.frame, strict=True)]
     down = [n // out if n % out == 0 else 0 for out, n in zip(frame, signal.frame, strict=True)]
@@ -177,7 +177,7 @@ def _upsample(function: Any, signal: Signal, factor: tuple[int, ...], mode: str,
     reads = [2 * halo - 1 if halo and f > 1 else 0 for f in factor]
     field = tuple(f + more * step for f, more, step in zip(signal.field, reads, signal.lattice.stride, strict=True))
     result = _on_finer_lattice(signal, factor, window, background, outputs, frame, field)
-    signal.scope.observe(describe(function), result, 0)
+    signal.scope.observe(function, result, 0)
     return result
 
 
@@ -196,7 +196,7 @@ def _as_floats(scale_factor: Any, count: int) -> tuple[float, ...]:
 
 @rule(*named("pixel_shuffle"))
 def pixel_shuffle(function: Any, signal: Signal, upscale_factor: int) -> Signal:
-    check_axes(signal, 2, describe(function))
+    check_axes(signal, 2, function)
     r = upscale_factor
     box = tuple((r * a, r * b) for a, b in signal.box)
     frame = tuple(r * n for n in signal.frame)
@@ -208,15 +208,15 @@ def pixel_shuffle(function: Any, signal: Signal, upscale_factor: int) -> Signal:
 @rule(*named("pixel_unshuffle"))
 def pixel_unshuffle(function: Any, signal: Signal, downscale_factor: int) -> Signal:
     """A stride of blocks: each block of cells becomes one cell with as many more channels."""
-    check_axes(signal, 2, describe(function))
+    check_axes(signal, 2, function)
     r = downscale_factor
-    planned = plan(signal, [Slide(r, r), Slide(r, r)], describe(function))
+    planned = plan(signal, (Slide(r, r), Slide(r, r)), function)
 
     def run(cells: Tensor) -> Tensor:
         return function(cells, r)
 
     result = planned.result(run(planned.cells()), None if planned.background is None else planned.response(run))
-    signal.scope.observe(describe(function), result, 0)
+    signal.scope.observe(function, result, 0)
     return result
 
 

@@ -181,7 +181,7 @@ def join(function: Any, tensors: Sequence[Any], dim: int = 0, **kwargs: Any) -> 
         return function([t.crop() if isinstance(t, Signal) else t for t in tensors], dim, **kwargs)
     if dim == 0 or (dim in signal.axes and not is_stack):
         raise signal.scope.unsupported(describe(function), "it joins maps along the batch or along space")
-    box = joint_box(signals, describe(function))
+    box = joint_box(signals, function)
     space = {axis: b - a for axis, (a, b) in zip(signal.axes, box, strict=True)}
     parts = [
         t.read(box) if u is None else u.expand([space.get(i, n) for i, n in enumerate(u.shape)])

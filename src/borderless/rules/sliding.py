@@ -7,6 +7,7 @@ the background alone then takes the place of the bias.
 """
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from math import gcd
 from typing import Any, NamedTuple
 
@@ -16,11 +17,41 @@ from torch.nn import functional as F
 
 from borderless.cells import Shift, pad, periods, ranges_of, shifted_tile, take_shifted, thin, tile
 from borderless.errors import ImageError
-from borderless.geometry import Box, Slide, cover, intersection
-from borderless.lattice import Lattice, settle
+from borderless.geometry import Box, Keep, Slide, cover, intersection
+from borderless.lattice import Lattice, Stride, settle
 from borderless.rules.reductions import mean_over_space
 from borderless.rules.registry import describe, rule
 from borderless.signal import Signal
+
+
+class Layout(NamedTuple):
+    """The integers of a sliding operation: the frame of its result, the outputs that are kept, the inputs that they
+    read (none where nothing is kept), and the receptive field of a cell of the result, in pixels.
+    """
+
+    frame: tuple[int, ...]
+    outputs: Box
+    needed: Box
+    field: Stride
+
+
+@lru_cache(8192)
+def layout(
+    slides: tuple[Slide, ...],
+    box: Box,
+    frame: tuple[int, ...],
+    keep: Keep,
+    reach: int | None,
+    field: Stride,
+    stride: Stride,
+) -> Layout:
+    """Where `slides` leave a map with these sizes; `field` and `stride` are those of its cells, in pixels."""
+    outputs = tuple(s.kept(window, n, keep, reach) for s, window, n in zip(slides, box, frame, strict=True))
+    kept = all(first < stop for first, stop in outputs)
+    needed = tuple(s.needed(interval) for s, interval in zip(slides, outputs, strict=True)) if kept else ()
+    after = tuple(s.frame(n) for s, n in zip(slides, frame, strict=True))
+    wider = tuple(f + s.extent * step for f, s, step in zip(field, slides, stride, strict=True))
+    return Layout(after, outputs, needed if min(after) > 0 else (), wider)
 
 
 class Plan(NamedTuple):
@@ -31,15 +62,21 @@ class Plan(NamedTuple):
     """
 
     source: Signal
-    slides: Sequence[Slide]
+    slides: tuple[Slide, ...]
     shift: Shift | None
     deviation: Tensor | None
     box: Box
     background: Tensor | None
-    outputs: Box
-    needed: Box
     lattice: Lattice
-    frame: tuple[int, ...]
+    layout: Layout
+
+    @property
+    def outputs(self) -> Box:
+        return self.layout.outputs
+
+    @property
+    def needed(self) -> Box:
+        return self.layout.needed
 
     def window(self) -> Tensor:
         """The source's cells on `box`."""
@@ -63,32 +100,26 @@ class Plan(NamedTuple):
         return self.background is None or set(periods(self.background, self.source.axes)) == {1}
 
     def result(self, window: Tensor, background: Tensor | None) -> Signal:
-        source = self.source
-        field = tuple(
-            f + s.extent * step for f, s, step in zip(source.field, self.slides, source.lattice.stride, strict=True)
-        )
-        return source.derive(window, background, box=self.outputs, frame=self.frame, lattice=self.lattice, field=field)
+        frame, outputs, _, field = self.layout
+        return self.source.derive(window, background, box=outputs, frame=frame, lattice=self.lattice, field=field)
 
 
-def plan(signal: Signal, slides: Sequence[Slide], operation: str) -> Plan:
-    lattice, shift, deviation = settle(signal, tuple(s.stride for s in slides))
-    keep, reach = signal.border.keeps, signal.border.reach
-    box, background = signal.box, signal.background
+def plan(signal: Signal, slides: tuple[Slide, ...], function: Any) -> Plan:
+    lattice, shift, deviation = settle(signal, slides)
+    box, background, border = signal.box, signal.background, signal.border
     if shift is not None:
-        box = signal.box_after(shift, operation)
+        box = signal.box_after(shift, describe(function))
         background = None if background is None else shifted_tile(background, signal.axes, shift)
-    frame = tuple(s.frame(n) for s, n in zip(slides, signal.frame, strict=True))
-    outputs = tuple(s.kept(window, n, keep, reach) for s, window, n in zip(slides, box, signal.frame, strict=True))
-    if min(frame) < 1 or any(first >= stop for first, stop in outputs):
+    found = layout(slides, box, signal.frame, border.keeps, border.reach, signal.field, signal.lattice.stride)
+    if not found.needed:
         kernel = tuple(s.kernel for s in slides)
-        got = signal.frame if keep != "inside" else tuple(b - a for a, b in signal.box)
+        got = signal.frame if border.keeps != "inside" else tuple(b - a for a, b in signal.box)
         raise ImageError(
-            f"got a map of {_times(got)} cells for {operation} with a kernel of {_times(kernel)} in "
-            f"{signal.scope.describe_module()} under {signal.border!r}: no output is left; needed: a larger image"
-            + (", or a border that pads (valid keeps only windows wholly inside)" if keep == "inside" else "")
+            f"got a map of {_times(got)} cells for {describe(function)} with a kernel of {_times(kernel)} in "
+            f"{signal.scope.describe_module()} under {border!r}: no output is left; needed: a larger image"
+            + (", or a border that pads (valid keeps only windows wholly inside)" if border.keeps == "inside" else "")
         )
-    needed = tuple(s.needed(interval) for s, interval in zip(slides, outputs, strict=True))
-    return Plan(signal, slides, shift, deviation, box, background, outputs, needed, lattice, frame)
+    return Plan(signal, slides, shift, deviation, box, background, lattice, found)
 
 
 def _times(sizes: Sequence[int]) -> str:
@@ -97,20 +128,25 @@ def _times(sizes: Sequence[int]) -> str:
 
 def per_axis(value: Any, count: int) -> tuple[int, ...]:
     """PyTorch's "one number or one per axis" as one per axis."""
+    if type(value) is tuple and len(value) == count:
+        return value
     if isinstance(value, int):
         return (value,) * count
     values = tuple(int(v) for v in value)
     return values * count if len(values) == 1 else values
 
 
-def check_axes(signal: Any, count: int, operation: str) -> None:
+def check_axes(signal: Any, count: int, function: Any) -> None:
     if not isinstance(signal, Signal):
-        raise TypeError(f"{operation} got a map as a parameter; needed: the map as its input")
-    if signal.axes != tuple(range(2, 2 + count)) or signal.ndim != 2 + count:
+        raise TypeError(f"{describe(function)} got a map as a parameter; needed: the map as its input")
+    if signal.ndim != 2 + count or signal.axes != _LAST_AXES[count]:
         raise ImageError(
-            f"{operation} got a map of shape {tuple(signal.shape)} with its spatial axes at {signal.axes} in "
+            f"{describe(function)} got a map of shape {tuple(signal.shape)} with its spatial axes at {signal.axes} in "
             f"{signal.scope.describe_module()}; needed: a batch, channels, then {count} spatial axes"
         )
+
+
+_LAST_AXES = {count: tuple(range(2, 2 + count)) for count in range(1, 4)}
 
 
 @rule(torch.conv1d, torch.conv2d, torch.conv3d)
@@ -125,13 +161,10 @@ def convolution(
     groups: int = 1,
 ) -> Signal:
     count = weight.ndim - 2
-    check_axes(signal, count, describe(function))
-    kernel, stride, dilation = weight.shape[2:], per_axis(stride, count), per_axis(dilation, count)
-    slides = [
-        Slide(k, s, *amounts, d)
-        for k, s, amounts, d in zip(kernel, stride, _conv_padding(padding, kernel, dilation), dilation, strict=True)
-    ]
-    planned = plan(signal, slides, describe(function))
+    check_axes(signal, count, function)
+    stride, dilation = per_axis(stride, count), per_axis(dilation, count)
+    slides = _conv_slides(tuple(weight.shape[2:]), stride, padding, dilation)
+    planned = plan(signal, slides, function)
 
     def run(cells: Tensor) -> Tensor:
         return function(cells, weight, bias, stride, 0, dilation, groups)
@@ -144,17 +177,22 @@ def convolution(
         window, background = run(planned.cells()), None
     result = planned.result(window, background)
     if signal.scope.observer is not None:
-        signal.scope.observe(describe(function), result, window.numel() * weight[0].numel())
+        signal.scope.observe(function, result, window.numel() * weight[0].numel())
     return result
 
 
-def _conv_padding(padding: Any, kernel: Sequence[int], dilation: Sequence[int]) -> list[tuple[int, int]]:
+@lru_cache(1024)
+def _conv_slides(
+    kernel: tuple[int, ...], stride: tuple[int, ...], padding: Any, dilation: tuple[int, ...]
+) -> tuple[Slide, ...]:
     if padding == "same":
         totals = [d * (k - 1) for k, d in zip(kernel, dilation, strict=True)]
-        return [(total // 2, total - total // 2) for total in totals]
-    if padding == "valid":
-        return [(0, 0)] * len(kernel)
-    return [(p, p) for p in per_axis(padding, len(kernel))]
+        amounts = [(total // 2, total - total // 2) for total in totals]
+    elif padding == "valid":
+        amounts = [(0, 0)] * len(kernel)
+    else:
+        amounts = [(p, p) for p in per_axis(padding, len(kernel))]
+    return tuple(Slide(k, s, *p, d) for k, s, p, d in zip(kernel, stride, amounts, dilation, strict=True))
 
 
 def _convolve_deviation(
@@ -241,13 +279,13 @@ def max_pool(
 ) -> Signal:
     """Outside lies the border's answer under `full` (0) and `infinite`; other borders keep the pool's own -inf."""
     count = len(signal.axes)
-    check_axes(signal, _count_in_name(function), describe(function))
+    check_axes(signal, _count_in_name(function), function)
     if return_indices:
         raise signal.scope.unsupported(describe(function), "indices of maxima are absolute positions")
     kernel, padding, dilation = (per_axis(v, count) for v in (kernel_size, padding, dilation))
     stride = kernel if stride is None or stride == [] else per_axis(stride, count)
-    slides = [Slide(k, s, p, p, d, ceil_mode) for k, s, p, d in zip(kernel, stride, padding, dilation, strict=True)]
-    planned = plan(signal, slides, describe(function))
+    options = zip(kernel, stride, padding, padding, dilation, strict=True)
+    planned = plan(signal, tuple(Slide(*numbers, ceil_mode) for numbers in options), function)
 
     def run(cells: Tensor) -> Tensor:
         return function(cells, kernel, stride, 0, dilation)
@@ -257,7 +295,7 @@ def max_pool(
     else:
         window = run(planned.cells())
     result = planned.result(window, planned.background if planned.is_constant_around else planned.response(run))
-    signal.scope.observe(describe(function), result, 0)
+    signal.scope.observe(function, result, 0)
     return result
 
 
@@ -274,14 +312,14 @@ def average_pool(
 ) -> Any:
     """Averages over whole kernels: what lies outside counts like any cell. A pool over the whole frame is global."""
     count = len(signal.axes)
-    check_axes(signal, _count_in_name(function), describe(function))
+    check_axes(signal, _count_in_name(function), function)
     kernel, padding = per_axis(kernel_size, count), per_axis(padding, count)
     stride = kernel if stride is None or stride == [] else per_axis(stride, count)
     override = {} if divisor_override is None else {"divisor_override": divisor_override}
     if kernel == signal.frame and not any(padding) and not override and not signal.border.is_own:
         return mean_over_space(signal)
-    slides = [Slide(k, s, p, p, 1, ceil_mode) for k, s, p in zip(kernel, stride, padding, strict=True)]
-    planned = plan(signal, slides, describe(function))
+    options = zip(kernel, stride, padding, padding, strict=True)
+    planned = plan(signal, tuple(Slide(*numbers, 1, ceil_mode) for numbers in options), function)
 
     def run(cells: Tensor) -> Tensor:
         return function(cells, kernel, stride, 0, **override)
@@ -294,7 +332,7 @@ def average_pool(
     if background is not None and (override or not planned.is_constant_around):
         background = planned.response(run)
     result = planned.result(window, background)
-    signal.scope.observe(describe(function), result, 0)
+    signal.scope.observe(function, result, 0)
     return result
 
 
@@ -304,14 +342,14 @@ def _count_in_name(function: Any) -> int:
 
 def strided_slice(signal: Signal, slices: Sequence[tuple[int, int, int]]) -> Signal:
     """`signal` at the frame indices start, start + step, … < stop of each axis: a strided operation of one cell."""
-    slides = [
+    slides = tuple(
         Slide(1, step, -start, min(stop - n, 0)) for (start, stop, step), n in zip(slices, signal.frame, strict=True)
-    ]
-    planned = plan(signal, slides, "a strided slice")
+    )
+    planned = plan(signal, slides, torch.Tensor.__getitem__)
     if signal.border.keeps == "inside":  # what the model cuts off is gone where maps may not grow
-        outputs = intersection([planned.outputs, tuple((0, n) for n in planned.frame)])
+        outputs = intersection([planned.outputs, tuple((0, n) for n in planned.layout.frame)])
         needed = tuple(s.needed(interval) for s, interval in zip(slides, outputs, strict=True))
-        planned = planned._replace(outputs=outputs, needed=needed)
+        planned = planned._replace(layout=planned.layout._replace(outputs=outputs, needed=needed))
     wanted = tuple(range(a, b, step) for (a, b), (_, _, step) in zip(planned.needed, slices, strict=True))
     window = signal.take(wanted, planned.shift)
     background = planned.background
