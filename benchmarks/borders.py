@@ -4,7 +4,8 @@
     python benchmarks/borders.py --model resnet50 --batch 4 --runs 5 --step training
 
 The arms take turns in one process, so that whatever else the machine does hits them alike; medians are reported with
-the quartiles. Peak memory is that of a fresh process that runs one arm. On a GPU (--device cuda) TF32 is off.
+the quartiles. Peak memory is the largest sum of bytes of tensors alive at a time, less the model and its images.
+On a GPU (--device cuda) TF32 is off.
 Writes a table to the screen, and all numbers to --out as JSON.
 """
 
@@ -13,19 +14,20 @@ import json
 import os
 import platform
 import statistics
-import subprocess
-import sys
 import time
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 import borderless as bl
-from borderless.models import load
+from borderless.models import load, names
 
 ARMS: dict[str, Callable[[nn.Module], nn.Module]] = {
     "unmodified": lambda model: model,
@@ -47,9 +49,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--runs", type=int, default=7, help="timed runs of each arm, after one that is not timed")
     parser.add_argument("--step", choices=["forward", "training"], default="forward")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--no-memory", action="store_true", help="skip the fresh process for each arm")
     parser.add_argument("--out", type=Path, default=Path("runs/benchmarks"), help="folder of the JSON file")
-    parser.add_argument("--only-memory-of", default=None, help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
@@ -70,7 +70,7 @@ def images(config: argparse.Namespace) -> torch.Tensor:
 
 def run_once(model: nn.Module, batch: torch.Tensor, step: str) -> None:
     if step == "forward":
-        with torch.inference_mode():
+        with torch.no_grad():
             model(batch)
         return
     model.zero_grad(set_to_none=True)
@@ -88,42 +88,50 @@ def seconds(model: nn.Module, batch: torch.Tensor, step: str) -> float:
 
 def multiply_adds(model: nn.Module, batch: torch.Tensor) -> float:
     """Of the forward pass of the whole batch."""
-    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
         model(batch)
     return counter.get_total_flops() / 2
 
 
-def peak_mib(arm: str, config: argparse.Namespace) -> float:
-    words = [f"--{key.replace('_', '-')}={getattr(config, key)}" for key in ("model", "batch", "size", "step", "device")]
-    command = [sys.executable, __file__, *words, f"--only-memory-of={arm}"]
-    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
+class LivePeak(TorchDispatchMode):
+    """The largest sum of bytes of all tensors that live at one time, those that were there before not counted."""
+
+    def __init__(self, before: nn.Module, batch: torch.Tensor) -> None:
+        super().__init__()
+        self.live = self.peak = 0
+        self._known = {t.untyped_storage()._cdata for t in (*before.parameters(), *before.buffers(), batch)}
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # noqa: ANN001, ANN204
+        result = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(result):
+            if type(tensor) is torch.Tensor and tensor.device.type != "meta":
+                self._follow(tensor.untyped_storage())
+        return result
+
+    def _follow(self, storage: torch.UntypedStorage) -> None:
+        key, size = storage._cdata, storage.nbytes()
+        if key in self._known or size == 0:
+            return
+
+        def freed() -> None:
+            self.live -= size
+            self._known.discard(key)
+
+        self._known.add(key)
+        self.live += size
+        self.peak = max(self.peak, self.live)
+        weakref.finalize(storage, freed)
 
 
-def own_peak_mib(arm: str, config: argparse.Namespace) -> float:
-    """Peak of a step in this process, above what the model, its images and the libraries take."""
-    model, batch = network(arm, config), images(config)
-    if batch.is_cuda:
-        run_once(model, batch, config.step)
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
-        run_once(model, batch, config.step)
-        return (torch.cuda.max_memory_allocated() - before) / 2**20
-    run_once(model, batch[:1, :, :64, :64], config.step)  # libraries are loaded by now
-    status = Path("/proc/self/status")
-    if not status.exists():
-        return float("nan")  # only Linux tells the peak of a process that began as another
-    Path("/proc/self/clear_refs").write_text("5")  # forgets the peak so far
-    before = _kib(status, "VmRSS")
-    run_once(model, batch, config.step)
-    return (_kib(status, "VmHWM") - before) / 2**10
-
-
-def _kib(status: Path, key: str) -> int:
-    return next(int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith(key))
+def peak_mib(model: nn.Module, batch: torch.Tensor, step: str) -> float:
+    model.zero_grad(set_to_none=True)
+    with LivePeak(model, batch) as memory:
+        run_once(model, batch, step)
+    return memory.peak / 2**20
 
 
 def measure(config: argparse.Namespace) -> list[dict]:
-    arms = config.arms or [*ARMS, *([PUBLISHED] if f"fconv_{config.model}" in bl_names() else [])]
+    arms = config.arms or [*ARMS, *([PUBLISHED] if f"fconv_{config.model}" in names() else [])]
     batch = images(config)
     models = {arm: network(arm, config) for arm in arms}
     macs = {arm: multiply_adds(model, batch) for arm, model in models.items()}
@@ -148,17 +156,11 @@ def measure(config: argparse.Namespace) -> list[dict]:
                 "quartiles_ms": [1e3 * low, 1e3 * high],
                 "time_ratio": statistics.median(against),
                 "time_per_multiply_add": statistics.median(against) / cost,
-                "peak_mib": None if config.no_memory else peak_mib(arm, config),
+                "peak_mib": peak_mib(models[arm], batch, config.step),
                 "times_ms": [1e3 * t for t in times[arm]],
             }
         )
     return rows
-
-
-def bl_names() -> tuple[str, ...]:
-    from borderless.models import names
-
-    return tuple(names())
 
 
 def table(rows: list[dict]) -> str:
@@ -167,10 +169,9 @@ def table(rows: list[dict]) -> str:
     ]
     for row in rows:
         low, high = row["quartiles_ms"]
-        peak = "" if row["peak_mib"] is None else f"{row['peak_mib']:9.0f}"
         lines.append(
             f"{row['arm']:20} {row['multiply_adds'] / 1e9:8.2f} {row['cost']:6.2f} {row['median_ms']:8.0f} "
-            f"{low:7.0f}-{high:<7.0f} {row['time_ratio']:6.2f} {row['time_per_multiply_add']:8.3f} {peak}"
+            f"{low:7.0f}-{high:<7.0f} {row['time_ratio']:6.2f} {row['time_per_multiply_add']:8.3f} {row['peak_mib']:9.0f}"
         )
     return "\n".join(lines)
 
@@ -190,9 +191,6 @@ def machine(config: argparse.Namespace) -> dict:
 def main() -> None:
     config = options()
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
-    if config.only_memory_of is not None:
-        print(own_peak_mib(config.only_memory_of, config))
-        return
     rows = measure(config)
     setting = {key: getattr(config, key) for key in ("model", "batch", "size", "runs", "step", "device")}
     print(f"{setting}\n{machine(config)}\n\n{table(rows)}")

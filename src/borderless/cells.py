@@ -9,7 +9,7 @@ Shapes: cells (N, C, *space); `axes` are the dimensions of space; ranges hold on
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -113,20 +113,71 @@ def pad(
             at = 2 * (cells.ndim - 1 - axis)
             amounts[at : at + 2] = [before, after]
         return F.pad(cells, amounts)
+    if start is not None:
+        whole = [
+            range(a - before, a + cells.shape[axis] + after)
+            for a, axis, (before, after) in zip(start, axes, missing, strict=True)
+        ]
+        background = tile(background, axes, tuple(whole))
+    if torch.is_grad_enabled():
+        return _Surrounded.apply(cells, background, axes, tuple(missing))  # pyright: ignore[reportReturnType]
+    return _surrounded(cells, background, axes, missing)
+
+
+def _surrounded(cells: Tensor, around: Tensor, axes: tuple[int, ...], missing: Sequence[Interval]) -> Tensor:
     shape = list(cells.shape)
     for axis, (before, after) in zip(axes, missing, strict=True):
         shape[axis] += before + after
-    shape[0] = max(shape[0], background.shape[0])
-    if start is not None:
-        stops = [a - before + shape[axis] for a, axis, (before, _) in zip(start, axes, missing, strict=True)]
-        starts = [a - before for a, (before, _) in zip(start, missing, strict=True)]
-        background = tile(background, axes, tuple(map(range, starts, stops)))
-    padded = background.to(cells.dtype).expand(shape).clone(memory_format=memory_format_of(cells))
-    inner = padded
-    for axis, (before, _) in zip(axes, missing, strict=True):
-        inner = inner.narrow(axis, before, cells.shape[axis])
-    inner.copy_(cells)
-    return padded
+    shape[0] = max(shape[0], around.shape[0])
+    result = torch.empty(shape, dtype=cells.dtype, device=cells.device, memory_format=memory_format_of(cells))
+    around = around.expand(shape)
+    for strip, outside in zip(*(_strips(t, axes, missing) for t in (result, around)), strict=True):
+        strip.copy_(outside)
+    _inside(result, axes, missing).copy_(cells)
+    return result
+
+
+def _inside(cells: Tensor, axes: tuple[int, ...], missing: Sequence[Interval]) -> Tensor:
+    for axis, (before, after) in zip(axes, missing, strict=True):
+        cells = cells.narrow(axis, before, cells.shape[axis] - before - after)
+    return cells
+
+
+def _strips(cells: Tensor, axes: tuple[int, ...], missing: Sequence[Interval]) -> list[Tensor]:
+    """Views that together hold every cell outside, once."""
+    strips = []
+    for axis, (before, after) in zip(axes, missing, strict=True):
+        stop = cells.shape[axis] - after
+        strips += [cells.narrow(axis, 0, before)] * (before > 0) + [cells.narrow(axis, stop, after)] * (after > 0)
+        cells = cells.narrow(axis, before, stop - before)
+    return strips
+
+
+class _Surrounded(torch.autograd.Function):
+    """Written once forward; backward the cells get a view of the gradient, and what is around them the rest."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, cells: Tensor, around: Tensor, axes: tuple[int, ...], missing: tuple[Interval, ...]
+    ) -> Tensor:
+        ctx.where, ctx.shapes, ctx.dtype = (axes, missing), (cells.shape, around.shape), around.dtype
+        return _surrounded(cells, around, axes, missing)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        (gradient,) = gradients
+        axes, _ = ctx.where
+        of_cells, of_around = _inside(gradient, *ctx.where), None
+        if ctx.needs_input_grad[1]:
+            if all(ctx.shapes[1][axis] == 1 for axis in axes):
+                sums = [strip.sum(axes, keepdim=True) for strip in _strips(gradient, *ctx.where)]
+                of_around = torch.stack(sums).sum(0).sum_to_size(ctx.shapes[1])
+            else:
+                outside = torch.ones_like(gradient[:1, :1])
+                _inside(outside, *ctx.where).zero_()
+                of_around = (gradient * outside).sum_to_size(ctx.shapes[1])
+            of_around = of_around.to(ctx.dtype)
+        return of_cells.sum_to_size(ctx.shapes[0]), of_around, None, None
 
 
 def read(cells: Tensor, axes: tuple[int, ...], stored: Box, wanted: Box, background: Tensor | None) -> Tensor:
@@ -142,6 +193,11 @@ def read(cells: Tensor, axes: tuple[int, ...], stored: Box, wanted: Box, backgro
     return pad(
         cells, axes, missing, background, [a + before for (a, _), (before, _) in zip(wanted, missing, strict=True)]
     )
+
+
+def less(cells: Tensor, background: Tensor) -> Tensor:
+    """cells - background. Written as a sum, whose gradient for the background is added up without a negated copy."""
+    return cells + (-background)
 
 
 def thin(cells: Tensor, axes: Sequence[int], steps: Sequence[int]) -> Tensor:
@@ -168,29 +224,34 @@ def _take_rows(
     cells: Tensor, axes: tuple[int, ...], stored: Box, wanted: Ranges, shift: Shift, background: Tensor | None
 ) -> Tensor:
     samples, space = len(shift.by), [len(r) for r in wanted]
-    row = torch.arange(samples, device=cells.device).reshape(samples, *[1] * len(axes))
-    known = []
+    row, unknown = torch.arange(samples, device=cells.device).reshape(samples, *[1] * len(axes)), []
     for i, (axis, (a, _), new) in enumerate(zip(axes, stored, wanted, strict=True)):
         size = cells.shape[axis]
-        old = torch.arange(new.start - a, new.stop - a, new.step, device=cells.device) + shift.by[:, i : i + 1]
-        along = [length if d == i else 1 for d, length in enumerate(space)]
-        row = row * size + old.clamp(0, size - 1).reshape(samples, *along)
-        known.append(((old >= 0) & (old < size)).reshape(samples, 1, *along))
+        along = (samples, *[length if d == i else 1 for d, length in enumerate(space)])
+        old = (
+            torch.arange(new.start - a, new.stop - a, new.step, device=cells.device) + shift.by[:, i : i + 1]
+        ).reshape(along)
+        there = old.clamp(0, size - 1)
+        row = torch.add(there, row, alpha=size)
+        unknown.append((old != there).unsqueeze(1))
     rows = cells.movedim(1, -1).reshape(-1, cells.shape[1])
     taken = rows.index_select(0, row.flatten()).reshape(samples, *space, cells.shape[1]).movedim(-1, 1)
-    if background is None:
-        outside = taken.new_zeros([1] * taken.ndim)
-    else:
+    outside = None
+    if background is not None:
         outside = tile(shifted_tile(background, axes, shift), axes, wanted).to(taken.dtype)
     for i, axis in enumerate(axes):
         (a, b), new, length = stored[i], wanted[i], space[i]
         before = sum(j + shift.low[i] < a for j in new)
         after = min(sum(j + shift.high[i] >= b for j in new), length - before)
         for first, count in ((0, before), (length - after, after)):  # only the edges can hold what is not stored
-            if count:
-                strip = taken.narrow(axis, first, count)
+            if not count:
+                continue
+            strip, missing = taken.narrow(axis, first, count), unknown[i].narrow(axis, first, count)
+            if outside is None:
+                strip.masked_fill_(missing, 0)
+            else:
                 around = outside if outside.shape[axis] == 1 else outside.narrow(axis, first, count)
-                strip.copy_(torch.where(known[i].narrow(axis, first, count), strip, around))
+                strip.copy_(torch.where(missing, around, strip))
     return taken
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from borderless import geometry
 from borderless.borders import Border
-from borderless.cells import Ranges, Shift, periods, ranges_of, read, take_shifted, thin, tile
+from borderless.cells import Ranges, Shift, less, periods, ranges_of, read, take_shifted, thin, tile
 from borderless.errors import ImageError
 from borderless.geometry import Box
 from borderless.lattice import Lattice, Stride
@@ -168,7 +168,7 @@ class Signal(Tensor):
     def deviation(self) -> Tensor:
         """The window less the background around it."""
         around = self.around()
-        return self.window if around is None else self.window - around
+        return self.window if around is None else less(self.window, around)
 
     def read(self, box: Box) -> Tensor:
         """The cells of `box` (frame indices) as an ordinary tensor. Only this and `take` know what lies outside."""

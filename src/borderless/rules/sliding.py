@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from borderless.cells import Shift, pad, periods, ranges_of, shifted_tile, take_shifted, thin, tile
+from borderless.cells import Shift, less, pad, periods, ranges_of, shifted_tile, take_shifted, thin, tile
 from borderless.errors import ImageError
 from borderless.geometry import Box, Keep, Slide, cover, intersection
 from borderless.lattice import Lattice, Stride, settle
@@ -246,7 +246,7 @@ def _deviation(planned: Plan, stride: tuple[int, ...]) -> tuple[Tensor, tuple[in
     else:
         deviation = source.take(wanted, shift)
         if planned.background is not None:
-            deviation = deviation - tile(planned.background, axes, wanted)
+            deviation = less(deviation, tile(planned.background, axes, wanted))
     if thinned:
         return deviation, None
     native = tuple(min(amounts) for amounts in missing)
