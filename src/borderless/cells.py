@@ -8,7 +8,7 @@ Shapes: cells (N, C, *space); `axes` are the dimensions of space; ranges hold on
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -131,7 +131,7 @@ def _surrounded(cells: Tensor, around: Tensor, axes: tuple[int, ...], missing: S
     shape[0] = max(shape[0], around.shape[0])
     result = torch.empty(shape, dtype=cells.dtype, device=cells.device, memory_format=memory_format_of(cells))
     around = around.expand(shape)
-    for strip, outside in zip(*(_strips(t, axes, missing) for t in (result, around)), strict=True):
+    for outside, strip in zip(_strips(around, axes, missing), _strips(result, axes, missing), strict=True):
         strip.copy_(outside)
     _inside(result, axes, missing).copy_(cells)
     return result
@@ -143,14 +143,15 @@ def _inside(cells: Tensor, axes: tuple[int, ...], missing: Sequence[Interval]) -
     return cells
 
 
-def _strips(cells: Tensor, axes: tuple[int, ...], missing: Sequence[Interval]) -> list[Tensor]:
-    """Views that together hold every cell outside, once."""
-    strips = []
+def _strips(cells: Tensor, axes: tuple[int, ...], missing: Sequence[Interval]) -> Iterator[Tensor]:
+    """Views that together hold every cell outside, once. Each is made when it is asked for, after what came before."""
     for axis, (before, after) in zip(axes, missing, strict=True):
         stop = cells.shape[axis] - after
-        strips += [cells.narrow(axis, 0, before)] * (before > 0) + [cells.narrow(axis, stop, after)] * (after > 0)
+        if before:
+            yield cells.narrow(axis, 0, before)
+        if after:
+            yield cells.narrow(axis, stop, after)
         cells = cells.narrow(axis, before, stop - before)
-    return strips
 
 
 class _Surrounded(torch.autograd.Function):

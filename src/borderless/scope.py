@@ -42,6 +42,7 @@ class Scope:
     strict: bool = False
     warned: set[str] = field(default_factory=set)
     observer: Callable[[Event], Any] | None = None
+    watched: bool = False  # whether ordinary tensors are looked after too: see `rules.uniform`
 
     def module_path(self) -> str:
         """Name of the innermost module that is running now, as in `named_modules`; "" for the root itself."""

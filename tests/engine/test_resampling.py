@@ -345,5 +345,12 @@ def test_the_mode_of_a_pass_ends_with_it() -> None:
 
     with pytest.raises(RuntimeError, match="on the way"):
         bl.convert(Fails(), "full")(draw(0, 1, 1, 4, 4))
-    bl.convert(nn.Conv2d(1, 1, 3).double(), "full")(draw(0, 1, 1, 4, 4))
+
+    class Pools(nn.Module):
+        def forward(self, images: Tensor) -> Tensor:
+            gate = F.adaptive_avg_pool2d(images, 1) * F.adaptive_max_pool2d(images, 1)
+            return F.adaptive_avg_pool2d(images * F.interpolate(gate, size=images.shape[2:]), 1)
+
+    with torch.device("cpu"):  # a mode of the user
+        bl.convert(Pools(), "full")(draw(0, 1, 1, 4, 4))
     assert _get_current_function_mode_stack() == []

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack, _pop_mode, _push_mode
 
+from borderless.scope import Scope
+
 
 class UniformMaps(TorchFunctionMode):
     """Interpolation from one cell gives the same value everywhere: a view of it instead of copies."""
@@ -20,27 +22,22 @@ class UniformMaps(TorchFunctionMode):
         self.root = root
 
     @classmethod
-    def start(cls, root: nn.Module) -> None:
-        """Watch the rest of the pass of `root`, unless it is watched already."""
-        if not any(cls._is_of(mode, root) for mode in _get_current_function_mode_stack()):
-            _push_mode(cls(root))
+    def start(cls, scope: Scope) -> None:
+        """Watch the rest of the pass of `scope`, unless it is watched already."""
+        if not scope.watched:
+            scope.watched = True
+            _push_mode(cls(scope.root))
 
     @classmethod
     def stop(cls, root: nn.Module) -> None:
-        """The pass of `root` is over. Modes of others that came later stay."""
-        later: list[Any] = []
-        for mode in reversed(_get_current_function_mode_stack()):
-            if cls._is_of(mode, root):
-                for _ in range(len(later) + 1):
-                    _pop_mode()
-                for other in reversed(later):
-                    _push_mode(other)
-                return
-            later.append(mode)
-
-    @classmethod
-    def _is_of(cls, mode: Any, root: nn.Module) -> bool:
-        return isinstance(mode, cls) and mode.root is root
+        """The pass of `root` is over. Modes of others stay, in their order."""
+        modes = _get_current_function_mode_stack()
+        ours = next((i for i, mode in enumerate(modes) if isinstance(mode, cls) and mode.root is root), None)
+        if ours is not None:
+            for _ in modes[ours:]:
+                _pop_mode()
+            for mode in modes[ours + 1 :]:
+                _push_mode(mode)
 
     def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
