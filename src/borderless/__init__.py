@@ -21,6 +21,7 @@ from borderless.errors import (
 from borderless.explain import Explanation, explain
 from borderless.freeze import freeze
 from borderless.measures.equivariance import equivariance_error
+from borderless.onnx import save_onnx
 from borderless.rules import normalisation as _normalisation  # noqa: F401  the families register their rules on import
 from borderless.rules import pointwise as _pointwise  # noqa: F401
 from borderless.rules import reductions as _reductions  # noqa: F401
@@ -54,5 +55,6 @@ __all__ = [
     "nn",
     "revert_",
     "rules",
+    "save_onnx",
     "testing",
 ]
