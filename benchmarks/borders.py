@@ -55,10 +55,7 @@ def options() -> argparse.Namespace:
 
 def network(arm: str, config: argparse.Namespace) -> nn.Module:
     torch.manual_seed(0)
-    if arm == PUBLISHED:
-        model = load(f"fconv_{config.model}")
-    else:
-        model = ARMS[arm](load(config.model))
+    model = load(f"fconv_{config.model}") if arm == PUBLISHED else ARMS[arm](load(config.model))
     model = model.train(config.step == "training")
     return model.to(config.device, memory_format=torch.channels_last)
 
@@ -101,7 +98,7 @@ class LivePeak(TorchDispatchMode):
         self.live = self.peak = 0
         self._known = {t.untyped_storage()._cdata for t in (*before.parameters(), *before.buffers(), batch)}
 
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # noqa: ANN001, ANN204
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         result = func(*args, **(kwargs or {}))
         for tensor in tree_leaves(result):
             if type(tensor) is torch.Tensor and tensor.device.type != "meta":
@@ -171,7 +168,8 @@ def table(rows: list[dict]) -> str:
         low, high = row["quartiles_ms"]
         lines.append(
             f"{row['arm']:20} {row['multiply_adds'] / 1e9:8.2f} {row['cost']:6.2f} {row['median_ms']:8.0f} "
-            f"{low:7.0f}-{high:<7.0f} {row['time_ratio']:6.2f} {row['time_per_multiply_add']:8.3f} {row['peak_mib']:9.0f}"
+            f"{low:7.0f}-{high:<7.0f} {row['time_ratio']:6.2f} {row['time_per_multiply_add']:8.3f} "
+            f"{row['peak_mib']:9.0f}"
         )
     return "\n".join(lines)
 

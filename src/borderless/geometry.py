@@ -187,6 +187,36 @@ def preserved_axes(source: Sequence[int], target: Sequence[int], axes: Sequence[
     return tuple(found)
 
 
+def blocked_axes(
+    source: Sequence[int], target: Sequence[int], axes: Sequence[int]
+) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
+    """Where a reshape to `target` cuts each of the dimensions `axes` into (blocks, cells of a block): the places of the
+    blocks, and how many cells a block has along each axis. None if it does not.
+
+    >>> blocked_axes((2, 3, 8, 6), (2, 3, 4, 2, 3, 2), (2, 3))
+    ((2, 4), (2, 2))
+    >>> blocked_axes((2, 3, 8, 6), (2, 3, 48), (2, 3)) is None
+    True
+    """
+    places: list[int] = []
+    for axis in axes:
+        before = _product(source[:axis])
+        found = [
+            i
+            for i in range(len(target) - 1)
+            if _product(target[:i]) == before and target[i] * target[i + 1] == source[axis] and target[i + 1] > 1
+        ]
+        if not found or (places and found[0] <= places[-1] + 1):
+            return None
+        places.append(found[0])
+    # What is not cut must stay as it is.
+    rest = [size for i, size in enumerate(source) if i not in axes]
+    cut = {*places, *(place + 1 for place in places)}
+    if [size for i, size in enumerate(target) if i not in cut] != rest:
+        return None
+    return tuple(places), tuple(target[place + 1] for place in places)
+
+
 def _product(sizes: Sequence[int]) -> int:
     result = 1
     for size in sizes:

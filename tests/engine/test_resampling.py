@@ -102,6 +102,29 @@ def test_pixel_shuffle_and_unshuffle() -> None:
     assert_as_on_a_large_image(there_and_back, 1, (8, 6))
 
 
+class SpaceToDepth(nn.Module):
+    """As networks write it that know no pixel unshuffle."""
+
+    def forward(self, maps: Tensor) -> Tensor:
+        n, c, height, width = maps.shape
+        blocks = maps.view(n, c, height // 2, 2, width // 2, 2).permute(0, 3, 5, 1, 2, 4)
+        return blocks.reshape(n, 4 * c, height // 2, width // 2)
+
+
+def test_space_to_depth_by_reshaping() -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(5)
+        model = Chain(nn.Sequential(SpaceToDepth(), nn.Conv2d(16, 16, 3, padding=1), nn.PixelShuffle(2)), 4)
+    assert_as_on_a_large_image(model, 1, (8, 6))
+    converted = bl.convert(model, "infinite", phase="adaptive", strict=True)
+    images = draw(3, 1, 2, 12, 12)
+    with torch.no_grad():
+        first, second = (converted(F.pad(images, (x, 20 - x, y, 20 - y))) for x, y in ((6, 4), (9, 13)))
+        assert relative_change(first[:, :, 0:20, 2:22], second[:, :, 9:29, 5:25]) < 1e-12
+        own = nn.Sequential(SpaceToDepth(), nn.AdaptiveAvgPool2d(1))
+        assert torch.equal(bl.convert(own, "zero")(images), own(images))
+
+
 def test_a_pattern_meets_every_rule() -> None:
     """Strides over a pattern, pools, norms, joins with a constant background, slices, pads, and a global mean."""
 

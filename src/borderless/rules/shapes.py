@@ -14,9 +14,10 @@ from torch.nn import functional as F
 from borderless import geometry
 from borderless.cells import periods, same_period, tile
 from borderless.errors import SignalError
+from borderless.geometry import Slide
 from borderless.rules.pointwise import joint_box, widest_field
 from borderless.rules.registry import describe, named, rule
-from borderless.rules.sliding import strided_slice
+from borderless.rules.sliding import plan, strided_slice
 from borderless.signal import Signal, first_signal
 
 _ATTRIBUTES = (
@@ -98,7 +99,12 @@ def reshape(function: Any, signal: Signal, *args: Any, **kwargs: Any) -> Any:
     target = tuple(_shape_after(function, signal, args, kwargs))
     axes = geometry.preserved_axes(signal.shape, target, signal.axes)
     if axes is None:
-        return _flatten_space(function, signal, target)
+        blocks = geometry.blocked_axes(signal.shape, target, signal.axes)
+        return (
+            _flatten_space(function, signal, target)
+            if blocks is None
+            else _into_blocks(function, signal, target, *blocks)
+        )
     window, background = list(target), list(target)
     for axis, new in zip(signal.axes, axes, strict=True):
         window[new] = signal.window.shape[axis]
@@ -116,6 +122,22 @@ def reshape(function: Any, signal: Signal, *args: Any, **kwargs: Any) -> Any:
             "it changes the batch dimension, and with phase='adaptive' each sample has its own phase",
         )
     return signal.derive(signal.window.reshape(window), surroundings, axes=axes, aliased=signal.aliased)
+
+
+def _into_blocks(
+    function: Any, signal: Signal, target: tuple[int, ...], axes: tuple[int, ...], sizes: tuple[int, ...]
+) -> Signal:
+    """Space to depth: a stride of blocks, whose cells become dimensions of their own."""
+    planned = plan(signal, tuple(Slide(size, size) for size in sizes), function)
+
+    def run(cells: Tensor) -> Tensor:
+        shape = [cells.shape[0], *target[1:]]
+        for axis, place, size in zip(signal.axes, axes, sizes, strict=True):
+            shape[place] = cells.shape[axis] // size
+        return cells.reshape(shape)
+
+    background = None if planned.background is None else planned.response(run)
+    return planned.result(run(planned.cells()), background, axes)
 
 
 def _shape_after(function: Any, signal: Signal, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Sequence[int]:

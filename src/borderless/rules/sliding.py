@@ -99,9 +99,11 @@ class Plan(NamedTuple):
     def is_constant_around(self) -> bool:
         return self.background is None or set(periods(self.background, self.source.axes)) == {1}
 
-    def result(self, window: Tensor, background: Tensor | None) -> Signal:
+    def result(self, window: Tensor, background: Tensor | None, axes: tuple[int, ...] | None = None) -> Signal:
         frame, outputs, _, field = self.layout
-        return self.source.derive(window, background, box=outputs, frame=frame, lattice=self.lattice, field=field)
+        return self.source.derive(
+            window, background, box=outputs, frame=frame, axes=axes, lattice=self.lattice, field=field
+        )
 
 
 def plan(signal: Signal, slides: tuple[Slide, ...], function: Any) -> Plan:
