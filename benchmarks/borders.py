@@ -2,6 +2,8 @@
 
     python benchmarks/borders.py --model resnet50 --batch 8 --runs 7 --step forward
     python benchmarks/borders.py --model resnet50 --batch 4 --runs 5 --step training
+    python benchmarks/borders.py --arms unmodified "unmodified, compiled" infinite "infinite, frozen" \\
+        "infinite, frozen, compiled"
 
 The arms take turns in one process, so that whatever else the machine does hits them alike; medians are reported with
 the quartiles. Peak memory is the largest sum of bytes of tensors alive at a time, less the model and its images.
@@ -37,13 +39,20 @@ ARMS: dict[str, Callable[[nn.Module], nn.Module]] = {
     "infinite, adaptive": lambda model: bl.convert(model, "infinite", phase="adaptive"),
     "infinite, reach 2": lambda model: bl.convert(model, "infinite", reach=2),
 }
+FROZEN = {  # programs of `bl.freeze`, for the forward pass
+    "unmodified, compiled": lambda model, batch: torch.compile(model),
+    "infinite, frozen": lambda model, batch: bl.freeze(bl.convert(model, "infinite"), batch).module(),
+    "infinite, frozen, compiled": lambda model, batch: torch.compile(
+        bl.freeze(bl.convert(model, "infinite"), batch).module()
+    ),
+}
 PUBLISHED = "full as published"  # the paper's own F-Conv network, where `models` has one
 
 
 def options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="resnet50", help="a name that borderless.models.load knows")
-    parser.add_argument("--arms", nargs="*", default=None, help=f"some of: {', '.join([*ARMS, PUBLISHED])}")
+    parser.add_argument("--arms", nargs="*", default=None, help=f"some of: {', '.join([*ARMS, *FROZEN, PUBLISHED])}")
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--size", type=int, default=224, help="height and width of the images in pixels")
     parser.add_argument("--runs", type=int, default=7, help="timed runs of each arm, after one that is not timed")
@@ -53,11 +62,13 @@ def options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def network(arm: str, config: argparse.Namespace) -> nn.Module:
+def network(arm: str, config: argparse.Namespace, batch: torch.Tensor) -> nn.Module:
     torch.manual_seed(0)
-    model = load(f"fconv_{config.model}") if arm == PUBLISHED else ARMS[arm](load(config.model))
-    model = model.train(config.step == "training")
-    return model.to(config.device, memory_format=torch.channels_last)
+    model = load(f"fconv_{config.model}" if arm == PUBLISHED else config.model)
+    model = model.train(config.step == "training").to(config.device, memory_format=torch.channels_last)
+    if arm in FROZEN:
+        return FROZEN[arm](model, batch)
+    return model if arm == PUBLISHED else ARMS[arm](model)
 
 
 def images(config: argparse.Namespace) -> torch.Tensor:
@@ -130,8 +141,8 @@ def peak_mib(model: nn.Module, batch: torch.Tensor, step: str) -> float:
 def measure(config: argparse.Namespace) -> list[dict]:
     arms = config.arms or [*ARMS, *([PUBLISHED] if f"fconv_{config.model}" in names() else [])]
     batch = images(config)
-    models = {arm: network(arm, config) for arm in arms}
-    macs = {arm: multiply_adds(model, batch) for arm, model in models.items()}
+    models = {arm: network(arm, config, batch) for arm in arms}
+    macs = {arm: multiply_adds(getattr(model, "_orig_mod", model), batch) for arm, model in models.items()}
     times: dict[str, list[float]] = {arm: [] for arm in arms}
     for turn in range(config.runs + 1):
         for arm, model in models.items():
