@@ -1,10 +1,11 @@
 """Which networks the coverage benchmark runs: all CNNs of torchvision, and of each timm family the smallest.
 
 A family is a module of `timm.models`. Its variants are built on the meta device, in order of size, and run once while
-every torch function is watched: two activations multiplied with each other are attention, a parameter with a telling
-name is a position embedding, and a convolution whose kernel is larger than its stride mixes neighbours. The smallest
-variant that mixes neighbours and has neither of the other two stands for its family; where there is none, the smallest
-that mixes neighbours at all (a hybrid) does; a family without such a convolution is not convolutional.
+every torch function is watched: two activations multiplied with each other are attention, as is a module that is called
+so, a parameter with a telling name is a position embedding, and a convolution whose kernel is larger than its stride
+mixes neighbours. The smallest variant that mixes neighbours and has neither of the other two stands for its family;
+where there is none, the smallest that mixes neighbours at all (a hybrid) does; a family without such a convolution is
+not convolutional.
 """
 
 import re
@@ -120,7 +121,7 @@ def timm_network(family: str) -> Network | str:
         if canvas_px is None:
             failed.append(f"{name}: {seen_by}")
             continue
-        reads = tuple(sorted(seen_by.reads | _position_embeddings(model)))
+        reads = tuple(sorted(seen_by.reads | _position_embeddings(model) | _attention(model)))
         if not seen_by.mixes_neighbours:
             continue
         found = Network("timm", family, name, "hybrid" if reads else "cnn", canvas_px, parameters, reads)
@@ -212,6 +213,12 @@ def _position_embeddings(model: nn.Module) -> set[str]:
     names = [name for name, _ in (*model.named_parameters(), *model.named_buffers())]
     found = [name for name in names if POSITION_EMBEDDING.search(name)]
     return {f"position embedding ({found[0]})"} if found else set()
+
+
+def _attention(model: nn.Module) -> set[str]:
+    """Attention that multiplies elementwise is known by its name; gates of channels are called otherwise in timm."""
+    found = sorted({type(m).__name__ for m in model.modules() if type(m).__name__.endswith("Attention")})
+    return {f"attention ({found[0]})"} if found else set()
 
 
 def _count(model: nn.Module) -> int:

@@ -23,7 +23,8 @@ CATEGORIES = {
     "exact": f"every error is at most {LARGEST_ERROR:.0e}, and the check has power.",
     "position dependent": "an operation of the network reads absolute position; the engine says so with a warning.",
     "refused": "the engine has no rule for an operation and says so with an error.",
-    "inexact": f"no warning and no error, but a difference of more than {LARGEST_ERROR:.0e}.",
+    "inexact": f"no warning and no error, but a difference of more than {LARGEST_ERROR:.0e} in float32. The errors in "
+    "float64 tell roundings, which a deep network with random weights makes grow, from a wrong rule.",
     "without power": "every error is small, but so is what the check should see; it says nothing.",
     "failed": "another error, or a limit on time or memory.",
 }

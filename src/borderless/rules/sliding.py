@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from borderless.cells import Shift, less, pad, periods, ranges_of, shifted_tile, take_shifted, thin, tile
 from borderless.errors import ImageError
-from borderless.geometry import Box, Keep, Slide, cover, intersection
+from borderless.geometry import Box, Interval, Keep, Slide, cover, intersection
 from borderless.lattice import Lattice, Stride, settle
 from borderless.rules.reductions import mean_over_space
 from borderless.rules.registry import describe, rule
@@ -231,6 +231,7 @@ def _deviation(planned: Plan, stride: tuple[int, ...]) -> tuple[Tensor, tuple[in
     """
     source, axes, shift = planned.source, planned.source.axes, planned.shift
     thinned = max(s.kernel for s in planned.slides) == 1 and max(stride) > 1
+    thinned = thinned and not (planned.background is None and shift is None)  # then the operation may skip by itself
     if thinned:
         wanted = tuple(range(a, b, s) for (a, b), s in zip(planned.needed, stride, strict=True))
         missing = [(0, 0)] * len(axes)
@@ -251,9 +252,19 @@ def _deviation(planned: Plan, stride: tuple[int, ...]) -> tuple[Tensor, tuple[in
             deviation = less(deviation, tile(planned.background, axes, wanted))
     if thinned:
         return deviation, None
-    native = tuple(min(amounts) for amounts in missing)
-    rest = [(before - p, after - p) for (before, after), p in zip(missing, native, strict=True)]
+    native = tuple(
+        before if _takes(slide, before, cells, outputs) else min(before, after)
+        for slide, (before, after), cells, outputs in zip(
+            planned.slides, missing, deviation.shape[axes[0] :], planned.outputs, strict=True
+        )
+    )
+    rest = [(before - p, max(0, after - p)) for (before, after), p in zip(missing, native, strict=True)]
     return (pad(deviation, axes, rest) if any(before or after for before, after in rest) else deviation), native
+
+
+def _takes(slide: Slide, padding: int, cells: int, outputs: Interval) -> bool:
+    """Whether as much padding at the end as at the start gives just these outputs."""
+    return (cells + 2 * padding - slide.extent - 1) // slide.stride + 1 == outputs[1] - outputs[0]
 
 
 def _response(background: Tensor, weight: Tensor, bias: Tensor | None, groups: int) -> Tensor:
