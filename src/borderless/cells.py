@@ -54,6 +54,10 @@ def periods(background: Tensor, axes: Sequence[int]) -> tuple[int, ...]:
     return tuple(background.shape[axis] for axis in axes)
 
 
+def is_constant(background: Tensor, axes: Sequence[int]) -> bool:
+    return set(periods(background, axes)) == {1}
+
+
 def tile(background: Tensor, axes: Sequence[int], ranges: Ranges, *, dense: bool = False) -> Tensor:
     """The background on the cells of `ranges`: size 1 along axes (of either sign) where it is constant, or `dense`."""
     for axis, cells in zip(axes, ranges, strict=True):

@@ -1,4 +1,4 @@
-"""Run a model to measure it, and leave it as it was."""
+"""Run a model to measure it, or on one thread, and leave everything as it was."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,3 +18,14 @@ def measured(model: nn.Module) -> Iterator[None]:
     finally:
         for module, mode in modes.items():
             module.training = mode
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Small steps take several times longer when threads share them, most of all on a busy machine."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from borderless import geometry
 from borderless.borders import Border
-from borderless.cells import Ranges, Shift, less, periods, ranges_of, read, take_shifted, thin, tile
+from borderless.cells import Ranges, Shift, less, ranges_of, read, shifted_tile, take_shifted, thin, tile
 from borderless.errors import ImageError
 from borderless.geometry import Box
 from borderless.lattice import Lattice, Stride
@@ -159,16 +159,11 @@ class Signal(Tensor):
             self.field = field
         return self
 
-    def around(self, box: Box | None = None) -> Tensor | None:
-        """The background on the cells of `box` (None: of the window), of size 1 along axes where it is constant."""
-        if self.background is None or set(periods(self.background, self.axes)) == {1}:
-            return self.background
-        return tile(self.background, self.axes, ranges_of(self.box if box is None else box))
-
     def deviation(self) -> Tensor:
-        """The window less the background around it."""
-        around = self.around()
-        return self.window if around is None else less(self.window, around)
+        """The window less the background."""
+        if self.background is None:
+            return self.window
+        return less(self.window, tile(self.background, self.axes, ranges_of(self.box)))
 
     def read(self, box: Box) -> Tensor:
         """The cells of `box` (frame indices) as an ordinary tensor. Only this and `take` know what lies outside."""
@@ -205,21 +200,21 @@ class Signal(Tensor):
                 cells = cells.index_select(axis, torch.tensor(indices, device=cells.device))
         return cells
 
-    def box_after(self, shift: Shift, operation: str) -> Box:
-        """The window after a renumbering, as the border keeps it, shared by all samples."""
+    def renumbered(self, shift: Shift) -> tuple[Box, Tensor | None]:
+        """The window that the border keeps after a renumbering, shared by all samples, and the background."""
         match self.border.keeps:
             case "frame":
-                return self.frame_box
+                box = self.frame_box
             case "touching":
-                return shift.touching(self.box, self.frame, self.border.reach)
+                box = shift.touching(self.box, self.frame, self.border.reach)
             case "inside":
                 box = shift.inside(self.box)
         if any(a >= b for a, b in box):
             raise ImageError(
-                f"got a map stored on {self.box} for {operation} in {self.scope.describe_module()} under "
-                f"{self.border!r}, which leaves no cell for every phase; needed: a larger image, or phase='fixed'"
+                f"got a map stored on {self.box} in {self.scope.describe_module()} under {self.border!r}, which leaves "
+                "no cell for every phase; needed: a larger image, or phase='fixed'"
             )
-        return box
+        return box, None if self.background is None else shifted_tile(self.background, self.axes, shift)
 
     def crop(self) -> Tensor:
         """The map on its frame, as the unmodified model would have it: an ordinary tensor of `.shape`."""

@@ -3,14 +3,12 @@
 Shapes: digits n × 14 × 14; images n × 1 × 32 × 32; predictions (place, digit).
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from borderless.data.digits import Digits, all_places, place_digits
+from borderless.modes import one_thread
 
 STRIDE_PX = 4
 TRAINED_AT = (0, 0)
@@ -39,7 +37,7 @@ def train(
     optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=epochs * steps_an_epoch)
     model.train()
-    with _one_thread():
+    with one_thread():
         for _ in range(epochs):
             for batch in torch.randperm(len(digits), generator=order).split(batch_size):
                 drawn = torch.randint(len(places), (len(batch),), generator=where)
@@ -49,17 +47,6 @@ def train(
                 optimizer.step()
                 schedule.step()
     model.eval()
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """On a busy machine, steps this small take ten times longer when threads share them and wait for one another."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 @torch.inference_mode()

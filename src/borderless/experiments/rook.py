@@ -8,8 +8,6 @@ images have the same set of responses, and nothing can be learnt.
 Shapes: images 2 × 1 × 32 × 32; the history of a training has one entry before it and one after each epoch.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +22,7 @@ from borderless.borders import BORDERS
 from borderless.data import rook
 from borderless.experiments import published, rook_film
 from borderless.experiments.runner import Cell, ConfigError, Experiment, Result
+from borderless.modes import one_thread
 from borderless.report import Section, Table, write_csv
 
 # Two features whose relative difference is below this are told apart by rounding alone.
@@ -89,7 +88,7 @@ def run_cell(config: Config, cell: Cell, folder: Path) -> dict[str, Any]:
     images, labels = rook.images(config.margin), rook.labels()
     optimizer = torch.optim.SGD(model.parameters(), lr=config.learning_rate, momentum=config.momentum)
     history: dict[str, list[Any]] = {"filter": [], "maps": [], "loss": [], "accuracy": []}
-    with _one_thread():
+    with one_thread():
         start = _remember(history, model, maps_of, images, labels)
         for _ in range(config.epochs):
             for i in range(len(images)):
@@ -109,17 +108,6 @@ def run_cell(config: Config, cell: Cell, folder: Path) -> dict[str, Any]:
         "dead": max(maxima) == 0,
         "learnt_after_epochs": _learnt_after(history["accuracy"]),
     }
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Steps this small take several times longer when threads share them and wait for one another."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _remember(

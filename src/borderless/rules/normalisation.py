@@ -10,12 +10,29 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from borderless.rules.plan import check_axes
 from borderless.rules.registry import rule
-from borderless.rules.sliding import check_axes
 from borderless.signal import Signal
 
 
-@rule(F.batch_norm, torch.batch_norm)
+@rule(torch.batch_norm)
+def torch_batch_norm(
+    function: Any,
+    signal: Signal,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    training: bool,
+    momentum: float,
+    eps: float,
+    cudnn_enabled: bool,
+) -> Signal:
+    """The same as the one of torch.nn.functional, with its parameters in another order."""
+    return batch_norm(function, signal, running_mean, running_var, weight, bias, training, momentum, eps)
+
+
+@rule(F.batch_norm)
 def batch_norm(
     function: Any,
     signal: Signal,
@@ -26,7 +43,6 @@ def batch_norm(
     training: bool = False,
     momentum: float = 0.1,
     eps: float = 1e-5,
-    *_: Any,
 ) -> Signal:
     check_axes(signal, len(signal.axes), function)
     window, background = signal.window, signal.background

@@ -102,7 +102,7 @@ def joint_box(signals: list[Signal], function: Any) -> Box:
     if len(signals) == 1:
         return first.box
     for other in signals[1:]:
-        if other.frame != first.frame or _from_end(other) != _from_end(first):
+        if other.frame != first.frame or from_end(other) != from_end(first):
             raise ImageError(
                 f"{describe(function)} got maps with the frames {first.frame} and {other.frame} in "
                 f"{first.scope.describe_module()}; needed: equal frames, as the unmodified model needs equal shapes"
@@ -138,14 +138,14 @@ def _read(value: Any, box: Box | None) -> Any:
 def _surroundings(values: list[Any]) -> list[Any]:
     """Each Signal's background in its place, with tiles of one period; other values as they are."""
     places = [i for i, value in enumerate(values) if isinstance(value, Signal) and value.background is not None]
-    tiles = same_period([values[i].background for i in places], [_from_end(values[i]) for i in places])
+    tiles = same_period([values[i].background for i in places], [from_end(values[i]) for i in places])
     result = list(values)
     for i, background in zip(places, tiles, strict=True):
         result[i] = background.clone()  # because an in-place function must not reach the background of another Signal
     return result
 
 
-def _from_end(signal: Signal) -> tuple[int, ...]:
+def from_end(signal: Signal) -> tuple[int, ...]:
     """The spatial axes counted from the end, where PyTorch aligns shapes."""
     return tuple(axis - signal.ndim for axis in signal.axes)
 
@@ -160,17 +160,22 @@ def _without_spatial_extent(
         nonlocal failed
         if not isinstance(value, Tensor) or isinstance(value, Signal):
             return value
-        for axis in signal.axes:
-            from_end = axis - signal.ndim
-            if value.ndim >= -from_end and value.shape[from_end] != 1:
-                if value.stride(from_end) != 0:
-                    failed = True
-                    return value
-                value = value.narrow(from_end, 0, 1)  # expanded, hence the same everywhere
-        return value
+        alike = without_extent(value, from_end(signal))
+        failed = failed or alike is None
+        return alike
 
     shrunk = tuple(shrink(a) for a in args), {k: shrink(v) for k, v in kwargs.items()}
     return None if failed else shrunk
+
+
+def without_extent(tensor: Tensor, axes: tuple[int, ...]) -> Tensor | None:
+    """An ordinary tensor with size 1 along those `axes` (from the end) that it has; None if it may differ along one."""
+    for axis in axes:
+        if tensor.ndim >= -axis and tensor.shape[axis] != 1:
+            if tensor.stride(axis) != 0:
+                return None
+            tensor = tensor.narrow(axis, 0, 1)  # expanded, hence the same everywhere
+    return tensor
 
 
 def _on_frames(function: Any, signal: Signal, reason: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

@@ -13,12 +13,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from borderless.cells import pad, periods, ranges_of, shifted_tile, tile
-from borderless.errors import ImageError
+from borderless.cells import is_constant, pad, periods, ranges_of, tile
 from borderless.geometry import Box, Slide, Spread, clip
 from borderless.lattice import Stride, unsettle
+from borderless.rules.plan import check_axes, nothing_left, per_axis, plan
 from borderless.rules.registry import describe, named, rule
-from borderless.rules.sliding import check_axes, per_axis, plan, strided_slice
+from borderless.rules.sliding import strided_slice
 from borderless.signal import Signal
 
 # How many cells beyond its own an interpolated value may read, on each side.
@@ -51,10 +51,7 @@ def transposed_convolution(
         for s, window, n in zip(spreads, signal.box, signal.frame, strict=True)
     )
     if min(frame) < 1 or any(first >= stop for first, stop in outputs):
-        raise ImageError(
-            f"got a map of {' × '.join(map(str, signal.frame))} cells for {describe(function)} in "
-            f"{signal.scope.describe_module()} under {border!r}: no output is left; needed: a larger image"
-        )
+        raise nothing_left(signal, describe(function))
 
     def run(cells: Tensor, first_cell: Sequence[int], wanted: Box, bias: Tensor | None) -> Tensor:
         """The outputs of `wanted` that `cells` alone give, from the frame index `first_cell` on."""
@@ -156,12 +153,9 @@ def _upsample(function: Any, signal: Signal, factor: tuple[int, ...], mode: str,
     shrunk = tuple((f * a + more, f * b - more) for f, (a, b), more in zip(factor, signal.box, sticking, strict=True))
     outputs = {"frame": tuple((0, n) for n in frame), "touching": grown, "inside": shrunk}[border.keeps]
     if any(a >= b for a, b in outputs):
-        raise ImageError(
-            f"got a map of {' × '.join(map(str, signal.frame))} cells for {describe(function)} in "
-            f"{signal.scope.describe_module()} under {border!r}: no output is left; needed: a larger image"
-        )
-    background, around = signal.background, signal.around()
-    if around is not None and background is not None and background is not around:  # a pattern
+        raise nothing_left(signal, describe(function))
+    background = signal.background
+    if background is not None and not is_constant(background, axes):
         counts = periods(background, axes)
         patch = tile(background, axes, tuple(range(-halo, p + halo) for p in counts), dense=True)
         pattern = tuple((0, f * p) for f, p in zip(factor, counts, strict=True))
@@ -233,8 +227,7 @@ def _on_finer_lattice(
     lattice, shift = unsettle(signal.lattice, factor)
     result = signal.derive(window, background, box=box, frame=frame, lattice=lattice, field=field)
     if shift is not None:
-        box = result.box_after(shift, "an upsampled map")
-        background = None if background is None else shifted_tile(background, signal.axes, shift)
+        box, background = result.renumbered(shift)
         return result.derive(result.take(ranges_of(box), shift), background, box=box)
     within = tuple(clip(interval, n, signal.border.reach) for interval, n in zip(box, frame, strict=True))
     return result if within == box else result.derive(result.read(within), background, box=within)

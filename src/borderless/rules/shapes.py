@@ -15,9 +15,10 @@ from borderless import geometry
 from borderless.cells import periods, same_period, tile
 from borderless.errors import SignalError
 from borderless.geometry import Slide
-from borderless.rules.pointwise import joint_box, widest_field
+from borderless.rules.plan import plan
+from borderless.rules.pointwise import from_end, joint_box, widest_field, without_extent
 from borderless.rules.registry import describe, named, rule
-from borderless.rules.sliding import plan, strided_slice
+from borderless.rules.sliding import strided_slice
 from borderless.signal import Signal, first_signal
 
 _ATTRIBUTES = (
@@ -100,11 +101,9 @@ def reshape(function: Any, signal: Signal, *args: Any, **kwargs: Any) -> Any:
     axes = geometry.preserved_axes(signal.shape, target, signal.axes)
     if axes is None:
         blocks = geometry.blocked_axes(signal.shape, target, signal.axes)
-        return (
-            _flatten_space(function, signal, target)
-            if blocks is None
-            else _into_blocks(function, signal, target, *blocks)
-        )
+        if blocks is not None:
+            return _into_blocks(function, signal, target, *blocks)
+        return _flatten_space(function, signal, target)
     window, background = list(target), list(target)
     for axis, new in zip(signal.axes, axes, strict=True):
         window[new] = signal.window.shape[axis]
@@ -197,7 +196,7 @@ def join(function: Any, tensors: Sequence[Any], dim: int = 0, **kwargs: Any) -> 
     is_stack = function.__name__ == "stack"
     dim %= signal.ndim + is_stack
     signals = [t for t in tensors if isinstance(t, Signal)]
-    uniform = [None if isinstance(t, Signal) else _without_extent(t, signal.axes) for t in tensors]
+    uniform = [None if isinstance(t, Signal) else without_extent(t, from_end(signal)) for t in tensors]
     if any(u is None and not isinstance(t, Signal) for t, u in zip(tensors, uniform, strict=True)):
         signal.scope.reads_position(describe(function), "an ordinary tensor with a value for each place enters")
         return function([t.crop() if isinstance(t, Signal) else t for t in tensors], dim, **kwargs)
@@ -218,15 +217,6 @@ def join(function: Any, tensors: Sequence[Any], dim: int = 0, **kwargs: Any) -> 
         background = function([s.expand(batch, *s.shape[1:]) for s in surroundings], dim, **kwargs)
     axes = tuple(axis + (is_stack and axis >= dim) for axis in signal.axes)
     return signal.derive(window, background, box=box, axes=axes, field=widest_field(signals))
-
-
-def _without_extent(tensor: Tensor, axes: tuple[int, ...]) -> Tensor | None:
-    """An ordinary tensor that is the same everywhere in space, of size 1 there; None if it may differ."""
-    for axis in axes:
-        if tensor.shape[axis] != 1 and tensor.stride(axis) != 0:
-            return None
-        tensor = tensor.narrow(axis, 0, 1)
-    return tensor
 
 
 @rule(torch.Tensor.__getitem__)

@@ -1,0 +1,144 @@
+"""What a sliding operation keeps of a Signal and what it reads for that, under the border and the phase.
+
+Geometry decides with integers, the same for each pass with equal sizes, so they are remembered; the lattice tells how
+cells are renumbered under an adaptive phase.
+"""
+
+from collections.abc import Callable
+from functools import lru_cache
+from math import gcd
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from borderless.cells import Shift, is_constant, periods, ranges_of, tile
+from borderless.errors import ImageError
+from borderless.geometry import Box, Keep, Slide
+from borderless.lattice import Lattice, Stride, settle
+from borderless.rules.registry import describe
+from borderless.signal import Signal
+
+
+class Layout(NamedTuple):
+    """The integers of a sliding operation: the frame of its result, the outputs that are kept, the inputs that they
+    read (none where nothing is kept), and the receptive field of a cell of the result, in pixels.
+    """
+
+    frame: tuple[int, ...]
+    outputs: Box
+    needed: Box
+    field: Stride
+
+
+@lru_cache(8192)
+def layout(
+    slides: tuple[Slide, ...],
+    box: Box,
+    frame: tuple[int, ...],
+    keep: Keep,
+    reach: int | None,
+    field: Stride,
+    stride: Stride,
+) -> Layout:
+    """Where `slides` leave a map with these sizes; `field` and `stride` are those of its cells, in pixels."""
+    outputs = tuple(s.kept(window, n, keep, reach) for s, window, n in zip(slides, box, frame, strict=True))
+    kept = all(first < stop for first, stop in outputs)
+    needed = tuple(s.needed(interval) for s, interval in zip(slides, outputs, strict=True)) if kept else ()
+    after = tuple(s.frame(n) for s, n in zip(slides, frame, strict=True))
+    wider = tuple(f + s.extent * step for f, s, step in zip(field, slides, stride, strict=True))
+    return Layout(after, outputs, needed if min(after) > 0 else (), wider)
+
+
+class Plan(NamedTuple):
+    """A sliding operation on one Signal: what it keeps and what it reads.
+
+    Under an adaptive phase the cells of the source are renumbered first: `box` is its window, `background` what is
+    around it, in the new numbers. deviation: of the source from its background, in the old numbers, if it is known.
+    """
+
+    source: Signal
+    slides: tuple[Slide, ...]
+    shift: Shift | None
+    deviation: Tensor | None
+    box: Box
+    background: Tensor | None
+    lattice: Lattice
+    layout: Layout
+
+    @property
+    def outputs(self) -> Box:
+        return self.layout.outputs
+
+    @property
+    def needed(self) -> Box:
+        return self.layout.needed
+
+    def window(self) -> Tensor:
+        """The source's cells on `box`."""
+        return self.source.window if self.shift is None else self.source.take(ranges_of(self.box), self.shift)
+
+    def cells(self) -> Tensor:
+        """The source's cells on `needed`, whatever lies outside included."""
+        return self.source.take(ranges_of(self.needed), self.shift)
+
+    def response(self, run: Callable[[Tensor], Tensor]) -> Tensor:
+        """The background of the result, where `run` is the operation without padding and the background is a tile."""
+        assert self.background is not None
+        counts = [
+            p // gcd(p, s.stride) for p, s in zip(periods(self.background, self.source.axes), self.slides, strict=True)
+        ]
+        needed = tuple(s.needed((0, count)) for s, count in zip(self.slides, counts, strict=True))
+        return run(tile(self.background, self.source.axes, ranges_of(needed), dense=True))
+
+    @property
+    def is_constant_around(self) -> bool:
+        return self.background is None or is_constant(self.background, self.source.axes)
+
+    def result(self, window: Tensor, background: Tensor | None, axes: tuple[int, ...] | None = None) -> Signal:
+        frame, outputs, _, field = self.layout
+        return self.source.derive(
+            window, background, box=outputs, frame=frame, axes=axes, lattice=self.lattice, field=field
+        )
+
+
+def plan(signal: Signal, slides: tuple[Slide, ...], function: Any) -> Plan:
+    lattice, shift, deviation = settle(signal, slides)
+    box, background, border = signal.box, signal.background, signal.border
+    if shift is not None:
+        box, background = signal.renumbered(shift)
+    found = layout(slides, box, signal.frame, border.keeps, border.reach, signal.field, signal.lattice.stride)
+    if not found.needed:
+        kernel = " × ".join(str(s.kernel) for s in slides)
+        raise nothing_left(signal, f"{describe(function)} with a kernel of {kernel}")
+    return Plan(signal, slides, shift, deviation, box, background, lattice, found)
+
+
+def nothing_left(signal: Signal, operation: str) -> ImageError:
+    """The error for an operation of which the border keeps no output."""
+    inside = signal.border.keeps == "inside"
+    got = tuple(b - a for a, b in signal.box) if inside else signal.frame
+    return ImageError(
+        f"got a map of {' × '.join(map(str, got))} cells for {operation} in {signal.scope.describe_module()} under "
+        f"{signal.border!r}: no output is left; needed: a larger image"
+        + (", or a border that pads (valid keeps only windows wholly inside)" if inside else "")
+    )
+
+
+def per_axis(value: Any, count: int) -> tuple[int, ...]:
+    """PyTorch's "one number or one per axis" as one per axis."""
+    if type(value) is tuple and len(value) == count:
+        return value
+    if isinstance(value, int):
+        return (value,) * count
+    values = tuple(int(v) for v in value)
+    return values * count if len(values) == 1 else values
+
+
+def check_axes(signal: Any, count: int, function: Any) -> None:
+    if not isinstance(signal, Signal):
+        raise TypeError(f"{describe(function)} got a map as a parameter; needed: the map as its input")
+    if signal.ndim != 2 + count or len(signal.axes) != count or signal.axes[0] != 2:
+        raise ImageError(
+            f"{describe(function)} got a map of shape {tuple(signal.shape)} with its spatial axes at {signal.axes} in "
+            f"{signal.scope.describe_module()}; needed: a batch, channels, then {count} spatial axes"
+        )
