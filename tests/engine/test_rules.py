@@ -142,8 +142,17 @@ def test_layer_norm_over_channels_as_in_convnext() -> None:
     assert_as_on_a_huge_canvas(model, noise(2, 3, 7, 10), PADDING_PX, 1)
 
 
+class TorchBatchNorm(nn.BatchNorm2d):
+    """With torch.batch_norm, whose parameters stand in another order than those of torch.nn.functional.batch_norm."""
+
+    def forward(self, maps: Tensor) -> Tensor:
+        mean, var = self.running_mean, self.running_var
+        return torch.batch_norm(maps, self.weight, self.bias, mean, var, False, 0.1, self.eps, True)
+
+
 MODULES: dict[str, Callable[[], nn.Module]] = {
     "BatchNorm": lambda: nn.BatchNorm2d(CHANNELS),
+    "torch.batch_norm": lambda: TorchBatchNorm(CHANNELS),
     "PReLU": lambda: nn.PReLU(CHANNELS),
     "Dropout in eval mode": lambda: nn.Dropout(0.5),
     "Identity": nn.Identity,
