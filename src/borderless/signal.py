@@ -6,6 +6,7 @@ Signal in it has slipped past the rules and is refused by name.
 """
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -28,11 +29,12 @@ class Signal(Tensor):
     of the window's first cell (negative when the map has grown). frame: for each axis, the size that the unmodified
     model would see; `.shape` reports it. background: what lies outside the window: the tile that is repeated endlessly
     (see `cells`), of size 1 along space where it is constant, or None for 0. lattice: the grid of its cells. scope:
-    border and model.
-    field: for each axis, how many input pixels wide a cell looks (its receptive field).
+    border and model. field: for each axis, how many input pixels wide a cell looks (its receptive field).
+
+    A Signal may be made of its deviation, window - background, instead: the window is then added up when it is asked
+    for, which batch normalisation never does.
     """
 
-    window: Tensor
     start: tuple[int, ...]
     frame: tuple[int, ...]
     axes: tuple[int, ...]
@@ -42,11 +44,13 @@ class Signal(Tensor):
     field: Stride
     aliased: bool
     _shape: torch.Size
+    _sizes: torch.Size  # of the window
+    _deviation: Tensor | None
 
     @staticmethod
     def __new__(
         cls,
-        window: Tensor,
+        stored: Tensor,
         start: tuple[int, ...],
         frame: tuple[int, ...],
         axes: tuple[int, ...],
@@ -55,18 +59,18 @@ class Signal(Tensor):
         scope: Scope,
         field: Stride,
         aliased: bool = False,
+        is_deviation: bool = False,
     ) -> "Signal":
-        sizes = list(window.shape)
+        sizes = list(stored.shape)
         for axis, n in zip(axes, frame):  # noqa: B905  one frame an axis; this runs at every step
             sizes[axis] = n
         shape = torch.Size(sizes)
         # The wrapper takes no part in autograd; by requiring gradients it makes a custom Function leave its mark on it.
         self = Tensor._make_wrapper_subclass(
-            cls, shape, dtype=window.dtype, device=window.device, requires_grad=window.requires_grad
+            cls, shape, dtype=stored.dtype, device=stored.device, requires_grad=stored.requires_grad
         )
         # aliased: whether another Signal stores the very same window although the unmodified model would hold two.
         self.__dict__.update(
-            window=window,
             start=start,
             frame=frame,
             axes=axes,
@@ -76,7 +80,11 @@ class Signal(Tensor):
             field=field,
             aliased=aliased,
             _shape=shape,
+            _sizes=stored.shape,
+            _deviation=stored if is_deviation else None,
         )
+        if not is_deviation:
+            self.__dict__["window"] = stored
         return self
 
     @classmethod
@@ -107,6 +115,18 @@ class Signal(Tensor):
     def dim(self) -> int:
         return len(self._shape)
 
+    @cached_property
+    def window(self) -> Tensor:
+        """The stored cells, as an ordinary tensor."""
+        assert self._deviation is not None and self.background is not None
+        with torch.set_grad_enabled(self._deviation.requires_grad):  # whoever asks first
+            return self._deviation + self.background.to(self._deviation.dtype)
+
+    @property
+    def known_deviation(self) -> Tensor | None:
+        """window - background, where it need not be computed."""
+        return self.window if self.background is None else self._deviation
+
     @property
     def border(self) -> Border:
         return self.scope.border
@@ -114,7 +134,7 @@ class Signal(Tensor):
     @property
     def box(self) -> Box:
         """The window as frame indices: for each axis (start, stop)."""
-        shape = self.window.shape
+        shape = self._sizes
         return tuple([(a, a + shape[axis]) for a, axis in zip(self.start, self.axes)])  # noqa: B905
 
     @property
@@ -123,7 +143,7 @@ class Signal(Tensor):
 
     def derive(
         self,
-        window: Tensor,
+        stored: Tensor,
         background: Tensor | None,
         *,
         box: Box | None = None,
@@ -132,11 +152,12 @@ class Signal(Tensor):
         lattice: Lattice | None = None,
         field: Stride | None = None,
         aliased: bool = False,
+        is_deviation: bool = False,
     ) -> "Signal":
         """A Signal of the same pass; whatever is not given stays as it is."""
         self._check_gradients()
         return Signal(  # pyright: ignore[reportCallIssue]
-            window,
+            stored,
             self.start if box is None else tuple([a for a, _ in box]),
             self.frame if frame is None else frame,
             self.axes if axes is None else axes,
@@ -145,6 +166,7 @@ class Signal(Tensor):
             self.scope,
             self.field if field is None else field,
             aliased,
+            is_deviation,
         )
 
     def become(
@@ -153,6 +175,7 @@ class Signal(Tensor):
         """Take over what an in-place operation left, so that whoever holds this map sees it."""
         self._check_gradients()
         self.window, self.background, self.aliased = window, background, False
+        self._sizes, self._deviation = window.shape, None
         if box is not None:
             self.start = tuple(a for a, _ in box)
         if field is not None:
@@ -161,8 +184,10 @@ class Signal(Tensor):
 
     def deviation(self) -> Tensor:
         """The window less the background."""
-        if self.background is None:
-            return self.window
+        known = self.known_deviation
+        if known is not None:
+            return known
+        assert self.background is not None
         return less(self.window, tile(self.background, self.axes, ranges_of(self.box)))
 
     def read(self, box: Box) -> Tensor:
@@ -239,10 +264,10 @@ class Signal(Tensor):
             )
 
     def __repr__(self, *, tensor_contents: Any = None) -> str:
-        window = tuple(self.window.shape)
+        window = tuple(self._sizes)
         return (
             f"Signal(frame={self.frame}, window={window}, start={self.start}, stride={self.lattice.stride}, "
-            f"border={self.border!r}, dtype={self.window.dtype})"
+            f"border={self.border!r}, dtype={self.dtype})"
         )
 
     @classmethod

@@ -324,3 +324,66 @@ def test_sizes_that_a_model_computes_are_the_frames() -> None:
             bl.convert(seeded(body), border, output="signal")(images)
     assert len(seen) == 5
     assert all(sizes == seen[0] for sizes in seen[1:])
+
+
+FOLLOWERS: dict[str, Callable[[Tensor, nn.Module], Tensor]] = {
+    "BatchNorm": lambda maps, norm: norm(maps),
+    "BatchNorm and the map itself": lambda maps, norm: norm(maps) + maps,
+    "the map changed in place, then BatchNorm": lambda maps, norm: norm(maps.mul_(2).relu_()),
+    "BatchNorm, and a change in place": lambda maps, norm: norm(maps) + maps.clone().relu_(),
+    "pool": lambda maps, norm: norm(F.max_pool2d(maps, 3, 2, 1)),
+    "channels cut and joined": lambda maps, norm: norm(torch.cat([maps[:, :3], maps[:, 3:].sigmoid()], 1)),
+}
+
+
+@pytest.mark.parametrize("phase", ["fixed", "adaptive"])
+@pytest.mark.parametrize("follow", FOLLOWERS.values(), ids=FOLLOWERS)
+def test_a_convolution_without_bias_in_training_is_one_with_a_bias_of_zero(
+    follow: Callable[[Tensor, nn.Module], Tensor], phase: str
+) -> None:
+    """The one without bias leaves only its deviation behind, which BatchNorm reads; the other one a whole window."""
+
+    class Net(nn.Module):
+        def __init__(self, *, bias: bool) -> None:
+            super().__init__()
+            self.first = seeded_conv()
+            self.second = nn.Conv2d(CHANNELS, CHANNELS, 3, 2, padding=1, bias=bias, dtype=torch.float64)
+            self.third = nn.Conv2d(CHANNELS, 6, 3, 2, padding=1, bias=bias, dtype=torch.float64)
+            self.norm = nn.BatchNorm2d(CHANNELS, dtype=torch.float64)
+
+        def forward(self, images: Tensor) -> Tensor:
+            return self.third(follow(self.second(self.first(images)), self.norm)).square().mean((2, 3))
+
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        without, zero = Net(bias=False), Net(bias=True)
+    zero.load_state_dict(
+        {name: torch.zeros_like(value) for name, value in zero.state_dict().items()} | without.state_dict()
+    )
+    results = []
+    for model in (without, zero):
+        model = bl.convert(model.train(), "infinite", phase=phase)
+        with torch.no_grad():
+            model(noise(2, 3, 7, 10))  # whatever is remembered here must not be met again below
+        loss = model(noise(2, 3, 7, 10)).square().sum()
+        loss.backward()
+        results.append((loss, {name: p.grad for name, p in model.named_parameters()}, dict(model.named_buffers())))
+    (loss, gradients, buffers), (expected_loss, expected_gradients, expected_buffers) = results
+    assert abs(loss - expected_loss) <= 1e-12 * expected_loss
+    largest = max(float(gradient.abs().max()) for gradient in expected_gradients.values())
+    for name, gradient in gradients.items():
+        assert gradient is not None and gradient.shape == expected_gradients[name].shape, name
+        assert (gradient - expected_gradients[name]).abs().max() <= 1e-12 * largest, name
+    assert gradients["second.weight"].abs().max() > 1e-3 * largest, "no power: no gradient gets through"
+    for name, value in buffers.items():
+        assert torch.allclose(value, expected_buffers[name], rtol=1e-12, atol=1e-14), name
+
+
+def test_a_window_first_asked_for_without_gradients_still_has_them() -> None:
+    model = nn.Sequential(nn.Conv2d(3, CHANNELS, 3, bias=False, dtype=torch.float64))
+    signal = bl.convert(model.train(), "infinite", output="signal")(noise(2, 3, 7, 10))
+    with torch.no_grad():
+        window = signal.window
+    window.sum().backward()
+    assert model[0].weight.grad is None, "the caller's model is untouched"
+    assert window.requires_grad

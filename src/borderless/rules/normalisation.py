@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from borderless.cells import less
 from borderless.rules.plan import check_axes
 from borderless.rules.registry import rule
 from borderless.signal import Signal
@@ -45,9 +46,10 @@ def batch_norm(
     eps: float = 1e-5,
 ) -> Signal:
     check_axes(signal, len(signal.axes), function)
-    window, background = signal.window, signal.background
+    background = signal.background
     if training and background is not None:
         return _batch_norm_by_deviation(signal, background, running_mean, running_var, weight, bias, momentum, eps)
+    window = signal.window
     if training:
         F._verify_batch_size(list(window.shape))  # pyright: ignore[reportAttributeAccessIssue]
     numbers = (weight, bias, running_mean, running_var)
@@ -73,56 +75,53 @@ def _batch_norm_by_deviation(
     BatchNorm does not see a constant that is taken off a channel. Without it, cells of pure background are 0: sums do
     not depend on where the object stands, and these cells come out as the new background.
     """
-    F._verify_batch_size(list(signal.window.shape))  # pyright: ignore[reportAttributeAccessIssue]
-    constant = background.detach().mean((0, *signal.axes), keepdim=True)
+    known = signal.known_deviation
+    if known is not None and len(background) == 1:
+        constant, deviation, around = background.detach(), known, torch.zeros_like(background)
+    else:
+        constant = background.detach().mean((0, *signal.axes), keepdim=True)
+        deviation, around = less(signal.window, constant), less(background, constant)
+    F._verify_batch_size(list(deviation.shape))  # pyright: ignore[reportAttributeAccessIssue]
+    dtype = deviation.dtype
+    if dtype in (torch.float16, torch.bfloat16):
+        deviation, around = deviation.float(), around.float()
     normalised, around, mean, var = _DeviationNorm.apply(  # pyright: ignore[reportGeneralTypeIssues]
-        signal.window, background, constant, weight, bias, eps
+        deviation, around.to(deviation.dtype), weight, bias, eps
     )
     if running_mean is not None and running_var is not None:
-        count = signal.window.numel() // signal.window.shape[1]
+        count = deviation.numel() // deviation.shape[1]
         with torch.no_grad():
             running_mean.lerp_((mean + constant.flatten()).to(running_mean.dtype), momentum)
             running_var.lerp_((var * (count / (count - 1))).to(running_var.dtype), momentum)
-    return signal.derive(normalised, around)
+    return signal.derive(normalised.to(dtype), around.to(dtype))
 
 
 class _DeviationNorm(torch.autograd.Function):
-    """The window and its background, normalised by the statistics of the window; all less a constant per channel.
+    """A deviation and its background, normalised by the statistics of the former.
 
-    One read of the deviation for its statistics, one pass for the result, PyTorch's fused backward, and on top of it
-    what the background's gradient says about the statistics. Also returns their values: mean and biased variance (C).
+    One read for the statistics, one pass for the result, PyTorch's fused backward, and on top of it what the
+    background's gradient says about the statistics. Also returns their values: mean and biased variance (C).
     """
 
     @staticmethod
     def forward(
-        ctx: Any,
-        window: Tensor,
-        background: Tensor,
-        constant: Tensor,
-        weight: Tensor | None,
-        bias: Tensor | None,
-        eps: float,
+        ctx: Any, deviation: Tensor, around: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        half = window.dtype in (torch.float16, torch.bfloat16)
-        deviation = window.float() - constant.float() if half else window - constant
-        around = background.to(deviation.dtype) - constant
         mean, var = _batch_statistics(deviation)
         invstd = (var + eps).rsqrt()
         scale = invstd if weight is None else invstd * weight
         shift = -mean * scale if bias is None else bias - mean * scale
-        per_channel = (1, -1, *[1] * (window.ndim - 2))
+        per_channel = (1, -1, *[1] * (deviation.ndim - 2))
         scale, shift = scale.reshape(per_channel), shift.reshape(per_channel)
         ctx.save_for_backward(deviation, around, weight, mean, invstd)
-        ctx.has_bias, ctx.dtypes = bias is not None, (window.dtype, background.dtype)
+        ctx.has_bias = bias is not None
         ctx.mark_non_differentiable(mean, var)
-        normalised = torch.addcmul(shift, deviation, scale)
-        return normalised.to(window.dtype), torch.addcmul(shift, around, scale).to(window.dtype), mean, var
+        return torch.addcmul(shift, deviation, scale), torch.addcmul(shift, around, scale), mean, var
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, of_window: Tensor, of_around: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
         deviation, around, weight, mean, invstd = ctx.saved_tensors
-        of_window, of_around = of_window.to(deviation.dtype), of_around.to(deviation.dtype)
         per_channel, over = (1, -1, *[1] * (deviation.ndim - 2)), (0, *range(2, deviation.ndim))
         scale = invstd if weight is None else invstd * weight
         of_weight, of_bias = _batch_gradients(of_window, deviation, mean, invstd)
@@ -134,14 +133,8 @@ class _DeviationNorm(torch.autograd.Function):
         offset = -of_bias * scale / count - slope * mean
         scale, slope, offset = (values.reshape(per_channel) for values in (scale, slope, offset))
         of_deviation = torch.addcmul(offset, deviation, slope).addcmul_(of_window, scale)
-        return (
-            of_deviation.to(ctx.dtypes[0]),
-            (of_around * scale).to(ctx.dtypes[1]),
-            None,
-            None if weight is None else of_weight,
-            of_bias if ctx.has_bias else None,
-            None,
-        )
+        of_weight = None if weight is None else of_weight
+        return of_deviation, of_around * scale, of_weight, of_bias if ctx.has_bias else None, None
 
 
 def _batch_statistics(cells: Tensor) -> tuple[Tensor, Tensor]:

@@ -94,10 +94,24 @@ class Plan(NamedTuple):
     def is_constant_around(self) -> bool:
         return self.background is None or is_constant(self.background, self.source.axes)
 
-    def result(self, window: Tensor, background: Tensor | None, axes: tuple[int, ...] | None = None) -> Signal:
+    def result(
+        self,
+        stored: Tensor,
+        background: Tensor | None,
+        *,
+        axes: tuple[int, ...] | None = None,
+        is_deviation: bool = False,
+    ) -> Signal:
         frame, outputs, _, field = self.layout
         return self.source.derive(
-            window, background, box=outputs, frame=frame, axes=axes, lattice=self.lattice, field=field
+            stored,
+            background,
+            box=outputs,
+            frame=frame,
+            axes=axes,
+            lattice=self.lattice,
+            field=field,
+            is_deviation=is_deviation,
         )
 
 

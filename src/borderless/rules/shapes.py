@@ -136,7 +136,7 @@ def _into_blocks(
         return cells.reshape(shape)
 
     background = None if planned.background is None else planned.response(run)
-    return planned.result(run(planned.cells()), background, axes)
+    return planned.result(run(planned.cells()), background, axes=axes)
 
 
 def _shape_after(function: Any, signal: Signal, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Sequence[int]:

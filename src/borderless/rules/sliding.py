@@ -43,14 +43,13 @@ def convolution(
         return function(cells, weight, bias, stride, 0, dilation, groups)
 
     if signal.border.is_own:
-        window, background = function(planned.window(), weight, bias, stride, padding, dilation, groups), None
+        result = planned.result(function(planned.window(), weight, bias, stride, padding, dilation, groups), None)
     elif signal.border.outside in ("zero", "background"):
-        window, background = _convolve_deviation(function, planned, weight, bias, stride, dilation, groups)
+        result = _convolve_deviation(function, planned, weight, bias, stride, dilation, groups)
     else:
-        window, background = run(planned.cells()), None
-    result = planned.result(window, background)
+        result = planned.result(run(planned.cells()), None)
     if signal.scope.observer is not None:
-        signal.scope.observe(function, result, window.numel() * weight[0].numel())
+        signal.scope.observe(function, result, result.window.numel() * weight[0].numel())
     return result
 
 
@@ -76,21 +75,27 @@ def _convolve_deviation(
     stride: tuple[int, ...],
     dilation: tuple[int, ...],
     groups: int,
-) -> tuple[Tensor, Tensor | None]:
-    """The window and the new background, by convolving the deviation from the background, which is 0 outside."""
-    response, vector, rest = None, bias, None
+) -> Signal:
+    """By convolving the deviation from the background, which is 0 outside.
+
+    A convolution without bias in training is most often followed by batch normalisation, which needs no more than the
+    deviation that is at hand.
+    """
+    response, vector, rest, is_deviation = None, bias, None, False
     if planned.background is not None and planned.is_constant_around:
         response = _response(planned.background, weight, bias, groups)
-        vector, rest = (response.flatten(), None) if response.shape[0] == 1 else (None, response)
+        is_deviation = bias is None and planned.source.scope.root.training
+        if not is_deviation:
+            vector, rest = (response.flatten(), None) if response.shape[0] == 1 else (None, response)
     elif planned.background is not None:
         response = planned.response(lambda cells: function(cells, weight, bias, stride, 0, dilation, groups))
         vector, rest = None, tile(response, planned.source.axes, ranges_of(planned.outputs))
     deviation, native = _deviation(planned, stride)
     if native is None:
-        window = function(deviation, weight, vector, 1, 0, dilation, groups)
+        answer = function(deviation, weight, vector, 1, 0, dilation, groups)
     else:
-        window = function(deviation, weight, vector, stride, native, dilation, groups)
-    return window if rest is None else window + rest, response
+        answer = function(deviation, weight, vector, stride, native, dilation, groups)
+    return planned.result(answer if rest is None else answer + rest, response, is_deviation=is_deviation)
 
 
 def _deviation(planned: Plan, stride: tuple[int, ...]) -> tuple[Tensor, tuple[int, ...] | None]:
