@@ -135,19 +135,19 @@ def _surrounded(cells: Tensor, around: Tensor, axes: tuple[int, ...], missing: S
     shape[0] = max(shape[0], around.shape[0])
     result = torch.empty(shape, dtype=cells.dtype, device=cells.device, memory_format=memory_format_of(cells))
     around = around.expand(shape)
-    for outside, strip in zip(_strips(around, axes, missing), _strips(result, axes, missing), strict=True):
+    for outside, strip in zip(strips(around, axes, missing), strips(result, axes, missing), strict=True):
         strip.copy_(outside)
-    _inside(result, axes, missing).copy_(cells)
+    inside(result, axes, missing).copy_(cells)
     return result
 
 
-def _inside(cells: Tensor, axes: tuple[int, ...], missing: Sequence[Interval]) -> Tensor:
+def inside(cells: Tensor, axes: tuple[int, ...], missing: Sequence[Interval]) -> Tensor:
     for axis, (before, after) in zip(axes, missing, strict=True):
         cells = cells.narrow(axis, before, cells.shape[axis] - before - after)
     return cells
 
 
-def _strips(cells: Tensor, axes: tuple[int, ...], missing: Sequence[Interval]) -> Iterator[Tensor]:
+def strips(cells: Tensor, axes: tuple[int, ...], missing: Sequence[Interval]) -> Iterator[Tensor]:
     """Views that together hold every cell outside, once. Each is made when it is asked for, after what came before."""
     for axis, (before, after) in zip(axes, missing, strict=True):
         stop = cells.shape[axis] - after
@@ -172,14 +172,14 @@ class _Surrounded(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         (gradient,) = gradients
         axes, _ = ctx.where
-        of_cells, of_around = _inside(gradient, *ctx.where), None
+        of_cells, of_around = inside(gradient, *ctx.where), None
         if ctx.needs_input_grad[1]:
             if all(ctx.shapes[1][axis] == 1 for axis in axes):
-                sums = [strip.sum(axes, keepdim=True) for strip in _strips(gradient, *ctx.where)]
+                sums = [strip.sum(axes, keepdim=True) for strip in strips(gradient, *ctx.where)]
                 of_around = torch.stack(sums).sum(0).sum_to_size(ctx.shapes[1])
             else:
                 outside = torch.ones_like(gradient[:1, :1])
-                _inside(outside, *ctx.where).zero_()
+                inside(outside, *ctx.where).zero_()
                 of_around = (gradient * outside).sum_to_size(ctx.shapes[1])
             of_around = of_around.to(ctx.dtype)
         return of_cells.sum_to_size(ctx.shapes[0]), of_around, None, None

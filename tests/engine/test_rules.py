@@ -113,6 +113,41 @@ def test_pointwise_joins_and_channel_shapes(body: Callable[[Tensor, Tensor], Ten
     assert tuple(signal.start) == (-2, -2)  # the union of both windows
 
 
+def gate(a: Tensor) -> Tensor:
+    return a.mean((2, 3), keepdim=True).sigmoid()
+
+
+IN_PLACE: dict[str, tuple[Callable[[Tensor, Tensor], Tensor], Callable[[Tensor, Tensor], Tensor]]] = {
+    "the larger map first": (lambda a, b: b.add_(a, alpha=3), lambda a, b: b + 3 * a),
+    "the larger map first, product": (lambda a, b: b.mul_(a), lambda a, b: b * a),
+    "the smaller map first": (lambda a, b: a.sub_(b), lambda a, b: a - b),
+    "by a channel": (lambda a, b: b.add_(a[:, :1]), lambda a, b: b + a[:, :1]),
+    "by a number for each sample": (lambda a, b: b.mul_(gate(a)), lambda a, b: b * gate(a)),
+    "by a map whose background is each sample's own": (
+        lambda a, b: b.add_(a * gate(a)),
+        lambda a, b: b + a * gate(a),
+    ),
+    "twice": (lambda a, b: b.add_(a).add_(a.relu_()), lambda a, b: b + a + a.relu()),
+}
+
+
+@pytest.mark.parametrize("border", ["valid", "zero", "full", "infinite", "reflect"])
+@pytest.mark.parametrize(("in_place", "plain"), IN_PLACE.values(), ids=IN_PLACE)
+def test_in_place_is_as_out_of_place(
+    in_place: Callable[[Tensor, Tensor], Tensor], plain: Callable[[Tensor, Tensor], Tensor], border: str
+) -> None:
+    """Without gradients a map is changed in parts, with gradients as a whole."""
+    expected = bl.convert(seeded(plain), border, output="signal")(noise(2, 3, 7, 10))
+    model = bl.convert(seeded(in_place), border, output="signal")
+    with torch.no_grad():
+        in_parts = model(noise(2, 3, 7, 10))
+    for got in (in_parts, model(noise(2, 3, 7, 10))):
+        assert got.box == expected.box
+        assert (got.window - expected.window).abs().max() <= 1e-13
+        if border == "infinite":
+            assert (got.background - expected.background).abs().max() <= 1e-13
+
+
 SHAPES: dict[str, tuple[int, Callable[[Tensor, Tensor], Tensor]]] = {
     "crop as BagNet": (1, lambda a, b: a[:, :, 1:-1, 1:-1] + b[..., 1:-1, 1:-1]),
     "crop one side": (1, lambda a, b: (a + b)[:, :, 2:, :-3]),

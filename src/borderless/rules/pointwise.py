@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from borderless import geometry
-from borderless.cells import same_period
+from borderless.cells import inside, is_constant, same_period, strips
 from borderless.errors import ImageError
 from borderless.geometry import Box
 from borderless.lattice import Stride
@@ -64,19 +64,46 @@ def elementwise(function: Any, *args: Any, **kwargs: Any) -> Any:
     assert aligned is not None
     args, kwargs = aligned
     box = joint_box(signals, function)
+    if len(args) == len(signals) == 2 and _is_in_place(function) and _joins_in_parts(*signals):
+        return _change_in_parts(function, signal, args[1], kwargs)
     operands = [own_window(a) if a is signal and box == a.box else _read(a, box) for a in args]
     window = function(*operands, **{k: _read(v, box) for k, v in kwargs.items()})
-    background = None
-    if signal.background is not None:
-        surroundings = _surroundings([*args, *kwargs.values()])
-        named_ones = dict(zip(kwargs, surroundings[len(args) :], strict=True))
-        background = function(*surroundings[: len(args)], **named_ones)
+    background = None if signal.background is None else _background(function, args, kwargs)
     if window is operands[0]:  # in place: whoever holds the first operand sees the change
         if args[0] is not signal:
             raise signal.scope.unsupported(describe(function), "it changes an ordinary tensor in place by a map")
         return signal.become(window, background, box=box, field=widest_field(signals))
     axes = tuple(axis - signal.ndim + window.ndim for axis in signal.axes)
     return signal.derive(window, background, box=box, axes=axes, field=widest_field(signals))
+
+
+def _is_in_place(function: Any) -> bool:
+    name = function.__name__
+    return name.startswith("__i") or (name.endswith("_") and not name.endswith("__"))
+
+
+def _joins_in_parts(signal: Signal, other: Signal) -> bool:
+    """Whether an in-place function may go over the cells that both store, and over the rest of `signal` by itself.
+
+    Not under autograd, which would copy gradients back and forth, nor in a recorded program, which would scatter.
+    """
+    if torch.is_grad_enabled() or torch.compiler.is_compiling() or signal.border.keeps == "inside":
+        return False
+    if other.box == signal.box or geometry.union([signal.box, other.box]) != signal.box:
+        return False
+    return all(s.background is None or is_constant(s.background, s.axes) for s in (signal, other))
+
+
+def _change_in_parts(function: Any, signal: Signal, other: Signal, options: dict[str, Any]) -> Signal:
+    """`function` changes `signal` by `other`, which is stored on fewer cells, without a padded copy of it."""
+    window, axes = own_window(signal), from_end(signal)
+    missing = [(a - first, stop - b) for (a, b), (first, stop) in zip(other.box, signal.box, strict=True)]
+    around = other.window.new_zeros(()) if other.background is None else other.background
+    for strip in strips(window, axes, missing):
+        function(strip, around, **options)
+    function(inside(window, axes, missing), other.window, **options)
+    background = None if signal.background is None else _background(function, (signal, other), options)
+    return signal.become(window, background, field=widest_field([signal, other]))
 
 
 def _of_one(function: Any, signal: Signal, options: dict[str, Any]) -> Signal:
@@ -133,6 +160,15 @@ def widest_field(signals: list[Signal]) -> Stride:
 
 def _read(value: Any, box: Box | None) -> Any:
     return value.read(box) if isinstance(value, Signal) and box is not None else value
+
+
+def _background(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+    surroundings = _surroundings([*args, *kwargs.values()])
+    if _is_in_place(function):  # the samples may share the background that changes, and differ in what changes it
+        shape = torch.broadcast_shapes(*(value.shape for value in surroundings if isinstance(value, Tensor)))
+        surroundings[0] = surroundings[0].expand(shape).contiguous()
+    named_ones = dict(zip(kwargs, surroundings[len(args) :], strict=True))
+    return function(*surroundings[: len(args)], **named_ones)
 
 
 def _surroundings(values: list[Any]) -> list[Any]:
