@@ -22,6 +22,7 @@ from borderless.explain import Explanation, explain
 from borderless.freeze import freeze
 from borderless.measures.equivariance import equivariance_error
 from borderless.onnx import save_onnx
+from borderless.place import place
 from borderless.rules import normalisation as _normalisation  # noqa: F401  the families register their rules on import
 from borderless.rules import pointwise as _pointwise  # noqa: F401
 from borderless.rules import reductions as _reductions  # noqa: F401
@@ -53,6 +54,7 @@ __all__ = [
     "explain",
     "freeze",
     "nn",
+    "place",
     "revert_",
     "rules",
     "save_onnx",

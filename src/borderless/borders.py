@@ -14,7 +14,9 @@ from borderless.errors import BorderError
 from borderless.geometry import Keep
 
 BorderName = Literal["valid", "zero", "reflect", "replicate", "circular", "full", "infinite"]
-Outside = Literal["nothing", "zero", "reflect", "replicate", "circular", "background"]
+Outside = Literal[
+    "nothing", "zero", "reflect", "replicate", "circular", "background", "canvas"
+]  # canvas: see `canvas.Placed`
 Phase = Literal["fixed", "adaptive"]
 
 BORDERS: tuple[str, ...] = get_args(BorderName)

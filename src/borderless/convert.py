@@ -136,10 +136,17 @@ def bordered(
     """
     made = make_border(border, phase, background, reach)
     check_convertible(model)
-    before = conversion_of(model)
-    _attach(model, Conversion(made, strict, _checked_output(output), observer=observer))
-    try:
+    with attached(model, Conversion(made, strict, _checked_output(output), observer=observer)):
         yield model
+
+
+@contextmanager
+def attached(model: nn.Module, conversion: Conversion) -> Iterator[None]:
+    """`model` under `conversion` instead of its own, if it has one, for the length of a with-block."""
+    before = conversion_of(model)
+    _attach(model, conversion)
+    try:
+        yield
     finally:
         _detach(model)
         if before is not None:

@@ -7,7 +7,7 @@ Signal in it has slipped past the rules and is refused by name.
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -60,7 +60,7 @@ class Signal(Tensor):
         field: Stride,
         aliased: bool = False,
         is_deviation: bool = False,
-    ) -> "Signal":
+    ) -> Self:
         sizes = list(stored.shape)
         for axis, n in zip(axes, frame):  # noqa: B905  one frame an axis; this runs at every step
             sizes[axis] = n
@@ -156,7 +156,7 @@ class Signal(Tensor):
     ) -> "Signal":
         """A Signal of the same pass; whatever is not given stays as it is."""
         self._check_gradients()
-        return Signal(  # pyright: ignore[reportCallIssue]
+        return type(self)(  # pyright: ignore[reportCallIssue]
             stored,
             self.start if box is None else tuple([a for a, _ in box]),
             self.frame if frame is None else frame,

@@ -89,6 +89,8 @@ def _joins_in_parts(signal: Signal, other: Signal) -> bool:
     """
     if torch.is_grad_enabled() or torch.compiler.is_compiling() or signal.border.keeps == "inside":
         return False
+    if signal.border.outside == "canvas":
+        return False
     if other.box == signal.box or geometry.union([signal.box, other.box]) != signal.box:
         return False
     return all(s.background is None or is_constant(s.background, s.axes) for s in (signal, other))

@@ -1,0 +1,133 @@
+"""What an answer about a placed object costs: a whole canvas each, or `bl.place`.
+
+    python benchmarks/placement.py                                        # ResNet-18 and 50, BagNet-33, DenseNet-121
+    python benchmarks/placement.py --models resnet18 --borders 0 32 512
+
+The paper's quadrant set-up: an object of 56 px on a canvas of 120 px inside a border of zeros, at (0, 0) and (64, 64)
+of it. The two ways take turns in one process; medians are reported with the quartiles. The empty canvas runs once for
+all objects and is given by itself; an object's time is the difference between many objects and few. The multiply-adds of
+an object are counted, and so is the largest difference of the answers.
+Writes a table to the screen, and all numbers to --out as JSON.
+"""
+
+import argparse
+import json
+import statistics
+import time
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+import borderless as bl
+from borderless.models import load
+
+OBJECT_PX, CANVAS_PX, SECOND_PX = 56, 120, 64
+
+
+def options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", nargs="*", default=["resnet18", "resnet50", "sconv_bagnet33", "densenet121"])
+    parser.add_argument("--borders", nargs="*", type=int, default=[0, 128, 512], help="pixels of zeros on each side")
+    parser.add_argument("--batch", type=int, default=16, help="objects at a time")
+    parser.add_argument("--runs", type=int, default=5, help="timed turns, after one that is not timed")
+    parser.add_argument("--out", type=Path, default=Path("runs/benchmarks/placement.json"))
+    return parser.parse_args()
+
+
+def network(name: str) -> nn.Module:
+    """With biases and statistics that make the border visible."""
+    torch.manual_seed(0)
+    model = load(name).eval()
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.normal_(module.running_mean, std=0.3)
+            nn.init.uniform_(module.running_var, 0.5, 1.5)
+            nn.init.normal_(module.bias, std=0.3)
+    return model.to(memory_format=torch.channels_last)
+
+
+def whole(model: nn.Module, objects: Tensor, position: tuple[int, int], canvas_px: int) -> Tensor:
+    images = torch.zeros(len(objects), 3, canvas_px, canvas_px).contiguous(memory_format=torch.channels_last)
+    row, column = position
+    images[:, :, row : row + OBJECT_PX, column : column + OBJECT_PX] = objects
+    with torch.no_grad():
+        return model(images)
+
+
+def seconds(work) -> tuple[float, Tensor]:
+    start = time.perf_counter()
+    answer = work()
+    return time.perf_counter() - start, answer
+
+
+def multiply_adds(work) -> float:
+    with FlopCounterMode(display=False) as counter:
+        work()
+    return counter.get_total_flops() / 2
+
+
+def measure(name: str, border_px: int, config: argparse.Namespace) -> dict:
+    model, canvas_px = network(name), CANVAS_PX + 2 * border_px
+    few = torch.randn(config.batch, 3, OBJECT_PX, OBJECT_PX, generator=torch.Generator().manual_seed(1))
+    many = torch.randn(3 * config.batch, 3, OBJECT_PX, OBJECT_PX, generator=torch.Generator().manual_seed(1))
+    position = (border_px + SECOND_PX, border_px + SECOND_PX)
+
+    def placed(objects: Tensor) -> Tensor:
+        return bl.place(model, objects, [position], (canvas_px, canvas_px))[0]
+
+    whole_s, object_s, canvas_s = [], [], []
+    for turn in range(config.runs + 1):
+        dense_s, expected = seconds(lambda: whole(model, many[:1], position, canvas_px))
+        few_s, _ = seconds(lambda: placed(few))
+        many_s, got = seconds(lambda: placed(many))
+        if turn > 0:
+            whole_s.append(dense_s)
+            object_s.append((many_s - few_s) / (len(many) - len(few)))
+            canvas_s.append(few_s - len(few) * object_s[-1])
+    difference = float((got[:1] - expected).abs().max() / expected.abs().max())
+    macs = multiply_adds(lambda: placed(many)), multiply_adds(lambda: placed(few))
+    own = multiply_adds(lambda: whole(model, few[:1], position, canvas_px))
+    per_object = (macs[0] - macs[1]) / (len(many) - len(few))
+    return {
+        "model": name,
+        "border_px": border_px,
+        "whole_ms": [1e3 * s for s in whole_s],
+        "object_ms": [1e3 * s for s in object_s],
+        "canvas_ms": [1e3 * s for s in canvas_s],
+        "times": statistics.median(w / o for w, o in zip(whole_s, object_s, strict=True)),
+        "multiply_adds_whole": own,
+        "multiply_adds_object": per_object,
+        "largest_difference": difference,
+    }
+
+
+def spread(values: list[float]) -> str:
+    low, median, high = statistics.quantiles(values, n=4)
+    return f"{median:7.1f} ({low:.1f}-{high:.1f})"
+
+
+def main() -> None:
+    config = options()
+    rows = []
+    print(
+        f"{'model':16} {'border':>6} {'whole, ms':>24} {'placed, ms':>24} {'times':>7} {'of MACs':>8} {'difference':>10}"
+    )
+    for name in config.models:
+        for border_px in config.borders:
+            row = measure(name, border_px, config)
+            rows.append(row)
+            fewer = row["multiply_adds_whole"] / row["multiply_adds_object"]
+            print(
+                f"{name:16} {border_px:6} {spread(row['whole_ms']):>24} {spread(row['object_ms']):>24} "
+                f"{row['times']:7.1f} {fewer:8.1f} {row['largest_difference']:10.0e}",
+                flush=True,
+            )
+    config.out.parent.mkdir(parents=True, exist_ok=True)
+    config.out.write_text(json.dumps({"config": vars(config), "rows": rows}, indent=1, default=str) + "\n")
+    print(f"\nAll numbers are in {config.out}")
+
+
+if __name__ == "__main__":
+    main()
