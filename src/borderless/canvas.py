@@ -21,38 +21,41 @@ from borderless.borders import Border, Keep, Outside
 from borderless.cells import inside, memory_format_of, strips
 from borderless.geometry import Box, intersection
 from borderless.rules import normalisation, pointwise, reductions, shapes, sliding
+from borderless.rules.plan import per_axis
 from borderless.rules.registry import describe, find_rule
 from borderless.rules.uniform import UniformMaps
 from borderless.scope import Scope
 from borderless.signal import Signal, first_signal
 
-# The rules that need no more than a window and what surrounds it; every other one gets whole maps.
-_LOCAL = {
-    sliding.convolution,
-    sliding.max_pool,
-    sliding.average_pool,
+_CELL_BY_CELL = {
     pointwise.elementwise,
     pointwise.alike,
     pointwise.along_channels,
     pointwise.dropout,
     normalisation.batch_norm,
     normalisation.torch_batch_norm,
-    shapes.query,
-    shapes.query_window,
     shapes.move,
-    shapes.reshape,
     shapes.split,
     shapes.channel_shuffle,
+}
+# These need no more than a window and what surrounds it; every other rule gets whole maps.
+_LOCAL = _CELL_BY_CELL | {
+    sliding.convolution,
+    sliding.max_pool,
+    sliding.average_pool,
+    shapes.reshape,
     shapes.join,
     shapes.getitem,
 }
+# They ask what a map is and compute nothing; hooks may ask more than the model does, so they are on no tape.
+_QUESTIONS = {shapes.query, shapes.query_window, shapes.values}
 _OVER_CHANNELS = {reductions.reduction, reductions.extremum}
 _POOLS = {reductions.reduction, reductions.adaptive_average_pool, reductions.adaptive_max_pool, sliding.average_pool}
 
 
 @dataclass
 class Step:
-    """One function called on maps: the ordinary tensors among its arguments, and its result."""
+    """One function called on maps: the first of them, the ordinary tensors among its arguments, and its result."""
 
     function: Any
     source: Signal
@@ -67,28 +70,53 @@ class Step:
 
 @dataclass
 class Tape(Scope):
-    """The pass over the empty canvas, under the border `border`, and what happened in it."""
+    """The pass over the empty canvas, under the border `border`, and what happened in it.
+
+    Its maps are plain Signals that keep their cells only where an object may want to read them.
+    """
 
     steps: list[Step] = field(default_factory=list)
     calls: int = 0  # that are under way: what a rule calls itself is no step
 
+    def __post_init__(self) -> None:
+        self.parameters = {id(tensor) for tensor in (*self.root.parameters(), *self.root.buffers())}
+
     @property
     def margin(self) -> tuple[int, ...]:
         """How many pixels around an object its influence can end, at most, for each axis."""
-        maps = [signal for step in self.steps for signal in (step.source, *step.maps)]
-        axes = range(len(maps[0].frame))
-        return tuple(max(int(m.field[i]) + int(m.lattice.stride[i]) for m in maps if len(m.frame) > i) for i in axes)
+        return tuple(max(int(m.field[i]) + int(m.lattice.stride[i]) for m in self._maps()) for i in self._axes())
 
     @property
     def stride(self) -> tuple[int, ...]:
         """The total stride for each axis: objects that far apart meet the same sublattices."""
+        return tuple(max(int(m.lattice.stride[i]) for m in self._maps()) for i in self._axes())
+
+    def _maps(self) -> list[Signal]:
         maps = [signal for step in self.steps for signal in (step.source, *step.maps)]
-        axes = range(len(maps[0].frame))
-        return tuple(max(int(m.lattice.stride[i]) for m in maps if len(m.frame) > i) for i in axes)
+        return [signal for signal in maps if len(signal.frame) == len(maps[0].frame)]
+
+    def _axes(self) -> range:
+        return range(len(self.steps[0].source.frame))
 
 
 class Canvas(Signal):
-    """A map of the empty canvas, whose scope is a `Tape`."""
+    """A map of the empty canvas, whose scope is a `Tape`. record: what the tape keeps of it."""
+
+    _record: Signal | None = None
+
+    @property
+    def record(self) -> Signal:
+        if self._record is None:
+            self._record = _as_it_is(self, torch.empty_like(self.window, device="meta"))
+        return self._record
+
+    def keep_cells(self) -> None:
+        self.record.window = self.window
+        self.aliased = True  # so that a function in place leaves them alone
+
+    def crop(self) -> Tensor:
+        self.keep_cells()
+        return super().crop()
 
     @classmethod
     def __torch_function__(
@@ -96,24 +124,35 @@ class Canvas(Signal):
     ) -> Any:
         kwargs = kwargs or {}
         source = first_signal(args, kwargs)
-        assert source is not None and isinstance(source.scope, Tape)
-        tape = source.scope
-        if tape.calls:
-            return find_rule(func)(func, *args, **kwargs)
-        before = _as_it_is(source)
+        assert isinstance(source, Canvas) and isinstance(source.scope, Tape)
+        tape, rule = source.scope, find_rule(func)
+        if tape.calls or rule in _QUESTIONS:
+            return rule(func, *args, **kwargs)
+        maps = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Canvas)]
+        operands, before = _operands(args, kwargs), source.record
+        if len(maps) > 1 or any(id(t) not in tape.parameters for t in operands) or _reads_around(rule, args, kwargs):
+            for leaf in maps:
+                leaf.keep_cells()
         tape.calls += 1
         try:
-            result = find_rule(func)(func, *args, **kwargs)
+            result = rule(func, *args, **kwargs)
         finally:
             tape.calls -= 1
-        tape.steps.append(Step(func, before, _operands(args, kwargs), tree_map(_remembered, result)))
+        tape.steps.append(Step(func, before, operands, tree_map(_new_record, result)))
         return result
 
 
-def _as_it_is(signal: Signal) -> Signal:
-    """An ordinary Signal with the maps that `signal` has now."""
+def _new_record(leaf: Any) -> Any:
+    if not isinstance(leaf, Canvas):
+        return leaf
+    leaf._record = None  # it was of what there was before a function in place
+    return leaf.record
+
+
+def _as_it_is(signal: Signal, window: Tensor) -> Signal:
+    """A plain Signal like `signal`, with other cells."""
     return Signal(  # pyright: ignore[reportCallIssue]
-        signal.window,
+        window,
         signal.start,
         signal.frame,
         signal.axes,
@@ -124,15 +163,17 @@ def _as_it_is(signal: Signal) -> Signal:
     )
 
 
-def _remembered(leaf: Any) -> Any:
-    if not isinstance(leaf, Signal):
-        return leaf
-    leaf.aliased = True  # so that a function in place leaves the map on the tape alone
-    return _as_it_is(leaf)
-
-
 def _operands(args: Any, kwargs: Any) -> list[Tensor]:
     return [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor) and not isinstance(leaf, Signal)]
+
+
+def _reads_around(rule: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Whether the result on a window may need cells of the map outside of it."""
+    if rule is sliding.convolution:
+        weight = args[1] if len(args) > 1 else kwargs["weight"]
+        stride = args[3] if len(args) > 3 else kwargs.get("stride", 1)
+        return max(weight.shape[2:]) > 1 or set(per_axis(stride, weight.ndim - 2)) != {1}
+    return rule not in _CELL_BY_CELL
 
 
 class _OnCanvas(Border):
@@ -233,6 +274,7 @@ class Placed(Signal):
         return torch.cat([cells[offset] for offset in offsets])
 
     def _canvas_at(self, box: Box) -> Tensor:
+        assert not self.canvas.window.is_meta, "the tape did not keep the cells of this map"
         if self.canvas.border.keeps != "frame":
             return self.canvas.read(box)
         known = intersection([self.canvas.box, box])
@@ -266,6 +308,7 @@ class Placed(Signal):
         if self.whole is not None:
             return self.whole
         canvas = self.canvas
+        assert not canvas.window.is_meta, "the tape did not keep the cells of this map"
         cells = canvas.window.expand(len(self.window), *canvas.window.shape[1:]).contiguous(
             memory_format=memory_format_of(canvas.window)
         )
@@ -275,7 +318,7 @@ class Placed(Signal):
             for axis, (a, b), (first, _) in zip(self.axes, box, canvas.box, strict=True):
                 sample = sample.narrow(axis - 1, a - first, b - a)
             sample.copy_(window)
-        return _as_it_is(canvas).derive(cells, canvas.background)
+        return _as_it_is(canvas, cells)
 
     def pooled(self, name: str, canvas_value: Tensor) -> Tensor | None:
         """Mean, sum or maximum over all of space, given the empty canvas's; None if it is another function."""
@@ -312,7 +355,7 @@ class Placed(Signal):
         source = first_signal(args, kwargs)
         assert isinstance(source, Placed)
         scope, rule = source.placing, find_rule(func)
-        if scope.tape.calls:
+        if scope.tape.calls or rule in _QUESTIONS:
             return rule(func, *args, **kwargs)
         step = scope.step(func)
         scope.tape.calls += 1
@@ -355,7 +398,7 @@ def _run(func: Any, rule: Any, step: Step, source: Placed, args: tuple[Any, ...]
         for changed in placed:
             if wholes[id(changed)] is leaf:  # in place
                 return changed._on(None, leaf)
-        made = Placed(  # pyright: ignore[reportCallIssue]
+        made: Any = Placed(  # pyright: ignore[reportCallIssue]
             leaf.window, leaf.start, leaf.frame, leaf.axes, leaf.background, leaf.lattice, scope, leaf.field
         )
         return made._on(None, leaf)
@@ -415,7 +458,8 @@ def _divisors(func: Any, canvas: Signal, args: tuple[Any, ...], kwargs: dict[str
 
     def average(border: Border) -> Tensor:
         scope = Scope(border, canvas.scope.root)
-        maps = Signal(ones, canvas.start, canvas.frame, canvas.axes, None, canvas.lattice, scope, canvas.field)  # pyright: ignore[reportCallIssue]
+        maps = _as_it_is(canvas, ones)
+        maps.scope, maps.background = scope, None
         return sliding.average_pool(func, maps, *args[1:], **kwargs).window
 
     return average(canvas.border) / average(Border("full", reach=0))

@@ -7,7 +7,7 @@ Signal in it has slipped past the rules and is refused by name.
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any, Self
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -60,7 +60,7 @@ class Signal(Tensor):
         field: Stride,
         aliased: bool = False,
         is_deviation: bool = False,
-    ) -> Self:
+    ) -> "Signal":
         sizes = list(stored.shape)
         for axis, n in zip(axes, frame):  # noqa: B905  one frame an axis; this runs at every step
             sizes[axis] = n
