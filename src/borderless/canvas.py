@@ -14,7 +14,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.utils._pytree import tree_leaves, tree_map
 
 from borderless.borders import Border, Keep, Outside
@@ -58,23 +57,25 @@ class Step:
     """One function called on maps: the first of them, the ordinary tensors among its arguments, and its result."""
 
     function: Any
-    source: Signal
+    source: "Record"
     operands: list[Tensor]
     result: Any
     divisors: Tensor | None = None  # of an average
 
     @property
-    def maps(self) -> list[Signal]:
-        return [leaf for leaf in tree_leaves(self.result) if isinstance(leaf, Signal)]
+    def maps(self) -> list["Record"]:
+        return [leaf for leaf in tree_leaves(self.result) if isinstance(leaf, Record)]
 
 
 @dataclass
 class Tape(Scope):
     """The pass over the empty canvas, under the border `border`, and what happened in it.
 
-    Its maps are plain Signals that keep their cells only where an object may want to read them.
+    region: for each axis, the pixels that objects will cover, first and stop; None: unknown. Its maps are `Record`s,
+    which keep their cells only where an object there may want to read them.
     """
 
+    region: Box | None = None
     steps: list[Step] = field(default_factory=list)
     calls: int = 0  # that are under way: what a rule calls itself is no step
 
@@ -91,7 +92,18 @@ class Tape(Scope):
         """The total stride for each axis: objects that far apart meet the same sublattices."""
         return tuple(max(int(m.lattice.stride[i]) for m in self._maps()) for i in self._axes())
 
-    def _maps(self) -> list[Signal]:
+    def within_reach(self, signal: Signal, results: "list[Record]") -> Box:
+        """The cells of `signal` that `results` may depend on, where an object changes them."""
+        if self.region is None:
+            return signal.box
+        reach = [max(result.field[i] for result in results if len(result.field) > i) for i in range(len(signal.field))]
+        kept = tuple(
+            (max(a, int((first - 2 * px) // s) - 2), min(b, int((stop + 2 * px) // s) + 3))
+            for (a, b), (first, stop), px, s in zip(signal.box, self.region, reach, signal.lattice.stride, strict=True)
+        )
+        return kept if all(a < b for a, b in kept) else signal.box
+
+    def _maps(self) -> list["Record"]:
         maps = [signal for step in self.steps for signal in (step.source, *step.maps)]
         return [signal for signal in maps if len(signal.frame) == len(maps[0].frame)]
 
@@ -99,23 +111,74 @@ class Tape(Scope):
         return range(len(self.steps[0].source.frame))
 
 
+class NotKept(Exception):
+    """Cells were asked for that the tape did not expect anyone to read."""
+
+
+class Record(Signal):
+    """What a tape keeps of a map: how large it is, and its cells in the box `kept` (None: in none)."""
+
+    kept: Box | None = None
+    cells: Tensor
+
+    @classmethod
+    def of(cls, signal: Signal) -> "Record":
+        made: Any = _like(signal, signal.window[:0], cls)
+        made._sizes = signal.window.shape
+        return made
+
+    def keep(self, window: Tensor, kept: Box) -> None:
+        """kept: within the window; if something else was kept already, all is."""
+        if self.kept is not None and intersection([self.kept, kept]) == kept:
+            return
+        cut = prod(b - a for a, b in kept) <= 0.7 * prod(b - a for a, b in self.box)
+        if cut and self.kept is None:
+            self.cells, self.kept = _cut(window, self.axes, self.box, kept).clone(), kept
+        else:
+            self.cells, self.kept = window, self.box
+
+    @property
+    def whole(self) -> Signal:
+        """The map as a plain Signal."""
+        if self.kept != self.box:
+            raise NotKept
+        return _like(self, self.cells)
+
+    def read(self, box: Box, beyond: float = 0.0) -> Tensor:
+        """beyond: what lies outside of maps that do not grow out of their frame."""
+        known = intersection([self.box, box])
+        if any(a >= b for a, b in known):
+            return self._outside(box, beyond)
+        if self.kept is None or intersection([self.kept, known]) != known:
+            raise NotKept
+        cells = _cut(self.cells, self.axes, self.kept, known)
+        if known == box:
+            return cells
+        missing = [(a - first, stop - b) for (a, b), (first, stop) in zip(known, box, strict=True)]
+        return _pasted(self._outside(box, beyond), cells, self.axes, missing)
+
+    def _outside(self, box: Box, beyond: float) -> Tensor:
+        sizes = list(self._sizes)
+        for axis, (a, b) in zip(self.axes, box, strict=True):
+            sizes[axis] = b - a
+        if self.background is not None:
+            return self.background.expand(sizes)
+        return self.window.new_full((), beyond if self.border.keeps == "frame" else 0.0).expand(sizes)
+
+
 class Canvas(Signal):
     """A map of the empty canvas, whose scope is a `Tape`. record: what the tape keeps of it."""
 
-    _record: Signal | None = None
+    _record: Record | None = None
 
     @property
-    def record(self) -> Signal:
+    def record(self) -> Record:
         if self._record is None:
-            self._record = _as_it_is(self, torch.empty_like(self.window, device="meta"))
+            self._record = Record.of(self)
         return self._record
 
-    def keep_cells(self) -> None:
-        self.record.window = self.window
-        self.aliased = True  # so that a function in place leaves them alone
-
     def crop(self) -> Tensor:
-        self.keep_cells()
+        self.record.keep(self.window, self.box)
         return super().crop()
 
     @classmethod
@@ -129,16 +192,22 @@ class Canvas(Signal):
         if tape.calls or rule in _QUESTIONS:
             return rule(func, *args, **kwargs)
         maps = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Canvas)]
-        operands, before = _operands(args, kwargs), source.record
-        if len(maps) > 1 or any(id(t) not in tape.parameters for t in operands) or _reads_around(rule, args, kwargs):
-            for leaf in maps:
-                leaf.keep_cells()
+        operands, record = _operands(args, kwargs), source.record
+        is_fixed = all(id(t) in tape.parameters for t in operands)
+        is_local = is_fixed and (rule in _LOCAL or _pads_space(rule, source, args, kwargs))
+        read = [] if is_local and len(maps) == 1 and not _reads_around(rule, args, kwargs) else maps
+        windows = [(leaf.record, leaf.window) for leaf in read]
+        for leaf in read:
+            leaf.aliased = True  # so that a function in place leaves these cells alone
         tape.calls += 1
         try:
             result = rule(func, *args, **kwargs)
         finally:
             tape.calls -= 1
-        tape.steps.append(Step(func, before, operands, tree_map(_new_record, result)))
+        step = Step(func, record, operands, tree_map(_new_record, result))
+        tape.steps.append(step)
+        for kept, window in windows:
+            kept.keep(window, tape.within_reach(kept, step.maps) if is_local and step.maps else kept.box)
         return result
 
 
@@ -149,9 +218,9 @@ def _new_record(leaf: Any) -> Any:
     return leaf.record
 
 
-def _as_it_is(signal: Signal, window: Tensor) -> Signal:
-    """A plain Signal like `signal`, with other cells."""
-    return Signal(  # pyright: ignore[reportCallIssue]
+def _like(signal: Signal, window: Tensor, kind: type[Signal] = Signal) -> Signal:
+    """A Signal like `signal`, of another kind and with other cells."""
+    return kind(  # pyright: ignore[reportCallIssue]
         window,
         signal.start,
         signal.frame,
@@ -219,7 +288,7 @@ def placing(tape: Tape, root: nn.Module, offsets: tuple[tuple[int, ...], ...] | 
 class Placed(Signal):
     """A map of objects on a canvas. whole: the same on the whole canvas, once it had to be computed."""
 
-    canvas: Signal
+    canvas: Record
     whole: Signal | None
 
     @classmethod
@@ -231,7 +300,7 @@ class Placed(Signal):
         )
         return made._on(canvas)
 
-    def _on(self, canvas: Signal | None, whole: Signal | None = None) -> "Placed":
+    def _on(self, canvas: Record | None, whole: Signal | None = None) -> "Placed":
         self.canvas, self.whole = canvas, whole  # pyright: ignore[reportAttributeAccessIssue]
         return self
 
@@ -257,9 +326,7 @@ class Placed(Signal):
         around = self._canvas_cells(box)
         if any(a >= b for a, b in have):
             return around.expand(len(self.window), *around.shape[1:])
-        cells = self.window
-        for axis, (a, b), (first, _) in zip(self.axes, have, self.box, strict=True):
-            cells = cells.narrow(axis, a - first, b - a)
+        cells = _cut(self.window, self.axes, self.box, have)
         missing = [(a - first, stop - b) for (a, b), (first, stop) in zip(have, box, strict=True)]
         if not any(before or after for before, after in missing):
             return cells
@@ -269,28 +336,11 @@ class Placed(Signal):
         """The empty canvas's cells of `box`: (1, C, …), or (N, C, …) where samples stand in different places."""
         offsets = self.placing.offsets
         if offsets is None:
-            return self._canvas_at(box)
-        cells = {offset: self._canvas_at(self._moved(box, offset)) for offset in dict.fromkeys(offsets)}
+            return self.canvas.read(box, self.placing.beyond)
+        cells = {
+            offset: self.canvas.read(self._moved(box, offset), self.placing.beyond) for offset in dict.fromkeys(offsets)
+        }
         return torch.cat([cells[offset] for offset in offsets])
-
-    def _canvas_at(self, box: Box) -> Tensor:
-        assert not self.canvas.window.is_meta, "the tape did not keep the cells of this map"
-        if self.canvas.border.keeps != "frame":
-            return self.canvas.read(box)
-        known = intersection([self.canvas.box, box])
-        if any(a >= b for a, b in known):
-            shape = list(self.canvas.window.shape)
-            for axis, (a, b) in zip(self.axes, box, strict=True):
-                shape[axis] = b - a
-            return self.canvas.window.new_full(shape, self.placing.beyond)
-        cells = self.canvas.read(known)
-        if known == box:
-            return cells
-        amounts = [0] * (2 * cells.ndim)
-        for axis, (a, b), (first, stop) in zip(self.axes, known, box, strict=True):
-            at = 2 * (cells.ndim - 1 - axis)
-            amounts[at : at + 2] = [a - first, stop - b]
-        return F.pad(cells, amounts, value=self.placing.beyond)
 
     def _moved(self, box: Box, offset: Sequence[int]) -> Box:
         steps = [o // int(s) for o, s in zip(offset, self.lattice.stride, strict=True)]
@@ -307,18 +357,15 @@ class Placed(Signal):
         """The same maps, all stored: a Signal under the border of the canvas."""
         if self.whole is not None:
             return self.whole
-        canvas = self.canvas
-        assert not canvas.window.is_meta, "the tape did not keep the cells of this map"
+        canvas = self.canvas.whole
         cells = canvas.window.expand(len(self.window), *canvas.window.shape[1:]).contiguous(
             memory_format=memory_format_of(canvas.window)
         )
         if len(cells) == 1:
             cells = cells.clone()  # because it is the tape's
         for sample, window, box in zip(cells, self.window, self._boxes(), strict=True):
-            for axis, (a, b), (first, _) in zip(self.axes, box, canvas.box, strict=True):
-                sample = sample.narrow(axis - 1, a - first, b - a)
-            sample.copy_(window)
-        return _as_it_is(canvas, cells)
+            _cut(sample, tuple(axis - 1 for axis in self.axes), canvas.box, box).copy_(window)
+        return _like(canvas, cells)
 
     def pooled(self, name: str, canvas_value: Tensor) -> Tensor | None:
         """Mean, sum or maximum over all of space, given the empty canvas's; None if it is another function."""
@@ -328,8 +375,8 @@ class Placed(Signal):
             elsewhere = {box: self._largest_elsewhere(box) for box in dict.fromkeys(boxes)}
             value = torch.maximum(self.window.amax(self.axes), torch.cat([elsewhere[box] for box in boxes]))
         elif name in ("mean", "sum"):
-            counted = self.canvas.window if self.canvas.border.name == "full" else None
-            count = prod(self.frame) if counted is None else prod(counted.shape[axis] for axis in self.axes)
+            box = self.canvas.box if self.canvas.border.name == "full" else self.canvas.frame_box
+            count = prod(b - a for a, b in box)
             change = (self.window - cells).sum(self.axes)
             change = change / count if name == "mean" else change
             value = change + canvas_value.reshape(1, *change.shape[1:])
@@ -339,7 +386,7 @@ class Placed(Signal):
 
     def _largest_elsewhere(self, box: Box) -> Tensor:
         """The largest value of each channel of the empty canvas outside `box`: (1, C)."""
-        canvas = self.canvas
+        canvas = self.canvas.whole
         missing = [(a - first, stop - b) for (a, b), (first, stop) in zip(box, canvas.box, strict=True)]
         largest = [strip.amax(self.axes) for strip in strips(canvas.window, self.axes, missing)]
         if canvas.background is not None:
@@ -375,7 +422,7 @@ def _run(func: Any, rule: Any, step: Step, source: Placed, args: tuple[Any, ...]
                 if scope.tape.watched:
                     UniformMaps.start(scope)
                 return pooled
-        elif rule in _LOCAL or (rule is shapes.padding and _pads_space(source, args, kwargs)):
+        elif rule in _LOCAL or _pads_space(rule, source, args, kwargs):
             scope.beyond = -torch.inf if rule is sliding.max_pool else 0.0
             result = rule(func, *args, **kwargs)
             if isinstance(result, Signal) == isinstance(
@@ -421,8 +468,10 @@ def _on_canvas(result: Any, step: Step, scope: Placing) -> Any:
     return result
 
 
-def _pads_space(source: Signal, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-    """Whether F.pad adds constant cells along space alone."""
+def _pads_space(rule: Any, source: Signal, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Whether this is F.pad, adding constant cells along space alone."""
+    if rule is not shapes.padding:
+        return False
     amounts = args[1] if len(args) > 1 else kwargs["pad"]
     mode = args[2] if len(args) > 2 else kwargs.get("mode", "constant")
     return mode == "constant" and len(amounts) <= 2 * (source.ndim - source.axes[0])
@@ -431,7 +480,7 @@ def _pads_space(source: Signal, args: tuple[Any, ...], kwargs: dict[str, Any]) -
 def _global_pool(func: Any, step: Step, source: Placed) -> Tensor | None:
     """The value of a function that leaves one number a channel, all of space taken together; None: it is none such."""
     canvas, name = step.source, str(func.__name__)
-    channels = prod(size for axis, size in enumerate(canvas.window.shape) if axis not in canvas.axes)
+    channels = prod(size for axis, size in enumerate(canvas.shape) if axis not in canvas.axes)
     if step.result.numel() != channels or step.result.shape[0] != 1:
         return None
     name = {"adaptive_max": "amax", "adaptive_avg": "mean", "avg": "mean"}.get(name.partition("_pool")[0], name)
@@ -445,30 +494,30 @@ def _as_the_model_divides(
     if step.source.border.keeps != "frame":
         return result
     if step.divisors is None:
-        step.divisors = _divisors(func, step.source, args, kwargs)
+        step.divisors = _divisors(func, step.source, result.window.new_ones(()), args, kwargs)
     if bool((step.divisors == 1).all()):
         return result
-    scales = {box: _cut(step.divisors, result.axes, box) for box in dict.fromkeys(result._boxes())}
+    whole = step.maps[0].frame_box
+    scales = {box: _cut(step.divisors, result.axes, whole, box) for box in dict.fromkeys(result._boxes())}
     return result.derive(result.window * torch.cat([scales[box] for box in result._boxes()]), None)
 
 
-def _divisors(func: Any, canvas: Signal, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+def _divisors(func: Any, canvas: Signal, one: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
     """What the model's own average of ones is, compared with one over whole kernels with zeros outside."""
-    ones = torch.ones_like(_cut(canvas.window[:1, :1], canvas.axes, canvas.box))
+    ones = one.expand([n if axis in canvas.axes else 1 for axis, n in enumerate(canvas.shape)])
 
     def average(border: Border) -> Tensor:
-        scope = Scope(border, canvas.scope.root)
-        maps = _as_it_is(canvas, ones)
-        maps.scope, maps.background = scope, None
+        maps = _like(canvas, ones)
+        maps.scope = Scope(border, canvas.scope.root)
         return sliding.average_pool(func, maps, *args[1:], **kwargs).window
 
     return average(canvas.border) / average(Border("full", reach=0))
 
 
-def _cut(cells: Tensor, axes: tuple[int, ...], box: Box) -> Tensor:
-    """The cells of `box`, of cells that start at 0."""
-    for axis, (a, b) in zip(axes, box, strict=True):
-        cells = cells.narrow(axis, a, b - a)
+def _cut(cells: Tensor, axes: Sequence[int], stored: Box, box: Box) -> Tensor:
+    """The cells of `box`, a part of `stored`."""
+    for axis, (first, _), (a, b) in zip(axes, stored, box, strict=True):
+        cells = cells.narrow(axis, a - first, b - a)
     return cells
 
 

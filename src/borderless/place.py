@@ -10,9 +10,10 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
 from borderless.borders import Border
-from borderless.canvas import Canvas, Placed, Tape, placing
+from borderless.canvas import Canvas, NotKept, Placed, Tape, placing
 from borderless.convert import Conversion, attached, check_convertible, conversion_of
 from borderless.errors import ConversionError, ImageError
+from borderless.geometry import Box
 from borderless.rules.uniform import UniformMaps
 from borderless.scope import Event, Scope
 from borderless.signal import Signal
@@ -92,11 +93,18 @@ class _Placement:
         border = self.run.border
         endless = border.name == "infinite" and border.reach is None and _is_all(self.empty, border.background)
         if endless:
-            groups, make = self._on_a_plane(positions)
-        elif border.name in _WINDOWED and not border.is_adaptive:
-            groups, make = self._on_a_tape(positions)
-        else:
-            groups, make = self._whole(positions)
+            return self._answers(positions, *self._on_a_plane(positions))
+        if border.name not in _WINDOWED or border.is_adaptive:
+            return self._answers(positions, *self._whole(positions))
+        rows, columns = zip(*positions, strict=True)
+        size = _space(self.patches)
+        region = (min(rows), max(rows) + size[0]), (min(columns), max(columns) + size[1])
+        try:
+            return self._answers(positions, *self._on_a_tape(positions, region))
+        except NotKept:
+            return self._answers(positions, *self._on_a_tape(positions, None))
+
+    def _answers(self, positions: list[Position], groups: "list[_Group]", make: Callable[..., Any]) -> Tensor:
         answers: dict[int, Tensor] = {}
         for group in groups:
             places = [members[0] for members in group.members.values()]
@@ -118,10 +126,10 @@ class _Placement:
             answers.append(make([place for place, _ in now], cells))
         return torch.cat(answers).unflatten(0, (len(places), len(self.patches)))
 
-    def _on_a_tape(self, positions: list[Position]) -> tuple[list[_Group], Callable[..., Any]]:
+    def _on_a_tape(self, positions: list[Position], region: Box | None) -> tuple[list[_Group], Callable[..., Any]]:
         """Windows on the maps of the empty canvas. What runs together meets the same sublattices and edges."""
         reads = []
-        tape = Tape(self.run.border, self.model, warned=self.run.warned, observer=_collect(reads))
+        tape = Tape(self.run.border, self.model, warned=self.run.warned, observer=_collect(reads), region=region)
         answer = self.run(lambda leaf: _like_image(leaf, Canvas, tape), self.empty)
         movable = not any(event.kind == "position" for event in reads) and _is_without_place(answer)
         even = movable and bool((self.empty == self.empty[..., :1, :1]).all())
