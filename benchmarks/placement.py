@@ -56,12 +56,6 @@ def whole(model: nn.Module, objects: Tensor, position: tuple[int, int], canvas_p
         return model(images)
 
 
-def seconds(work) -> tuple[float, Tensor]:
-    start = time.perf_counter()
-    answer = work()
-    return time.perf_counter() - start, answer
-
-
 def multiply_adds(work) -> float:
     with FlopCounterMode(display=False) as counter:
         work()
@@ -70,26 +64,29 @@ def multiply_adds(work) -> float:
 
 def measure(name: str, border_px: int, config: argparse.Namespace) -> dict:
     model, canvas_px = network(name), CANVAS_PX + 2 * border_px
-    few = torch.randn(config.batch, 3, OBJECT_PX, OBJECT_PX, generator=torch.Generator().manual_seed(1))
-    many = torch.randn(3 * config.batch, 3, OBJECT_PX, OBJECT_PX, generator=torch.Generator().manual_seed(1))
+    # One object more: the first runs by itself and shows how much memory an object takes.
+    objects = torch.randn(config.batch + 1, 3, OBJECT_PX, OBJECT_PX, generator=torch.Generator().manual_seed(1))
     position = (border_px + SECOND_PX, border_px + SECOND_PX)
+    began, took = [], []
+    model.register_forward_pre_hook(lambda module, args: began.append(time.perf_counter()))
+    model.register_forward_hook(lambda module, args, output: took.append(time.perf_counter() - began[-1]))
 
-    def placed(objects: Tensor) -> Tensor:
-        return bl.place(model, objects, [position], (canvas_px, canvas_px))[0]
+    def placed(count: int) -> Tensor:
+        return bl.place(model, objects[:count], [position], (canvas_px, canvas_px))[0]
 
-    whole_s, object_s, canvas_s = [], [], []
+    whole_s, object_s, canvas_s, difference = [], [], [], 0.0
     for turn in range(config.runs + 1):
-        dense_s, expected = seconds(lambda: whole(model, many[:1], position, canvas_px))
-        few_s, _ = seconds(lambda: placed(few))
-        many_s, got = seconds(lambda: placed(many))
+        took.clear()
+        expected = whole(model, objects[:1], position, canvas_px)
+        got = placed(config.batch + 1)
+        dense_s, empty_s, _, batch_s = took
+        difference = max(difference, float((got[:1] - expected).abs().max() / expected.abs().max()))
         if turn > 0:
             whole_s.append(dense_s)
-            object_s.append((many_s - few_s) / (len(many) - len(few)))
-            canvas_s.append(few_s - len(few) * object_s[-1])
-    difference = float((got[:1] - expected).abs().max() / expected.abs().max())
-    macs = multiply_adds(lambda: placed(many)), multiply_adds(lambda: placed(few))
-    own = multiply_adds(lambda: whole(model, few[:1], position, canvas_px))
-    per_object = (macs[0] - macs[1]) / (len(many) - len(few))
+            object_s.append(batch_s / config.batch)
+            canvas_s.append(empty_s)
+    per_object = (multiply_adds(lambda: placed(config.batch + 1)) - multiply_adds(lambda: placed(1))) / config.batch
+    own = multiply_adds(lambda: whole(model, objects[:1], position, canvas_px))
     return {
         "model": name,
         "border_px": border_px,

@@ -123,8 +123,9 @@ class Record(Signal):
 
     @classmethod
     def of(cls, signal: Signal) -> "Record":
-        made: Any = _like(signal, signal.window[:0], cls)
-        made._sizes = signal.window.shape
+        sizes = signal.window.shape
+        made: Any = _like(signal, signal.window.new_empty((0, *sizes[1:])), cls)  # no view, which would keep all cells
+        made._sizes = sizes
         return made
 
     def keep(self, window: Tensor, kept: Box) -> None:

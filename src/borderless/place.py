@@ -13,7 +13,6 @@ from borderless.borders import Border
 from borderless.canvas import Canvas, NotKept, Placed, Tape, placing
 from borderless.convert import Conversion, attached, check_convertible, conversion_of
 from borderless.errors import ConversionError, ImageError
-from borderless.geometry import Box
 from borderless.rules.uniform import UniformMaps
 from borderless.scope import Event, Scope
 from borderless.signal import Signal
@@ -99,10 +98,15 @@ class _Placement:
         rows, columns = zip(*positions, strict=True)
         size = _space(self.patches)
         region = (min(rows), max(rows) + size[0]), (min(columns), max(columns) + size[1])
-        try:
-            return self._answers(positions, *self._on_a_tape(positions, region))
-        except NotKept:
-            return self._answers(positions, *self._on_a_tape(positions, None))
+        for part in (region, None):
+            tape = Tape(border, self.model, warned=self.run.warned, region=part)
+            try:
+                return self._answers(positions, *self._on_a_tape(positions, tape))
+            except NotKept:
+                continue
+            finally:  # its maps know it, and it knows its maps: without this, large as they are, they would stay
+                tape.steps.clear()
+        raise AssertionError("a tape that keeps everything lacks nothing")
 
     def _answers(self, positions: list[Position], groups: "list[_Group]", make: Callable[..., Any]) -> Tensor:
         answers: dict[int, Tensor] = {}
@@ -126,10 +130,10 @@ class _Placement:
             answers.append(make([place for place, _ in now], cells))
         return torch.cat(answers).unflatten(0, (len(places), len(self.patches)))
 
-    def _on_a_tape(self, positions: list[Position], region: Box | None) -> tuple[list[_Group], Callable[..., Any]]:
+    def _on_a_tape(self, positions: list[Position], tape: Tape) -> tuple[list[_Group], Callable[..., Any]]:
         """Windows on the maps of the empty canvas. What runs together meets the same sublattices and edges."""
-        reads = []
-        tape = Tape(self.run.border, self.model, warned=self.run.warned, observer=_collect(reads), region=region)
+        reads: list[Event] = []
+        tape.observer = reads.append
         answer = self.run(lambda leaf: _like_image(leaf, Canvas, tape), self.empty)
         movable = not any(event.kind == "position" for event in reads) and _is_without_place(answer)
         even = movable and bool((self.empty == self.empty[..., :1, :1]).all())
@@ -163,7 +167,7 @@ class _Placement:
             start = [max(p, 0) for p in places[0]]
             return self.run(lambda leaf: _like_image(leaf, Signal, scope, start, _space(self.empty)), cells)
 
-        probe = make([(0, 0)], self.patches[:1], _collect(events))
+        probe = make([(0, 0)], self.patches[:1], events.append)
         maps = [event.signal for event in events if event.signal is not None]
         movable = not any(event.kind == "position" for event in events) and _is_without_place(probe)
         stride = [1 if self.run.border.is_adaptive else max(int(m.lattice.stride[i]) for m in maps) for i in (0, 1)]
@@ -277,10 +281,6 @@ class _Pass(Conversion):
             axes = output.axes if isinstance(output, Signal) else tuple(range(2, output.ndim))
             output = output.mean(axes) if self.pool == "average" else output.amax(axes)
         return output.crop() if isinstance(output, Signal) else output
-
-
-def _collect(events: list[Event]) -> Callable[[Event], Any]:
-    return events.append
 
 
 def _like_image(
