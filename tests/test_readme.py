@@ -39,6 +39,6 @@ def test_public_names() -> None:
     assert sorted(bl.__all__) == sorted(
         """BORDERS ApproximatePhaseWarning Border BorderError BorderlessError ConversionError Explanation ImageError
         PositionDependentError PositionDependentWarning Signal SignalError UnsupportedOperation bordered convert
-        convert_ equivariance_error explain freeze nn revert_ rules save_onnx testing""".split()
+        convert_ equivariance_error explain freeze nn place revert_ rules save_onnx testing""".split()
     )
     assert all(hasattr(bl, name) for name in bl.__all__)

@@ -45,6 +45,10 @@ class WeightsUnavailable(BorderlessError, OSError):
     """Weights that have to be downloaded, and could not be."""
 
 
+class DataError(BorderlessError, ValueError):
+    """Data that is not there, cannot be read, or is too little."""
+
+
 class MissingPackage(BorderlessError, ImportError):
     """A package of an extra that is not installed."""
 

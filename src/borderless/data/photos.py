@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -53,14 +54,7 @@ def load_photo(name: str, size_px: int) -> Tensor:
     if name not in PHOTOS:
         raise ValueError(f"got the photograph {name!r}; it is one of {', '.join(PHOTOS)}")
     photo = PHOTOS[name]
-    try:
-        from skimage import data
-    except ImportError as error:
-        raise MissingPackage(
-            "got no package skimage (scikit-image), which holds the photographs; "
-            'install it with: pip install "borderless[demo]"'
-        ) from error
-    pixels = getattr(data, photo.source)()
+    pixels = getattr(scikit_image(), photo.source)()
     if isinstance(pixels, tuple):  # a stereo pair and its depths: the left picture
         pixels = pixels[0]
     top, left, side = photo.square
@@ -73,6 +67,18 @@ def load_photo(name: str, size_px: int) -> Tensor:
         )
     resized = Image.fromarray(cut).convert("RGB").resize((size_px, size_px), Image.Resampling.BICUBIC)
     return torch.from_numpy(np.array(resized)).permute(2, 0, 1).float() / 255
+
+
+def scikit_image() -> Any:
+    """The module skimage.data; raises `MissingPackage` without scikit-image."""
+    try:
+        from skimage import data
+    except ImportError as error:
+        raise MissingPackage(
+            "got no package skimage (scikit-image), which holds the photographs; "
+            'install it with: pip install "borderless[demo]"'
+        ) from error
+    return data
 
 
 def load_photos(names: Iterable[str], size_px: int) -> Tensor:

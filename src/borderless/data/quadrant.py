@@ -1,0 +1,172 @@
+"""Quadrant data: pictures whose class is the quadrant of the canvas they stand in, upper left or lower right.
+
+A picture of 56 px stands on a canvas of 120 px of zeros, at (0, 0) for class 0 and at (64, 64) for class 1, inside a
+border of more zeros. Every picture stands in both places, so nothing but the place tells the classes apart. Where to
+put the pictures is for `bl.place`; here are the pictures, split so that training, validation and test share no source.
+
+Two sources: any folder of images, ImageNet's validation images among them, treated as in the paper (shorter side 256,
+centre 224, normalised, 56); and, without a download, squares cut at random place and scale from the photographs inside
+the scikit-image package, split by photograph.
+
+Shapes: pictures (n, 3, 56, 56), normalised with ImageNet's means and deviations.
+"""
+
+import random
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torchvision.transforms import v2
+
+from borderless.data.photos import scikit_image
+from borderless.errors import DataError
+
+OBJECT_PX, CANVAS_PX = 56, 120
+POSITIONS = ((0, 0), (CANVAS_PX - OBJECT_PX, CANVAS_PX - OBJECT_PX))
+BORDERS_PX = (0, 16, 32, 64, 128, 256, 512)
+MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
+
+Protocol = Literal["split", "published"]
+PROTOCOLS: tuple[str, ...] = get_args(Protocol)
+
+# The photographs that come inside the package, textures and charts of one tone left out.
+SOURCES = (
+    "astronaut", "camera", "cat", "cell", "coffee", "coins", "grass", "gravel", "hubble_deep_field",
+    "immunohistochemistry", "moon", "page", "retina", "rocket", "stereo_motorcycle",
+)  # fmt: skip
+# Shares of the photographs, of which there are fewer than pictures; the rest is for testing.
+_TRAIN_SHARE, _VALIDATION_SHARE = 0.5, 0.25
+_SMALLEST_CUT_PX = 80
+_NORMALISED = v2.Compose([v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(MEAN, DEVIATION)])
+_AS_PUBLISHED = v2.Compose([v2.Resize(256), v2.CenterCrop(224), _NORMALISED, v2.Resize(OBJECT_PX, antialias=True)])
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """pictures: (n, 3, 56, 56). sources: for each of them, the photograph or file that it comes from."""
+
+    pictures: Tensor
+    sources: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.sources)
+
+
+@dataclass(frozen=True)
+class Quadrant:
+    """The three splits, and the files that could not be read."""
+
+    train: Pictures
+    validation: Pictures
+    test: Pictures
+    skipped: tuple[str, ...] = ()
+
+    @property
+    def splits(self) -> dict[str, Pictures]:
+        return {"train": self.train, "validation": self.validation, "test": self.test}
+
+
+def canvas_px(border_px: int) -> tuple[int, int]:
+    """Height and width of the canvas with its border, in pixels."""
+    side = CANVAS_PX + 2 * border_px
+    return side, side
+
+
+def positions(border_px: int) -> list[tuple[int, int]]:
+    """Where class 0 and class 1 stand on it."""
+    return [(row + border_px, column + border_px) for row, column in POSITIONS]
+
+
+def from_photographs(count: int, seed: int, protocol: Protocol = "split") -> Quadrant:
+    """`count` pictures a split, cut from scikit-image's photographs. Raises MissingPackage without scikit-image.
+
+    protocol: "split" gives each split photographs of its own; "published" gives all three the same pictures, as the
+    paper's code did.
+    """
+    _check(count, protocol)
+    draw = random.Random(seed)
+    names = draw.sample(SOURCES, len(SOURCES))
+    first = round(_TRAIN_SHARE * len(names))
+    second = first + round(_VALIDATION_SHARE * len(names))
+    parts = [names[:first], names[first:second], names[second:]]
+    if protocol == "published":
+        same = _cuts(names, count, draw)
+        return Quadrant(same, same, same)
+    train, validation, test = (_cuts(part, count, draw) for part in parts)
+    return Quadrant(train, validation, test)
+
+
+def from_folder(folder: Path | str, count: int, seed: int, protocol: Protocol = "split") -> Quadrant:
+    """`count` pictures a split from the images found anywhere under `folder`, drawn without repetition.
+
+    Files that cannot be read are named in a warning and in `skipped`, and others take their place. Raises DataError if
+    there is no such folder, or if too few images are left.
+    """
+    _check(count, protocol)
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise DataError(f"got the folder {str(folder)!r}, which is not there; needed: a folder of images")
+    files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in EXTENSIONS and file.is_file())
+    files = random.Random(seed).sample(files, len(files))
+    needed = count if protocol == "published" else 3 * count
+    pictures, sources, skipped = [], [], []
+    for file in files:
+        if len(sources) == needed:
+            break
+        name = file.relative_to(folder).as_posix()
+        try:
+            pictures.append(as_published(file))
+            sources.append(name)
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # what Pillow raises
+            skipped.append(name)
+            warnings.warn(f"got an image that cannot be read, {name}: {error}; it is left out", stacklevel=2)
+    if len(sources) < needed:
+        broken = f"; {len(skipped)} could not be read, first {skipped[0]}" if skipped else ""
+        raise DataError(
+            f"got {len(sources)} images under {str(folder)!r}{broken}; needed: {needed} for {count} pictures a split "
+            f"({', '.join(EXTENSIONS)}); take fewer pictures, or another folder"
+        )
+    stacked = torch.stack(pictures)
+    starts = (0, 0, 0) if protocol == "published" else (0, count, 2 * count)
+    train, validation, test = (Pictures(stacked[i : i + count], tuple(sources[i : i + count])) for i in starts)
+    return Quadrant(train, validation, test, tuple(skipped))
+
+
+def as_published(file: Path) -> Tensor:
+    """One image as in the paper: (3, 56, 56). Raises OSError or ValueError if it cannot be read."""
+    with Image.open(file) as image:
+        return _AS_PUBLISHED(image.convert("RGB"))
+
+
+def _cuts(names: Sequence[str], count: int, draw: random.Random) -> Pictures:
+    photographs = {name: _photograph(name) for name in names}
+    pictures, sources = [], []
+    for i in range(count):
+        name = names[i % len(names)]
+        image = photographs[name]
+        side = draw.randint(_SMALLEST_CUT_PX, min(image.size))
+        left, top = draw.randint(0, image.width - side), draw.randint(0, image.height - side)
+        cut = image.resize((OBJECT_PX, OBJECT_PX), Image.Resampling.BICUBIC, box=(left, top, left + side, top + side))
+        pictures.append(_NORMALISED(cut))
+        sources.append(name)
+    return Pictures(torch.stack(pictures), tuple(sources))
+
+
+def _photograph(name: str) -> Image.Image:
+    pixels = getattr(scikit_image(), name)()
+    if isinstance(pixels, tuple):  # a stereo pair and its depths: the left picture
+        pixels = pixels[0]
+    return Image.fromarray(pixels).convert("RGB")
+
+
+def _check(count: int, protocol: str) -> None:
+    if count < 1:
+        raise DataError(f"got {count} pictures a split; needed: 1 at least")
+    if protocol not in PROTOCOLS:
+        raise DataError(f"got protocol={protocol!r}; it is one of {', '.join(PROTOCOLS)}")
