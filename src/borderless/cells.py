@@ -111,12 +111,17 @@ def pad(
 
     start: the frame index of the first cell of `cells` on each axis; without it the background must be constant.
     """
+    amounts = [0] * (2 * (cells.ndim - min(axes)))
+    for axis, (before, after) in zip(axes, missing, strict=True):
+        at = 2 * (cells.ndim - 1 - axis)
+        amounts[at : at + 2] = [before, after]
     if background is None:
-        amounts = [0] * (2 * (cells.ndim - min(axes)))
-        for axis, (before, after) in zip(axes, missing, strict=True):
-            at = 2 * (cells.ndim - 1 - axis)
-            amounts[at : at + 2] = [before, after]
         return F.pad(cells, amounts)
+    if torch.compiler.is_compiling() and is_constant(
+        background, axes
+    ):  # few operations, for programs that are recorded
+        stored = cells.new_ones([n if axis in axes else 1 for axis, n in enumerate(cells.shape)])
+        return torch.where(F.pad(stored, amounts) == 1, F.pad(cells, amounts), background)
     if start is not None:
         whole = [
             range(a - before, a + cells.shape[axis] + after)
