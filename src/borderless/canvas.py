@@ -60,6 +60,7 @@ class Step:
     source: "Record"
     operands: list[Tensor]
     result: Any
+    is_windowed: bool  # an object changes a window of the result, if it changes one of the source
     divisors: Tensor | None = None  # of an average
 
     @property
@@ -84,13 +85,29 @@ class Tape(Scope):
 
     @property
     def margin(self) -> tuple[int, ...]:
-        """How many pixels around an object its influence can end, at most, for each axis."""
+        """An object this many pixels away from the edge shares no cell's receptive field with it, for each axis; one cell
+        at least lies between them.
+        """
         return tuple(max(int(m.field[i]) + int(m.lattice.stride[i]) for m in self._maps()) for i in self._axes())
 
     @property
     def stride(self) -> tuple[int, ...]:
         """The total stride for each axis: objects that far apart meet the same sublattices."""
         return tuple(max(int(m.lattice.stride[i]) for m in self._maps()) for i in self._axes())
+
+    def window_bytes(self, size: Sequence[int]) -> int:
+        """What the largest map takes for one object of `size` pixels, at most."""
+        largest, windowed = 0, True
+        for step in self.steps:
+            windowed = windowed and step.is_windowed
+            for m in step.maps:
+                cells = [b - a for a, b in m.box]
+                channels = m._sizes.numel() // prod(cells)
+                if windowed:
+                    touched = [(n + px) // s + 2 for n, px, s in zip(size, m.field, m.lattice.stride, strict=False)]
+                    cells = [min(a, int(b)) for a, b in zip(cells, touched, strict=True)]
+                largest = max(largest, prod(cells) * channels * m.window.element_size())
+        return largest
 
     def within_reach(self, signal: Signal, results: "list[Record]") -> Box:
         """The cells of `signal` that `results` may depend on, where an object changes them."""
@@ -205,7 +222,7 @@ class Canvas(Signal):
             result = rule(func, *args, **kwargs)
         finally:
             tape.calls -= 1
-        step = Step(func, record, operands, tree_map(_new_record, result))
+        step = Step(func, record, operands, tree_map(_new_record, result), is_local or rule in _OVER_CHANNELS)
         tape.steps.append(step)
         for kept, window in windows:
             kept.keep(window, tape.within_reach(kept, step.maps) if is_local and step.maps else kept.box)
@@ -269,7 +286,6 @@ class Placing(Scope):
     tape: Tape = field(kw_only=True)
     offsets: tuple[tuple[int, ...], ...] | None = None
     beyond: float = 0.0  # what a pool reads outside the frame
-    largest: int = 0  # bytes of the largest window of a sample
     _next: int = 0
 
     def step(self, function: Any) -> Step:
@@ -332,6 +348,9 @@ class Placed(Signal):
         if not any(before or after for before, after in missing):
             return cells
         return _pasted(around, cells, self.axes, missing)
+
+    def around(self, box: Box) -> Tensor:
+        return self._canvas_cells(box)
 
     def _canvas_cells(self, box: Box) -> Tensor:
         """The empty canvas's cells of `box`: (1, C, …), or (N, C, …) where samples stand in different places."""
@@ -431,9 +450,9 @@ def _run(func: Any, rule: Any, step: Step, source: Placed, args: tuple[Any, ...]
             ):  # a pool over the whole frame is a map too
                 if rule is sliding.average_pool:
                     result = _as_the_model_divides(func, step, result, args, kwargs)
-                return _on_canvas(result, step, scope)
+                return _on_canvas(result, step)
         elif rule in _OVER_CHANNELS and step.maps and all(m.frame == step.source.frame for m in step.maps):
-            return _on_canvas(rule(func, *args, **kwargs), step, scope)
+            return _on_canvas(rule(func, *args, **kwargs), step)
     wholes = {id(p): p.on_whole_canvas() for p in placed}
     args, kwargs = tree_map(lambda leaf: wholes.get(id(leaf), leaf), (args, kwargs))
     result = rule(func, *args, **kwargs)
@@ -461,11 +480,10 @@ def _same(expected: list[Tensor], got: list[Tensor]) -> bool:
     )
 
 
-def _on_canvas(result: Any, step: Step, scope: Placing) -> Any:
+def _on_canvas(result: Any, step: Step) -> Any:
     made = [leaf for leaf in tree_leaves(result) if isinstance(leaf, Placed)]
     for signal, canvas in zip(made, step.maps, strict=True):
         signal._on(canvas)
-        scope.largest = max(scope.largest, signal.window[0].numel() * signal.window.element_size())
     return result
 
 

@@ -120,11 +120,11 @@ class _Placement:
         return torch.stack([answers[i] for i in range(len(positions))])
 
     def _run_group(self, group: _Group, places: list[Position], make: Callable[..., Any]) -> Tensor:
-        """(places, patches, *answer), in passes that keep to the budget; the first one measures what a sample takes."""
+        """(places, patches, *answer), in passes that keep to the budget."""
         samples = [(place, n) for place in places for n in range(len(self.patches))]
         answers = []
         while samples:
-            now = samples[: max(1, self.budget // self.per_sample) if self.per_sample else 1]
+            now = samples[: max(1, self.budget // self.per_sample)]
             samples = samples[len(now) :]
             cells = self.patches[[n for _, n in now]][(..., *group.cut)]
             answers.append(make([place for place, _ in now], cells))
@@ -135,6 +135,7 @@ class _Placement:
         reads: list[Event] = []
         tape.observer = reads.append
         answer = self.run(lambda leaf: _like_image(leaf, Canvas, tape), self.empty)
+        self.per_sample = _WINDOWS_AT_A_TIME * tape.window_bytes(_space(self.patches))
         movable = not any(event.kind == "position" for event in reads) and _is_without_place(answer)
         even = movable and bool((self.empty == self.empty[..., :1, :1]).all())
         margin, stride = tape.margin, tape.stride
@@ -144,17 +145,14 @@ class _Placement:
             room = min(p, n - p - size)
             if room < margin[axis]:
                 return ("at", p), p
-            return ("anywhere", p % stride[axis]), ("same", p % stride[axis]) if even and room >= 2 * margin[
-                axis
-            ] else p
+            # No cell sees both the object and what lies beyond the canvas.
+            return ("anywhere", p % stride[axis]), ("same", p % stride[axis]) if even else p
 
         def make(places: list[Position], cells: Tensor) -> Tensor:
             offsets = tuple(tuple(p - q for p, q in zip(place, places[0], strict=True)) for place in places)
             scope = placing(tape, self.model, offsets if any(any(o) for o in offsets) else None)
             start = [max(p, 0) for p in places[0]]
-            answer = self.run(lambda leaf: Placed.from_objects(leaf, start, scope), cells)
-            self.per_sample = max(self.per_sample, _WINDOWS_AT_A_TIME * scope.largest)
-            return answer
+            return self.run(lambda leaf: Placed.from_objects(leaf, start, scope), cells)
 
         return self._grouped(positions, kind), make
 

@@ -203,6 +203,10 @@ class Signal(Tensor):
             )
         return read(self.window, self.axes, self.box, box, self.background)
 
+    def around(self, box: Box) -> Tensor:
+        """What `read(box)` would give on the cells that are not stored, which have no place: of size 1 along space."""
+        return self.window.new_zeros([1] * self.ndim) if self.background is None else self.background
+
     def take(self, wanted: Ranges, shift: Shift | None = None) -> Tensor:
         """The cells of `wanted` (frame indices, after the renumbering if there is one) as an ordinary tensor."""
         box = tuple((cells.start, cells[-1] + 1) for cells in wanted)

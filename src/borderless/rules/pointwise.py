@@ -89,8 +89,6 @@ def _joins_in_parts(signal: Signal, other: Signal) -> bool:
     """
     if torch.is_grad_enabled() or torch.compiler.is_compiling() or signal.border.keeps == "inside":
         return False
-    if signal.border.outside == "canvas":
-        return False
     if other.box == signal.box or geometry.union([signal.box, other.box]) != signal.box:
         return False
     return all(s.background is None or is_constant(s.background, s.axes) for s in (signal, other))
@@ -100,9 +98,11 @@ def _change_in_parts(function: Any, signal: Signal, other: Signal, options: dict
     """`function` changes `signal` by `other`, which is stored on fewer cells, without a padded copy of it."""
     window, axes = own_window(signal), from_end(signal)
     missing = [(a - first, stop - b) for (a, b), (first, stop) in zip(other.box, signal.box, strict=True)]
-    around = other.window.new_zeros(()) if other.background is None else other.background
-    for strip in strips(window, axes, missing):
-        function(strip, around, **options)
+    around = other.around(signal.box)
+    sizes = [window.shape[d] if d in axes else -1 for d in range(-window.ndim, 0)]
+    around = around.expand(sizes)
+    for strip, outside in zip(strips(window, axes, missing), strips(around, axes, missing), strict=True):
+        function(strip, outside, **options)
     function(inside(window, axes, missing), other.window, **options)
     background = None if signal.background is None else _background(function, (signal, other), options)
     return signal.become(window, background, field=widest_field([signal, other]))
