@@ -29,7 +29,7 @@ OBJECT_PX, CANVAS_PX, FIRSTS_PX = 56, 120, (0, 64)
 
 def options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--models", nargs="*", default=["resnet18", "resnet50", "sconv_bagnet33", "densenet121"])
+    parser.add_argument("--models", nargs="*", default=["resnet18", "resnet50", "bagnet33", "densenet121"])
     parser.add_argument("--borders", nargs="*", type=int, default=[0, 128, 512], help="pixels of zeros on each side")
     parser.add_argument("--batch", type=int, default=16, help="objects at a time")
     parser.add_argument("--runs", type=int, default=5, help="timed turns, after one that is not timed")

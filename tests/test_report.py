@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from borderless import figures
-from borderless.report import Figure, Section, Table, limited_html, plain_text, write, write_atomically, write_csv
+from borderless.files import write_atomically, write_csv
+from borderless.report import Figure, Section, Table, limited_html, plain_text, write
 
 
 class Elements(HTMLParser):

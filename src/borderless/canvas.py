@@ -85,9 +85,7 @@ class Tape(Scope):
 
     @property
     def margin(self) -> tuple[int, ...]:
-        """An object this many pixels away from the edge shares no cell's receptive field with it, for each axis; one cell
-        at least lies between them.
-        """
+        """For each axis: no cell sees both the edge and an object this many pixels away, and one lies between them."""
         return tuple(max(int(m.field[i]) + int(m.lattice.stride[i]) for m in self._maps()) for i in self._axes())
 
     @property
@@ -499,7 +497,7 @@ def _pads_space(rule: Any, source: Signal, args: tuple[Any, ...], kwargs: dict[s
 def _global_pool(func: Any, step: Step, source: Placed) -> Tensor | None:
     """The value of a function that leaves one number a channel, all of space taken together; None: it is none such."""
     canvas, name = step.source, str(func.__name__)
-    channels = prod(size for axis, size in enumerate(canvas.shape) if axis not in canvas.axes)
+    channels = prod(size for axis, size in enumerate(canvas._sizes) if axis not in canvas.axes)
     if step.result.numel() != channels or step.result.shape[0] != 1:
         return None
     name = {"adaptive_max": "amax", "adaptive_avg": "mean", "avg": "mean"}.get(name.partition("_pool")[0], name)

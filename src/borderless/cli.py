@@ -5,7 +5,7 @@ import sys
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from borderless.suggestions import unknown
 
@@ -33,8 +33,10 @@ Examples:
   borderless demo
   borderless run rook
   borderless run rook --small
-  borderless run rook --seeds 0 1 2 --borders zero full --folder runs/rook-of-two
+  borderless run rook --seeds 2 --borders zero full --folder runs/rook-of-two
   borderless run one-place --help
+  borderless run quadrant --archs resnet18 timm/resnet26 --policies own infinite --data IMAGES
+  borderless run quadrant --seeds 5 --engine ray
   borderless explain resnet18
   borderless explain timm/convnext_tiny --border infinite --phase adaptive --reach 2
 
@@ -48,6 +50,7 @@ SUMMARIES = {
     "rook": "one filter and a global max pool learn where a rook stands",
     "one-place": "a CNN trained on digits in one corner, tested at every place",
     "placed-object": "a pretrained network and a photograph that moves over a canvas",
+    "quadrant": "how far from the border of a canvas can a network read where a picture stands?",
 }
 
 BorderChoice = Literal["valid", "zero", "reflect", "replicate", "circular", "full", "infinite"]
@@ -165,21 +168,26 @@ def _run(words: list[str]) -> None:
     )
     from borderless.experiments import run
 
-    section = run(experiment, options.config, options.folder)
+    section = run(experiment, options.config, options.folder, engine=options.engine, address=options.address)
     for table in section.tables:
         _print_table(table)
     print(f"The report is in {options.folder / 'report.html'}, the table in {options.folder / 'table.csv'}")
 
 
 def _run_options(config: type, name: str) -> Any:
-    """The experiment's config without a prefix, and where to write."""
+    """The experiment's config without a prefix, where to write, and where to run."""
     import tyro
+
+    def option(name: str, kind: Any, default: Any, text: str) -> tuple[str, Any, Any]:
+        return name, Annotated[kind, tyro.conf.arg(help=text)], dataclasses.field(default=default)
 
     return dataclasses.make_dataclass(
         "RunOptions",
         [
             ("config", tyro.conf.OmitArgPrefixes[config], dataclasses.field(default_factory=config)),
-            ("folder", Path, dataclasses.field(default=Path("runs") / name)),
+            option("folder", Path, Path("runs") / name, "Where results are kept; the same command goes on there."),
+            option("engine", Literal["local", "ray"], "local", "One cell after the other here, or as Ray tasks."),
+            option("address", str | None, None, "Of a running Ray cluster; without it, Ray uses this machine."),
         ],
         frozen=True,
     )

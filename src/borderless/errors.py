@@ -49,6 +49,10 @@ class DataError(BorderlessError, ValueError):
     """Data that is not there, cannot be read, or is too little."""
 
 
+class TrainingError(BorderlessError, ValueError):
+    """A training that cannot start, go on, or be resumed."""
+
+
 class MissingPackage(BorderlessError, ImportError):
     """A package of an extra that is not installed."""
 

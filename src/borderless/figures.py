@@ -17,7 +17,7 @@ from matplotlib.patches import Rectangle
 from numpy.typing import ArrayLike
 from PIL import Image
 
-from borderless.report import write_atomically
+from borderless.files import write_atomically
 
 PAGE_DPI = 96
 SEQUENTIAL = "viridis"

@@ -132,11 +132,11 @@ class _Placement:
 
     def _on_a_tape(self, positions: list[Position], tape: Tape) -> tuple[list[_Group], Callable[..., Any]]:
         """Windows on the maps of the empty canvas. What runs together meets the same sublattices and edges."""
-        reads: list[Event] = []
-        tape.observer = reads.append
+        kinds: set[str] = set()
+        tape.observer = lambda event: kinds.add(event.kind)  # not the event, which would keep its map
         answer = self.run(lambda leaf: _like_image(leaf, Canvas, tape), self.empty)
         self.per_sample = _WINDOWS_AT_A_TIME * tape.window_bytes(_space(self.patches))
-        movable = not any(event.kind == "position" for event in reads) and _is_without_place(answer)
+        movable = "position" not in kinds and _is_without_place(answer)
         even = movable and bool((self.empty == self.empty[..., :1, :1]).all())
         margin, stride = tape.margin, tape.stride
 

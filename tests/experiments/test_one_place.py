@@ -5,13 +5,13 @@ import pytest
 import torch
 
 from borderless.data.digits import Digits, load_digits
-from borderless.experiments.one_place import ARMS, EXPERIMENT, Config, interval95
+from borderless.experiments.one_place import ARMS, EXPERIMENT, Config
 from borderless.experiments.one_place_network import STRIDE_PX, network, summarise, train
 from borderless.experiments.runner import Cell, ConfigError, Result
 
 
 def test_cells_are_arms_times_seeds() -> None:
-    cells = EXPERIMENT.cells(Config(seeds=(0, 7)))
+    cells = EXPERIMENT.cells(Config(seeds=2))
     assert len(cells) == 2 * len(ARMS)
     assert len({cell.name for cell in cells}) == len(cells)
     assert {cell.parameters["seed"] for cell in cells[: len(ARMS)]} == {0}
@@ -38,12 +38,6 @@ def test_summary_of_known_predictions() -> None:
     assert found["predictions"] == 722
 
 
-def test_interval_is_students() -> None:
-    # From a table: t(0.975, 2 degrees of freedom) = 4.303.
-    assert interval95([1.0, 2.0, 3.0]) == pytest.approx(4.303 / np.sqrt(3), rel=1e-3)
-    assert interval95([1.0]) is None
-
-
 def test_training_is_the_same_for_the_same_seed_and_other_for_another() -> None:
     digits = load_digits()
     few = Digits(digits.images[:64], digits.labels[:64])
@@ -61,7 +55,7 @@ def test_training_is_the_same_for_the_same_seed_and_other_for_another() -> None:
 
 @pytest.mark.parametrize(("arm", "is_same_everywhere"), [("own", False), ("infinite-adaptive", True)])
 def test_a_cell_predicts_at_every_place(tmp_path: Path, arm: str, is_same_everywhere: bool) -> None:
-    config = Config(seeds=(0,), epochs=2, test_digits=8)
+    config = Config(seeds=1, epochs=2, test_digits=8)
     metrics = EXPERIMENT.run_cell(config, Cell("cell", {"arm": arm, "seed": 0}), tmp_path)
     with np.load(tmp_path / "predictions.npz") as saved:
         predictions = saved["predictions"]
@@ -72,8 +66,8 @@ def test_a_cell_predicts_at_every_place(tmp_path: Path, arm: str, is_same_everyw
     assert metrics["validation_accuracy"] > 0.2
 
 
-@pytest.mark.parametrize("seeds", [(0,), (0, 1, 2)])
-def test_drawing_writes_figure_and_tables(tmp_path: Path, seeds: tuple[int, ...]) -> None:
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_drawing_writes_figure_and_tables(tmp_path: Path, seeds: int) -> None:
     config = Config(seeds=seeds, test_digits=4)
     labels = torch.tensor([0, 1, 2, 3])
     generator = torch.Generator().manual_seed(0)
@@ -89,13 +83,13 @@ def test_drawing_writes_figure_and_tables(tmp_path: Path, seeds: tuple[int, ...]
     (table,), (figure,) = section.tables, section.figures
     assert figure.path.is_file()
     assert [row[0] for row in table.rows] == [arm.title for arm in ARMS.values()]
-    assert ("±" in table.rows[0][2]) == (len(seeds) > 1)
+    assert ("±" in table.rows[0][2]) == (seeds > 1)
     assert len((tmp_path / "table.csv").read_text().splitlines()) == 1 + len(results)
     shown = 100 * np.mean([r.metrics["accuracy_min"] for r in results if r.cell.parameters["arm"] == "own"])
     assert f"{shown:.1f} % at the worst" in section.text[1]
 
 
-@pytest.mark.parametrize("wrong", [{"seeds": ()}, {"epochs": 0}, {"test_digits": 361}, {"batch_size": 1}])
+@pytest.mark.parametrize("wrong", [{"seeds": 0}, {"epochs": 0}, {"test_digits": 361}, {"batch_size": 1}])
 def test_settings_without_sense_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ConfigError, match="needed: at least one seed"):
         Config(**wrong)  # type: ignore[arg-type]

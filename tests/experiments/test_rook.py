@@ -68,10 +68,10 @@ def test_a_dead_relu_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
             nn.init.constant_(self.convolution.weight, -1.0)
 
     monkeypatch.setattr(rook, "RookNet", Dead)
-    section = run(rook.EXPERIMENT, Config(borders=("zero",), seeds=(3,), epochs=2), tmp_path, progress=False)
+    section = run(rook.EXPERIMENT, Config(borders=("zero",), seeds=1, epochs=2), tmp_path, progress=False)
     assert section.tables[0].rows[0][1] == "50 †"
     assert "The ReLU died" in section.tables[0].caption
-    assert "zero seed 3" in section.tables[0].caption
+    assert "zero seed 0" in section.tables[0].caption
 
 
 def test_learnt_after() -> None:
@@ -81,7 +81,7 @@ def test_learnt_after() -> None:
 
 
 def test_the_run_makes_a_film_its_last_picture_and_a_table_with_the_papers_number(tmp_path: Path) -> None:
-    config = Config(borders=("zero", "full"), seeds=(0,), epochs=4)
+    config = Config(borders=("zero", "full"), seeds=1, epochs=4)
     section = run(rook.EXPERIMENT, config, tmp_path, progress=False)
     with Image.open(tmp_path / "rook.gif") as film:
         assert film.n_frames == 5

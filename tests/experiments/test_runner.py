@@ -21,7 +21,8 @@ from borderless.experiments.runner import (
     RunInterrupted,
     run,
 )
-from borderless.report import Section, Table, write_csv
+from borderless.files import write_csv
+from borderless.report import Section, Table
 
 
 @dataclasses.dataclass(frozen=True)

@@ -21,6 +21,7 @@ from typing import Literal, get_args
 import torch
 from PIL import Image
 from torch import Tensor
+from torch.utils.data import Dataset
 from torchvision.transforms import v2
 
 from borderless.data.photos import scikit_image
@@ -81,6 +82,23 @@ def canvas_px(border_px: int) -> tuple[int, int]:
 def positions(border_px: int) -> list[tuple[int, int]]:
     """Where class 0 and class 1 stand on it."""
     return [(row + border_px, column + border_px) for row, column in POSITIONS]
+
+
+class Canvases(Dataset[tuple[Tensor, int]]):
+    """Every picture at both places, on whole canvases with a border: (image (3, side, side), class) items."""
+
+    def __init__(self, pictures: Tensor, border_px: int) -> None:
+        self.pictures, self.border_px = pictures, border_px
+
+    def __len__(self) -> int:
+        return len(POSITIONS) * len(self.pictures)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        picture, label = divmod(index, len(POSITIONS))
+        row, column = positions(self.border_px)[label]
+        canvas = self.pictures.new_zeros(self.pictures.shape[1], *canvas_px(self.border_px))
+        canvas[:, row : row + OBJECT_PX, column : column + OBJECT_PX] = self.pictures[picture]
+        return canvas, label
 
 
 def from_photographs(count: int, seed: int, protocol: Protocol = "split") -> Quadrant:

@@ -18,6 +18,7 @@ class _Registry(Mapping[str, Experiment]):
         "rook": "rook",
         "one-place": "one_place",
         "placed-object": "placed_object",
+        "quadrant": "quadrant",
     }
 
     def __getitem__(self, name: str) -> Experiment:

@@ -16,7 +16,8 @@ import borderless as bl
 from borderless import figures
 from borderless.borders import BORDERS
 from borderless.experiments.runner import Cell, Experiment, Result
-from borderless.report import Figure, Section, Table, write_csv
+from borderless.files import write_csv
+from borderless.report import Figure, Section, Table
 
 PAPER_TYPES = {"valid": "valid (V-Conv)", "zero": "same (S-Conv)", "full": "full (F-Conv)"}
 CORNERS = ("upper left", "lower right")

@@ -19,7 +19,8 @@ from borderless.borders import BORDERS
 from borderless.experiments import equivariance_figures
 from borderless.experiments.equivariance_figures import percent
 from borderless.experiments.runner import Cell, ConfigError, Experiment, Result
-from borderless.report import Section, Table, write_csv
+from borderless.files import write_csv
+from borderless.report import Section, Table
 
 SIZE = 24
 MARGIN = 8  # from the object, in the middle, to each edge of the frame

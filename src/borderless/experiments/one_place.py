@@ -30,7 +30,9 @@ from borderless.experiments.one_place_network import (
     train,
 )
 from borderless.experiments.runner import Cell, ConfigError, Experiment, Result
-from borderless.report import Section, Table, write_csv
+from borderless.files import write_csv
+from borderless.measures.intervals import over_seeds
+from borderless.report import Section, Table
 
 SIDE = CANVAS_PX[0] - DIGIT_PX + 1
 
@@ -58,8 +60,8 @@ ARMS = {
 class Config:
     """Settings of `one-place`."""
 
-    seeds: tuple[int, ...] = (0, 1, 2)
-    """Seeds of the split, the initial weights and the order of the digits; each arm is trained once with each."""
+    seeds: int = 3
+    """How many seeds (0, 1, …) of the split, the initial weights and the order; each arm is trained with each."""
     epochs: int = 12
     """Passes over the training digits."""
     batch_size: int = 32
@@ -70,18 +72,18 @@ class Config:
     """How many of the 360 test digits are tried at each place."""
 
     def __post_init__(self) -> None:
-        if not self.seeds or self.epochs < 1 or self.batch_size < 2 or not 1 <= self.test_digits <= 360:
+        if self.seeds < 1 or self.epochs < 1 or self.batch_size < 2 or not 1 <= self.test_digits <= 360:
             raise ConfigError(
                 f"got {self}; needed: at least one seed, one epoch, two digits a batch, and 1 to 360 test digits"
             )
 
     @classmethod
     def small(cls) -> "Config":
-        return cls(seeds=(0,), epochs=6, test_digits=40)
+        return cls(seeds=1, epochs=6, test_digits=40)
 
 
 def cells(config: Config) -> list[Cell]:
-    return [Cell(f"{arm}-seed{seed}", {"arm": arm, "seed": seed}) for seed in config.seeds for arm in ARMS]
+    return [Cell(f"{arm}-seed{seed}", {"arm": arm, "seed": seed}) for seed in range(config.seeds) for arm in ARMS]
 
 
 def run_cell(config: Config, cell: Cell, folder: Path) -> dict[str, Any]:
@@ -112,15 +114,6 @@ def run_cell(config: Config, cell: Cell, folder: Path) -> dict[str, Any]:
         "parameters": sum(p.numel() for p in model.parameters()),
         "cost": cost,
     }
-
-
-def interval95(values: list[float]) -> float | None:
-    """Half the width of the 95 % interval of the mean, by Student's t; None for a single value."""
-    if len(values) < 2:
-        return None
-    from scipy.stats import t  # scikit-learn, which brings the digits, stands on it
-
-    return float(t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values)))
 
 
 def draw(config: Config, results: list[Result], folder: Path) -> Section:
@@ -201,7 +194,7 @@ def _share(metrics: list[dict[str, Any]]) -> str:
 
 
 def _over_seeds(config: Config) -> str:
-    return f"Means over {len(config.seeds)} seeds" if len(config.seeds) > 1 else "One seed"
+    return f"Means over {config.seeds} seeds" if config.seeds > 1 else "One seed"
 
 
 def _table(config: Config, metrics: dict[str, list[dict[str, Any]]]) -> Table:
@@ -209,10 +202,10 @@ def _table(config: Config, metrics: dict[str, list[dict[str, Any]]]) -> Table:
     for name, group in metrics.items():
         row: list[str | int | float] = [ARMS[name].title]
         for key in ("where_trained", "mean", "min", "max", "on_stride", "off_stride"):
-            half = interval95([100 * m[f"accuracy_{key}"] for m in group])
+            half = over_seeds([100 * m[f"accuracy_{key}"] for m in group])
             row.append(_percent(group, key) + ("" if half is None else f" ± {half:.1f}"))
         rows.append([*row, _share(group), f"{group[0]['cost']:.1f}×"])
-    spread = ", ± half the 95 % interval of the mean (Student's t over seeds)" if len(config.seeds) > 1 else ""
+    spread = ", ± half the 95 % interval of the mean (Student's t over seeds)" if config.seeds > 1 else ""
     return Table(
         ["arm", "in the corner", "mean", "worst place", "best place", "whole strides", "between", "changed", "cost"],
         rows,

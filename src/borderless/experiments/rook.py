@@ -22,8 +22,9 @@ from borderless.borders import BORDERS
 from borderless.data import rook
 from borderless.experiments import published, rook_film
 from borderless.experiments.runner import Cell, ConfigError, Experiment, Result
+from borderless.files import write_csv
 from borderless.modes import one_thread
-from borderless.report import Section, Table, write_csv
+from borderless.report import Section, Table
 
 # Two features whose relative difference is below this are told apart by rounding alone.
 ROUNDING = 1e-5
@@ -35,8 +36,8 @@ class Config:
 
     borders: tuple[str, ...] = BORDERS
     """Borders to train under."""
-    seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
-    """Seeds of the initial weights, one training each."""
+    seeds: int = 5
+    """How many seeds (0, 1, …) of the initial weights, one training each."""
     epochs: int = 100
     """Passes over the two images."""
     learning_rate: float = 0.1
@@ -47,6 +48,8 @@ class Config:
     """Pixels between the rook and the two edges of its corner; from 2 on, zero padding has nothing to read."""
 
     def __post_init__(self) -> None:
+        if self.seeds < 1 or not self.borders:
+            raise ConfigError(f"got {self.seeds} seeds and the borders {self.borders}; needed: one of each at least")
         if not 0 <= self.margin <= rook.LARGEST_MARGIN:
             raise ConfigError(
                 f"got margin={self.margin}; the frame leaves 0 to {rook.LARGEST_MARGIN} px; choose one of these"
@@ -54,7 +57,7 @@ class Config:
 
     @classmethod
     def small(cls) -> "Config":
-        return cls(borders=("valid", "zero", "circular", "full", "infinite"), seeds=(0, 1, 2))
+        return cls(borders=("valid", "zero", "circular", "full", "infinite"), seeds=3)
 
 
 class RookNet(nn.Module):
@@ -74,7 +77,7 @@ def cells(config: Config) -> list[Cell]:
     return [
         Cell(f"{border}-seed{seed}", {"border": border, "seed": seed})
         for border in config.borders
-        for seed in config.seeds
+        for seed in range(config.seeds)
     ]
 
 
@@ -205,7 +208,9 @@ def _table(config: Config, by_border: dict[str, list[Result]], dead: list[str]) 
             f"({'; '.join(dead)})."
         )
     return Table(
-        ["border", *(f"seed {seed}" for seed in config.seeds), "mean", "paper", "difference of maxima"], rows, caption
+        ["border", *(f"seed {seed}" for seed in range(config.seeds)), "mean", "paper", "difference of maxima"],
+        rows,
+        caption,
     )
 
 

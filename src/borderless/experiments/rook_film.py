@@ -8,7 +8,8 @@ from PIL import Image
 
 from borderless import figures
 from borderless.data import rook
-from borderless.report import Figure, write_atomically
+from borderless.files import write_atomically
+from borderless.report import Figure
 
 if TYPE_CHECKING:
     from borderless.experiments.rook import Config
@@ -28,7 +29,7 @@ def draw(config: "Config", by_border: dict[str, list["Result"]], folder: Path) -
     outcomes = by_border[borders[0]]
     best = next((i for i, r in enumerate(outcomes) if r.metrics["learnt_after_epochs"] is not None), 0)
     histories = {border: dict(np.load(by_border[border][best].folder / "history.npz")) for border in borders}
-    seed = config.seeds[best]
+    seed = outcomes[best].cell.parameters["seed"]
     film = _Film(config, histories)
     epochs = sorted({*range(0, min(20, config.epochs)), *range(20, config.epochs, 8), config.epochs})
     film.show(0)

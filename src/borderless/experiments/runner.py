@@ -7,10 +7,10 @@ missing, so a run may be stopped at any moment and loses at most the cell it was
 import json
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from rich.console import Console
@@ -19,7 +19,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from borderless import figures
 from borderless.errors import BorderlessError
 from borderless.experiments.provenance import commit, plain, provenance, versions
-from borderless.report import Section, write, write_atomically
+from borderless.files import write_atomically
+from borderless.report import Section, write
 
 RESULT = "result.json"
 
@@ -61,6 +62,12 @@ class Result:
     folder: Path
     duration_s: float
 
+    @classmethod
+    def read(cls, cell: Cell, folder: Path) -> "Result":
+        """The result that `folder` holds. KeyError, TypeError or ValueError if it is none."""
+        record = _read(folder / cell.name / RESULT)
+        return cls(cell, record["metrics"], folder / cell.name, record["duration_s"])
+
 
 @dataclass(frozen=True)
 class Experiment:
@@ -81,10 +88,23 @@ class Experiment:
     draw: Callable[[Any, list[Result], Path], Section]
 
 
-def run(experiment: Experiment, config: Any, folder: Path | str, *, progress: bool = True) -> Section:
+Engine = Literal["local", "ray"]
+
+
+def run(
+    experiment: Experiment,
+    config: Any,
+    folder: Path | str,
+    *,
+    engine: Engine = "local",
+    address: str | None = None,
+    progress: bool = True,
+) -> Section:
     """Run the cells of `experiment` that `folder` does not hold yet, then draw, and write `folder/report.html`.
 
-    Raises `RunError` if the folder holds results of another config, `RunInterrupted` on Ctrl-C.
+    engine: "local" runs one cell after the other in this process, "ray" spreads them over a cluster at `address`, or
+    over this machine if there is none. Raises `RunError` if the folder holds results of another config,
+    `RunInterrupted` on Ctrl-C.
     """
     folder = Path(folder)
     cells = experiment.cells(config)
@@ -106,11 +126,13 @@ def run(experiment: Experiment, config: Any, folder: Path | str, *, progress: bo
             console=console,
         ) as bar:
             task = bar.add_task("", total=len(cells), completed=len(done), title=experiment.name)
-            for cell in cells:
-                if cell.name in done:
-                    continue
-                bar.update(task, description=cell.name)
-                done[cell.name] = _run_cell(experiment, config, cell, folder)
+
+            def started(name: str) -> None:
+                bar.update(task, description=name)
+
+            missing = [cell for cell in cells if cell.name not in done]
+            for result in _results(experiment, config, missing, folder, engine, address, started):
+                done[result.cell.name] = result
                 bar.advance(task)
             bar.update(task, description="drawing")
             with figures.style():
@@ -123,6 +145,25 @@ def run(experiment: Experiment, config: Any, folder: Path | str, *, progress: bo
         ) from None
     write([section], folder / "report.html", experiment.title, experiment.summary, provenance(config))
     return section
+
+
+def _results(
+    experiment: Experiment,
+    config: Any,
+    cells: list[Cell],
+    folder: Path,
+    engine: Engine,
+    address: str | None,
+    started: Callable[[str], Any],
+) -> Iterator[Result]:
+    if engine == "ray" and cells:
+        from borderless.experiments.cluster import run_on_ray
+
+        yield from run_on_ray(experiment, config, cells, folder, address, started)
+        return
+    for cell in cells:
+        started(cell.name)
+        yield run_and_keep(experiment, config, cell, folder)
 
 
 def _finished(experiment: Experiment, config: Any, cells: list[Cell], folder: Path) -> dict[str, Result]:
@@ -186,7 +227,8 @@ def _differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
     )
 
 
-def _run_cell(experiment: Experiment, config: Any, cell: Cell, folder: Path) -> Result:
+def run_and_keep(experiment: Experiment, config: Any, cell: Cell, folder: Path) -> Result:
+    """Run one cell and write its result below `folder`."""
     cell_folder = folder / cell.name
     cell_folder.mkdir(parents=True, exist_ok=True)
     begin = time.perf_counter()
@@ -215,7 +257,7 @@ def _run_cell(experiment: Experiment, config: Any, cell: Cell, folder: Path) -> 
         ) from error
     write_atomically(cell_folder / RESULT, text + "\n")
     # Read back, so that drawing sees the same whether the cell ran now or on another day.
-    return Result(cell, json.loads(text)["metrics"], cell_folder, duration_s)
+    return Result.read(cell, folder)
 
 
 def _number(value: object) -> object:

@@ -1,8 +1,8 @@
 """The paper's networks by name: an arm of the comparison, then a network.
 
 The arms are `sconv` (same convolution, the ordinary network), `fconv` (full convolution, as published) and, for BagNet,
-`vconv` (no padding, the published BagNet). A name ends with what else differs: `fconv_hardnet_128` has a descriptor of
-the size of `sconv_hardnet`'s, `fconv_resnet3d18_temporal` pads time as well.
+`vconv` (no padding, the published BagNet, which also goes without a prefix). A name ends with what else differs:
+`fconv_hardnet_128` has a descriptor of the size of `sconv_hardnet`'s, `fconv_resnet3d18_temporal` pads time as well.
 """
 
 from collections.abc import Callable
@@ -30,6 +30,7 @@ BUILDERS: dict[str, Callable[..., nn.Module]] = {
     **{f"sconv_resnet3d{depth}": partial(sconv_resnet3d, depth) for depth in DEPTHS},
     **{f"fconv_resnet3d{depth}": partial(fconv_resnet3d, depth) for depth in DEPTHS},
     **{f"fconv_resnet3d{depth}_temporal": partial(fconv_resnet3d, depth, temporal=True) for depth in DEPTHS},
+    **{f"bagnet{px}": partial(BagNet, px) for px in STAGES_WITH_3X3},
     **{f"{arm}_bagnet{px}": partial(BagNet, px, _ARMS[arm]) for arm in _ARMS for px in STAGES_WITH_3X3},
 }
 

@@ -1,7 +1,6 @@
 """Findings as one page: sections of text, figures and tables go in, a single self-contained HTML file comes out."""
 
 from borderless.report.content import Cell, Figure, Section, Table, limited_html, plain_text
-from borderless.report.files import write_atomically, write_csv
 from borderless.report.page import write
 
-__all__ = ["Cell", "Figure", "Section", "Table", "limited_html", "plain_text", "write", "write_atomically", "write_csv"]
+__all__ = ["Cell", "Figure", "Section", "Table", "limited_html", "plain_text", "write"]

@@ -1,0 +1,88 @@
+"""Runs cells as Ray tasks, on this machine or on a cluster. Ray schedules, moves results, and replaces lost workers."""
+
+import logging
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from borderless.errors import MissingPackage
+from borderless.experiments.runner import RESULT, Cell, Experiment, Result, RunError, run_and_keep
+from borderless.files import write_atomically
+
+# A worker that dies is replaced, and its cell run again, at most this often.
+RETRIES = 3
+# Checkpoints stay where the cell ran: the next try finds them there, and no result needs them.
+_STAYS = ".pt"
+
+
+def run_on_ray(
+    experiment: Experiment,
+    config: Any,
+    cells: list[Cell],
+    folder: Path,
+    address: str | None,
+    started: Callable[[str], Any],
+) -> Iterator[Result]:
+    """The results, as they come. Each task has as many threads as PyTorch has here, so numbers come out the same.
+
+    address: of a running cluster, "auto" to look for one; None starts Ray on this machine and ends it afterwards. Every
+    machine needs borderless. Where they share `folder`, a cell that is run again finds its checkpoint. Raises
+    MissingPackage without Ray, RunError if the cluster cannot be reached or a cell loses its worker too often.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # else it warns that it will be so
+    try:
+        import ray
+    except ImportError as error:
+        raise MissingPackage(
+            'got no package ray; install it with: pip install "borderless[cluster]", or leave out --engine ray'
+        ) from error
+    try:
+        ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise RunError(
+            f"got no Ray cluster at {address!r} ({error}); needed: the address of a running one, or none to start one "
+            "on this machine"
+        ) from error
+    try:
+        threads = torch.get_num_threads()
+        needs_gpu = torch.device(getattr(config, "device", "cpu")).type == "cuda"
+        task = ray.remote(num_cpus=threads, num_gpus=int(needs_gpu), max_retries=RETRIES)(_run)
+        shared = ray.put((experiment, config))
+        waiting = {task.remote(shared, cell, str(folder.resolve()), threads): cell for cell in cells}
+        while waiting:
+            (first, *_), _ = ray.wait(list(waiting))
+            cell = waiting.pop(first)
+            started(cell.name)
+            yield _kept(ray, first, cell, folder)
+    finally:
+        ray.shutdown()
+
+
+def _run(shared: tuple[Experiment, Any], cell: Cell, folder: str, threads: int) -> dict[str, bytes]:
+    """In a worker: run the cell there; the files that it left, by their path in the cell's folder."""
+    experiment, config = shared
+    torch.set_num_threads(threads)
+    result = run_and_keep(experiment, config, cell, Path(folder))
+    files = [path for path in result.folder.rglob("*") if path.is_file() and path.suffix not in (_STAYS, ".tmp")]
+    return {path.relative_to(result.folder).as_posix(): path.read_bytes() for path in files}
+
+
+def _kept(ray: Any, task: Any, cell: Cell, folder: Path) -> Result:
+    try:
+        files = ray.get(task)
+    except ray.exceptions.RayTaskError as error:  # the cell raised: the cause is what the user can mend
+        raise error.cause from None
+    except ray.exceptions.RayError as error:
+        raise RunError(
+            f"got no result of the cell {cell.name!r}: its worker was lost {RETRIES + 1} times "
+            f"({type(error).__name__}); is there enough memory? The finished cells are kept in {folder}"
+        ) from error
+    for name in sorted(files, key=lambda name: name == RESULT):  # the result last: it says that all is there
+        path = folder / cell.name / name
+        if not path.is_file() or path.read_bytes() != files[name]:
+            write_atomically(path, files[name])
+    return Result.read(cell, folder)

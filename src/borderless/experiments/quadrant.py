@@ -1,0 +1,259 @@
+"""How far from the border can a network read location? The paper's four-quadrant experiment.
+
+A picture stands in the upper left or in the lower right quarter of a canvas, inside a border of zeros. The network's
+pooled features go into a linear layer that must tell the two apart. Nothing but the place differs, so whatever it gets
+right beyond half, the network has read from the border of the image: of its own padding, or of another border policy.
+
+Frozen networks give their features once, through `place`; training "from scratch" runs whole canvases. Random networks
+get BatchNorm statistics from canvases without a border and keep them, so one network is measured at all borders.
+
+Shapes: pictures n × 3 × 56 × 56; features 2 × n × features; canvases 120 px and a border on each side.
+"""
+
+from copy import deepcopy
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+import borderless as bl
+from borderless.borders import BorderName, Phase
+from borderless.data import quadrant
+from borderless.data.quadrant import BORDERS_PX, PROTOCOLS, Canvases, Protocol, Quadrant
+from borderless.experiments import quadrant_figures
+from borderless.experiments.quadrant_network import Init, Pool, calibrate_, feature_network
+from borderless.experiments.runner import Cell, ConfigError, Experiment, Result
+from borderless.files import write_csv
+from borderless.measures.intervals import over_objects
+from borderless.measures.probe import Score, location_probe
+from borderless.report import Section
+from borderless.training import Recipe, fit
+
+Policy = Literal["own", "full", "infinite", "infinite-adaptive"]
+CALIBRATION_PICTURES = 64
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A border to put a network under; None: as it is."""
+
+    title: str
+    border: BorderName | None = None
+    phase: Phase = "fixed"
+
+
+ARMS: dict[str, Arm] = {
+    "own": Arm("own padding"),
+    "full": Arm("full", "full"),
+    "infinite": Arm("infinite", "infinite"),
+    "infinite-adaptive": Arm("infinite, adaptive phase", "infinite", "adaptive"),
+}
+
+
+@dataclass(frozen=True)
+class Config:
+    """Settings of `quadrant`; sizes are the paper's."""
+
+    archs: tuple[str, ...] = ("bagnet33", "resnet18", "densenet121")
+    """Networks: of torchvision, timm/NAME, or of the paper."""
+    inits: tuple[Init, ...] = ("random",)
+    """Frozen random weights, frozen pretrained ones, or trained from scratch (whole canvases: a GPU is advisable)."""
+    borders_px: tuple[int, ...] = BORDERS_PX
+    """Widths of the border of zeros, in pixels."""
+    policies: tuple[Policy, ...] = ("own",)
+    """Border policies: the model's own padding and what borderless puts in its place."""
+    seeds: int = 1
+    """How many seeds (0, 1, …) of the weights and the pictures."""
+    pictures: int = 1000
+    """Pictures in each of the three splits; each stands in both places."""
+    data: Path | None = None
+    """A folder of images, such as ImageNet's validation images; without it, cuts from photographs in scikit-image."""
+    protocol: Protocol = "split"
+    """split: the three splits share no image. published: they are the same pictures, as in the paper's code."""
+    pool: Pool = "paper"
+    """The largest value over space for ResNets and BagNets, the network's own pool for others; or one for all."""
+    device: str = "cpu"
+    """Where the networks run: cpu, cuda, cuda:1, …"""
+    training: Recipe = field(default_factory=Recipe)
+    """How networks from scratch are trained."""
+
+    def __post_init__(self) -> None:
+        lists = {"archs": self.archs, "inits": self.inits, "borders_px": self.borders_px, "policies": self.policies}
+        for name, values in lists.items():
+            if not values or len(set(values)) < len(values):
+                raise ConfigError(f"got {name}={values}; needed: at least one, each once")
+        if min(self.borders_px) < 0 or self.seeds < 1 or self.pictures < 2:
+            raise ConfigError(
+                f"got borders_px={self.borders_px}, seeds={self.seeds}, pictures={self.pictures}; needed: no negative "
+                "border, one seed and two pictures at least"
+            )
+        unknown = [policy for policy in self.policies if policy not in ARMS]
+        if unknown or self.protocol not in PROTOCOLS:
+            raise ConfigError(
+                f"got policies={self.policies}, protocol={self.protocol!r}; policies are {', '.join(ARMS)}; protocols "
+                f"are {', '.join(PROTOCOLS)}"
+            )
+
+        if torch.device(self.device).type == "cuda" and not torch.cuda.is_available():
+            raise ConfigError(
+                f"got device={self.device!r}, and PyTorch sees no GPU; needed: cpu, or a machine with one"
+            )
+
+    @classmethod
+    def small(cls) -> "Config":
+        return cls(
+            archs=("resnet18",),
+            borders_px=(0, 64),
+            policies=("own", "infinite"),
+            pictures=60,
+            training=Recipe(epochs=2),
+        )
+
+
+def cells(config: Config) -> list[Cell]:
+    return [
+        Cell(
+            f"{arch.replace('/', '-')}-{init}-{policy}-border{border_px}-seed{seed}",
+            {"arch": arch, "init": init, "policy": policy, "border_px": border_px, "seed": seed},
+        )
+        for seed in range(config.seeds)
+        for arch in config.archs
+        for init in config.inits
+        for policy in config.policies
+        for border_px in sorted(config.borders_px)
+    ]
+
+
+def run_cell(config: Config, cell: Cell, folder: Path) -> dict[str, Any]:
+    """Accuracy of the linear layer and of its control. Which answers were right goes to right.npz."""
+    p = cell.parameters
+    data = _data(config.data, config.pictures, p["seed"], config.protocol)
+    model = _network(p["arch"], p["init"], config.pool, p["seed"], config.data, config.pictures, config.protocol)
+    model = model.to(config.device)
+    arm = ARMS[p["policy"]]
+    radius = _field_px(p["arch"], config.pool) / 2
+    if p["init"] == "scratch":
+        found = _trained(config, model, arm, data, p["border_px"], p["seed"], folder)
+    else:
+        found = _probed(config, _under(model, arm), data, p["border_px"], p["seed"], folder)
+    return {**found, "field_radius_px": radius, "skipped": list(data.skipped)}
+
+
+def _probed(
+    config: Config, model: nn.Module, data: Quadrant, border_px: int, seed: int, folder: Path
+) -> dict[str, Any]:
+    pictures = torch.cat([split.pictures for split in data.splits.values()])
+    features = _placed(model, pictures, border_px, config.device)
+    sizes = [len(split) for split in data.splits.values()]
+    probe = location_probe(*(part.numpy() for part in features.split(sizes, dim=1)), seed=seed)
+    np.savez_compressed(folder / "right.npz", score=probe.score.right, control=probe.control.right)
+    return {
+        **_plain(probe.score, ""),
+        **_plain(probe.control, "control_"),
+        "change": probe.change,
+        "features": features.shape[2],
+    }
+
+
+def _trained(
+    config: Config, model: nn.Module, arm: Arm, data: Quadrant, border_px: int, seed: int, folder: Path
+) -> dict[str, Any]:
+    """End to end. There is no control: it would cost a second training."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        classifier = nn.Linear(_features(model, config.device), len(quadrant.POSITIONS))
+    model = _under(nn.Sequential(deepcopy(model), classifier.to(config.device)), arm)
+    history = fit(
+        model,
+        Canvases(data.train.pictures, border_px),
+        Canvases(data.validation.pictures, border_px),
+        config.training,
+        folder,
+        seed,
+    )
+    answers = _placed(model, data.test.pictures, border_px, config.device)
+    right = (answers.argmax(2) == torch.arange(len(answers))[:, None]).numpy()
+    np.savez_compressed(folder / "right.npz", score=right)
+    low, high = over_objects(right.mean(0), seed)
+    return {
+        "accuracy": right.mean(),
+        "low": low,
+        "high": high,
+        "is_chance": low <= 0.5 <= high,
+        "validation_accuracy": max(epoch.validation_accuracy for epoch in history),
+        "change": float((answers - answers[:1]).abs().max() / answers.abs().max()),
+        "epochs": len(history),
+        "training_accuracy": history[-1].accuracy,
+    }
+
+
+def _plain(score: Score, prefix: str) -> dict[str, Any]:
+    names = ("accuracy", "low", "high", "is_chance", "validation_accuracy", "strength", "has_converged")
+    return {f"{prefix}{name}": getattr(score, name) for name in names}
+
+
+def _under(model: nn.Module, arm: Arm) -> nn.Module:
+    return model if arm.border is None else bl.convert(model, arm.border, phase=arm.phase)
+
+
+def _placed(model: nn.Module, pictures: Tensor, border_px: int, device: str) -> Tensor:
+    """(places, pictures, answers), on the CPU."""
+    where, canvas = quadrant.positions(border_px), quadrant.canvas_px(border_px)
+    return bl.place(model, pictures.to(device), where, canvas).cpu()
+
+
+@lru_cache(maxsize=2)
+def _data(folder: Path | None, count: int, seed: int, protocol: Protocol) -> Quadrant:
+    if folder is None:
+        return quadrant.from_photographs(count, seed, protocol)
+    return quadrant.from_folder(folder, count, seed, protocol)
+
+
+@lru_cache(maxsize=1)
+def _network(
+    arch: str, init: Init, pool: Pool, seed: int, folder: Path | None, count: int, protocol: Protocol
+) -> nn.Module:
+    """The network that a cell starts from. Cells change no weights of it: training works on a copy."""
+    model = feature_network(arch, init, pool, seed).to(memory_format=torch.channels_last)
+    if init == "random":
+        pictures = _data(folder, count, seed, protocol).train.pictures[:CALIBRATION_PICTURES]
+        calibrate_(model, Canvases(pictures, 0))
+    return model
+
+
+@lru_cache(maxsize=8)
+def _field_px(arch: str, pool: Pool) -> int:
+    """The receptive field of the features before they are pooled, the larger of height and width."""
+    return int(max(bl.explain(feature_network(arch, "random", pool, seed=0), quadrant.canvas_px(0)).receptive_field))
+
+
+def _features(model: nn.Module, device: str) -> int:
+    with torch.no_grad():
+        return model(torch.zeros(1, 3, *quadrant.canvas_px(0), device=device)).shape[1]
+
+
+def draw(config: Config, results: list[Result], folder: Path) -> Section:
+    keys = sorted({key for result in results for key in result.metrics})
+    parameters = ["arch", "init", "policy", "border_px", "seed"]
+    write_csv(
+        folder / "table.csv",
+        [*parameters, *keys],
+        [[*(r.cell.parameters[p] for p in parameters), *(r.metrics.get(key) for key in keys)] for r in results],
+    )
+    return quadrant_figures.section(config, ARMS, results, folder)
+
+
+EXPERIMENT = Experiment(
+    name="quadrant",
+    title="How far from the border?",
+    summary="The quadrant of a canvas that a picture stands in, read from a network's features, inside a growing "
+    "border of zeros.",
+    Config=Config,
+    cells=cells,
+    run_cell=run_cell,
+    draw=draw,
+)

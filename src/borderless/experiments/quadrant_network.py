@@ -1,0 +1,71 @@
+"""The networks of `quadrant`: any network, with the features that it pools over space in place of its classes."""
+
+from typing import Literal, get_args
+
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.data import DataLoader, Dataset
+
+from borderless.experiments.runner import ConfigError
+from borderless.models import load, packaged
+from borderless.models.loading import resolve
+
+Init = Literal["scratch", "random", "pretrained"]
+Pool = Literal["paper", "own", "max"]
+INITS: tuple[Init, ...] = get_args(Init)
+
+
+def feature_network(arch: str, init: Init, pool: Pool, seed: int) -> nn.Module:
+    """`arch`, as `load` knows it, that returns pooled features (batch, features), in eval mode.
+
+    pool: "own" keeps the network's, "max" takes the largest value over all of space; "paper" is "max" for ResNets and
+    BagNets and "own" for all others. Raises ConfigError for a network in which the pool or the last linear layer cannot
+    be found.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = load(arch, weights=_weights(arch) if init == "pretrained" else None)
+    library, short = resolve(arch)
+    is_max = pool == "max" or (pool == "paper" and short.startswith(("resnet", "bagnet")))
+    if library == "timm":
+        model.reset_classifier(0, *(["max"] if is_max else []))  # type: ignore[operator]
+        return model.eval()
+    if is_max:
+        _replace_last(model, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d(1), arch)
+    _replace_last(model, nn.Linear, nn.Identity(), arch)
+    return model.eval()
+
+
+def calibrate_(model: nn.Module, images: Dataset[tuple[torch.Tensor, int]], batch_size: int = 16) -> None:
+    """Give every BatchNorm the mean statistics of `images`: untrained, it would leave them as they come."""
+    norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # the mean over all batches
+    model.train()
+    with torch.no_grad():
+        for batch, _ in DataLoader(images, batch_size):
+            model(batch)
+    model.eval()
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+
+
+def _weights(arch: str) -> str:
+    library, short = resolve(arch)
+    if short == packaged.ARCHITECTURE:
+        return "packaged"
+    return {"torchvision": "default", "timm": "pretrained"}.get(library, "default")
+
+
+def _replace_last(model: nn.Module, kind: type[nn.Module], new: nn.Module, arch: str) -> None:
+    name = next((n for n, module in reversed(list(model.named_modules())) if isinstance(module, kind)), None)
+    if name is None:
+        raise ConfigError(
+            f"got the network {arch}, which has no {kind.__name__}; needed: one that pools with it and ends in a "
+            "linear layer; with pool='own' it may pool as it likes"
+        )
+    parent, _, last = name.rpartition(".")
+    setattr(model.get_submodule(parent), last, new)

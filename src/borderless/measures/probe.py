@@ -1,0 +1,116 @@
+"""Location probe: can a linear layer tell from a network's features where an object stood?
+
+Every object stands at every place, so nothing but the place tells the classes apart, and an answer that is right for an
+object at one place and wrong at the other is worth exactly chance.
+"""
+
+import warnings
+from collections.abc import Mapping
+from copy import deepcopy
+from dataclasses import dataclass
+
+import numpy as np
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+
+from borderless.errors import DataError
+from borderless.measures.intervals import over_objects
+
+# Inverse strengths of the penalty, the strongest first; validation chooses.
+STRENGTHS = tuple(10.0**power for power in range(-4, 3))
+_MOST_STEPS = 5_000
+
+
+@dataclass(frozen=True)
+class Score:
+    """Accuracy on the test objects, in [0, 1], and its 95 % interval over objects.
+
+    right: (places, objects), whether the probe was right. strength: the inverse strength of the penalty that was best
+    on the validation objects. has_converged: whether the fit ended by itself.
+    """
+
+    accuracy: float
+    low: float
+    high: float
+    validation_accuracy: float
+    strength: float
+    has_converged: bool
+    right: np.ndarray
+
+    @property
+    def is_chance(self) -> bool:
+        """Whether the interval holds what guessing gives."""
+        return self.low <= 1 / len(self.right) <= self.high
+
+
+@dataclass(frozen=True)
+class Probe:
+    """`score`: the places told from the features. `control`: the same with the places of each object shuffled.
+
+    The control cannot be better than chance, unless test objects were seen in training. change: the largest difference
+    between an object's features at two places, relative to the largest feature; 0: nothing can tell them apart.
+    """
+
+    score: Score
+    control: Score
+    change: float
+
+
+def location_probe(train: np.ndarray, validation: np.ndarray, test: np.ndarray, seed: int = 0) -> Probe:
+    """Logistic regression, fitted to convergence, on features of shape (places, objects, features).
+
+    The features are brought to mean 0 and deviation 1 over the training set. The penalty is chosen on `validation`; of
+    equals the strongest. The interval resamples objects, each with all its places. In the control, the names of an
+    object's places are drawn anew: the i-th objects of the three sets alike, so that a probe that has seen the test
+    objects in training gives itself away. Raises DataError for features of wrong shape or that are not finite.
+    """
+    sets = {"train": train, "validation": validation, "test": test}
+    _check(sets)
+    mean, deviation = train.mean((0, 1)), train.std((0, 1))
+    deviation[deviation == 0] = 1
+    scaled = {name: (features - mean) / deviation for name, features in sets.items()}
+    places = len(train)
+    labels = {name: np.tile(np.arange(places)[:, None], features.shape[1]) for name, features in sets.items()}
+    shuffled = {
+        name: np.random.default_rng(seed).permuted(np.tile(np.arange(places), (features.shape[1], 1)), axis=1).T
+        for name, features in sets.items()
+    }
+    largest = max(np.abs(test).max(), np.finfo(test.dtype).tiny)
+    return Probe(
+        _fitted(scaled, labels, seed), _fitted(scaled, shuffled, seed), float(np.abs(test - test[:1]).max() / largest)
+    )
+
+
+def _fitted(sets: Mapping[str, np.ndarray], labels: Mapping[str, np.ndarray], seed: int) -> Score:
+    flat = {name: (features.reshape(-1, features.shape[-1]), labels[name].ravel()) for name, features in sets.items()}
+    best: tuple[float, float, LogisticRegression, bool] | None = None
+    model = LogisticRegression(max_iter=_MOST_STEPS, warm_start=True)
+    for strength in STRENGTHS:
+        model.set_params(C=strength)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # reported as a value
+            model.fit(*flat["train"])
+        found = float(model.score(*flat["validation"]))
+        if best is None or found > best[0]:
+            best = found, strength, deepcopy(model), bool((model.n_iter_ < _MOST_STEPS).all())
+    assert best is not None
+    validation_accuracy, strength, kept, has_converged = best
+    features, wanted = flat["test"]
+    right = np.equal(kept.predict(features), wanted).reshape(labels["test"].shape)
+    low, high = over_objects(right.mean(0), seed)
+    return Score(float(right.mean()), low, high, validation_accuracy, strength, has_converged, right)
+
+
+def _check(sets: Mapping[str, np.ndarray]) -> None:
+    places, _, width = shape = sets["train"].shape if sets["train"].ndim == 3 else (0, 0, 0)
+    for name, features in sets.items():
+        if features.ndim != 3 or features.shape[0] != places or features.shape[2] != width or places < 2:
+            raise DataError(
+                f"got {name} features of shape {features.shape}, and {shape} to train on; needed: (places, objects, "
+                "features) with two places at least, and the same places and features in every set"
+            )
+        if features.shape[1] == 0 or not np.isfinite(features).all():
+            raise DataError(
+                f"got {name} features of shape {features.shape}, not all of them finite numbers, or none; needed: "
+                "finite features of at least one object; does the network overflow?"
+            )
