@@ -46,7 +46,7 @@ def test_importing_the_command_line_adds_nothing_heavy() -> None:
     [
         (["exlain"], "got the command 'exlain', which does not exist; did you mean explain?"),
         (["run", "rock"], "got the experiment 'rock', which does not exist; did you mean rook?"),
-        (["run", "xyz"], "choose one of equivariance, conv-types, rook, one-place, placed-object"),
+        (["run", "xyz"], "choose one of equivariance, conv-types, rook, one-place, placed-object, quadrant"),
         (["explain", "resnet81"], "did you mean resnet18"),
         (["explain", "tim/resnet18"], "got the library 'tim', which does not exist; did you mean timm?"),
         (["explain", "torchvision/convnextv2_tiny"], "'torchvision/convnextv2_tiny', which does not exist"),

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import borderless as bl
+from borderless.canvas import Placed
 from borderless.convert import conversion_of
 from borderless.models import load
 from engine.zoo import BATCH_NORMS, assert_same_state, network, patch, randomised, residual, state
@@ -46,7 +47,7 @@ def photograph(seed: int, dtype: torch.dtype, size: tuple[int, int] = CANVAS) ->
 def bagnet33() -> nn.Module:
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return randomised(load("sconv_bagnet33"), 0)
+        return randomised(load("bagnet33"), 0)
 
 
 ACCEPTED = ["resnet18", "resnet50", "densenet121", "mobilenet_v3_small", "efficientnet_b0", "convnext_tiny", "bagnet33"]
@@ -224,6 +225,38 @@ def test_positions_that_must_be_equal_run_once() -> None:
     plane = bl.convert(model, "infinite", phase="adaptive")
     assert (bl.place(plane, objects, inside, (320, 320)) == bl.place(plane, objects, [(0, 0)], (320, 320))).all()
     assert sum(samples) <= 4
+
+
+@pytest.mark.parametrize("pool", ["average", "max"])
+def test_equal_answers_end_where_a_cell_sees_both_object_and_edge(pool: str) -> None:
+    """Places along a line from the edge to the middle, whole strides apart: run once from some place on, and right."""
+    model = residual().double()
+    object_, side = patch(9, 2, torch.float64), 160
+    line = [(p, p) for p in range(0, 76, 4)]
+    canvas = colour(0.3, torch.float64, (side, side))
+    samples = []
+    hook = model.stem.register_forward_pre_hook(lambda module, args: samples.append(len(args[0])))
+    got = bl.place(model, object_, line, background=canvas, output="down", pool=pool)
+    hook.remove()
+    maps = {}
+    model.down.register_forward_hook(lambda module, args, output: maps.update(out=output))
+    expected = whole_canvases(
+        model,
+        object_[None],
+        line,
+        canvas,
+        lambda _: maps["out"].mean((2, 3)) if pool == "average" else maps["out"].amax((2, 3)),
+    )[:, 0]
+    assert (got - expected).abs().max() <= 1e-12 * expected.abs().max()
+    assert 3 < sum(samples) - 1 < len(line) - 3, "some places see the edge, and run by themselves; the others run once"
+
+
+def test_a_global_pool_needs_no_whole_map(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: Placed) -> None:
+        raise AssertionError("a whole map was made")
+
+    monkeypatch.setattr(Placed, "on_whole_canvas", refuse)
+    bl.place(network("resnet18"), patch(OBJECT_PX, 3, torch.float32), [(0, 0), (40, 30)], CANVAS)
 
 
 def test_a_module_within_and_what_it_costs() -> None:

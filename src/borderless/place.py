@@ -34,7 +34,7 @@ def place(
     *,
     output: str = "",
     pool: Pool | None = None,
-    budget_mib: int = 1024,
+    budget_mib: int = 128,
     progress: Callable[[int, int], Any] | None = None,
 ) -> Tensor:
     """The model's answers to every patch at every position: (positions, patches, *answer).

@@ -2,6 +2,9 @@
 
 import dataclasses
 import json
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,7 @@ from borderless.experiments import EXPERIMENTS
 from borderless.experiments.provenance import versions
 from borderless.experiments.published import QUADRANT, RED_GREEN, TABLES
 from borderless.experiments.runner import (
+    RESULT,
     Cell,
     CorruptResultWarning,
     Experiment,
@@ -173,7 +177,7 @@ def test_cells_need_names_of_their_own(squares: Squares, tmp_path: Path, factors
 
 
 def test_every_experiment_has_defaults_and_small_settings() -> None:
-    assert list(EXPERIMENTS) == ["equivariance", "conv-types", "rook", "one-place", "placed-object"]
+    assert list(EXPERIMENTS) == ["equivariance", "conv-types", "rook", "one-place", "placed-object", "quadrant"]
     for name, experiment in EXPERIMENTS.items():
         assert experiment.name == name
         assert len(experiment.cells(experiment.Config())) >= len(experiment.cells(experiment.Config.small())) > 0
@@ -188,3 +192,27 @@ def test_published_numbers_have_sources_and_read_as_printed() -> None:
     assert RED_GREEN.text("reflect", "similar") == "–"
     with pytest.raises(KeyError, match=r"keyed by \(border, test set\)"):
         RED_GREEN["reflect", "similar"]
+
+
+def test_a_killed_sweep_goes_on_where_it_was(tmp_path: Path) -> None:
+    """SIGKILL in the middle; the same command then leaves finished cells alone, and ends with the same table."""
+    command = [sys.executable, "-m", "borderless.cli", "run", "rook", "--borders", "zero", "infinite", "--seeds", "3"]
+    command += ["--epochs", "30", "--folder"]
+    folder = tmp_path / "killed"
+    process = subprocess.Popen([*command, str(folder)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        while len(list(folder.glob(f"*/{RESULT}"))) < 2:
+            assert process.poll() is None, "it ended before it could be killed"
+            time.sleep(0.01)
+    finally:
+        process.kill()
+        process.wait()
+    before = {path: path.stat().st_mtime_ns for path in folder.glob(f"*/{RESULT}")}
+    assert 2 <= len(before) < 6, "killed in the middle"
+    assert not (folder / "table.csv").exists()
+    subprocess.run([*command, str(folder)], check=True, capture_output=True)
+    rook = EXPERIMENTS["rook"]
+    run(rook, rook.Config(borders=("zero", "infinite"), seeds=3, epochs=30), tmp_path / "whole", progress=False)
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert len(list(folder.glob(f"*/{RESULT}"))) == 6
+    assert (folder / "table.csv").read_bytes() == (tmp_path / "whole" / "table.csv").read_bytes()

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from borderless.files import write_atomically
 RETRIES = 3
 # Checkpoints stay where the cell ran: the next try finds them there, and no result needs them.
 _STAYS = ".pt"
+_CONNECT_S = 10
 
 
 def run_on_ray(
@@ -41,8 +43,9 @@ def run_on_ray(
             'got no package ray; install it with: pip install "borderless[cluster]", or leave out --engine ray'
         ) from error
     try:
+        _check_there(address)
         ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         raise RunError(
             f"got no Ray cluster at {address!r} ({error}); needed: the address of a running one, or none to start one "
             "on this machine"
@@ -60,6 +63,13 @@ def run_on_ray(
             yield _kept(ray, first, cell, folder)
     finally:
         ray.shutdown()
+
+
+def _check_there(address: str | None) -> None:
+    """Ray itself tries for minutes. OSError if nobody listens at HOST:PORT."""
+    host, _, port = (address or "").removeprefix("ray://").rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host, int(port)), timeout=_CONNECT_S).close()
 
 
 def _run(shared: tuple[Experiment, Any], cell: Cell, folder: str, threads: int) -> dict[str, bytes]:
