@@ -16,6 +16,7 @@ from borderless.experiments.quadrant import EXPERIMENT, Config
 from borderless.experiments.quadrant_figures import PUBLISHED
 from borderless.experiments.quadrant_network import calibrate_, feature_network
 from borderless.experiments.runner import Cell, ConfigError, Result
+from borderless.models import load
 from borderless.training import Recipe
 
 FEW = Config(archs=("resnet18",), borders_px=(0, 16), pictures=6)
@@ -102,7 +103,7 @@ def test_training_from_scratch_goes_end_to_end_and_resumes(tmp_path: Path) -> No
 def test_the_cached_network_is_not_trained(tmp_path: Path) -> None:
     config = Config(archs=("timm/resnet10t",), pictures=4, training=Recipe(epochs=1))
     EXPERIMENT.run_cell(config, cell("timm/resnet10t", "scratch"), tmp_path)
-    network = quadrant._network("timm/resnet10t", "scratch", "paper", 0, None, 4, "split")
+    network = quadrant._network("timm/resnet10t", "scratch", "paper", 0, None)
     fresh = feature_network("timm/resnet10t", "scratch", "paper", 0)
     assert all(torch.equal(a, b) for a, b in zip(network.parameters(), fresh.parameters(), strict=True))
 
@@ -125,6 +126,23 @@ def test_feature_networks(arch: str, pool: str, kind: type[nn.Module] | None, fe
         assert model(torch.rand(2, 3, 64, 64)).shape == (2, features)
     if kind is not None:
         assert isinstance(model.avgpool, kind)
+
+
+def test_pretrained_weights_come_from_a_file(tmp_path: Path) -> None:
+    expected = load("timm/resnet10t")
+    torch.save(expected.state_dict(), tmp_path / "weights.pt")
+    got = feature_network("timm/resnet10t", "pretrained", "paper", seed=1, weights=tmp_path / "weights.pt")
+    assert torch.equal(got.get_parameter("conv1.0.weight"), expected.get_parameter("conv1.0.weight"))
+
+
+def test_the_packaged_network_is_pretrained_without_a_download(tmp_path: Path) -> None:
+    config = Config(archs=("efficientnet_lite0",), inits=("pretrained",), pictures=8)
+    found = EXPERIMENT.run_cell(config, cell("efficientnet_lite0", "pretrained"), tmp_path)
+    assert found["features"] == 1280
+    assert found["change"] > 1e-3
+    same = EXPERIMENT.run_cell(config, cell("efficientnet_lite0", "pretrained", "infinite"), tmp_path)
+    assert same["change"] < 1e-5
+    assert same["accuracy"] == 0.5
 
 
 def test_timms_networks_take_the_largest_value_when_asked() -> None:
@@ -214,6 +232,7 @@ def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
         ({"borders_px": (-1,)}, "no negative border"),
         ({"seeds": 0}, "one seed"),
         ({"policies": ("zero",)}, "policies are own, full"),
+        ({"weights": Path("a.pt")}, "pretrained among inits"),
         ({"protocol": "paper"}, "protocols are split, published"),
     ],
 )

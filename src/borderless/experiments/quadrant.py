@@ -72,6 +72,8 @@ class Config:
     """Pictures in each of the three splits; each stands in both places."""
     data: Path | None = None
     """A folder of images, such as ImageNet's validation images; without it, cuts from photographs in scikit-image."""
+    weights: Path | None = None
+    """A file of weights for the pretrained network, if only one is asked for; without it, its library's."""
     protocol: Protocol = "split"
     """split: the three splits share no image. published: they are the same pictures, as in the paper's code."""
     pool: Pool = "paper"
@@ -90,6 +92,11 @@ class Config:
             raise ConfigError(
                 f"got borders_px={self.borders_px}, seeds={self.seeds}, pictures={self.pictures}; needed: no negative "
                 "border, one seed and two pictures at least"
+            )
+        if self.weights is not None and (len(self.archs) > 1 or "pretrained" not in self.inits):
+            raise ConfigError(
+                f"got weights={str(self.weights)!r} for {', '.join(self.archs)}, {', '.join(self.inits)}; needed: a "
+                "single network, and pretrained among inits"
             )
         unknown = [policy for policy in self.policies if policy not in ARMS]
         if unknown or self.protocol not in PROTOCOLS:
@@ -132,7 +139,9 @@ def run_cell(config: Config, cell: Cell, folder: Path) -> dict[str, Any]:
     """Accuracy of the linear layer and of its control. Which answers were right goes to right.npz."""
     p = cell.parameters
     data = _data(config.data, config.pictures, p["seed"], config.protocol)
-    model = _network(p["arch"], p["init"], config.pool, p["seed"], config.data, config.pictures, config.protocol)
+    model = _network(p["arch"], p["init"], config.pool, p["seed"], config.weights)
+    if p["init"] == "random":
+        model = _calibrated(p["arch"], config.pool, p["seed"], config.data, config.pictures, config.protocol)
     model = model.to(config.device)
     arm = ARMS[p["policy"]]
     radius = _field_px(p["arch"], config.pool) / 2
@@ -214,14 +223,16 @@ def _data(folder: Path | None, count: int, seed: int, protocol: Protocol) -> Qua
 
 
 @lru_cache(maxsize=1)
-def _network(
-    arch: str, init: Init, pool: Pool, seed: int, folder: Path | None, count: int, protocol: Protocol
-) -> nn.Module:
+def _network(arch: str, init: Init, pool: Pool, seed: int, weights: Path | None) -> nn.Module:
     """The network that a cell starts from. Cells change no weights of it: training works on a copy."""
-    model = feature_network(arch, init, pool, seed).to(memory_format=torch.channels_last)
-    if init == "random":
-        pictures = _data(folder, count, seed, protocol).train.pictures[:CALIBRATION_PICTURES]
-        calibrate_(model, Canvases(pictures, 0))
+    return feature_network(arch, init, pool, seed, weights).to(memory_format=torch.channels_last)
+
+
+@lru_cache(maxsize=1)
+def _calibrated(arch: str, pool: Pool, seed: int, folder: Path | None, count: int, protocol: Protocol) -> nn.Module:
+    """A random network with statistics from canvases without a border."""
+    model = deepcopy(_network(arch, "random", pool, seed, None))
+    calibrate_(model, Canvases(_data(folder, count, seed, protocol).train.pictures[:CALIBRATION_PICTURES], 0))
     return model
 
 

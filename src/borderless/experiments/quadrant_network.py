@@ -1,6 +1,7 @@
 """The networks of `quadrant`: any network, with the features that it pools over space in place of its classes."""
 
-from typing import Literal, get_args
+from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import nn
@@ -13,19 +14,18 @@ from borderless.models.loading import resolve
 
 Init = Literal["scratch", "random", "pretrained"]
 Pool = Literal["paper", "own", "max"]
-INITS: tuple[Init, ...] = get_args(Init)
 
 
-def feature_network(arch: str, init: Init, pool: Pool, seed: int) -> nn.Module:
+def feature_network(arch: str, init: Init, pool: Pool, seed: int, weights: Path | None = None) -> nn.Module:
     """`arch`, as `load` knows it, that returns pooled features (batch, features), in eval mode.
 
     pool: "own" keeps the network's, "max" takes the largest value over all of space; "paper" is "max" for ResNets and
-    BagNets and "own" for all others. Raises ConfigError for a network in which the pool or the last linear layer cannot
-    be found.
+    BagNets and "own" for all others. weights: a file for "pretrained"; None: the library's. Raises ConfigError for a
+    network in which the pool or the last linear layer cannot be found.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = load(arch, weights=_weights(arch) if init == "pretrained" else None)
+        model = load(arch, weights=(weights or _weights(arch)) if init == "pretrained" else None)
     library, short = resolve(arch)
     is_max = pool == "max" or (pool == "paper" and short.startswith(("resnet", "bagnet")))
     if library == "timm":
