@@ -80,19 +80,19 @@ def cluster() -> Iterator[str]:
     made.shutdown()
 
 
-def tries(marks: Path) -> list[int]:
-    return [len(path.read_text().split()) for path in sorted(marks.iterdir())]
+def tries(marks: Path) -> dict[str, int]:
+    return {path.name: len(path.read_text().split()) for path in marks.iterdir()}
 
 
 def test_a_lost_worker_is_replaced_and_its_cell_run_again(marks: Path, tmp_path: Path, cluster: str) -> None:
     folder = tmp_path / "run"
     section = run(experiment(marks, "dies once"), Config(), folder, engine="ray", address=cluster, progress=False)
     assert section.text == ["0", "1", "4"]
-    assert tries(marks) == [1, 2, 1]
+    assert tries(marks) == {"cell-0": 1, "cell-1": 2, "cell-2": 1}
     assert (folder / "cell-2" / "deep" / "array.txt").read_text() == "array cell-2"
     assert json.loads((folder / "cell-1" / "result.json").read_text())["metrics"] == {"square": 1}
     run(experiment(marks, "dies once"), Config(), folder, engine="ray", address=cluster, progress=False)
-    assert tries(marks) == [1, 2, 1], "finished cells are not run again"
+    assert tries(marks) == {"cell-0": 1, "cell-1": 2, "cell-2": 1}, "finished cells are not run again"
 
 
 def test_a_cell_that_kills_every_worker_is_named_and_the_others_are_kept(
@@ -101,14 +101,14 @@ def test_a_cell_that_kills_every_worker_is_named_and_the_others_are_kept(
     monkeypatch.setattr(cluster_engine, "RETRIES", 1)
     with pytest.raises(RunError, match="'cell-1': its worker was lost 2 times"):
         run(experiment(marks, "dies always"), Config(), tmp_path / "run", engine="ray", address=cluster, progress=False)
-    assert tries(marks)[1] == 2
+    assert tries(marks)["cell-1"] == 2
 
 
 def test_an_error_in_a_cell_arrives_as_itself_and_ray_may_start_here(marks: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="got a broken cell") as caught:
         run(experiment(marks, "error"), Config(), tmp_path / "run", engine="ray", progress=False)
     assert any("'cell-1'" in note for note in caught.value.__notes__)
-    assert tries(marks)[1] == 1, "an error of the cell is not a lost worker"
+    assert tries(marks)["cell-1"] == 1, "an error of the cell is not a lost worker"
 
 
 def test_results_are_those_of_a_local_run(tmp_path: Path, cluster: str) -> None:
