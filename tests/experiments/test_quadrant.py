@@ -14,7 +14,7 @@ from borderless.experiments import quadrant, run
 from borderless.experiments.published import QUADRANT
 from borderless.experiments.quadrant import EXPERIMENT, Config
 from borderless.experiments.quadrant_figures import PUBLISHED
-from borderless.experiments.quadrant_network import calibrate_, feature_network
+from borderless.experiments.quadrant_network import calibrate_, feature_network, folded
 from borderless.experiments.runner import Cell, ConfigError, Result
 from borderless.models import load
 from borderless.training import Recipe
@@ -164,6 +164,30 @@ def test_calibration_gives_each_norm_the_statistics_of_its_input() -> None:
     assert torch.allclose(model[1].running_var, maps.var((0, 2, 3)), rtol=0.05)
     assert model[1].momentum == 0.3
     assert not model.training
+
+
+@pytest.mark.parametrize(("arch", "norms"), [("resnet18", 0), ("bagnet9", 0), ("timm/resnet10t", None)])
+def test_folded_networks_are_the_same_function(arch: str, norms: int | None) -> None:
+    model = feature_network(arch, "random", "paper", seed=0).double()
+    for norm in (module for module in model.modules() if isinstance(module, nn.BatchNorm2d)):
+        nn.init.uniform_(norm.running_mean, -0.5, 0.5)
+        nn.init.uniform_(norm.running_var, 0.5, 2)
+    quick = folded(model)
+    if norms is not None:
+        assert sum(isinstance(module, nn.BatchNorm2d) for module in quick.modules()) == norms
+    images = torch.rand(2, 3, 64, 64, dtype=torch.float64)
+    with torch.no_grad():
+        expected = model(images)
+        torch.testing.assert_close(quick(images), expected, rtol=1e-10, atol=float(expected.abs().max()) * 1e-12)
+
+
+def test_a_network_whose_way_depends_on_its_values_is_not_folded() -> None:
+    class Fork(nn.Module):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return images if images.sum() > 0 else -images
+
+    fork = Fork()
+    assert folded(fork) is fork
 
 
 def test_networks_without_a_pool_or_name_are_refused() -> None:

@@ -25,7 +25,7 @@ from borderless.borders import BorderName, Phase
 from borderless.data import quadrant
 from borderless.data.quadrant import BORDERS_PX, PROTOCOLS, Canvases, Protocol, Quadrant
 from borderless.experiments import quadrant_figures
-from borderless.experiments.quadrant_network import Init, Pool, calibrate_, feature_network
+from borderless.experiments.quadrant_network import Init, Pool, calibrate_, feature_network, folded
 from borderless.experiments.runner import Cell, ConfigError, Experiment, Result
 from borderless.files import write_csv
 from borderless.measures.intervals import over_objects
@@ -148,7 +148,7 @@ def run_cell(config: Config, cell: Cell, folder: Path) -> dict[str, Any]:
     if p["init"] == "scratch":
         found = _trained(config, model, arm, data, p["border_px"], p["seed"], folder)
     else:
-        found = _probed(config, _under(model, arm), data, p["border_px"], p["seed"], folder)
+        found = _probed(config, _under(folded(model), arm), data, p["border_px"], p["seed"], folder)
     return {**found, "field_radius_px": radius, "skipped": list(data.skipped)}
 
 

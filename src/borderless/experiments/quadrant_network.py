@@ -5,6 +5,8 @@ from typing import Literal
 
 import torch
 from torch import nn
+from torch.fx.experimental.optimization import fuse
+from torch.fx.proxy import TraceError
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.data import DataLoader, Dataset
 
@@ -51,6 +53,17 @@ def calibrate_(model: nn.Module, images: Dataset[tuple[torch.Tensor, int]], batc
     model.eval()
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
+
+
+def folded(model: nn.Module) -> nn.Module:
+    """The same function in eval mode, with each BatchNorm that follows a convolution inside of it.
+
+    A network that torch.fx cannot trace comes back as it is: it is slower, and its answers are the same.
+    """
+    try:
+        return fuse(model).eval()
+    except (TraceError, TypeError, NotImplementedError):
+        return model
 
 
 def _weights(arch: str) -> str:

@@ -12,7 +12,6 @@ Brendel and Bethge, "Approximating CNNs with Bag-of-local-Features models works 
 
 from typing import Literal
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -56,7 +55,7 @@ class BagNet(nn.Module):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, images: Tensor) -> Tensor:
-        maps = torch.relu(self.bn1(self.conv2(self.conv1(images))))
+        maps = F.relu(self.bn1(self.conv2(self.conv1(images))), inplace=True)
         for stage in ("layer1", "layer2", "layer3", "layer4"):
             maps = self.get_submodule(stage)(maps)
         return self.fc(self.avgpool(maps).flatten(1))
@@ -80,10 +79,11 @@ class _Block(nn.Module):
         self.shortcut_grows = arm == "full" and kernel == 3
 
     def forward(self, maps: Tensor) -> Tensor:
-        branch = torch.relu(self.bn1(self.conv1(maps)))
-        branch = torch.relu(self.bn2(self.conv2(branch)))
+        branch = F.relu(self.bn1(self.conv1(maps)), inplace=True)
+        branch = F.relu(self.bn2(self.conv2(branch)), inplace=True)
         branch = self.bn3(self.conv3(branch))
         shortcut = F.pad(maps, (1, 1, 1, 1)) if self.shortcut_grows else maps
         if self.downsample is not None:
             shortcut = self.downsample(shortcut)
-        return torch.relu(branch + shortcut[:, :, : branch.shape[2], : branch.shape[3]])
+        branch += shortcut[:, :, : branch.shape[2], : branch.shape[3]]
+        return F.relu(branch, inplace=True)
