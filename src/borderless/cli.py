@@ -51,6 +51,7 @@ SUMMARIES = {
     "one-place": "a CNN trained on digits in one corner, tested at every place",
     "placed-object": "a pretrained network and a photograph that moves over a canvas",
     "quadrant": "how far from the border of a canvas can a network read where a picture stands?",
+    "red-green": "the order of two colours, learnt, or the half of the image that they stand in?",
 }
 
 BorderChoice = Literal["valid", "zero", "reflect", "replicate", "circular", "full", "infinite"]

@@ -19,6 +19,7 @@ class _Registry(Mapping[str, Experiment]):
         "one-place": "one_place",
         "placed-object": "placed_object",
         "quadrant": "quadrant",
+        "red-green": "red_green",
     }
 
     def __getitem__(self, name: str) -> Experiment:

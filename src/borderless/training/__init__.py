@@ -1,5 +1,8 @@
 """Training: one plain loop that every trained experiment uses."""
 
-from borderless.training.loop import Epoch, Recipe, evaluate, fit
+from borderless.training.loop import Epoch, fit
+from borderless.training.objective import Classification, Objective, Score, evaluate
+from borderless.training.recipe import Recipe
+from borderless.training.team import Team, joined, team
 
-__all__ = ["Epoch", "Recipe", "evaluate", "fit"]
+__all__ = ["Classification", "Epoch", "Objective", "Recipe", "Score", "Team", "evaluate", "fit", "joined", "team"]

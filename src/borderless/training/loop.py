@@ -1,226 +1,308 @@
-"""The training loop: SGD, a learning rate that falls when validation stops improving, checkpoints, exact resume.
+"""The training loop: steps, epochs, checkpoints, exact resume, on one process or on all that torchrun started.
 
-A training is a folder. After every epoch `last.pt` holds all that the next one depends on: weights, optimiser,
-schedule, random states, and the best weights so far. Calling `fit` again goes on from there, and ends with the very
-numbers of a training that was never interrupted. The order of the data depends on the seed and the epoch alone.
+A training is a folder. `last.pt` holds all that the next step depends on: weights, optimiser, random states, where it
+is, and the best weights so far. Calling `fit` again goes on from there, and ends with the very numbers of a training
+that was never interrupted. The order of the data depends on the seed and the epoch alone; a data set with random
+transforms takes their randomness from `set_epoch(epoch)` and an item's number, never from where or when it is loaded.
 
-Shapes: a data set gives (image (C, H, W), label) items; images of a batch are equal in size.
+Shapes: a data set gives items, most often (image (C, H, W), label), that PyTorch can put together to batches.
 """
 
+import contextlib
 import dataclasses
-import io
+import hashlib
 import math
-import pickle
-from collections.abc import Callable
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
-from torch.utils.data import DataLoader, Dataset
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.data import DataLoader
 
 from borderless.errors import TrainingError
-from borderless.files import write_atomically
+from borderless.training.checkpoint import Checkpoints
+from borderless.training.logs import Curves
+from borderless.training.norms import synchronise_norms_
+from borderless.training.objective import Classification, Objective, evaluate
+from borderless.training.recipe import Recipe
+from borderless.training.team import team
 
-LAST = "last.pt"
-Data = Dataset[tuple[Tensor, int]]
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How a model is trained; the defaults are those of the paper's quadrant experiment."""
-
-    epochs: int = 30
-    """Passes over the training data, at most."""
-    batch_size: int = 8
-    """Images a step."""
-    learning_rate: float = 1e-3
-    """Step size of SGD at the beginning."""
-    momentum: float = 0.9
-    """Nesterov's momentum."""
-    weight_decay: float = 5e-5
-    """Penalty on all parameters."""
-    factor: float = 0.1
-    """What the step size is multiplied by when validation accuracy has not improved for `patience` epochs."""
-    patience: int = 5
-    """Epochs without improvement before the step size falls and the best weights are taken up again."""
-    smallest_learning_rate: float = 1e-6
-    """Training stops when the step size falls below this."""
-
-    def __post_init__(self) -> None:
-        is_positive = min(self.epochs, self.batch_size, self.learning_rate, self.patience) > 0
-        if not is_positive or not 0 < self.factor < 1 or not 0 <= self.momentum < 1 or self.weight_decay < 0:
-            raise TrainingError(
-                f"got {self}; needed: epochs, batch_size, learning_rate and patience above 0, factor between 0 and 1, "
-                "momentum in [0, 1), weight_decay not negative"
-            )
+_DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 @dataclass(frozen=True)
 class Epoch:
-    """What one epoch gave: mean training loss, training accuracy on the fly, validation accuracy, step size."""
+    """What one epoch gave: on the training data on the fly, on the validation data after it; its last step size."""
 
     loss: float
     accuracy: float
+    validation_loss: float
     validation_accuracy: float
     learning_rate: float
 
 
 @dataclass
-class _State:
-    """All that the next epoch depends on."""
+class _Position:
+    """Where a training is. seen: the epoch's sum of losses, right items and items so far, in this process."""
 
-    model: nn.Module
-    optimizer: torch.optim.Optimizer
-    history: list[Epoch]
-    best_accuracy: float = -math.inf
-    best_weights: dict[str, Tensor] = dataclasses.field(default_factory=dict)
-    epochs_since: int = 0  # the best, or the last fall of the step size
+    step: int = 0
+    seen: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0])
+    falls: int = 0
+    epochs_since_best: int = 0
+    epochs_since_fall: int = 0
+    best: float = -math.inf
     is_finished: bool = False
-
-    @property
-    def learning_rate(self) -> float:
-        return self.optimizer.param_groups[0]["lr"]
 
 
 def fit(
     model: nn.Module,
-    train: Data,
-    validation: Data,
+    train: Any,
+    validation: Any,
     recipe: Recipe,
     folder: Path | str,
     seed: int,
     *,
+    objective: Objective | None = None,
     progress: Callable[[int, int], Any] | None = None,
 ) -> list[Epoch]:
-    """Train `model` for classification with cross-entropy, in place; it ends in eval mode with its best weights.
+    """Train `model` in place, for classification unless told; it ends in eval mode with its best weights.
 
-    Goes on from `folder/last.pt` if there is one. Best: the highest accuracy on `validation`, the first of equals.
-    progress: called after each epoch with how many are done and how many there will be at most. Runs on the device of
-    the model's parameters. Raises TrainingError for a checkpoint of another training, or that cannot be read, and when
-    the loss is not a finite number.
+    Goes on from `folder/last.pt` if there is one; `folder/best.pt` is the best state dict. Best: by what the recipe
+    watches on `validation`, the first of equals. progress: called after each epoch with how many are done and how many
+    there will be at most. Runs on the device of the model's parameters, with images in channels_last. Under torchrun
+    every process calls it with the same arguments, and the first one alone reads and writes `folder`. Raises
+    TrainingError for a checkpoint of another training, or that cannot be read and has no predecessor, when the loss is
+    not a finite number, and when a checkpoint cannot be written.
     """
-    folder = Path(folder)
-    device = next(model.parameters()).device
-    optimizer = torch.optim.SGD(
-        model.parameters(),
-        lr=recipe.learning_rate,
-        momentum=recipe.momentum,
-        nesterov=recipe.momentum > 0,
-        weight_decay=recipe.weight_decay,
-    )
-    state = _State(model, optimizer, [])
-    identity = {"recipe": dataclasses.asdict(recipe), "seed": seed, "images": len(train)}  # type: ignore[arg-type]
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
-        if (folder / LAST).exists():
-            _resume(state, folder / LAST, identity, device)
-        while not state.is_finished:
-            order = torch.Generator().manual_seed(seed * 1_000_003 + len(state.history))
-            loss, accuracy = _epoch(state, DataLoader(train, recipe.batch_size, shuffle=True, generator=order), device)
-            learning_rate = state.learning_rate
-            found = evaluate(model, validation, recipe.batch_size)
-            state.history.append(Epoch(loss, accuracy, found, learning_rate))
-            _adapt(state, recipe)
-            _save(state, folder / LAST, identity, device)
-            if progress is not None:
-                progress(len(state.history), recipe.epochs)
-    model.load_state_dict(state.best_weights)
-    model.eval()
-    return state.history
+    return _Training(model, train, validation, recipe, Path(folder), seed, objective or Classification()).run(progress)
 
 
-@torch.no_grad()
-def evaluate(model: nn.Module, data: Data, batch_size: int) -> float:
-    """The share of right answers in [0, 1], in eval mode; the model's mode is left as it was."""
-    mode, device = model.training, next(model.parameters()).device
-    model.eval()
-    right = count = 0
-    for images, labels in DataLoader(data, batch_size):
-        right += int((model(images.to(device)).argmax(1) == labels.to(device)).sum())
-        count += len(labels)
-    model.train(mode)
-    return right / count
+class _Training:
+    def __init__(
+        self,
+        model: nn.Module,
+        train: Any,
+        validation: Any,
+        recipe: Recipe,
+        folder: Path,
+        seed: int,
+        objective: Objective,
+    ) -> None:
+        self.train, self.validation, self.recipe, self.seed, self.objective = train, validation, recipe, seed, objective
+        self.team, self.folder = team(), folder
+        self._check_batches()
+        if recipe.synchronises_norms:
+            synchronise_norms_(model)
+        self.device = next(model.parameters()).device
+        self.model = model.to(memory_format=torch.channels_last) if _is_flat(model) else model
+        self.optimizer = recipe.make_optimizer(model)
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=recipe.precision == "float16")
+        self.checkpoints = Checkpoints(folder, self._identity())
+        self.history: list[Epoch] = []
+        self.at = _Position()
+        self.best_weights: dict[str, Tensor] = {}
 
+    def run(self, progress: Callable[[int, int], Any] | None) -> list[Epoch]:
+        with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
+            self._seed()
+            saved = self.team.shared(self.checkpoints.load() if self.team.is_leader else None)
+            if saved is not None:
+                self._restore(saved)
+            steps = self._distributed()
+            is_logged = self.recipe.tensorboard and self.team.is_leader and not self.at.is_finished
+            with Curves(self.folder, len(self.history)) if is_logged else contextlib.nullcontext() as curves:
+                while not self.at.is_finished:
+                    self._epoch(steps)
+                    if curves is not None:
+                        curves.add(len(self.history), dataclasses.asdict(self.history[-1]))
+                    if progress is not None:
+                        progress(len(self.history), self.recipe.epochs)
+        self.model.load_state_dict(self.best_weights)
+        self.model.eval()
+        return self.history
 
-def _epoch(state: _State, batches: DataLoader[Any], device: torch.device) -> tuple[float, float]:
-    """Mean loss and accuracy over one pass."""
-    state.model.train()
-    total, right, count = 0.0, 0, 0
-    for images, labels in batches:
-        images, labels = images.to(device), labels.to(device)
-        state.optimizer.zero_grad()
-        answers = state.model(images)
-        loss = F.cross_entropy(answers, labels)
-        loss.backward()
-        state.optimizer.step()
-        total += float(loss.detach()) * len(labels)
-        right += int((answers.detach().argmax(1) == labels).sum())
-        count += len(labels)
-        if not math.isfinite(total):
-            raise TrainingError(
-                f"got a loss of {total} in epoch {len(state.history) + 1} with a step size of {state.learning_rate}; "
-                "needed: a finite one; take a smaller learning_rate"
-            )
-    return total / count, right / count
+    def _distributed(self) -> nn.Module:
+        if self.team.size == 1:
+            return self.model
+        return DistributedDataParallel(self.model, device_ids=[self.device] if self.device.type == "cuda" else None)
 
+    def _epoch(self, steps: nn.Module) -> None:
+        """From where it is to the end of the epoch: the remaining steps, validation, what follows from it."""
+        rate = self._steps(steps)
+        loss, right, count = self.team.total(*self.at.seen)
+        self._check_finite(loss)
+        found = evaluate(self.model, self.validation, self.recipe.batch_size, self.objective)
+        self.history.append(Epoch(loss / count, right / count, found.loss, found.accuracy, rate))
+        self._adapt()
+        self.at.step, self.at.seen = 0, [0.0, 0.0, 0.0]
+        self._seed()
+        self._save()
 
-def _adapt(state: _State, recipe: Recipe) -> None:
-    """Remember the best weights; lower the step size when they are old; decide whether to stop."""
-    state.epochs_since += 1
-    accuracy = state.history[-1].validation_accuracy
-    if accuracy > state.best_accuracy:
-        state.best_accuracy, state.epochs_since = accuracy, 0
-        state.best_weights = {name: value.detach().clone() for name, value in state.model.state_dict().items()}
-    elif state.epochs_since >= recipe.patience:
-        state.epochs_since = 0
-        state.model.load_state_dict(state.best_weights)
-        for group in state.optimizer.param_groups:
-            group["lr"] *= recipe.factor
-    state.is_finished = len(state.history) >= recipe.epochs or state.learning_rate < recipe.smallest_learning_rate
-
-
-def _save(state: _State, path: Path, identity: dict[str, Any], device: torch.device) -> None:
-    data = io.BytesIO()
-    torch.save(
-        {
-            "identity": identity,
-            "model": state.model.state_dict(),
-            "optimizer": state.optimizer.state_dict(),
-            "history": [dataclasses.astuple(epoch) for epoch in state.history],
-            "best_accuracy": state.best_accuracy,
-            "best_weights": state.best_weights,
-            "epochs_since": state.epochs_since,
-            "is_finished": state.is_finished,
-            "random": torch.get_rng_state(),
-            "random_cuda": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
-        },
-        data,
-    )
-    write_atomically(path, data.getvalue())
-
-
-def _resume(state: _State, path: Path, identity: dict[str, Any], device: torch.device) -> None:
-    try:
-        saved = torch.load(path, map_location=device, weights_only=True)
-        found = saved["identity"]
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
-        raise TrainingError(
-            f"got {path}, which cannot be read as a training's checkpoint ({type(error).__name__}); needed: the file "
-            "that this training wrote; delete it to start anew"
-        ) from error
-    if found != identity:
-        raise TrainingError(
-            f"got {path}, the checkpoint of another training ({found}); this one is {identity}; choose another folder, "
-            "or delete it"
+    def _steps(self, model: nn.Module) -> float:
+        """The steps that this epoch still lacks; the last step size."""
+        model.train()
+        epoch, parts = len(self.history), self.recipe.parts
+        order = self._order(epoch)
+        batches = order.split(self.recipe.batch_size)
+        if hasattr(self.train, "set_epoch"):
+            self.train.set_epoch(epoch)
+        mine = [[part.tolist() for part in self._mine(batch).tensor_split(parts) if len(part)] for batch in batches]
+        loader = DataLoader(
+            self.train,
+            batch_sampler=[part for step in mine[self.at.step :] for part in step],
+            num_workers=self.recipe.workers,
+            pin_memory=self.device.type == "cuda",
+            generator=torch.Generator(),  # for workers alone; else the caller's random state would move
         )
-    state.model.load_state_dict(saved["model"])
-    state.optimizer.load_state_dict(saved["optimizer"])
-    state.history = [Epoch(*values) for values in saved["history"]]
-    state.best_accuracy, state.best_weights = saved["best_accuracy"], saved["best_weights"]
-    state.epochs_since, state.is_finished = saved["epochs_since"], saved["is_finished"]
-    torch.set_rng_state(saved["random"].cpu())
-    if saved["random_cuda"] is not None and device.type == "cuda":
-        torch.cuda.set_rng_state(saved["random_cuda"].cpu(), device)
+        items, seen = iter(loader), torch.tensor(self.at.seen, dtype=torch.float64)
+        saved_at, rate = time.monotonic(), self.recipe.learning_rate
+        for step in range(self.at.step, len(batches)):
+            rate = self.recipe.rate(epoch, step / len(batches), self.at.falls)
+            for group in self.optimizer.param_groups:
+                group["lr"] = rate
+            seen += self._step(model, items, len(mine[step]), len(batches[step])).cpu()
+            is_last = step == len(batches) - 1
+            if not is_last and self._is_time(saved_at):
+                self.at.step, self.at.seen = step + 1, seen.tolist()
+                self._check_finite(self.at.seen[0])
+                self._save()
+                saved_at = time.monotonic()
+        self.at.seen = seen.tolist()
+        return rate
+
+    def _step(self, model: nn.Module, items: Iterator[Sequence[Tensor]], parts: int, size: int) -> Tensor:
+        """One step of the optimiser on `size` items over all processes: loss, right items, items, of this one."""
+        self.optimizer.zero_grad()
+        seen = torch.zeros(3, dtype=torch.float64, device=self.device)
+        for part in range(parts):
+            batch = [self._moved(entry) for entry in next(items)]
+            count = len(batch[0])
+            is_last = part == parts - 1
+            alone = contextlib.nullcontext() if is_last or self.team.size == 1 else model.no_sync()  # type: ignore[operator]
+            with alone:
+                with torch.autocast(
+                    self.device.type, _DTYPES.get(self.recipe.precision), enabled=self.recipe.precision in _DTYPES
+                ):
+                    loss, right = self.objective.loss(model, batch)
+                # The mean over the whole batch: DistributedDataParallel averages over processes.
+                self.scaler.scale(loss * (count * self.team.size / size)).backward()
+            seen += torch.stack([loss.detach().double() * count, right.double(), torch.full_like(seen[0], count)])
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        return seen
+
+    def _moved(self, entry: Tensor) -> Tensor:
+        entry = entry.to(self.device, non_blocking=True)
+        return entry.contiguous(memory_format=torch.channels_last) if entry.ndim == 4 else entry
+
+    def _order(self, epoch: int) -> Tensor:
+        if not self.recipe.shuffles:
+            return torch.arange(len(self.train))
+        return torch.randperm(len(self.train), generator=torch.Generator().manual_seed(self.seed * 1_000_003 + epoch))
+
+    def _mine(self, batch: Tensor) -> Tensor:
+        return batch.tensor_split(self.team.size)[self.team.rank]
+
+    def _is_time(self, saved_at: float) -> bool:
+        """By the leader's clock, so that all processes save together."""
+        if self.recipe.save_minutes == math.inf:
+            return False
+        return self.team.shared(time.monotonic() - saved_at >= 60 * self.recipe.save_minutes)
+
+    def _adapt(self) -> None:
+        """Remember the best weights; let the step size fall when they are old; decide whether to stop."""
+        recipe, at, last = self.recipe, self.at, self.history[-1]
+        at.epochs_since_best += 1
+        at.epochs_since_fall += 1
+        value = last.validation_accuracy if recipe.watch == "accuracy" else -last.validation_loss
+        if value > at.best:
+            at.best, at.epochs_since_best, at.epochs_since_fall = value, 0, 0
+            self.best_weights = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
+            if self.team.is_leader:
+                self.checkpoints.save_best(self.best_weights)
+        elif recipe.schedule == "plateau" and at.epochs_since_fall >= recipe.patience:
+            at.falls, at.epochs_since_fall = at.falls + 1, 0
+            if recipe.restores_best:
+                self.model.load_state_dict(self.best_weights)
+        is_small = recipe.schedule == "plateau" and recipe.rate(0, 0.0, at.falls) < recipe.smallest_learning_rate
+        is_old = recipe.stops_after is not None and at.epochs_since_best >= recipe.stops_after
+        at.is_finished = len(self.history) >= recipe.epochs or is_small or is_old
+
+    def _seed(self) -> None:
+        """Each epoch and each process has random numbers of its own, whatever was drawn before."""
+        torch.manual_seed((self.seed * 1_000_003 + len(self.history)) * 4_099 + self.team.rank)
+
+    def _save(self) -> None:
+        cuda = torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None
+        of_each = self.team.gathered((self.at.seen, torch.get_rng_state(), cuda))
+        if not self.team.is_leader:
+            return
+        state = {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "history": [dataclasses.astuple(epoch) for epoch in self.history],
+            "position": dataclasses.asdict(self.at),
+            "best_weights": self.best_weights,
+            "processes": of_each,
+        }
+        self.checkpoints.save(state)
+
+    def _restore(self, saved: dict[str, Any]) -> None:
+        self.model.load_state_dict(saved["model"])
+        self.optimizer.load_state_dict(saved["optimizer"])
+        self.scaler.load_state_dict(saved["scaler"])
+        self.history = [Epoch(*values) for values in saved["history"]]
+        self.at = _Position(**saved["position"])
+        self.best_weights = saved["best_weights"]
+        if len(saved["processes"]) == self.team.size:
+            self.at.seen, random, cuda = saved["processes"][self.team.rank]
+            torch.set_rng_state(random)
+            if cuda is not None and self.device.type == "cuda":
+                torch.cuda.set_rng_state(cuda, self.device)
+        else:  # another number of processes goes on: what was seen counts once, random numbers are new ones
+            sums = [float(sum(each)) for each in zip(*(seen for seen, _, _ in saved["processes"]), strict=True)]
+            self.at.seen = sums if self.team.is_leader else [0.0, 0.0, 0.0]
+            self._seed()
+
+    def _identity(self) -> dict[str, Any]:
+        """What tells this training from others: another recipe, seed, data or network."""
+        network = ";".join(f"{name} {tuple(v.shape)} {v.dtype}" for name, v in self.model.state_dict().items())
+        recipe = dataclasses.asdict(self.recipe)
+        for name in ("workers", "save_minutes", "tensorboard"):  # they change no number
+            del recipe[name]
+        return {
+            "recipe": recipe,
+            "seed": self.seed,
+            "items": len(self.train),
+            "network": hashlib.sha256(network.encode()).hexdigest()[:16],
+        }
+
+    def _check_batches(self) -> None:
+        smallest = len(self.train) % self.recipe.batch_size or min(self.recipe.batch_size, len(self.train))
+        if smallest < self.team.size:
+            raise TrainingError(
+                f"got {len(self.train)} items in batches of {self.recipe.batch_size} on {self.team.size} processes, so "
+                f"the smallest batch, of {smallest}, leaves a process without; needed: another batch_size"
+            )
+        if self.objective.needs_whole_batch and (self.team.size > 1 or self.recipe.parts > 1):
+            raise TrainingError(
+                f"got {self.team.size} processes and parts={self.recipe.parts} for {type(self.objective).__name__}, "
+                "whose losses depend on all of a batch; needed: one process, and parts=1"
+            )
+
+    def _check_finite(self, loss: float) -> None:
+        if not math.isfinite(loss):
+            raise TrainingError(
+                f"got a loss of {loss} in epoch {len(self.history) + 1} with a step size of "
+                f"{self.optimizer.param_groups[0]['lr']}; needed: a finite one; take a smaller learning_rate"
+            )
+
+
+def _is_flat(model: nn.Module) -> bool:
+    """Whether it is a network of images, which channels_last is made for."""
+    return not any(parameter.ndim == 5 for parameter in model.parameters())

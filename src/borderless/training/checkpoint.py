@@ -1,0 +1,89 @@
+"""The file that a training goes on from, and the one before it, in case the last cannot be read."""
+
+import io
+import os
+import pickle
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from borderless.errors import TrainingError
+from borderless.files import write_atomically
+
+LAST, PREVIOUS, BEST = "last.pt", "previous.pt", "best.pt"
+_UNREADABLE = (OSError, RuntimeError, EOFError, ValueError, KeyError, TypeError, pickle.UnpicklingError)
+
+
+class CheckpointWarning(UserWarning):
+    """A checkpoint that is not used; the one before it is."""
+
+
+class Checkpoints:
+    """The checkpoints of one training, told from those of others by its `identity`, which plain types make up."""
+
+    def __init__(self, folder: Path, identity: dict[str, Any]) -> None:
+        self.folder, self.identity = folder, identity
+
+    def load(self) -> dict[str, Any] | None:
+        """The newest good one; None if there is none at all. TrainingError if there are only others."""
+        refused: list[TrainingError] = []
+        for name in (LAST, PREVIOUS):
+            path = self.folder / name
+            if not path.exists():
+                continue
+            try:
+                state = self._read(path)
+            except TrainingError as error:
+                refused.append(error)
+                continue
+            for error in refused:
+                warnings.warn(f"{error}; until then {path.name} is used", CheckpointWarning, stacklevel=3)
+            return state
+        if refused:
+            raise refused[0]
+        return None
+
+    def _read(self, path: Path) -> dict[str, Any]:
+        try:
+            saved = torch.load(path, map_location="cpu", weights_only=True)
+            found, state = saved["identity"], saved["state"]
+        except _UNREADABLE as error:
+            raise TrainingError(
+                f"got {path}, which cannot be read as a training's checkpoint ({type(error).__name__}); needed: the "
+                "file that this training wrote; delete it to start anew"
+            ) from error
+        if found != self.identity:
+            different = sorted(key for key in {*found, *self.identity} if found.get(key) != self.identity.get(key))
+            raise TrainingError(
+                f"got {path}, the checkpoint of another training "
+                f"({'; '.join(f'{key} {found.get(key)}, here {self.identity.get(key)}' for key in different)}); "
+                "choose another folder, or delete it"
+            )
+        return state
+
+    def save(self, state: dict[str, Any]) -> None:
+        """Keep `state`; what was the last before is still there as the previous one."""
+        data = io.BytesIO()
+        torch.save({"identity": self.identity, "state": state}, data)
+        new = self.folder / f"{LAST}.new"
+        self._write(new, data.getvalue())
+        if (self.folder / LAST).exists():
+            os.replace(self.folder / LAST, self.folder / PREVIOUS)
+        os.replace(new, self.folder / LAST)
+
+    def save_best(self, weights: dict[str, Any]) -> None:
+        """The weights alone, for whoever uses the model: a state dict."""
+        data = io.BytesIO()
+        torch.save(weights, data)
+        self._write(self.folder / BEST, data.getvalue())
+
+    def _write(self, path: Path, data: bytes) -> None:
+        try:
+            write_atomically(path, data)
+        except OSError as error:
+            raise TrainingError(
+                f"got no room for {path} ({error.strerror or error}); needed: {len(data) / 2**20:.0f} MiB; what was "
+                "there before is untouched, and the same command goes on from it"
+            ) from error

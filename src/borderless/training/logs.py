@@ -1,0 +1,32 @@
+"""Curves for TensorBoard."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from borderless.errors import MissingPackage
+
+
+class Curves:
+    """Writes into `folder/tensorboard`. done: epochs that are kept from before; later ones are written again."""
+
+    def __init__(self, folder: Path, done: int) -> None:
+        try:
+            from torch.utils.tensorboard.writer import SummaryWriter
+        except ImportError as error:
+            raise MissingPackage(
+                'got tensorboard=True and no package tensorboard; install it with: pip install "borderless[logs]", or '
+                "leave the option out"
+            ) from error
+        self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=done + 1)
+
+    def add(self, epoch: int, values: Mapping[str, float]) -> None:
+        for name, value in values.items():
+            self._writer.add_scalar(name, value, epoch)
+        self._writer.flush()
+
+    def __enter__(self) -> "Curves":
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self._writer.close()

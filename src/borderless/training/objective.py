@@ -1,0 +1,67 @@
+"""What is learnt, and how well it is done: by default, classification."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.data import DataLoader, Subset
+
+from borderless.training.team import Team, team
+
+
+@dataclass(frozen=True)
+class Score:
+    """Of a model on data. loss: less is better. accuracy: in [0, 1], more is better."""
+
+    loss: float
+    accuracy: float
+
+
+class Objective(Protocol):
+    """needs_whole_batch: whether an item's loss depends on what else is in its batch."""
+
+    needs_whole_batch: bool
+
+    def loss(self, model: nn.Module, batch: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """The mean loss of a batch, and how many of its items are right."""
+        ...
+
+    def score(self, model: nn.Module, data: Any, batch_size: int, team: Team) -> Score:
+        """Of `model`, which is in eval mode, on all of `data`, to which each process of `team` may contribute."""
+        ...
+
+
+class Classification:
+    """Cross-entropy on (images, labels); the right ones are those whose largest logit is the label's."""
+
+    needs_whole_batch = False
+
+    def loss(self, model: nn.Module, batch: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        images, labels = batch
+        logits = model(images)
+        return F.cross_entropy(logits, labels), (logits.detach().argmax(1) == labels).sum()
+
+    def score(self, model: nn.Module, data: Any, batch_size: int, team: Team) -> Score:
+        device = next(model.parameters()).device
+        mine = Subset(data, range(team.rank, len(data), team.size)) if team.size > 1 else data
+        loss = right = 0.0
+        for images, labels in DataLoader(mine, batch_size):
+            logits, labels = model(images.to(device)), labels.to(device)
+            loss += float(F.cross_entropy(logits.double(), labels, reduction="sum"))
+            right += int((logits.argmax(1) == labels).sum())
+        loss, right = team.total(loss, right)
+        return Score(loss / len(data), right / len(data))
+
+
+@torch.no_grad()
+def evaluate(model: nn.Module, data: Any, batch_size: int, objective: Objective | None = None) -> Score:
+    """Loss and accuracy on `data`, in eval mode, over all processes; the model's mode is left as it was."""
+    mode = model.training
+    model.eval()
+    try:
+        return (objective or Classification()).score(model, data, batch_size, team())
+    finally:
+        model.train(mode)

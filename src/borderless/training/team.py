@@ -1,0 +1,72 @@
+"""The processes that train together, as torchrun starts them: on one machine or on several. Usually there is one."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch
+from torch import distributed
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Team:
+    """rank: which process this is, from 0. size: how many there are. Every method is called by all of them."""
+
+    rank: int = 0
+    size: int = 1
+
+    @property
+    def is_leader(self) -> bool:
+        """Of all processes only one writes files."""
+        return self.rank == 0
+
+    def shared(self, value: T) -> T:
+        """The leader's value."""
+        if self.size == 1:
+            return value
+        values = [value]
+        distributed.broadcast_object_list(values, src=0)
+        return values[0]
+
+    def gathered(self, value: T) -> list[T]:
+        """The values of all processes, in the order of their ranks."""
+        if self.size == 1:
+            return [value]
+        values: list[Any] = [None] * self.size
+        distributed.all_gather_object(values, value)
+        return values
+
+    def total(self, *amounts: float) -> list[float]:
+        """Each amount, summed over the processes."""
+        return [sum(each) for each in zip(*self.gathered(amounts), strict=True)]
+
+
+def team() -> Team:
+    """The processes that have joined; this one alone if none have."""
+    if distributed.is_available() and distributed.is_initialized():
+        return Team(distributed.get_rank(), distributed.get_world_size())
+    return Team()
+
+
+@contextmanager
+def joined() -> Iterator[Team]:
+    """Join the processes that torchrun started, until the end of the block; alone where it started none or only one.
+
+    Each process takes the GPU of its number on the machine, where there are any.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or "MASTER_ADDR" not in os.environ or team().size > 1:
+        yield team()
+        return
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
+        distributed.init_process_group("cpu:gloo,cuda:nccl")
+    else:
+        distributed.init_process_group("gloo")
+    try:
+        yield team()
+    finally:
+        distributed.destroy_process_group()
