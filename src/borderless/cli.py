@@ -37,6 +37,7 @@ Examples:
   borderless run one-place --help
   borderless run quadrant --archs resnet18 timm/resnet26 --policies own infinite --data IMAGES
   borderless run quadrant --seeds 5 --engine ray
+  torchrun --nproc-per-node 2 -m borderless run red-green
   borderless explain resnet18
   borderless explain timm/convnext_tiny --border infinite --phase adaptive --reach 2
 
@@ -168,8 +169,12 @@ def _run(words: list[str]) -> None:
         ),
     )
     from borderless.experiments import run
+    from borderless.training.team import joined
 
-    section = run(experiment, options.config, options.folder, engine=options.engine, address=options.address)
+    with joined() as team:
+        section = run(experiment, options.config, options.folder, engine=options.engine, address=options.address)
+    if not team.is_leader:
+        return
     for table in section.tables:
         _print_table(table)
     print(f"The report is in {options.folder / 'report.html'}, the table in {options.folder / 'table.csv'}")

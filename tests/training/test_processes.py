@@ -1,5 +1,6 @@
 """Trainings that are killed, and trainings of several processes, end like one that ran alone and undisturbed."""
 
+import json
 import os
 import socket
 import subprocess
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-from training.trainee import train
+from training.trainee import run_an_experiment, train
 
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), "OMP_NUM_THREADS": "1"}
 TOGETHER = ("plain", "norms", "parts")
@@ -24,7 +25,7 @@ def start(*arguments: object) -> "subprocess.Popen[str]":
 
 
 def torchrun(folder: Path, *options: object) -> "subprocess.Popen[str]":
-    return start("-m", "torch.distributed.run", *options, "-m", "training.trainee", folder, *TOGETHER)
+    return start("-m", "torch.distributed.run", *options, "-m", "training.trainee", folder, *TOGETHER, "experiment")
 
 
 def finish(*processes: "subprocess.Popen[str]") -> None:
@@ -76,6 +77,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("alone")
     for variant in TOGETHER:
         train(folder, variant)
+    run_an_experiment(folder)
     return folder
 
 
@@ -96,3 +98,9 @@ def test_two_processes_train_like_one(nodes: int, alone: Path, tmp_path: Path) -
                 torch.testing.assert_close(got["weights"][name], value, rtol=1e-9, atol=1e-12)
         curves = torch.tensor(expected["history"])
         assert curves[-1, 0] < curves[0, 0], "it learns"
+    found, expected = (
+        json.loads((folder / "run" / "full-seed0" / "result.json").read_text())["metrics"]
+        for folder in (tmp_path, alone)
+    )
+    assert found == pytest.approx(expected, abs=0.003), "predictions near the boundary may fall either way"
+    assert (tmp_path / "run" / "report.html").exists()

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from borderless.experiments import EXPERIMENTS, run
 from borderless.training import Recipe, fit, joined, team
 from training.bars import Bars, network
 
@@ -29,8 +30,17 @@ def train(folder: Path, variant: str) -> None:
     torch.save(record, folder / f"{variant}-{team().rank}.pt")
 
 
+def run_an_experiment(folder: Path) -> None:
+    experiment = EXPERIMENTS["red-green"]
+    training = dataclasses.replace(experiment.Config().training, epochs=1)
+    run(experiment, experiment.Config(borders=("full",), seeds=1, training=training), folder / "run", progress=False)
+
+
 if __name__ == "__main__":
     torch.set_num_threads(1)
     with joined():
         for variant in sys.argv[2:]:
-            train(Path(sys.argv[1]), variant)
+            if variant == "experiment":
+                run_an_experiment(Path(sys.argv[1]))
+            else:
+                train(Path(sys.argv[1]), variant)

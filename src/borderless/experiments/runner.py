@@ -5,6 +5,7 @@ missing, so a run may be stopped at any moment and loses at most the cell it was
 """
 
 import json
+import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -21,6 +22,7 @@ from borderless.errors import BorderlessError
 from borderless.experiments.provenance import commit, plain, provenance, versions
 from borderless.files import write_atomically
 from borderless.report import Section, write
+from borderless.training.team import joined, team
 
 RESULT = "result.json"
 
@@ -103,10 +105,32 @@ def run(
     """Run the cells of `experiment` that `folder` does not hold yet, then draw, and write `folder/report.html`.
 
     engine: "local" runs one cell after the other in this process, "ray" spreads them over a cluster at `address`, or
-    over this machine if there is none. Raises `RunError` if the folder holds results of another config,
-    `RunInterrupted` on Ctrl-C.
+    over this machine if there is none. Started by torchrun, all processes work on each cell together, and the first
+    alone writes to `folder`. Raises `RunError` if the folder holds results of another config, `RunInterrupted` on
+    Ctrl-C.
     """
-    folder = Path(folder)
+    with joined() as processes:
+        if processes.size > 1 and engine == "ray":
+            raise RunError(
+                f"got --engine ray in {processes.size} processes of torchrun; needed: one or the other, because Ray "
+                "starts processes of its own"
+            )
+        if processes.is_leader:
+            return _run(experiment, config, Path(folder), engine, address, progress)
+        return _work_along(experiment, config)
+
+
+def _work_along(experiment: Experiment, config: Any) -> Section:
+    """What the other processes of torchrun do: their part of each cell that the first one runs. Nothing is kept."""
+    while (cell := team().shared(None)) is not None:
+        with tempfile.TemporaryDirectory() as nowhere:
+            experiment.run_cell(config, cell, Path(nowhere))
+    return Section(experiment.title)
+
+
+def _run(
+    experiment: Experiment, config: Any, folder: Path, engine: Engine, address: str | None, progress: bool
+) -> Section:
     cells = experiment.cells(config)
     names = [cell.name for cell in cells]
     if not cells or len(set(names)) < len(names):
@@ -163,7 +187,9 @@ def _results(
         return
     for cell in cells:
         started(cell.name)
+        team().shared(cell)
         yield run_and_keep(experiment, config, cell, folder)
+    team().shared(None)
 
 
 def _finished(experiment: Experiment, config: Any, cells: list[Cell], folder: Path) -> dict[str, Result]:

@@ -1,0 +1,7 @@
+"""`python -m borderless`: the command line, for torchrun and wherever the script is not on the path."""
+
+import sys
+
+from borderless.cli import main
+
+sys.exit(main())
