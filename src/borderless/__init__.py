@@ -5,6 +5,7 @@ Sizes are (height, width), positions (row, column), images (batch, channels, hei
 """
 
 from borderless import nn, rules, testing
+from borderless.blur import blur
 from borderless.borders import BORDERS, Border
 from borderless.convert import bordered, convert, convert_, revert_
 from borderless.errors import (
@@ -21,6 +22,7 @@ from borderless.errors import (
 from borderless.explain import Explanation, explain
 from borderless.freeze import freeze
 from borderless.measures.equivariance import equivariance_error
+from borderless.measures.shifts import consistency, diagonal
 from borderless.onnx import save_onnx
 from borderless.place import place
 from borderless.rules import normalisation as _normalisation  # noqa: F401  the families register their rules on import
@@ -47,9 +49,12 @@ __all__ = [
     "Signal",
     "SignalError",
     "UnsupportedOperation",
+    "blur",
     "bordered",
+    "consistency",
     "convert",
     "convert_",
+    "diagonal",
     "equivariance_error",
     "explain",
     "freeze",

@@ -422,3 +422,14 @@ def test_a_window_first_asked_for_without_gradients_still_has_them() -> None:
     window.sum().backward()
     assert model[0].weight.grad is None, "the caller's model is untouched"
     assert window.requires_grad
+
+
+def test_amounts_may_be_lists() -> None:
+    class Listed(nn.Module):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            maps = F.conv2d(images, torch.ones(2, 1, 3, 3), None, [2, 2], [1, 1], [1, 1])
+            return F.avg_pool2d(F.max_pool2d(maps, [3, 3], [1, 1], [1, 1]), [2, 2], [2, 2], [0, 0])
+
+    images = torch.rand(1, 1, 16, 16)
+    assert torch.equal(bl.convert(Listed(), "zero")(images), Listed()(images))
+    assert bl.convert(Listed(), "infinite")(images).shape == (1, 2, 4, 4)

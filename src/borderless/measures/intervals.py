@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import stats  # scikit-learn stands on it
 
 RESAMPLES = 2_000
 
@@ -14,6 +13,8 @@ def over_seeds(values: Sequence[float]) -> float | None:
     >>> round(over_seeds([1.0, 2.0, 3.0]), 2)
     2.48
     """
+    from scipy import stats  # scikit-learn stands on it; `import borderless` does without
+
     if len(values) < 2:
         return None
     return float(stats.t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values)))
@@ -25,6 +26,8 @@ def over_objects(scores: np.ndarray, seed: int) -> tuple[float, float]:
     >>> over_objects(np.array([0.5, 0.5, 0.5]), seed=0)
     (0.5, 0.5)
     """
+    from scipy import stats
+
     if np.ptp(scores) == 0:
         return float(scores[0]), float(scores[0])
     found = stats.bootstrap(

@@ -36,6 +36,7 @@ def convolution(
     count = weight.ndim - 2
     check_axes(signal, count, function)
     stride, dilation = per_axis(stride, count), per_axis(dilation, count)
+    padding = padding if isinstance(padding, str) else per_axis(padding, count)
     slides = _conv_slides(tuple(weight.shape[2:]), stride, padding, dilation)
     planned = plan(signal, slides, function)
 
@@ -63,7 +64,7 @@ def _conv_slides(
     elif padding == "valid":
         amounts = [(0, 0)] * len(kernel)
     else:
-        amounts = [(p, p) for p in per_axis(padding, len(kernel))]
+        amounts = [(p, p) for p in padding]
     return tuple(Slide(k, s, *p, d) for k, s, p, d in zip(kernel, stride, amounts, dilation, strict=True))
 
 
