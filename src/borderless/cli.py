@@ -53,6 +53,7 @@ SUMMARIES = {
     "placed-object": "a pretrained network and a photograph that moves over a canvas",
     "quadrant": "how far from the border of a canvas can a network read where a picture stands?",
     "red-green": "the order of two colours, learnt, or the half of the image that they stand in?",
+    "shifts": "is a classifier consistent, and right, when an image moves?",
 }
 
 BorderChoice = Literal["valid", "zero", "reflect", "replicate", "circular", "full", "infinite"]
@@ -157,16 +158,16 @@ def _run(words: list[str]) -> None:
     import tyro
 
     experiment = EXPERIMENTS[name]
-    small = "--small" in words
+    default = experiment.Config.small() if "--small" in words else experiment.Config()
+    if any(word.split("=")[0] == "--data" for word in words) and hasattr(experiment.Config, "paper"):
+        default = experiment.Config.paper()
     options = tyro.cli(
         _run_options(experiment.Config, name),
         args=[word for word in words[1:] if word != "--small"],
         prog=f"borderless run {name}",
         description=f"{experiment.title}. {experiment.summary} "
         "With --small: the demo's settings, as far as no option says otherwise.",
-        default=_run_options(experiment.Config, name)(
-            config=experiment.Config.small() if small else experiment.Config()
-        ),
+        default=_run_options(experiment.Config, name)(config=default),
     )
     from borderless.experiments import run
     from borderless.training.team import joined

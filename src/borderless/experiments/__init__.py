@@ -20,6 +20,7 @@ class _Registry(Mapping[str, Experiment]):
         "placed-object": "placed_object",
         "quadrant": "quadrant",
         "red-green": "red_green",
+        "shifts": "shifts",
     }
 
     def __getitem__(self, name: str) -> Experiment:

@@ -15,16 +15,16 @@ TRAINED_AT = (0, 0)
 IMAGES_AT_ONCE = 360
 
 
-def network(seed: int) -> nn.Sequential:
-    """Four convolutions with BatchNorm, strides 2, 2, 1, 1, global average, ten classes: about 24,000 parameters."""
+def network(seed: int, channels: int = 1, classes: int = 10) -> nn.Sequential:
+    """Four convolutions with BatchNorm, strides 2, 2, 1, 1, global average: about 24,000 parameters."""
     layers: list[nn.Module] = []
-    inputs = 1
+    inputs = channels
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         for outputs, kernel, stride in ((16, 5, 2), (32, 3, 2), (32, 3, 1), (32, 3, 1)):
             layers += [nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2), nn.BatchNorm2d(outputs), nn.ReLU()]
             inputs = outputs
-        return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(inputs, 10))
+        return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(inputs, classes))
 
 
 def train(

@@ -14,17 +14,17 @@ from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 import borderless as bl
-from borderless.borders import BorderName, Phase
 from borderless.data import quadrant
 from borderless.data.quadrant import BORDERS_PX, PROTOCOLS, Canvases, Protocol, Quadrant
 from borderless.experiments import quadrant_figures
+from borderless.experiments.arms import ARMS, Arm
 from borderless.experiments.quadrant_network import Init, Pool, calibrate_, feature_network, folded
 from borderless.experiments.runner import Cell, ConfigError, Experiment, Result
 from borderless.files import write_csv
@@ -34,24 +34,8 @@ from borderless.report import Section
 from borderless.training import Recipe, fit
 
 Policy = Literal["own", "full", "infinite", "infinite-adaptive"]
+POLICIES: tuple[str, ...] = get_args(Policy)
 CALIBRATION_PICTURES = 64
-
-
-@dataclass(frozen=True)
-class Arm:
-    """A border to put a network under; None: as it is."""
-
-    title: str
-    border: BorderName | None = None
-    phase: Phase = "fixed"
-
-
-ARMS: dict[str, Arm] = {
-    "own": Arm("own padding"),
-    "full": Arm("full", "full"),
-    "infinite": Arm("infinite", "infinite"),
-    "infinite-adaptive": Arm("infinite, adaptive phase", "infinite", "adaptive"),
-}
 
 
 @dataclass(frozen=True)
@@ -98,11 +82,11 @@ class Config:
                 f"got weights={str(self.weights)!r} for {', '.join(self.archs)}, {', '.join(self.inits)}; needed: a "
                 "single network, and pretrained among inits"
             )
-        unknown = [policy for policy in self.policies if policy not in ARMS]
+        unknown = [policy for policy in self.policies if policy not in POLICIES]
         if unknown or self.protocol not in PROTOCOLS:
             raise ConfigError(
-                f"got policies={self.policies}, protocol={self.protocol!r}; policies are {', '.join(ARMS)}; protocols "
-                f"are {', '.join(PROTOCOLS)}"
+                f"got policies={self.policies}, protocol={self.protocol!r}; policies are {', '.join(POLICIES)}; "
+                f"protocols are {', '.join(PROTOCOLS)}"
             )
 
         if torch.device(self.device).type == "cuda" and not torch.cuda.is_available():
@@ -148,7 +132,7 @@ def run_cell(config: Config, cell: Cell, folder: Path) -> dict[str, Any]:
     if p["init"] == "scratch":
         found = _trained(config, model, arm, data, p["border_px"], p["seed"], folder)
     else:
-        found = _probed(config, _under(folded(model), arm), data, p["border_px"], p["seed"], folder)
+        found = _probed(config, arm.of(folded(model)), data, p["border_px"], p["seed"], folder)
     return {**found, "field_radius_px": radius, "skipped": list(data.skipped)}
 
 
@@ -175,7 +159,7 @@ def _trained(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         classifier = nn.Linear(_features(model, config.device), len(quadrant.POSITIONS))
-    model = _under(nn.Sequential(deepcopy(model), classifier.to(config.device)), arm)
+    model = arm.of(nn.Sequential(deepcopy(model), classifier.to(config.device)))
     history = fit(
         model,
         Canvases(data.train.pictures, border_px),
@@ -203,10 +187,6 @@ def _trained(
 def _plain(score: Score, prefix: str) -> dict[str, Any]:
     names = ("accuracy", "low", "high", "is_chance", "validation_accuracy", "strength", "has_converged")
     return {f"{prefix}{name}": getattr(score, name) for name in names}
-
-
-def _under(model: nn.Module, arm: Arm) -> nn.Module:
-    return model if arm.border is None else bl.convert(model, arm.border, phase=arm.phase)
 
 
 def _placed(model: nn.Module, pictures: Tensor, border_px: int, device: str) -> Tensor:

@@ -12,7 +12,8 @@ from borderless.measures.intervals import over_seeds
 from borderless.report import Figure, Section, Table
 
 if TYPE_CHECKING:
-    from borderless.experiments.quadrant import Arm, Config
+    from borderless.experiments.arms import Arm
+    from borderless.experiments.quadrant import Config
     from borderless.experiments.runner import Result
 
 PANEL_IN = (3.1, 3.7)

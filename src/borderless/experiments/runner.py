@@ -75,7 +75,8 @@ class Result:
 class Experiment:
     """What `run` needs to know of an experiment.
 
-    Config: a frozen dataclass, a default for every field; `Config.small()` gives the demo's settings.
+    Config: a frozen dataclass, a default for every field; `Config.small()` gives the demo's settings, `Config.paper()`,
+    where there is one, the paper's, which the command line starts from when data is given.
     cells: the config's independent units of work. run_cell: (config, cell, folder) -> metrics that JSON can hold;
     arrays go into the folder. draw: (config, results, folder) -> Section; writes the figures and `table.csv` into the
     folder.

@@ -1,0 +1,309 @@
+"""Images with classes: any folder of class folders, Fashion-MNIST, CIFAR-10, and digits that come inside a package.
+
+Everything is read where it lies; nothing is downloaded. A split is drawn by its seed within each class. Random
+transforms take their numbers from the seed, the epoch and the item, so that a training which resumes, or which several
+processes share, sees the very images of one that runs alone.
+
+Shapes: items are (image (C, H, W) in float, label).
+"""
+
+import gzip
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from borderless.data.digits import DIGIT_PX, Digits, load_digits, place_digits, split_digits
+from borderless.errors import DataError
+
+Kind = Literal["folder", "fashion-mnist", "cifar10"]
+KINDS: tuple[str, ...] = get_args(Kind)
+EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
+# Of a class's images, where a data set has no split of its own; the rest is for training.
+VALIDATION_SHARE, TEST_SHARE = 0.15, 0.15
+# Of the training images, where there is a test set only.
+_VALIDATION_OF_TRAIN = 0.1
+Transform = Callable[[Any], Tensor]
+
+
+@dataclass
+class Labelled(Dataset[tuple[Tensor, int]]):
+    """Images with labels, and what is done to each.
+
+    images: paths, arrays (height, width[, 3]) in uint8, or tensors, in anything that can be indexed. is_random: whether
+    the transform draws from PyTorch's generator, which then starts from seed, epoch and item.
+    """
+
+    images: Any
+    labels: Sequence[int]
+    transform: Transform | None = None
+    is_random: bool = False
+    seed: int = 0
+    epoch: int = 0
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        image = _opened(self.images[index])
+        if self.transform is None:
+            return image, self.labels[index]
+        if not self.is_random:
+            return self.transform(image), self.labels[index]
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed((self.seed * 100_003 + self.epoch) * 10_000_019 + index)
+            return self.transform(image), self.labels[index]
+
+    def through(self, transform: Transform, is_random: bool = False) -> "Labelled":
+        """The same images, made into tensors in another way."""
+        return replace(self, transform=transform, is_random=is_random)
+
+    def few(self, per_class: int, seed: int) -> "Labelled":
+        """`per_class` images of each class, drawn by `seed`; a larger number holds what a smaller one holds."""
+        labels = np.asarray(self.labels)
+        draw = np.random.default_rng(seed)
+        chosen = []
+        for label in np.unique(labels):
+            of_class = draw.permutation(np.flatnonzero(labels == label))
+            if len(of_class) < per_class:
+                raise DataError(
+                    f"got {len(of_class)} training images of class {label}; needed: {per_class}; ask for fewer a class"
+                )
+            chosen.extend(of_class[:per_class].tolist())
+        return self._at(sorted(chosen))
+
+    def some(self, count: int, seed: int) -> "Labelled":
+        """`count` of the images, or all if there are fewer, drawn by `seed`."""
+        return self._at(sorted(np.random.default_rng(seed).permutation(len(self))[:count].tolist()))
+
+    def _at(self, indices: Sequence[int]) -> "Labelled":
+        return replace(self, images=_taken(self.images, indices), labels=[self.labels[i] for i in indices])
+
+
+@dataclass(frozen=True)
+class LabelledSplit:
+    """Three sets without an image in common. classes: their names, in the order of the labels."""
+
+    train: Labelled
+    validation: Labelled
+    test: Labelled
+    classes: tuple[str, ...]
+
+
+def load_labelled(root: Path | str, kind: Kind | None = None, seed: int = 0, only: Sequence[str] = ()) -> LabelledSplit:
+    """The data set at `root`; kind: what it is, told from what lies there if None.
+
+    folder: root/train/CLASS/… and root/val/CLASS/… (val is for testing, a tenth of train for validation), or
+    root/CLASS/…, of which 15 % each are for validation and testing. fashion-mnist: the four idx files, gzipped or not.
+    cifar10: the folder that holds cifar-10-batches-py. only: names of the classes to keep. Raises DataError for what is
+    not there, cannot be told, or has too few images.
+    """
+    root = Path(root)
+    if not root.is_dir():
+        raise DataError(f"got {str(root)!r}, which is no folder; needed: one that holds a data set")
+    kind = kind or _told(root)
+    if kind == "fashion-mnist":
+        return _with_test(*_fashion_mnist(root), seed, only)
+    if kind == "cifar10":
+        return _with_test(*_cifar10(root), seed, only)
+    if (root / "train").is_dir():
+        test = next((root / name for name in ("val", "test", "validation") if (root / name).is_dir()), None)
+        if test is None:
+            raise DataError(f"got {str(root / 'train')!r} and no folder val beside it; needed: root/val/CLASS/… too")
+        classes = _class_folders(root / "train", only)
+        return _with_test(_from_folders(root / "train", classes), _from_folders(test, classes), classes, seed, ())
+    classes = _class_folders(root, only)
+    return _split(_from_folders(root, classes), classes, seed)
+
+
+def digits_in_clutter(size_px: int, seed: int, pieces: int = 6) -> LabelledSplit:
+    """scikit-learn's digits, 14 px and near the middle of (1, size_px, size_px), among pieces of other digits.
+
+    The middle is left free by the pieces, which come from digits of the same split.
+    """
+    digits = split_digits(load_digits(), seed)
+    draw = torch.Generator().manual_seed(seed)
+    train, validation, test = (
+        _cluttered(part, size_px, pieces, draw) for part in (digits.train, digits.validation, digits.test)
+    )
+    return LabelledSplit(train, validation, test, tuple("0123456789"))
+
+
+def digits_anywhere(size_px: int, seed: int) -> LabelledSplit:
+    """scikit-learn's digits, 14 px, each at one random place of an empty canvas: (1, size_px, size_px)."""
+    digits = split_digits(load_digits(), seed)
+    draw = torch.Generator().manual_seed(seed)
+    train, validation, test = (
+        Labelled(place_digits(part.images, _places(len(part), size_px, draw), (size_px, size_px)), part.labels.tolist())
+        for part in (digits.train, digits.validation, digits.test)
+    )
+    return LabelledSplit(train, validation, test, tuple("0123456789"))
+
+
+def _places(count: int, size_px: int, draw: torch.Generator) -> Tensor:
+    return torch.randint(size_px - DIGIT_PX + 1, (count, 2), generator=draw)
+
+
+def _cluttered(digits: Digits, size_px: int, pieces: int, draw: torch.Generator) -> Labelled:
+    side, piece = digits.images.shape[1], 6
+    middle = (size_px - side) // 2
+    images = torch.zeros(len(digits), 1, size_px, size_px)
+
+    def drawn(below: int) -> int:
+        return int(torch.randint(below, (), generator=draw))
+
+    for image, digit in zip(images, digits.images, strict=True):
+        for _ in range(pieces):
+            other = digits.images[drawn(len(digits))]
+            row, column = drawn(side - piece + 1), drawn(side - piece + 1)
+            top, left = drawn(size_px - piece + 1), drawn(size_px - piece + 1)
+            image[0, top : top + piece, left : left + piece] = other[row : row + piece, column : column + piece]
+        top, left = (middle - 3 + drawn(7) for _ in range(2))
+        image[0, top - 1 : top + side + 1, left - 1 : left + side + 1] = 0
+        image[0, top : top + side, left : left + side] = digit
+    return Labelled(images, digits.labels.tolist())
+
+
+def _opened(image: Any) -> Any:
+    if not isinstance(image, Path):
+        return image if isinstance(image, Tensor) else Image.fromarray(image)
+    try:
+        with Image.open(image) as opened:
+            return opened.convert("RGB")
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # what Pillow raises
+        raise DataError(
+            f"got {image}, which cannot be read as an image ({error}); needed: a whole one, or none"
+        ) from error
+
+
+def _told(root: Path) -> Kind:
+    if (root / "cifar-10-batches-py").is_dir():
+        return "cifar10"
+    if _idx(root, "t10k-labels-idx1-ubyte") is not None:
+        return "fashion-mnist"
+    return "folder"
+
+
+def _class_folders(root: Path, only: Sequence[str]) -> tuple[str, ...]:
+    found = sorted(folder.name for folder in root.iterdir() if folder.is_dir())
+    missing = sorted(set(only) - set(found))
+    classes = tuple(name for name in found if name in only) if only else tuple(found)
+    if missing or len(classes) < 2:
+        raise DataError(
+            f"got {len(found)} class folders in {str(root)!r}"
+            + (f", and not {', '.join(missing[:5])}" if missing else "")
+            + "; needed: two or more, one folder of images for each class"
+        )
+    return classes
+
+
+def _from_folders(root: Path, classes: Sequence[str]) -> Labelled:
+    images, labels = [], []
+    for label, name in enumerate(classes):
+        files = sorted(f for f in (root / name).rglob("*") if f.suffix.lower() in EXTENSIONS and f.is_file())
+        if not files:
+            raise DataError(
+                f"got no images in {str(root / name)!r}; needed: some of {', '.join(EXTENSIONS)} for every class"
+            )
+        images += files
+        labels += [label] * len(files)
+    return Labelled(images, labels)
+
+
+def _with_test(
+    train: Labelled, test: Labelled, classes: tuple[str, ...], seed: int, only: Sequence[str]
+) -> LabelledSplit:
+    if only:
+        raise DataError(f"got a choice of {len(only)} classes for a data set whose classes are fixed; leave it out")
+    kept, validation = _parted(train, (_VALIDATION_OF_TRAIN,), classes, seed)
+    return LabelledSplit(kept, validation, test, classes)
+
+
+def _split(all_of_them: Labelled, classes: tuple[str, ...], seed: int) -> LabelledSplit:
+    train, validation, test = _parted(all_of_them, (VALIDATION_SHARE, TEST_SHARE), classes, seed)
+    return LabelledSplit(train, validation, test, classes)
+
+
+def _parted(data: Labelled, shares: tuple[float, ...], classes: Sequence[str], seed: int) -> list[Labelled]:
+    """What is left, then a part for each share, with one image of every class at least."""
+    labels, draw = np.asarray(data.labels), np.random.default_rng(seed)
+    parts: list[list[int]] = [[] for _ in range(len(shares) + 1)]
+    for label, name in enumerate(classes):
+        of_class = draw.permutation(np.flatnonzero(labels == label)).tolist()
+        if len(of_class) <= len(shares):
+            raise DataError(
+                f"got {len(of_class)} images of the class {name!r}; needed: {len(shares) + 1} at least, one for each "
+                "part of the split"
+            )
+        for part, share in zip(parts[1:], shares, strict=True):
+            count = max(1, round(share * (labels == label).sum()))
+            part += of_class[:count]
+            of_class = of_class[count:]
+        if not of_class:
+            raise DataError(f"got too few images of the class {name!r} to leave one for training; needed: more")
+        parts[0] += of_class
+    return [data._at(sorted(part)) for part in parts]
+
+
+def _taken(images: Any, indices: Sequence[int]) -> Any:
+    if isinstance(images, np.ndarray | Tensor):
+        return images[list(indices)]
+    return [images[i] for i in indices]
+
+
+def _idx(root: Path, name: str) -> Path | None:
+    """A file of MNIST's format under any of the places and names that it is kept under."""
+    folders = (root, root / "raw", root / "FashionMNIST" / "raw")
+    candidates = [folder / f"{name}{suffix}" for folder in folders for suffix in ("", ".gz")]
+    return next((path for path in candidates if path.is_file()), None)
+
+
+def _fashion_mnist(root: Path) -> tuple[Labelled, Labelled, tuple[str, ...]]:
+    from torchvision.datasets import FashionMNIST
+
+    def part(prefix: str) -> Labelled:
+        images = _read_idx(root, f"{prefix}-images-idx3-ubyte", 3)
+        labels = _read_idx(root, f"{prefix}-labels-idx1-ubyte", 1)
+        if len(images) != len(labels):
+            raise DataError(f"got {len(images)} images and {len(labels)} labels in {str(root)!r}; needed: as many")
+        return Labelled(images, labels.tolist())
+
+    return part("train"), part("t10k"), tuple(FashionMNIST.classes)
+
+
+def _read_idx(root: Path, name: str, axes: int) -> np.ndarray:
+    """Unsigned bytes: two zeros, the type 8, the number of axes, their sizes as four bytes each, the cells."""
+    path = _idx(root, name)
+    if path is None:
+        raise DataError(f"got no {name} or {name}.gz in {str(root)!r}; needed: the four idx files of Fashion-MNIST")
+    try:
+        data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    except (OSError, EOFError) as error:
+        raise DataError(f"got {path}, which cannot be unpacked ({error}); needed: the whole file") from error
+    head = 4 + 4 * axes
+    shape = np.frombuffer(data[4:head], ">u4") if len(data) >= head and data[:4] == bytes([0, 0, 8, axes]) else None
+    if shape is None or len(data) != head + int(np.prod(shape)):
+        raise DataError(f"got {path}, of {len(data)} bytes, which is not a whole idx file of {axes} axes in bytes")
+    return np.frombuffer(data, np.uint8, offset=head).reshape(shape.tolist())
+
+
+def _cifar10(root: Path) -> tuple[Labelled, Labelled, tuple[str, ...]]:
+    from torchvision.datasets import CIFAR10
+
+    try:
+        train, test = (CIFAR10(str(root), train=is_train) for is_train in (True, False))
+    except (RuntimeError, OSError, EOFError) as error:
+        raise DataError(
+            f"got {str(root)!r}, where CIFAR-10 is missing or damaged ({error}); needed: the folder "
+            "cifar-10-batches-py as its archive unpacks it"
+        ) from error
+    return Labelled(train.data, train.targets), Labelled(test.data, test.targets), tuple(train.classes)

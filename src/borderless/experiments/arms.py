@@ -1,0 +1,78 @@
+"""What experiments compare: a network as it is, and the same network under other borders and with blurred strides."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+import borderless as bl
+from borderless.borders import BorderName, Phase
+from borderless.experiments.one_place_network import network as small_network
+from borderless.experiments.runner import ConfigError
+from borderless.models import load
+
+SMALL = "small"
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A border to put a network under (None: as it is). blurs: with anti-aliased strides. paper: its name there."""
+
+    title: str
+    border: BorderName | None = None
+    phase: Phase = "fixed"
+    blurs: bool = False
+    paper: str | None = None
+
+    def of(self, model: nn.Module) -> nn.Module:
+        """`model` in this arm; its weights stay, and `model` itself too unless the arm is to leave it as it is."""
+        model = bl.blur(model) if self.blurs else model
+        return model if self.border is None else bl.convert(model, self.border, phase=self.phase)
+
+
+ARMS: dict[str, Arm] = {
+    "own": Arm("own padding", paper="S"),
+    "full": Arm("full", "full", paper="F"),
+    "infinite": Arm("infinite", "infinite"),
+    "infinite-adaptive": Arm("infinite, adaptive phase", "infinite", "adaptive"),
+    "own-blur": Arm("own padding, blur", blurs=True, paper="S+Blur"),
+    "full-blur": Arm("full, blur", "full", blurs=True, paper="F+Blur"),
+    "infinite-adaptive-blur": Arm("infinite, adaptive phase, blur", "infinite", "adaptive", blurs=True),
+}
+
+# One colour and one marker an arm: a border's own, hollow with a blur.
+COLOURS = {
+    "own": "#c43c2a",
+    "full": "#2878b5",
+    "infinite": "#16805a",
+    "infinite-adaptive": "#8457a8",
+}
+MARKERS = {"own": "s", "full": "o", "infinite": "^", "infinite-adaptive": "D"}
+
+
+def look(arm: str) -> dict[str, Any]:
+    """Marker and colour of an arm's points."""
+    base = arm.removesuffix("-blur")
+    colour = COLOURS[base]
+    return {
+        "marker": MARKERS[base],
+        "color": colour,
+        "markerfacecolor": "white" if arm != base else colour,
+        "markeredgecolor": colour,
+    }
+
+
+def check_arms(arms: tuple[str, ...]) -> None:
+    unknown = [arm for arm in arms if arm not in ARMS]
+    if unknown or not arms or len(set(arms)) < len(arms):
+        raise ConfigError(f"got arms={arms}; needed: one at least, each once, of {', '.join(ARMS)}")
+
+
+def classifier(arch: str, classes: int, seed: int) -> nn.Module:
+    """`arch` with random weights, for images in colour: "small", or any name that `load` knows."""
+    if arch == SMALL:
+        return small_network(seed, channels=3, classes=classes)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return load(arch, num_classes=classes)

@@ -1,0 +1,211 @@
+"""Does a classifier that was trained under a border still say the same, and still the right thing, of a moved image?
+
+The shift experiment of Kayhan and van Gemert (CVPR 2020), after Zhang (ICML 2019): networks trained from scratch, with
+and without anti-aliased strides, under their own padding, `full`, `infinite`, and an adaptive phase. Four ways to move
+an image: crops of two sizes, rolls, and places on an empty canvas.
+
+Embedded data: digits among pieces of other digits, 48 px, trained on random crops of 32 px. `--data`: any folder of
+class folders, ImageNet as in the paper: images of 288 px, trained on random resized crops of 224 px.
+"""
+
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torchvision.transforms import v2
+
+import borderless as bl
+from borderless.data import imagenet_a
+from borderless.data.labelled import Labelled, LabelledSplit, digits_in_clutter, load_labelled
+from borderless.data.quadrant import DEVIATION, MEAN
+from borderless.experiments import shifts_figures
+from borderless.experiments.arms import ARMS, SMALL, check_arms, classifier
+from borderless.experiments.runner import Cell, ConfigError, Experiment, Result
+from borderless.files import write_csv
+from borderless.measures.shifts import PROTOCOLS, RANGE_PX
+from borderless.report import Section
+from borderless.training import Recipe, evaluate, fit
+
+EMBEDDED = Recipe(epochs=12, batch_size=64, optimizer="adamw", learning_rate=4e-3, weight_decay=1e-2, schedule="linear")
+PAPER = Recipe(
+    epochs=90,
+    batch_size=256,
+    learning_rate=0.1,
+    weight_decay=1e-4,
+    nesterov=False,
+    schedule="step",
+    step_epochs=30,
+    workers=4,
+)
+PAPERS_NETWORKS = ("resnet18", "resnet34", "resnet50", "resnet101")
+SCENE_PX, CROP_PX = 48, 32
+PAPER_CROP_PX, SHORTER_SIDE_PX = 224, 256
+CROPPED = ("zhang2019", "kayhan2020")
+_NORMALISED = [v2.ToDtype(torch.float32, scale=True), v2.Normalize(MEAN, DEVIATION)]
+
+
+@dataclass(frozen=True)
+class Config:
+    """Settings of `shifts`."""
+
+    archs: tuple[str, ...] = (SMALL,)
+    """Networks: "small", or any of torchvision, timm/NAME, or of the paper."""
+    arms: tuple[str, ...] = tuple(ARMS)
+    """What each network is trained as."""
+    seeds: int = 2
+    """How many seeds (0, 1, …) of the split, the weights and the order."""
+    data: Path | None = None
+    """A folder of class folders, or of train and val with class folders; without it, digits in clutter.
+    With it, what no option says is as in the paper."""
+    classes: Literal["all", "imagenet-a"] = "all"
+    """Which classes of --data: all, or the 200 that the paper took from ImageNet."""
+    test_images: int = 0
+    """How many of the test images to move; 0: all."""
+    passes: int = 5
+    """Pairs of views of each image."""
+    device: str = "cpu"
+    """Where the networks run: cpu, cuda, cuda:1, …"""
+    training: Recipe = field(default_factory=lambda: EMBEDDED)
+    """How networks are trained."""
+
+    def __post_init__(self) -> None:
+        check_arms(self.arms)
+        if self.seeds < 1 or self.passes < 1 or self.test_images < 0:
+            raise ConfigError(
+                f"got seeds={self.seeds}, passes={self.passes}, test_images={self.test_images}; needed: one seed and "
+                "one pass at least, and no negative number"
+            )
+        if self.classes != "all" and self.data is None:
+            raise ConfigError(f"got classes={self.classes!r} without --data; needed: a folder of ImageNet's classes")
+        if torch.device(self.device).type == "cuda" and not torch.cuda.is_available():
+            raise ConfigError(
+                f"got device={self.device!r}, and PyTorch sees no GPU; needed: cpu, or a machine with one"
+            )
+
+    @classmethod
+    def small(cls) -> "Config":
+        return cls(arms=("own", "infinite-adaptive"), seeds=1, test_images=60, passes=2)
+
+    @classmethod
+    def paper(cls) -> "Config":
+        """What --data starts from."""
+        return cls(archs=PAPERS_NETWORKS, seeds=1, training=PAPER)
+
+
+def cells(config: Config) -> list[Cell]:
+    return [
+        Cell(f"{arch.replace('/', '-')}-{arm}-seed{seed}", {"arch": arch, "arm": arm, "seed": seed})
+        for seed in range(config.seeds)
+        for arch in config.archs
+        for arm in config.arms
+    ]
+
+
+def run_cell(config: Config, cell: Cell, folder: Path) -> dict[str, Any]:
+    """Train, then move the test images by every protocol."""
+    arch, arm, seed = cell.parameters["arch"], ARMS[cell.parameters["arm"]], cell.parameters["seed"]
+    split = _data(config, seed)
+    plain = classifier(arch, len(split.classes), seed)
+    shown = bl.explain(plain, (_crop_px(config),) * 2, arm.border or "zero", phase=arm.phase)
+    model = arm.of(plain).to(config.device)
+    history = fit(
+        model,
+        _seen(config, split.train, "training"),
+        _seen(config, split.validation, "centre"),
+        config.training,
+        folder,
+        seed,
+    )
+    test = split.test.some(config.test_images, seed) if config.test_images else split.test
+    right = evaluate(model, _seen(config, test, "centre"), 64)
+    return {
+        "accuracy": right.accuracy,
+        **_moved(config, model, test, seed, int(max(shown.total_stride))),
+        "training_accuracy": history[-1].accuracy,
+        "epochs": len(history),
+        "cost": shown.cost,
+    }
+
+
+def _moved(config: Config, model: nn.Module, test: Labelled, seed: int, stride_px: int) -> dict[str, Any]:
+    """Consistency by every protocol, on `canvas` also at multiples of the total stride; accuracy along diagonals."""
+    metrics: dict[str, Any] = {"stride_px": stride_px}
+    for protocol in PROTOCOLS:
+        images, range_px = _seen(config, test, protocol), _range_px(config, protocol)
+        for name, multiple_px in ((protocol, 1), *([("canvas_stride", stride_px)] if protocol == "canvas" else [])):
+            found = bl.consistency(
+                model,
+                images,
+                protocol=protocol,  # type: ignore[arg-type]
+                range_px=range_px,
+                multiple_px=multiple_px,
+                passes=config.passes,
+                seed=seed,
+            )
+            metrics |= {name: found.value, f"{name}_low": found.low, f"{name}_high": found.high}
+            metrics[f"{name}_fidelity"] = found.fidelity
+        if protocol in CROPPED:
+            along = bl.diagonal(model, images, protocol=protocol, range_px=range_px, seed=seed)  # type: ignore[arg-type]
+            metrics |= {f"{protocol}_diagonal": along.value, f"{protocol}_along": along.at.tolist()}
+    return metrics
+
+
+@lru_cache(maxsize=1)
+def _data(config: Config, seed: int) -> LabelledSplit:
+    if config.data is None:
+        return digits_in_clutter(SCENE_PX, seed)
+    only: list[str] = []
+    if config.classes == "imagenet-a":
+        root = config.data / "train" if (config.data / "train").is_dir() else config.data
+        only = imagenet_a.folders_of([folder.name for folder in root.iterdir() if folder.is_dir()])
+    return load_labelled(config.data, seed=seed, only=only)
+
+
+def _crop_px(config: Config) -> int:
+    return CROP_PX if config.data is None else PAPER_CROP_PX
+
+
+def _range_px(config: Config, protocol: str) -> int:
+    return SCENE_PX - CROP_PX if config.data is None else RANGE_PX[protocol]
+
+
+def _seen(config: Config, images: Labelled, purpose: str) -> Labelled:
+    """The images as a purpose needs them: "training", "centre" (one crop), or to be moved by a protocol."""
+    crop_px = _crop_px(config)
+    whole_px = crop_px + _range_px(config, purpose) if purpose in CROPPED else crop_px
+    if config.data is None:
+        crop = v2.RandomCrop(crop_px) if purpose == "training" else v2.CenterCrop(whole_px)
+        return images.through(v2.Compose([crop, _in_colour]), is_random=purpose == "training")
+    if purpose == "training":
+        crops = [v2.RandomResizedCrop(crop_px, antialias=True), v2.RandomHorizontalFlip()]
+    else:
+        crops = [v2.Resize(max(whole_px, SHORTER_SIDE_PX), antialias=True), v2.CenterCrop(whole_px)]
+    return images.through(v2.Compose([v2.ToImage(), *crops, *_NORMALISED]), is_random=purpose == "training")
+
+
+def _in_colour(image: Tensor) -> Tensor:
+    return image.expand(3, -1, -1)
+
+
+def draw(config: Config, results: list[Result], folder: Path) -> Section:
+    keys = sorted({key for r in results for key, value in r.metrics.items() if not isinstance(value, list)})
+    write_csv(
+        folder / "table.csv",
+        ["arch", "arm", "seed", *keys],
+        [[*(r.cell.parameters[p] for p in ("arch", "arm", "seed")), *(r.metrics[k] for k in keys)] for r in results],
+    )
+    return shifts_figures.section(config.archs, config.arms, results, folder, config.data is None)
+
+
+EXPERIMENT = Experiment(
+    name="shifts",
+    title="Moved images",
+    summary="Is a classifier consistent, and right, when an image moves by crops, rolls, or over an empty canvas?",
+    Config=Config,
+    cells=cells,
+    run_cell=run_cell,
+    draw=draw,
+)
