@@ -54,6 +54,7 @@ SUMMARIES = {
     "quadrant": "how far from the border of a canvas can a network read where a picture stands?",
     "red-green": "the order of two colours, learnt, or the half of the image that they stand in?",
     "shifts": "is a classifier consistent, and right, when an image moves?",
+    "data-efficiency": "with few images a class, what does a network learn under each border?",
 }
 
 BorderChoice = Literal["valid", "zero", "reflect", "replicate", "circular", "full", "infinite"]
@@ -223,7 +224,7 @@ def _explain(words: list[str]) -> None:
 
 
 def _listed() -> str:
-    return "\n".join(f"  {name:<14} {summary}" for name, summary in SUMMARIES.items())
+    return "\n".join(f"  {name:<16} {summary}" for name, summary in SUMMARIES.items())
 
 
 def _fail(error: Exception) -> int:

@@ -177,15 +177,8 @@ def test_cells_need_names_of_their_own(squares: Squares, tmp_path: Path, factors
 
 
 def test_every_experiment_has_defaults_and_small_settings() -> None:
-    assert list(EXPERIMENTS) == [
-        "equivariance",
-        "conv-types",
-        "rook",
-        "one-place",
-        "placed-object",
-        "quadrant",
-        "red-green",
-    ]
+    story = "equivariance conv-types rook one-place placed-object quadrant red-green shifts data-efficiency"
+    assert list(EXPERIMENTS) == story.split()
     for name, experiment in EXPERIMENTS.items():
         assert experiment.name == name
         assert len(experiment.cells(experiment.Config())) >= len(experiment.cells(experiment.Config.small())) > 0

@@ -21,6 +21,7 @@ class _Registry(Mapping[str, Experiment]):
         "quadrant": "quadrant",
         "red-green": "red_green",
         "shifts": "shifts",
+        "data-efficiency": "data_efficiency",
     }
 
     def __getitem__(self, name: str) -> Experiment:

@@ -47,8 +47,9 @@ COLOURS = {
     "full": "#2878b5",
     "infinite": "#16805a",
     "infinite-adaptive": "#8457a8",
+    "own-padded": "#77736b",
 }
-MARKERS = {"own": "s", "full": "o", "infinite": "^", "infinite-adaptive": "D"}
+MARKERS = {"own": "s", "full": "o", "infinite": "^", "infinite-adaptive": "D", "own-padded": "v"}
 
 
 def look(arm: str) -> dict[str, Any]:
@@ -63,10 +64,10 @@ def look(arm: str) -> dict[str, Any]:
     }
 
 
-def check_arms(arms: tuple[str, ...]) -> None:
-    unknown = [arm for arm in arms if arm not in ARMS]
-    if unknown or not arms or len(set(arms)) < len(arms):
-        raise ConfigError(f"got arms={arms}; needed: one at least, each once, of {', '.join(ARMS)}")
+def check_arms(arms: tuple[str, ...], known: tuple[str, ...]) -> None:
+    """Raises ConfigError unless `arms` are some of the `known` ones, each once."""
+    if not arms or len(set(arms)) < len(arms) or not set(arms) <= set(known):
+        raise ConfigError(f"got arms={arms}; needed: one at least, each once, of {', '.join(known)}")
 
 
 def classifier(arch: str, classes: int, seed: int) -> nn.Module:

@@ -100,7 +100,7 @@ class Config:
             archs=("resnet18",),
             borders_px=(0, 64),
             policies=("own", "infinite"),
-            pictures=60,
+            pictures=40,
             training=Recipe(epochs=2),
         )
 

@@ -8,7 +8,8 @@ Embedded data: digits among pieces of other digits, 48 px, trained on random cro
 class folders, ImageNet as in the paper: images of 288 px, trained on random resized crops of 224 px.
 """
 
-from dataclasses import dataclass, field
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
@@ -26,6 +27,7 @@ from borderless.experiments.arms import ARMS, SMALL, check_arms, classifier
 from borderless.experiments.runner import Cell, ConfigError, Experiment, Result
 from borderless.files import write_csv
 from borderless.measures.shifts import PROTOCOLS, RANGE_PX
+from borderless.modes import one_thread
 from borderless.report import Section
 from borderless.training import Recipe, evaluate, fit
 
@@ -72,7 +74,7 @@ class Config:
     """How networks are trained."""
 
     def __post_init__(self) -> None:
-        check_arms(self.arms)
+        check_arms(self.arms, tuple(ARMS))
         if self.seeds < 1 or self.passes < 1 or self.test_images < 0:
             raise ConfigError(
                 f"got seeds={self.seeds}, passes={self.passes}, test_images={self.test_images}; needed: one seed and "
@@ -87,7 +89,8 @@ class Config:
 
     @classmethod
     def small(cls) -> "Config":
-        return cls(arms=("own", "infinite-adaptive"), seeds=1, test_images=60, passes=2)
+        few = replace(EMBEDDED, epochs=5)
+        return cls(arms=("own", "infinite-adaptive"), seeds=1, test_images=40, passes=2, training=few)
 
     @classmethod
     def paper(cls) -> "Config":
@@ -111,19 +114,21 @@ def run_cell(config: Config, cell: Cell, folder: Path) -> dict[str, Any]:
     plain = classifier(arch, len(split.classes), seed)
     shown = bl.explain(plain, (_crop_px(config),) * 2, arm.border or "zero", phase=arm.phase)
     model = arm.of(plain).to(config.device)
-    history = fit(
-        model,
-        _seen(config, split.train, "training"),
-        _seen(config, split.validation, "centre"),
-        config.training,
-        folder,
-        seed,
-    )
     test = split.test.some(config.test_images, seed) if config.test_images else split.test
-    right = evaluate(model, _seen(config, test, "centre"), 64)
+    with one_thread() if arch == SMALL else nullcontext():
+        history = fit(
+            model,
+            _seen(config, split.train, "training"),
+            _seen(config, split.validation, "centre"),
+            config.training,
+            folder,
+            seed,
+        )
+        right = evaluate(model, _seen(config, test, "centre"), 64)
+        moved = _moved(config, model, test, seed, int(max(shown.total_stride)))
     return {
         "accuracy": right.accuracy,
-        **_moved(config, model, test, seed, int(max(shown.total_stride))),
+        **moved,
         "training_accuracy": history[-1].accuracy,
         "epochs": len(history),
         "cost": shown.cost,

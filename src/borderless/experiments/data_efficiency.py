@@ -1,0 +1,176 @@
+"""With few images a class, does a network learn more when it cannot use location?
+
+Kayhan and van Gemert (CVPR 2020): ResNet-50 on ImageNet with n images a class, own padding against full convolution.
+Full convolution also computes more; the arm `own-padded` is the control that the paper lacks: own padding on an image
+with so many zeros around it that it costs as much.
+
+Embedded data: scikit-learn's digits, each at one random place of a 32 px canvas. `--data`: a folder of class folders,
+Fashion-MNIST's files, or CIFAR-10's.
+"""
+
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torchvision.transforms import v2
+
+import borderless as bl
+from borderless.data.labelled import Labelled, LabelledSplit, digits_anywhere, load_labelled
+from borderless.data.quadrant import DEVIATION, MEAN
+from borderless.experiments import data_efficiency_figures
+from borderless.experiments.arms import ARMS, SMALL, check_arms, classifier
+from borderless.experiments.runner import Cell, ConfigError, Experiment, Result
+from borderless.experiments.shifts import PAPER, PAPER_CROP_PX, SHORTER_SIDE_PX
+from borderless.files import write_csv
+from borderless.modes import one_thread
+from borderless.report import Section
+from borderless.training import Recipe, evaluate, fit
+
+CANVAS_PX = 32
+PADDED = "own-padded"
+COMPARED = ("own", "full", "infinite", "infinite-adaptive", PADDED)
+EMBEDDED = Recipe(epochs=40, batch_size=32, optimizer="adamw", learning_rate=4e-3, weight_decay=1e-2, schedule="linear")
+PAPERS_COUNTS = (50, 100, 250, 500)
+
+
+@dataclass(frozen=True)
+class Config:
+    """Settings of `data-efficiency`."""
+
+    arch: str = SMALL
+    """The network: "small", or any of torchvision, timm/NAME, or of the paper."""
+    per_class: tuple[int, ...] = (5, 10, 20, 50)
+    """How many training images of each class; a larger set holds the smaller ones. 0: all."""
+    arms: tuple[str, ...] = COMPARED
+    """What the network is trained as."""
+    seeds: int = 3
+    """How many seeds (0, 1, …) of the chosen images, the weights and the order."""
+    data: Path | None = None
+    """A folder of class folders, or of train and val with class folders, or Fashion-MNIST's or CIFAR-10's files;
+    without it, digits. With it, what no option says is as in the paper."""
+    device: str = "cpu"
+    """Where the networks run: cpu, cuda, cuda:1, …"""
+    training: Recipe = field(default_factory=lambda: EMBEDDED)
+    """How networks are trained."""
+
+    def __post_init__(self) -> None:
+        check_arms(self.arms, COMPARED)
+        if self.seeds < 1 or not self.per_class or min(self.per_class) < 0:
+            raise ConfigError(
+                f"got seeds={self.seeds}, per_class={self.per_class}; needed: one seed and one number of images at "
+                "least, none negative"
+            )
+        if torch.device(self.device).type == "cuda" and not torch.cuda.is_available():
+            raise ConfigError(
+                f"got device={self.device!r}, and PyTorch sees no GPU; needed: cpu, or a machine with one"
+            )
+
+    @classmethod
+    def small(cls) -> "Config":
+        return cls(per_class=(5, 20), arms=("own", "full"), seeds=1, training=replace(EMBEDDED, epochs=15))
+
+    @classmethod
+    def paper(cls) -> "Config":
+        """What --data starts from."""
+        return cls(arch="resnet50", per_class=(*PAPERS_COUNTS, 0), seeds=1, training=PAPER)
+
+
+def cells(config: Config) -> list[Cell]:
+    return [
+        Cell(f"{arm}-{count or 'all'}-seed{seed}", {"arm": arm, "per_class": count, "seed": seed})
+        for seed in range(config.seeds)
+        for count in config.per_class
+        for arm in config.arms
+    ]
+
+
+def run_cell(config: Config, cell: Cell, folder: Path) -> dict[str, Any]:
+    """Train on a few images a class, test on all test images."""
+    arm, count, seed = (cell.parameters[name] for name in ("arm", "per_class", "seed"))
+    split = _data(config.data, seed)
+    train = split.train.few(count, seed) if count else split.train
+    size = tuple(_seen(config, split.test, False)[0][0].shape[1:])
+    plain = classifier(config.arch, len(split.classes), seed)
+    model, cost, padding_px = _arm(arm, plain, size)
+    model = model.to(config.device)
+    with one_thread() if config.arch == SMALL else nullcontext():
+        history = fit(
+            model,
+            _seen(config, train, True),
+            _seen(config, split.validation, False),
+            config.training,
+            folder,
+            seed,
+        )
+        found = evaluate(model, _seen(config, split.test, False), 64)
+    return {
+        "accuracy": found.accuracy,
+        "training_accuracy": history[-1].accuracy,
+        "training_images": len(train),
+        "epochs": len(history),
+        "cost": cost,
+        "padding_px": padding_px,
+    }
+
+
+def _arm(name: str, plain: nn.Module, size: tuple[int, ...]) -> tuple[nn.Module, float, int]:
+    """The model of an arm, what it costs relative to own padding, and the zeros around the image."""
+    if name != PADDED:
+        arm = ARMS[name]
+        return arm.of(plain), bl.explain(plain, size, arm.border or "zero", phase=arm.phase).cost, 0
+    aim = bl.explain(plain, size, "full").macs
+    padding_px = 0
+    while (found := bl.explain(plain, tuple(n + 2 * padding_px for n in size), "zero").macs) < aim:
+        padding_px += 1
+    own = bl.explain(plain, size, "zero").macs
+    return nn.Sequential(nn.ZeroPad2d(padding_px), plain), found / own, padding_px
+
+
+@lru_cache(maxsize=1)
+def _data(folder: Path | None, seed: int) -> LabelledSplit:
+    return digits_anywhere(CANVAS_PX, seed) if folder is None else load_labelled(folder, seed=seed)
+
+
+def _seen(config: Config, images: Labelled, in_training: bool) -> Labelled:
+    """The images as the network is shown them: small ones whole, photographs as crops of 224 px."""
+    first = images.images[0]
+    if isinstance(first, Tensor):
+        return images.through(_in_colour)
+    normalised = [v2.RGB(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(MEAN, DEVIATION)]
+    if not isinstance(first, Path):
+        return images.through(v2.Compose([v2.ToImage(), *normalised]))
+    if in_training:
+        crops = [v2.RandomResizedCrop(PAPER_CROP_PX, antialias=True), v2.RandomHorizontalFlip()]
+    else:
+        crops = [v2.Resize(SHORTER_SIDE_PX, antialias=True), v2.CenterCrop(PAPER_CROP_PX)]
+    return images.through(v2.Compose([v2.ToImage(), *crops, *normalised]), is_random=in_training)
+
+
+def _in_colour(image: Tensor) -> Tensor:
+    return image.expand(3, -1, -1)
+
+
+def draw(config: Config, results: list[Result], folder: Path) -> Section:
+    keys = list(results[0].metrics)
+    parameters = ("arm", "per_class", "seed")
+    write_csv(
+        folder / "table.csv",
+        [*parameters, *keys],
+        [[*(r.cell.parameters[p] for p in parameters), *(r.metrics[k] for k in keys)] for r in results],
+    )
+    return data_efficiency_figures.section(config.arch, config.per_class, config.arms, results, folder)
+
+
+EXPERIMENT = Experiment(
+    name="data-efficiency",
+    title="Few images a class",
+    summary="Accuracy with n training images a class, under each border, and on more pixels at the same cost.",
+    Config=Config,
+    cells=cells,
+    run_cell=run_cell,
+    draw=draw,
+)

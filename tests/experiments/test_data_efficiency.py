@@ -1,0 +1,70 @@
+"""Data efficiency in small: nested subsets, the control of equal cost, real formats, the page, wrong settings."""
+
+import csv
+import dataclasses
+from pathlib import Path
+
+import pytest
+import torch
+
+import borderless as bl
+from borderless.errors import DataError
+from borderless.experiments import run
+from borderless.experiments.arms import classifier
+from borderless.experiments.data_efficiency import COMPARED, EXPERIMENT, PADDED, Config, _arm
+from borderless.experiments.runner import ConfigError
+from data.test_labelled import write_fashion_mnist
+
+ONE_EPOCH = dataclasses.replace(Config().training, epochs=1)
+
+
+def test_every_arm_runs_and_the_page_is_drawn(tmp_path: Path) -> None:
+    config = Config(per_class=(2, 4), seeds=1, training=ONE_EPOCH)
+    section = run(EXPERIMENT, config, tmp_path, progress=False)
+    with (tmp_path / "table.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 2 * len(COMPARED)
+    assert {row["training_images"] for row in rows if row["per_class"] == "4"} == {"40"}
+    costs = {row["arm"]: float(row["cost"]) for row in rows}
+    assert costs["own"] == 1 and costs[PADDED] >= costs["full"] > 1.5
+    assert section.figures[0].path.name == "data_efficiency.png"
+    assert "With 2 images a class, against own padding: full" in section.text[1]
+    assert (tmp_path / "report.html").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize("arch", ["small", "timm/resnet10t"])
+def test_the_control_costs_as_much_as_full_and_no_pixel_more(arch: str) -> None:
+    plain = classifier(arch, 10, seed=0).eval()
+    model, cost, padding_px = _arm(PADDED, plain, (32, 32))
+    aim = bl.explain(plain, (32, 32), "full").macs
+    assert bl.explain(plain, (32 + 2 * padding_px,) * 2, "zero").macs >= aim
+    assert bl.explain(plain, (30 + 2 * padding_px,) * 2, "zero").macs < aim
+    assert cost >= aim / bl.explain(plain, (32, 32), "zero").macs
+    images = torch.rand(2, 3, 32, 32)
+    with torch.no_grad():
+        padded = torch.nn.functional.pad(images, (padding_px,) * 4)
+        assert torch.equal(model.eval()(images), plain(padded))
+
+
+def test_fashion_mnist_and_too_few_images(tmp_path: Path) -> None:
+    data = write_fashion_mnist(tmp_path / "fashion", {"train": 100, "t10k": 20}, packed=True)
+    config = Config(data=data, per_class=(3, 0), arms=("own",), seeds=1, training=ONE_EPOCH)
+    run(EXPERIMENT, config, tmp_path / "run", progress=False)
+    with (tmp_path / "run" / "table.csv").open() as file:
+        assert [row["training_images"] for row in csv.DictReader(file)] == ["30", "90"]
+    with pytest.raises(DataError, match="got 9 training images of class 0; needed: 10"):
+        run(EXPERIMENT, dataclasses.replace(config, per_class=(10,)), tmp_path / "other", progress=False)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "text"),
+    [
+        ({"arms": ("own-blur",)}, "each once, of own, full, infinite, infinite-adaptive, own-padded"),
+        ({"per_class": ()}, "one number of images at least"),
+        ({"per_class": (-1,)}, "none negative"),
+        ({"seeds": 0}, "got seeds=0"),
+    ],
+)
+def test_settings_without_sense_are_refused(wrong: dict[str, object], text: str) -> None:
+    with pytest.raises(ConfigError, match=text):
+        Config(**wrong)  # type: ignore[arg-type]
