@@ -55,6 +55,7 @@ SUMMARIES = {
     "red-green": "the order of two colours, learnt, or the half of the image that they stand in?",
     "shifts": "is a classifier consistent, and right, when an image moves?",
     "data-efficiency": "with few images a class, what does a network learn under each border?",
+    "patch-matching": "descriptors of patches, learnt from few pairs, with same and with full convolution",
 }
 
 BorderChoice = Literal["valid", "zero", "reflect", "replicate", "circular", "full", "infinite"]

@@ -22,6 +22,7 @@ class _Registry(Mapping[str, Experiment]):
         "red-green": "red_green",
         "shifts": "shifts",
         "data-efficiency": "data_efficiency",
+        "patch-matching": "patch_matching",
     }
 
     def __getitem__(self, name: str) -> Experiment:
