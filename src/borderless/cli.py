@@ -56,6 +56,7 @@ SUMMARIES = {
     "shifts": "is a classifier consistent, and right, when an image moves?",
     "data-efficiency": "with few images a class, what does a network learn under each border?",
     "patch-matching": "descriptors of patches, learnt from few pairs, with same and with full convolution",
+    "actions": "3D networks on few clips, with same and full convolution and infinite borders",
 }
 
 BorderChoice = Literal["valid", "zero", "reflect", "replicate", "circular", "full", "infinite"]

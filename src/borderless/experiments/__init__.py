@@ -23,6 +23,7 @@ class _Registry(Mapping[str, Experiment]):
         "shifts": "shifts",
         "data-efficiency": "data_efficiency",
         "patch-matching": "patch_matching",
+        "actions": "actions",
     }
 
     def __getitem__(self, name: str) -> Experiment:

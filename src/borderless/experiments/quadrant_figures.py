@@ -120,7 +120,7 @@ def _legend(fig: Any, config: "Config", titles: Mapping[str, str]) -> None:
                 [], [], color=_PAPER, linestyle="", marker="o", markersize=8, markerfacecolor=_PAPER_FACE, label="paper"
             )
         )
-    fig.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 6 if len(config.archs) > 1 else 3))
+    fig.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 6 if len(config.archs) > 1 else 2))
 
 
 def _name(arch: str) -> str:

@@ -1,0 +1,287 @@
+"""Short clips with classes: moving things that are generated, and the videos of UCF101 and HMDB51.
+
+Generated: one patch of random colours on a dim ground, anywhere; what it does is the class, never how it looks or where
+it is. Videos: read with PyAV, each once, and kept as arrays; split by the data sets' own files. Random choices follow
+from seed, epoch and item, as everywhere.
+
+Shapes: clips (3, frames, height, width) in float; frames of a video (time, height, width, 3) in bytes.
+"""
+
+import hashlib
+import io
+import math
+import random
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.utils.data import Dataset
+
+from borderless.errors import DataError, MissingPackage
+from borderless.files import write_atomically
+
+MOTIONS = ("left", "right", "up", "down", "clockwise", "counterclockwise", "growing", "shrinking")
+FRAMES, SIDE_PX = 16, 112
+# Of ActivityNet's frames, in bytes, as the published code subtracts it (Hara's 3D-ResNets).
+MEAN = (114.7748, 107.7354, 99.4750)
+# Sides of the training crops, in shorter sides of the frame: 1 to one half in four steps, at a corner or the middle.
+_SCALES = tuple(2 ** (-k / 4) for k in range(5))
+_CORNERS = ((0.0, 0.0), (0.0, 1.0), (1.0, 0.0), (1.0, 1.0), (0.5, 0.5))
+_CACHED_SIDE_PX = 128
+_VALIDATION_SHARE = 0.1
+VIDEO_SUFFIXES = (".avi", ".mp4", ".mkv", ".webm", ".mov")
+
+
+@dataclass(frozen=True)
+class ClipSplit:
+    """Three sets without a video in common. classes: their names, in the order of the labels."""
+
+    train: Any
+    validation: Any
+    test: Any
+    classes: tuple[str, ...]
+
+
+@dataclass
+class Generated(Dataset[tuple[Tensor, int]]):
+    """Items are drawn when asked for: the same number gives the same clip."""
+
+    count: int
+    seed: int
+    frames: int
+    size_px: int
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        label = index % len(MOTIONS)
+        draw = torch.Generator().manual_seed(self.seed * 10_000_019 + index)
+        return _moving(MOTIONS[label], self.frames, self.size_px, draw), label
+
+    def clips(self, index: int) -> Tensor:
+        """All of an item, as clips: (1, 3, frames, height, width)."""
+        return self[index][0][None]
+
+
+def generated(train: int, test: int, seed: int, frames: int = 8, size_px: int = 32) -> ClipSplit:
+    """`train` clips, and `test` for validation and for testing each; the motions take turns."""
+    parts = (Generated(n, 3 * seed + i, frames, size_px) for i, n in enumerate((train, test, test)))
+    return ClipSplit(*parts, MOTIONS)
+
+
+def _moving(motion: str, frames: int, size_px: int, draw: torch.Generator) -> Tensor:
+    def uniform(low: float, high: float) -> float:
+        return low + (high - low) * float(torch.rand((), generator=draw))
+
+    texture = F.interpolate(torch.rand(1, 3, 4, 4, generator=draw), (16, 16), mode="bilinear")
+    rows = torch.linspace(-1, 1, 16)
+    # Not round, so that a turn is seen.
+    shape = ((rows[:, None] / uniform(0.4, 0.6)) ** 2 + (rows / uniform(0.9, 1.0)) ** 2 < 1).float()
+    patch = torch.cat([texture, shape[None, None]], 1)
+    time = torch.linspace(-1, 1, frames)
+    size, angle, speed = uniform(0.25, 0.4), uniform(-math.pi, math.pi), uniform(0.15, 0.45)
+    # The whole path stays in the picture; a fifth of the time may be off it at its ends.
+    x, y = (uniform(-0.45, 0.45) for _ in range(2))
+    dx, dy = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}.get(motion, (0, 0))
+    turn = {"clockwise": 1.0, "counterclockwise": -1.0}.get(motion, 0.0) * uniform(0.5, 1.2)
+    growth = {"growing": 1.0, "shrinking": -1.0}.get(motion, 0.0) * uniform(0.3, 0.5)
+    sizes, angles = size * torch.exp(growth * time), angle + turn * time
+    at_x, at_y = x + dx * speed * time, y + dy * speed * time
+    cos, sin = torch.cos(angles) / sizes, torch.sin(angles) / sizes
+    # From the picture's coordinates to the patch's.
+    to_patch = torch.stack(
+        [torch.stack([cos, sin, -cos * at_x - sin * at_y], 1), torch.stack([-sin, cos, sin * at_x - cos * at_y], 1)], 1
+    )
+    grid = F.affine_grid(to_patch, [frames, 4, size_px, size_px], align_corners=False)
+    shown = F.grid_sample(patch.expand(frames, -1, -1, -1), grid, align_corners=False)
+    ground = uniform(0.0, 0.2) + 0.05 * torch.rand(1, 3, size_px, size_px, generator=draw)
+    covered = shown[:, 3:]
+    return ((1 - covered) * ground + shown[:, :3] * covered).transpose(0, 1).contiguous() - 0.5
+
+
+@dataclass
+class Videos(Dataset[tuple[Tensor, int]]):
+    """Clips of 16 frames, 112 × 112 px: at random place and time in training, else from the middle."""
+
+    files: Sequence[Path]
+    labels: Sequence[int]
+    cache: Path
+    is_training: bool = False
+    seed: int = 0
+    epoch: int = 0
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        frames = frames_of(self.files[index], self.cache)
+        if not self.is_training:
+            first = max(0, (len(frames) - FRAMES) // 2)
+            return _clip(frames, first, *_middle(frames)), self.labels[index]
+        draw = random.Random((self.seed * 100_003 + self.epoch) * 10_000_019 + index)
+        first = draw.randrange(max(1, len(frames) - FRAMES + 1))
+        side = round(draw.choice(_SCALES) * min(frames.shape[1:3]))
+        corner = draw.choice(_CORNERS)
+        top, left = (round(c * (n - side)) for c, n in zip(corner, frames.shape[1:3], strict=True))
+        clip = _clip(frames, first, top, left, side)
+        return (clip.flip(3) if draw.random() < 0.5 else clip), self.labels[index]
+
+    def clips(self, index: int) -> Tensor:
+        """A whole video as clips that follow each other: (clips, 3, 16, 112, 112)."""
+        frames = frames_of(self.files[index], self.cache)
+        starts = range(0, max(1, len(frames) - FRAMES + 1), FRAMES)
+        return torch.stack([_clip(frames, first, *_middle(frames)) for first in starts])
+
+
+def from_videos(root: Path | str, splits: Path | str | None, split: int, seed: int, cache: Path | str) -> ClipSplit:
+    """UCF101 or HMDB51: root/CLASS/VIDEO, split by the official files in `splits` (by default looked for near root).
+
+    Of UCF101: trainlist01.txt and testlist01.txt; of HMDB51: CLASS_test_split1.txt for every class. A tenth of the
+    training videos is for validation: in UCF101, whose videos come in groups of one scene, whole groups. cache: a
+    folder for decoded frames. Raises DataError for what is missing or does not fit together.
+    """
+    root = Path(root)
+    if not root.is_dir():
+        raise DataError(f"got {str(root)!r}, which is no folder; needed: one with a folder of videos for each class")
+    lists = _split_folder(root, splits, split)
+    if (lists / f"trainlist{split:02d}.txt").is_file():
+        train, test = (_ucf_list(lists / f"{part}list{split:02d}.txt") for part in ("train", "test"))
+    else:
+        train, test = _hmdb_lists(lists, split)
+    classes = tuple(sorted({name for name, _ in train}))
+    if len(classes) < 2 or {name for name, _ in test} != set(classes):
+        raise DataError(
+            f"got {len(classes)} classes to train and {len({n for n, _ in test})} to test on; needed: the same"
+        )
+    chosen = _validation_groups(train, seed)
+    kept = [entry for entry in train if _group(entry) not in chosen]
+    validation = [entry for entry in train if _group(entry) in chosen]
+    made = []
+    for part in (kept, validation, test):
+        files = [root / name / video for name, video in part]
+        missing = next((file for file in files if not file.is_file()), None)
+        if missing is not None:
+            raise DataError(f"got no {str(missing)!r}, which {str(lists)!r} names; needed: every video of the split")
+        made.append(Videos(files, [classes.index(name) for name, _ in part], Path(cache), seed=seed))
+    return ClipSplit(replace(made[0], is_training=True), made[1], made[2], classes)
+
+
+def frames_of(file: Path, cache: Path) -> np.ndarray:
+    """All frames, the shorter side 128 px: (time, height, width, 3) in bytes, decoded once, then read from `cache`."""
+    kept = cache / f"{file.stem}-{hashlib.sha256(str(file.resolve()).encode()).hexdigest()[:12]}.npy"
+    if kept.is_file() and kept.stat().st_mtime >= file.stat().st_mtime:
+        return np.load(kept, mmap_mode="r")
+    frames = _decoded(file)
+    data = io.BytesIO()
+    np.save(data, frames)
+    write_atomically(kept, data.getvalue())
+    return frames
+
+
+def _decoded(file: Path) -> np.ndarray:
+    try:
+        import av
+    except ImportError as error:
+        raise MissingPackage('got no package av; install it with: pip install "borderless[video]"') from error
+    try:
+        with av.open(str(file)) as container:
+            stream = container.streams.video[0]
+            stream.thread_type = "AUTO"
+            shorter = min(stream.width, stream.height)
+            width, height = (round(n * _CACHED_SIDE_PX / shorter) for n in (stream.width, stream.height))
+            frames = [
+                frame.to_ndarray(format="rgb24", width=width, height=height) for frame in container.decode(stream)
+            ]
+    except (av.FFmpegError, IndexError, ValueError, ZeroDivisionError) as error:
+        raise DataError(f"got {file}, which cannot be decoded as a video ({error}); needed: a whole one") from error
+    if not frames:
+        raise DataError(f"got {file}, a video without a frame; needed: one at least")
+    return np.stack(frames)
+
+
+def _clip(frames: np.ndarray, first: int, top: int, left: int, side: int) -> Tensor:
+    """16 frames from `first` on, beginning again at the end of a short video, of a square."""
+    chosen = [frames[(first + i) % len(frames), top : top + side, left : left + side] for i in range(FRAMES)]
+    clip = torch.from_numpy(np.stack(chosen)).permute(0, 3, 1, 2).float()
+    clip = F.interpolate(clip, (SIDE_PX, SIDE_PX), mode="bilinear", align_corners=False)
+    return (clip - torch.tensor(MEAN)[:, None, None]).transpose(0, 1).contiguous()
+
+
+def _middle(frames: np.ndarray) -> tuple[int, int, int]:
+    height, width = frames.shape[1:3]
+    side = min(height, width)
+    return (height - side) // 2, (width - side) // 2, side
+
+
+def _split_folder(root: Path, splits: Path | str | None, split: int) -> Path:
+    candidates = (
+        [Path(splits)]
+        if splits is not None
+        else [
+            folder / name
+            for folder in (root, root.parent)
+            for name in ("ucfTrainTestlist", "testTrainMulti_7030_splits", "splits", ".")
+        ]
+    )
+    for folder in candidates:
+        if (folder / f"trainlist{split:02d}.txt").is_file() or any(folder.glob(f"*_test_split{split}.txt")):
+            return folder
+    raise DataError(
+        f"got no split files of split {split} in {', '.join(repr(str(folder)) for folder in candidates)}; needed: "
+        f"UCF101's trainlist{split:02d}.txt and testlist{split:02d}.txt, or HMDB51's CLASS_test_split{split}.txt"
+    )
+
+
+def _ucf_list(path: Path) -> list[tuple[str, str]]:
+    """(class, video) of each line "CLASS/VIDEO" or "CLASS/VIDEO NUMBER"."""
+    if not path.is_file():
+        raise DataError(f"got no {str(path)!r}; needed: both files of the split")
+    entries = [line.split()[0].split("/") for line in path.read_text().splitlines() if line.strip()]
+    wrong = next((entry for entry in entries if len(entry) != 2), None)
+    if wrong is not None or not entries:
+        raise DataError(f"got the line {'/'.join(wrong or [''])!r} in {str(path)!r}; needed: CLASS/VIDEO in each")
+    return [(name, video) for name, video in entries]
+
+
+def _hmdb_lists(lists: Path, split: int) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+    """Lines "VIDEO 1" are for training, "VIDEO 2" for testing, "VIDEO 0" for neither."""
+    parts: dict[str, list[tuple[str, str]]] = {"1": [], "2": [], "0": []}
+    for path in sorted(lists.glob(f"*_test_split{split}.txt")):
+        name = path.name.removesuffix(f"_test_split{split}.txt")
+        for line in path.read_text().splitlines():
+            words = line.split()
+            if words and (len(words) != 2 or words[1] not in parts):
+                raise DataError(f"got the line {line!r} in {str(path)!r}; needed: VIDEO and 0, 1 or 2")
+            if words:
+                parts[words[1]].append((name, words[0]))
+    return parts["1"], parts["2"]
+
+
+def _group(entry: tuple[str, str]) -> tuple[str, str]:
+    """The class and what videos of one scene share: UCF101's number of the group, else the video itself."""
+    name, video = entry
+    found = re.search(r"_g\d+", video)
+    return name, found.group() if found else video
+
+
+def _validation_groups(entries: list[tuple[str, str]], seed: int) -> set[tuple[str, str]]:
+    draw, chosen = random.Random(seed), set()
+    for name in sorted({name for name, _ in entries}):
+        groups = sorted({_group(entry) for entry in entries if entry[0] == name})
+        if len(groups) < 2:
+            raise DataError(
+                f"got {len(groups)} training videos (or groups of them) of the class {name!r}; needed: two at least, "
+                "one of them to validate on"
+            )
+        chosen.update(draw.sample(groups, max(1, round(_VALIDATION_SHARE * len(groups)))))
+    return chosen

@@ -1,0 +1,179 @@
+"""Clips: what a motion is, real encoded videos in the layouts of UCF101 and HMDB51, and what is wrong with them."""
+
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import torch
+
+from borderless.data.clips import MEAN, MOTIONS, Generated, frames_of, from_videos, generated
+from borderless.errors import DataError
+
+
+def write_video(path: Path, colour: int, frames: int = 20, size: tuple[int, int] = (48, 64)) -> None:
+    """An encoded video whose frames are all of one grey."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=Fraction(25))
+        stream.height, stream.width, stream.pix_fmt = *size, "yuv420p"
+        for _ in range(frames):
+            pixels = np.full((*size, 3), colour, np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        container.mux(stream.encode())
+
+
+def write_ucf101(root: Path, groups: int = 4) -> None:
+    """Two classes; groups of two videos; the last group is for testing."""
+    lists: dict[str, list[str]] = {"train": [], "test": []}
+    for number, name in enumerate(("Archery", "Bowling"), 1):
+        for group in range(1, groups + 1):
+            for clip in (1, 2):
+                video = f"v_{name}_g{group:02d}_c{clip:02d}.avi"
+                write_video(root / "videos" / name / video, 100 * number)
+                if group < groups:
+                    lists["train"].append(f"{name}/{video} {number}")
+                else:
+                    lists["test"].append(f"{name}/{video}")
+    (root / "ucfTrainTestlist").mkdir()
+    for part, lines in lists.items():
+        (root / "ucfTrainTestlist" / f"{part}list01.txt").write_text("\n".join(lines) + "\n")
+
+
+def write_hmdb51(root: Path) -> None:
+    folder = root / "testTrainMulti_7030_splits"
+    folder.mkdir(parents=True)
+    for name in ("clap", "wave"):
+        lines = []
+        for i, part in enumerate("1112120"):
+            write_video(root / "videos" / name / f"{name}_{i}.avi", 60)
+            lines.append(f"{name}_{i}.avi {part} ")
+        (folder / f"{name}_test_split1.txt").write_text("\n".join(lines))
+
+
+def centre(frames: torch.Tensor) -> torch.Tensor:
+    """(row, column) of the bright part of each frame, in pixels: (frames, 2)."""
+    light = (frames.max(0).values - frames.max(0).values.median()).clamp(min=0.1) - 0.1
+    places = torch.arange(light.shape[1], dtype=torch.float32)
+    total = light.sum((1, 2)).clamp(min=1e-6)
+    return torch.stack([(light.sum(2) @ places) / total, (light.sum(1) @ places) / total], 1)
+
+
+def test_a_motion_is_what_its_name_says() -> None:
+    data = Generated(160, seed=0, frames=8, size_px=48)
+    moved = {name: [] for name in MOTIONS}
+    for index in range(len(data)):
+        clip, label = data[index]
+        assert clip.shape == (3, 8, 48, 48) and label == index % 8
+        at = centre(clip + 0.5)
+        moved[MOTIONS[label]].append((at[-1] - at[0]).tolist())
+    median = {name: np.median(steps, axis=0) for name, steps in moved.items()}
+    assert median["left"][1] < -4 and median["right"][1] > 4 and median["up"][0] < -4 and median["down"][0] > 4
+    for name in ("clockwise", "counterclockwise", "growing", "shrinking"):
+        assert np.abs(median[name]).max() < 2
+
+
+def test_turning_and_growing_are_told_by_their_mirror_images() -> None:
+    """The mirror image of what turns clockwise turns the other way; played backwards, what grows shrinks."""
+    split = generated(16, 8, seed=1)
+    again = generated(16, 8, seed=1)
+    assert len(split.train) == 16 and split.classes == MOTIONS
+    assert torch.equal(split.train[3][0], again.train[3][0])
+    assert not torch.equal(split.train[3][0], split.test[3][0])
+    areas = [
+        [(clip[:, t].max(0).values > clip[:, t].max(0).values.median() + 0.15).sum().item() for t in (0, -1)]
+        for clip in (Generated(64, 0, 8, 48)[i][0] for i in range(64) if MOTIONS[i % 8] in ("growing",))
+    ]
+    assert np.mean([last > first for first, last in areas]) > 0.8
+
+
+def test_ucf101_is_split_by_its_files_and_validated_on_whole_groups(tmp_path: Path) -> None:
+    write_ucf101(tmp_path)
+    split = from_videos(tmp_path / "videos", None, 1, seed=0, cache=tmp_path / "cache")
+    assert split.classes == ("Archery", "Bowling")
+    assert (len(split.train), len(split.validation), len(split.test)) == (8, 4, 4)
+    groups = [{file.name[:-8] for file in part.files} for part in (split.train, split.validation, split.test)]
+    assert not groups[0] & groups[1] and not groups[0] & groups[2] and not groups[1] & groups[2]
+    clip, label = split.train[0]
+    assert clip.shape == (3, 16, 112, 112) and label == 0
+    assert (clip[0] + MEAN[0]).mean() == pytest.approx(100, abs=4)
+    assert split.test.clips(3).shape == (1, 3, 16, 112, 112)
+    again = split.train[0][0]
+    assert torch.equal(clip, again), "the same numbers, from the kept frames"
+    assert len(list((tmp_path / "cache").glob("*.npy"))) == 2
+
+
+def test_hmdb51_is_split_by_its_files(tmp_path: Path) -> None:
+    write_hmdb51(tmp_path)
+    split = from_videos(tmp_path / "videos", tmp_path / "testTrainMulti_7030_splits", 1, 0, tmp_path / "cache")
+    assert split.classes == ("clap", "wave")
+    assert (len(split.train), len(split.validation), len(split.test)) == (6, 2, 4)
+    assert {file.name for file in split.test.files} == {f"{name}_{i}.avi" for name in ("clap", "wave") for i in (3, 5)}
+
+
+def test_training_clips_change_with_the_epoch_and_short_videos_begin_again(tmp_path: Path) -> None:
+    write_ucf101(tmp_path)
+    split = from_videos(tmp_path / "videos", None, 1, seed=0, cache=tmp_path / "cache")
+    file = split.train.files[0]
+    frames = np.arange(5, dtype=np.uint8)[:, None, None, None] * np.ones((1, 128, 160, 3), np.uint8)
+    frames_of(file, tmp_path / "cache")
+    kept = next((tmp_path / "cache").glob(f"{file.stem}*.npy"))
+    np.save(kept, frames)
+    seen = [
+        round(float(value))
+        for value in split.test.__class__([file], [0], tmp_path / "cache")[0][0][0].mean((1, 2)) + MEAN[0]
+    ]
+    assert seen == [i % 5 for i in range(16)]
+    firsts = set()
+    np.save(kept, np.arange(100, dtype=np.uint8)[:, None, None, None] * np.ones((1, 128, 160, 3), np.uint8))
+    for epoch in range(12):
+        split.train.set_epoch(epoch)
+        firsts.add(round(float(split.train[0][0][0, 0].mean() + MEAN[0])))
+    assert len(firsts) > 5 and max(firsts) <= 84
+
+
+def broken_video(root: Path) -> None:
+    write_ucf101(root)
+    (root / "videos" / "Archery" / "v_Archery_g04_c01.avi").write_bytes(b"no video" * 100)
+
+
+def without(name: str):
+    def prepare(root: Path) -> None:
+        write_ucf101(root)
+        (root / name).unlink()
+
+    return prepare
+
+
+def bad_line(root: Path) -> None:
+    write_ucf101(root)
+    (root / "ucfTrainTestlist" / "testlist01.txt").write_text("Archery\n")
+
+
+def one_group(root: Path) -> None:
+    write_ucf101(root, groups=2)
+
+
+@pytest.mark.parametrize(
+    ("prepare", "text"),
+    [
+        (lambda root: None, "which is no folder"),
+        (lambda root: (root / "videos").mkdir(), "got no split files of split 1"),
+        (without("ucfTrainTestlist/testlist01.txt"), r"got no .*testlist01\.txt.*both files"),
+        (without("videos/Bowling/v_Bowling_g01_c01.avi"), r"got no .*v_Bowling_g01_c01\.avi"),
+        (bad_line, "got the line 'Archery'"),
+        (one_group, "two at least, one of them to validate on"),
+        (broken_video, r"v_Archery_g04_c01\.avi, which cannot be decoded as a video"),
+    ],
+)
+def test_what_is_missing_or_broken_is_named(prepare, text: str, tmp_path: Path) -> None:
+    prepare(tmp_path)
+
+    def read() -> None:
+        split = from_videos(tmp_path / "videos", None, 1, seed=0, cache=tmp_path / "cache")
+        for index in range(len(split.test)):
+            split.test[index]
+
+    with pytest.raises(DataError, match=text):
+        read()
