@@ -15,6 +15,8 @@ from borderless.experiments import cluster as cluster_engine
 from borderless.experiments.runner import Cell, Experiment, Result, RunError
 from borderless.report import Section
 
+pytestmark = pytest.mark.slow
+
 
 @dataclasses.dataclass(frozen=True)
 class Config:

@@ -43,6 +43,7 @@ def test_a_patch_that_comes_twice_is_no_wrong_match() -> None:
     assert float(loss) == 0 and int(right) == 4
 
 
+@pytest.mark.slow
 def test_descriptors_are_learnt_and_the_page_is_drawn(tmp_path: Path) -> None:
     few = dataclasses.replace(EMBEDDED, epochs=2, batch_size=32)
     config = dataclasses.replace(Config.small(), pairs=(48,), test_matches=100, training=few)

@@ -281,6 +281,10 @@ def test_a_loss_that_is_not_finite_is_an_error(tmp_path: Path) -> None:
     data.images[3] = torch.inf
     with pytest.raises(TrainingError, match=r"got a loss of nan in epoch 1.*smaller learning_rate"):
         fit(network(), data, Bars(16, seed=2), RECIPE, tmp_path, 0)
+    broken = Bars(16, seed=2)
+    broken.images[5] = torch.nan
+    with pytest.raises(TrainingError, match=r"got a validation loss of nan in epoch 1"):
+        fit(network(), Bars(16, seed=1), broken, RECIPE, tmp_path, 0)
     assert not (tmp_path / LAST).exists()
 
 

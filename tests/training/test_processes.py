@@ -15,6 +15,8 @@ import torch
 
 from training.trainee import run_an_experiment, train
 
+pytestmark = pytest.mark.slow
+
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), "OMP_NUM_THREADS": "1"}
 TOGETHER = ("plain", "norms", "parts")
 

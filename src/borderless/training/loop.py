@@ -136,6 +136,7 @@ class _Training:
         loss, right, count = self.team.total(*self.at.seen)
         self._check_finite(loss)
         found = evaluate(self.model, self.validation, self.recipe.batch_size, self.objective)
+        self._check_finite(found.loss, "validation loss")
         self.history.append(Epoch(loss / count, right / count, found.loss, found.accuracy, rate))
         self._adapt()
         self.at.step, self.at.seen = 0, [0.0, 0.0, 0.0]
@@ -295,10 +296,10 @@ class _Training:
                 "whose losses depend on all of a batch; needed: one process, and parts=1"
             )
 
-    def _check_finite(self, loss: float) -> None:
+    def _check_finite(self, loss: float, name: str = "loss") -> None:
         if not math.isfinite(loss):
             raise TrainingError(
-                f"got a loss of {loss} in epoch {len(self.history) + 1} with a step size of "
+                f"got a {name} of {loss} in epoch {len(self.history) + 1} with a step size of "
                 f"{self.optimizer.param_groups[0]['lr']}; needed: a finite one; take a smaller learning_rate"
             )
 

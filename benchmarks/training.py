@@ -1,0 +1,91 @@
+"""What the training loop costs on top of bare steps: forward, backward, optimiser, on the same batches.
+
+    python benchmarks/training.py
+    python benchmarks/training.py --model timm/resnet10t --side 32 --batch 32 --steps 40
+
+Each turn trains for one epoch both ways, one after the other, from the same weights; the way that begins takes turns.
+The loop's time includes its data loading, validation on a single batch, and its checkpoint; bare steps index a tensor.
+The losses of both ways are compared. Writes a table to the screen, and all numbers to --out as JSON.
+"""
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+from torch.nn import functional as F
+from torch.utils.data import TensorDataset
+
+from borderless.models import load
+from borderless.training import Recipe, fit
+
+
+def options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="resnet18")
+    parser.add_argument("--side", type=int, default=64, help="height and width of the images, pixels")
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--steps", type=int, default=40)
+    parser.add_argument("--runs", type=int, default=7, help="timed turns, after one that is not timed")
+    parser.add_argument("--out", type=Path, default=Path("runs/benchmarks/training.json"))
+    return parser.parse_args()
+
+
+def main() -> None:
+    config = options()
+    count = config.batch * config.steps
+    draw = torch.Generator().manual_seed(0)
+    images, labels = torch.randn(count, 3, config.side, config.side, generator=draw), torch.arange(count) % 10
+    recipe = Recipe(
+        epochs=1, batch_size=config.batch, learning_rate=0.01, schedule="constant", shuffles=False, nesterov=False
+    )
+
+    def model() -> torch.nn.Module:
+        torch.manual_seed(0)
+        return load(config.model, num_classes=10).to(memory_format=torch.channels_last).train()
+
+    def bare() -> tuple[float, float]:
+        network, total = model(), 0.0
+        optimizer = torch.optim.SGD(network.parameters(), 0.01, momentum=0.9, weight_decay=recipe.weight_decay)
+        start = time.perf_counter()
+        for chosen in torch.arange(count).split(config.batch):
+            batch = images[chosen].contiguous(memory_format=torch.channels_last)
+            optimizer.zero_grad()
+            loss = F.cross_entropy(network(batch), labels[chosen])
+            loss.backward()
+            optimizer.step()
+            total += float(loss.detach()) * len(chosen)
+        return time.perf_counter() - start, total / count
+
+    def loop() -> tuple[float, float]:
+        network = model()
+        train = TensorDataset(images, labels)
+        validation = TensorDataset(images[: config.batch], labels[: config.batch])
+        with tempfile.TemporaryDirectory() as folder:
+            start = time.perf_counter()
+            history = fit(network, train, validation, recipe, folder, 0)
+            return time.perf_counter() - start, history[0].loss
+
+    bare_s, loop_s, losses = [], [], []
+    for turn in range(config.runs + 1):
+        found = {way: way() for way in ((bare, loop) if turn % 2 else (loop, bare))}
+        losses.append(abs(found[loop][1] - found[bare][1]))
+        if turn > 0:
+            bare_s.append(found[bare][0])
+            loop_s.append(found[loop][0])
+    ratios = [a / b for a, b in zip(loop_s, bare_s, strict=True)]
+    low, middle, high = statistics.quantiles(ratios, n=4)
+    print(f"{config.model}, {config.side} px, {config.steps} steps of {config.batch}, {config.runs} turns")
+    print(f"bare {statistics.median(bare_s):.2f} s, loop {statistics.median(loop_s):.2f} s")
+    print(f"loop over bare {middle:.3f} ({low:.3f}-{high:.3f}); mean losses differ by {max(losses):.1e}")
+    config.out.parent.mkdir(parents=True, exist_ok=True)
+    record = {"options": {k: str(v) for k, v in vars(config).items()}, "bare_s": bare_s, "loop_s": loop_s}
+    config.out.write_text(json.dumps({**record, "losses": losses, "torch": torch.__version__}, indent=2))
+    print(f"All numbers are in {config.out}")
+
+
+if __name__ == "__main__":
+    main()
