@@ -2,7 +2,8 @@
 
 BlurPool is a convolution or a max pool with stride 1, then a binomial filter that is read at every `stride`-th cell. A
 convolution may as well read a blurred map, for both are linear and shift alike; that costs nothing but the blur, since
-the convolution keeps its stride. At the edge the two differ, as they do under every border that adds something.
+the convolution keeps its stride. At the edge the two differ, and where a nonlinearity stands between convolution and
+filter, as in Zhang's networks, they are relatives, not equals. Zhang also leaves a network's first convolution alone.
 """
 
 import math

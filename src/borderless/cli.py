@@ -128,10 +128,14 @@ def _demo(words: list[str]) -> None:
     from borderless.experiments import EXPERIMENTS, run
     from borderless.experiments.provenance import provenance
     from borderless.report import write
+    from borderless.training.team import joined
 
     sections: list[Section] = []
-    for name, experiment in EXPERIMENTS.items():
-        sections.append(run(experiment, experiment.Config.small(), options.folder / name))
+    with joined() as team:
+        for name, experiment in EXPERIMENTS.items():
+            sections.append(run(experiment, experiment.Config.small(), options.folder / name))
+    if not team.is_leader:
+        return
     page = write(
         sections,
         options.folder / "report.html",

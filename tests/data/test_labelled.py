@@ -2,6 +2,7 @@
 
 import gzip
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -124,6 +125,9 @@ def test_random_transforms_follow_seed_epoch_and_item_alone() -> None:
         data.set_epoch(epoch)
         crops.add(tuple(data[1][0].flatten().tolist()))
     assert len(crops) > 5
+    data.set_epoch(0)
+    assert any(not torch.equal(data[i][0], replace(data, seed=1)[i][0]) for i in range(5))
+    assert digits_in_clutter(48, 5).train.seed == 5
     assert torch.equal(torch.get_rng_state(), state), "the caller's random state is left alone"
 
 

@@ -58,7 +58,12 @@ def test_descriptors_are_learnt_and_the_page_is_drawn(tmp_path: Path) -> None:
 
 
 def test_papers_settings() -> None:
-    assert Config.paper().training == PAPER and PAPER.batch_size == 256 and PAPER.learning_rate == 10
+    assert (
+        Config.paper().training == PAPER
+        and PAPER.batch_size == 256
+        and PAPER.learning_rate == 10
+        and PAPER.dampening == 0.9
+    )
     assert [PAPER.rate(epoch, 0.0, 0) for epoch in (0, 5, 9)] == pytest.approx([10, 5, 1])
 
 

@@ -44,9 +44,11 @@ def test_papers_numbers_stand_beside_those_of_a_folder(tmp_path: Path, monkeypat
     monkeypatch.setattr(
         "borderless.experiments.shifts.RANGE_PX", {"zhang2019": 4, "kayhan2020": 8, "circular": 4, "canvas": 8}
     )
+    monkeypatch.setattr("borderless.data.imagenet_a.folders_of", lambda every: sorted(every))
     config = dataclasses.replace(
         Config.paper(),
         data=data,
+        classes="imagenet-a",
         archs=("resnet18",),
         arms=("own", "full"),
         passes=1,

@@ -27,7 +27,9 @@ def start(*arguments: object) -> "subprocess.Popen[str]":
 
 
 def torchrun(folder: Path, *options: object) -> "subprocess.Popen[str]":
-    return start("-m", "torch.distributed.run", *options, "-m", "training.trainee", folder, *TOGETHER, "experiment")
+    return start(
+        "-m", "torch.distributed.run", *options, "-m", "training.trainee", folder, *TOGETHER, "apart", "experiment"
+    )
 
 
 def finish(*processes: "subprocess.Popen[str]") -> None:
@@ -100,6 +102,9 @@ def test_two_processes_train_like_one(nodes: int, alone: Path, tmp_path: Path) -
                 torch.testing.assert_close(got["weights"][name], value, rtol=1e-9, atol=1e-12)
         curves = torch.tensor(expected["history"])
         assert curves[-1, 0] < curves[0, 0], "it learns"
+    one, other = (record(tmp_path, f"apart-{rank}") for rank in (0, 1))
+    assert one["history"] == other["history"]
+    assert all(torch.equal(one["weights"][name], value) for name, value in other["weights"].items())
     found, expected = (
         json.loads((folder / "run" / "full-seed0" / "result.json").read_text())["metrics"]
         for folder in (tmp_path, alone)

@@ -15,6 +15,7 @@ RECIPE = Recipe(epochs=3, batch_size=10, learning_rate=0.05, stops_after=3)
 VARIANTS = {
     "plain": ({"dropout": 0.0, "norm": False}, RECIPE),
     "norms": ({"dropout": 0.0}, dataclasses.replace(RECIPE, synchronises_norms=True)),
+    "apart": ({"dropout": 0.0}, RECIPE),
     "parts": ({"dropout": 0.0, "norm": False}, dataclasses.replace(RECIPE, parts=2)),
     "dropout": ({}, dataclasses.replace(RECIPE, epochs=40, save_minutes=0, stops_after=None, watch="loss")),
 }

@@ -72,8 +72,8 @@ class Generated(Dataset[tuple[Tensor, int]]):
 
 def generated(train: int, test: int, seed: int, frames: int = 8, size_px: int = 32) -> ClipSplit:
     """`train` clips, and `test` for validation and for testing each; the motions take turns."""
-    parts = (Generated(n, 3 * seed + i, frames, size_px) for i, n in enumerate((train, test, test)))
-    return ClipSplit(*parts, MOTIONS)
+    made = [Generated(count, 3 * seed + i, frames, size_px) for i, count in enumerate((train, test, test))]
+    return ClipSplit(made[0], made[1], made[2], MOTIONS)
 
 
 def _moving(motion: str, frames: int, size_px: int, draw: torch.Generator) -> Tensor:

@@ -8,6 +8,7 @@ Shapes: items are (image (C, H, W) in float, label).
 """
 
 import gzip
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -60,7 +61,7 @@ class Labelled(Dataset[tuple[Tensor, int]]):
         if not self.is_random:
             return self.transform(image), self.labels[index]
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed((self.seed * 100_003 + self.epoch) * 10_000_019 + index)
+            torch.default_generator.manual_seed((self.seed * 100_003 + self.epoch) * 10_000_019 + index)
             return self.transform(image), self.labels[index]
 
     def through(self, transform: Transform, is_random: bool = False) -> "Labelled":
@@ -110,7 +111,17 @@ def load_labelled(root: Path | str, kind: Kind | None = None, seed: int = 0, onl
     root = Path(root)
     if not root.is_dir():
         raise DataError(f"got {str(root)!r}, which is no folder; needed: one that holds a data set")
-    kind = kind or _told(root)
+    found = _loaded(root, kind or _told(root), seed, only)
+    return _seeded(found, seed)
+
+
+def _seeded(split: LabelledSplit, seed: int) -> LabelledSplit:
+    """The numbers of random transforms follow from the seed as well."""
+    parts = (replace(part, seed=seed) for part in (split.train, split.validation, split.test))
+    return LabelledSplit(*parts, classes=split.classes)
+
+
+def _loaded(root: Path, kind: str, seed: int, only: Sequence[str]) -> LabelledSplit:
     if kind == "fashion-mnist":
         return _with_test(*_fashion_mnist(root), seed, only)
     if kind == "cifar10":
@@ -135,7 +146,7 @@ def digits_in_clutter(size_px: int, seed: int, pieces: int = 6) -> LabelledSplit
     train, validation, test = (
         _cluttered(part, size_px, pieces, draw) for part in (digits.train, digits.validation, digits.test)
     )
-    return LabelledSplit(train, validation, test, tuple("0123456789"))
+    return _seeded(LabelledSplit(train, validation, test, tuple("0123456789")), seed)
 
 
 def digits_anywhere(size_px: int, seed: int) -> LabelledSplit:
@@ -287,7 +298,7 @@ def _read_idx(root: Path, name: str, axes: int) -> np.ndarray:
         raise DataError(f"got no {name} or {name}.gz in {str(root)!r}; needed: the four idx files of Fashion-MNIST")
     try:
         data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"got {path}, which cannot be unpacked ({error}); needed: the whole file") from error
     head = 4 + 4 * axes
     shape = np.frombuffer(data[4:head], ">u4") if len(data) >= head and data[:4] == bytes([0, 0, 8, axes]) else None

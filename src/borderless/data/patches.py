@@ -33,11 +33,12 @@ _SHARES = (0.5, 0.2)
 
 @dataclass
 class Pairs(Dataset[tuple[Tensor, Tensor]]):
-    """Two views of each spot, turned and mirrored alike by numbers that follow from seed, epoch and item."""
+    """Two views of each spot; if it `turns`, both alike, and mirrored, by numbers of seed, epoch and item."""
 
     anchors: Tensor
     positives: Tensor
     seed: int = 0
+    turns: bool = True
     epoch: int = 0
 
     def __len__(self) -> int:
@@ -47,6 +48,8 @@ class Pairs(Dataset[tuple[Tensor, Tensor]]):
         self.epoch = epoch
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        if not self.turns:
+            return self.anchors[index], self.positives[index]
         draw = random.Random((self.seed * 100_003 + self.epoch) * 10_000_019 + index)
         turns, mirrored = draw.randrange(4), draw.random() < 0.5
 
@@ -98,6 +101,7 @@ def from_phototour(
     root: Path | str, train: int, seed: int, scene: str = "yosemite", tested: Sequence[str] = ("notredame", "liberty")
 ) -> Patches:
     """`train` pairs of `scene`; validation on the first and test on the last of the `tested` scenes' match lists.
+    The pairs are not turned, as in the published runs.
 
     root: a folder with the folders yosemite, notredame and liberty as the data set's archives unpack. Raises DataError
     for what is not there.
@@ -116,7 +120,7 @@ def from_phototour(
         Matches(_small(part.data[part.matches[:, 0]]), _small(part.data[part.matches[:, 1]]), part.matches[:, 2] == 1)
         for part in lists
     ]
-    return Patches(Pairs(_small(pairs.data[first]), _small(pairs.data[second]), seed), found[0], found[-1])
+    return Patches(Pairs(_small(pairs.data[first]), _small(pairs.data[second]), seed, turns=False), found[0], found[-1])
 
 
 @dataclass(frozen=True)
@@ -145,7 +149,8 @@ def _phototour(root: Path | str, scene: str, is_train: bool) -> _Scene:
 
 def _small(patches: np.ndarray) -> Tensor:
     """64 px and bytes to 32 px in [0, 1]."""
-    return F.avg_pool2d(torch.as_tensor(patches).float()[:, None] / 255, 2)
+    parts = torch.as_tensor(patches)[:, None].split(10_000)
+    return torch.cat([F.avg_pool2d(part.float() / 255, 2) for part in parts])
 
 
 def _matches(names: Sequence[str], count: int, draw: random.Random) -> Matches:

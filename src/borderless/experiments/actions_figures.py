@@ -36,8 +36,9 @@ def section(
     pictures = [] if example is None else [_frames(folder / "clips.png", example)]
     pictures += [_curves(folder / f"curves-{arch}.png", arch, groups, titles) for arch, groups in by_arch.items()]
     gaps = {
-        title: 100 * np.mean([m["training_accuracy"] - m["accuracy"] for m in groups[arm]])
-        for groups in by_arch.values()
+        (f"{arch}, {title}" if len(archs) > 1 else title): 100
+        * np.mean([m["training_accuracy"] - m["accuracy"] for m in groups[arm]])
+        for arch, groups in by_arch.items()
         for arm, title in titles.items()
     }
     return Section(

@@ -35,6 +35,7 @@ PADDED = "own-padded"
 COMPARED = ("own", "full", "infinite", "infinite-adaptive", PADDED)
 EMBEDDED = Recipe(epochs=40, batch_size=32, optimizer="adamw", learning_rate=4e-3, weight_decay=1e-2, schedule="linear")
 PAPERS_COUNTS = (50, 100, 250, 500)
+IMAGENET_CLASSES = 1000
 
 
 @dataclass(frozen=True)
@@ -154,6 +155,13 @@ def _in_colour(image: Tensor) -> Tensor:
     return image.expand(3, -1, -1)
 
 
+def _is_papers(config: Config) -> bool:
+    """Whether the paper's numbers, of ResNet-50 on ImageNet's 1,000 classes, are of the same thing."""
+    return (
+        config.data is not None and config.arch == "resnet50" and len(_data(config.data, 0).classes) == IMAGENET_CLASSES
+    )
+
+
 def draw(config: Config, results: list[Result], folder: Path) -> Section:
     keys = list(results[0].metrics)
     parameters = ("arm", "per_class", "seed")
@@ -162,7 +170,9 @@ def draw(config: Config, results: list[Result], folder: Path) -> Section:
         [*parameters, *keys],
         [[*(r.cell.parameters[p] for p in parameters), *(r.metrics[k] for k in keys)] for r in results],
     )
-    return data_efficiency_figures.section(config.arch, config.per_class, config.arms, results, folder)
+    return data_efficiency_figures.section(
+        config.arch, config.per_class, config.arms, results, folder, _is_papers(config)
+    )
 
 
 EXPERIMENT = Experiment(

@@ -14,7 +14,9 @@ from borderless.report import Figure, Section, Table
 OWN = "own"
 
 
-def section(arch: str, counts: tuple[int, ...], arms: tuple[str, ...], results: list[Result], folder: Path) -> Section:
+def section(
+    arch: str, counts: tuple[int, ...], arms: tuple[str, ...], results: list[Result], folder: Path, is_imagenet: bool
+) -> Section:
     accuracy = {
         (arm, count): [
             100 * r.metrics["accuracy"]
@@ -30,8 +32,10 @@ def section(arch: str, counts: tuple[int, ...], arms: tuple[str, ...], results: 
     return Section(
         title="Few images a class",
         text=_story(accuracy, counts, arms, titles),
-        figures=[_curves(folder / "data_efficiency.png", arch, accuracy, counts, titles)],
-        tables=[_table(arch, accuracy, counts, titles, {arm: found["cost"] for arm, found in costs.items()})],
+        figures=[_curves(folder / "data_efficiency.png", arch, accuracy, counts, titles, is_imagenet)],
+        tables=[
+            _table(arch, accuracy, counts, titles, {arm: found["cost"] for arm, found in costs.items()}, is_imagenet)
+        ],
     )
 
 
@@ -68,6 +72,7 @@ def _curves(
     accuracy: dict[tuple[str, int], list[float]],
     counts: tuple[int, ...],
     titles: dict[str, str],
+    is_imagenet: bool,
 ) -> Figure:
     fig, axes = figures.new_figure(1, 2, panel_size=(3.3, 4.4))
     left, right = axes[0]
@@ -92,7 +97,7 @@ def _curves(
     right.axhline(0, color="#8a8880", linewidth=0.8)
     paper = {x: published.IMAGENET_SUBSETS_GAIN.numbers.get((count or "all",)) for x, count in enumerate(counts)}
     known = {x: number.value for x, number in paper.items() if number is not None}
-    if arch == "resnet50" and known:
+    if is_imagenet and known:
         right.plot(list(known), list(known.values()), "o", color="#b9b7ae", markersize=9, zorder=0, label="paper: full")
         right.legend()
     for ax, label in ((left, "test accuracy, %"), (right, "gain over own padding, points")):
@@ -117,12 +122,13 @@ def _table(
     counts: tuple[int, ...],
     titles: dict[str, str],
     costs: dict[str, float],
+    is_imagenet: bool,
 ) -> Table:
     rows: list[list[str | int | float]] = [
         [title, *(_with_interval(accuracy[arm, count]) for count in counts), f"{costs[arm]:.1f}×"]
         for arm, title in titles.items()
     ]
-    if arch == "resnet50":
+    if is_imagenet:
         keys = [count or "all" for count in counts]
         rows.append(["paper: own padding", *(published.IMAGENET_SUBSETS.text(key) for key in keys), "1.0×"])
         rows.append(["paper: full minus own", *(published.IMAGENET_SUBSETS_GAIN.text(key) for key in keys), ""])

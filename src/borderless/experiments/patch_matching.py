@@ -37,9 +37,16 @@ ARMS = {
     "full-128": ("fconv_hardnet_128", "full, 128 numbers"),
 }
 PAPER = Recipe(
-    epochs=10, batch_size=256, learning_rate=10.0, weight_decay=1e-4, nesterov=False, schedule="linear", watch="loss"
+    epochs=10,
+    batch_size=256,
+    learning_rate=10.0,
+    dampening=0.9,
+    nesterov=False,
+    weight_decay=1e-4,
+    schedule="linear",
+    watch="loss",
 )
-EMBEDDED = replace(PAPER, batch_size=64, learning_rate=2.0)
+EMBEDDED = replace(PAPER, batch_size=64)
 MARGIN = 1.0
 # Patches of a batch that are closer than this are taken for the same spot, so not for a wrong match.
 _SAME = 0.008
@@ -146,7 +153,7 @@ def run_cell(config: Config, cell: Cell, folder: Path) -> dict[str, Any]:
         / bl.explain(load("sconv_hardnet"), size, "zero", channels=1).macs
     )
     untrained = evaluate(model, data.test, 256, objective).loss
-    train = Pairs(data.train.anchors[:count], data.train.positives[:count], seed)
+    train = Pairs(data.train.anchors[:count], data.train.positives[:count], seed, turns=data.train.turns)
     history = fit(model, train, data.validation, config.training, folder, seed, objective=objective)
     return {
         "fpr95": evaluate(model, data.test, 256, objective).loss,
@@ -173,7 +180,9 @@ def draw(config: Config, results: list[Result], folder: Path) -> Section:
     )
     titles = {arm: ARMS[arm][1] for arm in config.arms}
     examples = _data(config.data, max(config.pairs), config.test_matches, 0).train
-    return patch_matching_figures.section(titles, tuple(sorted(config.pairs)), examples, results, folder)
+    return patch_matching_figures.section(
+        titles, tuple(sorted(config.pairs)), examples, results, folder, config.data is not None
+    )
 
 
 EXPERIMENT = Experiment(

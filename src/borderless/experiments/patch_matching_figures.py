@@ -20,7 +20,12 @@ EXAMPLES = 10
 
 
 def section(
-    titles: dict[str, str], counts: tuple[int, ...], examples: Pairs, results: list[Result], folder: Path
+    titles: dict[str, str],
+    counts: tuple[int, ...],
+    examples: Pairs,
+    results: list[Result],
+    folder: Path,
+    is_brown: bool,
 ) -> Section:
     rates = {
         (arm, count): [
@@ -42,8 +47,13 @@ def section(
             "convolution fits more often into a larger map. The arm with full convolution and 128 numbers tells the "
             "border's share from the size's.",
         ],
-        figures=[_pairs(folder / "pairs.png", examples), _curves(folder / "patch_matching.png", rates, counts, titles)],
-        tables=[_table(rates, counts, titles, {arm: found[0]["cost"] for arm, found in of_arm.items()}, of_arm)],
+        figures=[
+            _pairs(folder / "pairs.png", examples),
+            _curves(folder / "patch_matching.png", rates, counts, titles, is_brown),
+        ],
+        tables=[
+            _table(rates, counts, titles, {arm: found[0]["cost"] for arm, found in of_arm.items()}, of_arm, is_brown)
+        ],
     )
 
 
@@ -64,7 +74,11 @@ def _pairs(path: Path, examples: Pairs) -> Figure:
 
 
 def _curves(
-    path: Path, rates: dict[tuple[str, int], list[float]], counts: tuple[int, ...], titles: dict[str, str]
+    path: Path,
+    rates: dict[tuple[str, int], list[float]],
+    counts: tuple[int, ...],
+    titles: dict[str, str],
+    is_brown: bool,
 ) -> Figure:
     fig, axes = figures.new_figure(1, 1, panel_size=(3.4, 5.6))
     ax = axes[0, 0]
@@ -85,7 +99,7 @@ def _curves(
         for x, n in enumerate(counts)
         if (n,) in published.PATCH_MATCHING.numbers
     }
-    if known:
+    if known and is_brown:
         ax.plot(list(known), list(known.values()), "s", color="#b9b7ae", markersize=9, zorder=0, label="paper: same")
     ax.set_xticks(list(at), [f"{count:,}" for count in counts])
     ax.set(xlabel="training pairs", ylabel="false positives at 95 % recall, %", ylim=(0, None))
@@ -106,6 +120,7 @@ def _table(
     titles: dict[str, str],
     costs: dict[str, float],
     of_arm: dict[str, list[dict[str, float]]],
+    is_brown: bool,
 ) -> Table:
     rows: list[list[str | int | float]] = [
         [
@@ -116,7 +131,7 @@ def _table(
         ]
         for arm, title in titles.items()
     ]
-    if any((count,) in published.PATCH_MATCHING.numbers for count in counts):
+    if is_brown and any((count,) in published.PATCH_MATCHING.numbers for count in counts):
         rows.append(["paper: same, in [0, 1]", "", *(published.PATCH_MATCHING.text(count) for count in counts), ""])
         changes = (published.PATCH_MATCHING_CHANGE.text(count) for count in counts)
         rows.append(["paper: full minus same, in [0, 1]", "", *changes, ""])
@@ -126,7 +141,7 @@ def _table(
         rows,
         f"False positive rate at 95 % recall, in percent, by the number of training pairs; mean over {seeds} "
         f"{'seeds ± half the 95 % interval (Student’s t)' if seeds > 1 else 'seed'}. Cost: multiply-adds, relative to "
-        "same.",
+        "same." + (f" Tested on Liberty. Paper: {published.PATCH_MATCHING.source}." if is_brown else ""),
     )
 
 

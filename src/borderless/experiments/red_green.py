@@ -153,7 +153,7 @@ def draw(config: Config, results: list[Result], folder: Path) -> Section:
 
 def _story(config: Config, metrics: dict[str, list[dict[str, Any]]]) -> list[str]:
     blind = [border for border, group in metrics.items() if not sum(m["changed"] for m in group)]
-    reading = [border for border, group in metrics.items() if _mean(group, "dissimilar") < 0.5]
+    reading = [border for border, group in metrics.items() if _mean(group, "dissimilar") < 0.5 and border not in blind]
     text = [
         "Which is on the left, red or green? In training, red stands left of green in the upper half of the image and "
         "green left of red in the lower half. So there are two ways to be right: by the order of the colours, or by "
@@ -191,7 +191,8 @@ def _table(config: Config, metrics: dict[str, list[dict[str, Any]]]) -> Table:
         row: list[str | int | float] = [border]
         for name in ("similar", "dissimilar"):
             values = [100 * m[name] for m in group]
-            row += [f"{np.mean(values):.1f} ± {np.std(values):.1f}", published.RED_GREEN.text(border, name)]
+            spread = f" ± {np.std(values):.1f}" if len(values) > 1 else ""
+            row += [f"{np.mean(values):.1f}{spread}", published.RED_GREEN.text(border, name)]
         rows.append([*row, sum(m["changed"] for m in group), f"{np.mean([m['epochs'] for m in group]):.0f}"])
     return Table(
         ["border", "similar", "paper", "dissimilar", "paper", "predictions that change", "epochs"],

@@ -140,7 +140,10 @@ def _moved(config: Config, model: nn.Module, test: Labelled, seed: int, stride_p
     metrics: dict[str, Any] = {"stride_px": stride_px}
     for protocol in PROTOCOLS:
         images, range_px = _seen(config, test, protocol), _range_px(config, protocol)
-        for name, multiple_px in ((protocol, 1), *([("canvas_stride", stride_px)] if protocol == "canvas" else [])):
+        kinds = {protocol: 1}
+        if protocol == "canvas" and stride_px < range_px:
+            kinds["canvas_stride"] = stride_px
+        for name, multiple_px in kinds.items():
             found = bl.consistency(
                 model,
                 images,
@@ -202,7 +205,9 @@ def draw(config: Config, results: list[Result], folder: Path) -> Section:
         ["arch", "arm", "seed", *keys],
         [[*(r.cell.parameters[p] for p in ("arch", "arm", "seed")), *(r.metrics[k] for k in keys)] for r in results],
     )
-    return shifts_figures.section(config.archs, config.arms, results, folder, config.data is None)
+    return shifts_figures.section(
+        config.archs, config.arms, results, folder, config.data is None, config.classes == "imagenet-a"
+    )
 
 
 EXPERIMENT = Experiment(

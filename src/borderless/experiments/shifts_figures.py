@@ -22,10 +22,16 @@ PAPER_NAMES = {"resnet18": "ResNet-18", "resnet34": "ResNet-34", "resnet50": "Re
 
 
 def section(
-    networks: tuple[str, ...], arms: tuple[str, ...], results: list[Result], folder: Path, is_embedded: bool
+    networks: tuple[str, ...],
+    arms: tuple[str, ...],
+    results: list[Result],
+    folder: Path,
+    is_embedded: bool,
+    is_papers_data: bool,
 ) -> Section:
     # On the embedded data both protocols of crops are the same.
-    shown = [name for name in TITLES if not (is_embedded and name == "kayhan2020")]
+    known = set.intersection(*(set(r.metrics) for r in results))
+    shown = [name for name in TITLES if name in known and not (is_embedded and name == "kayhan2020")]
     by_arch = {arch: _by_arm(arch, arms, results) for arch in networks}
     pictures = []
     for arch, groups in by_arch.items():
@@ -36,7 +42,7 @@ def section(
         title="Moved images",
         text=_story(by_arch),
         figures=pictures,
-        tables=[_table(arch, groups, shown) for arch, groups in by_arch.items()],
+        tables=[_table(arch, groups, shown, is_papers_data) for arch, groups in by_arch.items()],
     )
 
 
@@ -55,7 +61,7 @@ def _story(by_arch: dict[str, dict[str, list[dict[str, Any]]]]) -> list[str]:
         name: [
             ARMS[arm].title
             for arm in next(iter(by_arch.values()))
-            if all(m[name] == 1 for groups in by_arch.values() for m in groups[arm])
+            if all(m.get(name) == 1 for groups in by_arch.values() for m in groups[arm])
         ]
         for name in ("canvas", "canvas_stride")
     }
@@ -122,10 +128,10 @@ def _diagonal(path: Path, arch: str, groups: dict[str, list[dict[str, Any]]], sh
     )
 
 
-def _table(arch: str, groups: dict[str, list[dict[str, Any]]], shown: list[str]) -> Table:
+def _table(arch: str, groups: dict[str, list[dict[str, Any]]], shown: list[str], is_papers_data: bool) -> Table:
     rows = []
     diagonal = "kayhan2020" if "kayhan2020" in shown else "zhang2019"
-    paper = PAPER_NAMES.get(arch)
+    paper = PAPER_NAMES.get(arch) if is_papers_data else None
     for arm, group in groups.items():
         row: list[str | int | float] = [
             ARMS[arm].title,

@@ -20,6 +20,11 @@ def over_seeds(values: Sequence[float]) -> float | None:
     return float(stats.t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values)))
 
 
+def _at_once(count: int) -> int:
+    """Resamples whose numbers are in memory together."""
+    return max(1, min(RESAMPLES, 10_000_000 // count))
+
+
 def over_objects(scores: np.ndarray, seed: int) -> tuple[float, float]:
     """Both ends of the mean's interval, from `RESAMPLES` draws of as many scores with repetition (percentiles).
 
@@ -31,6 +36,11 @@ def over_objects(scores: np.ndarray, seed: int) -> tuple[float, float]:
     if np.ptp(scores) == 0:
         return float(scores[0]), float(scores[0])
     found = stats.bootstrap(
-        (scores,), np.mean, n_resamples=RESAMPLES, method="percentile", rng=np.random.default_rng(seed)
+        (scores,),
+        np.mean,
+        n_resamples=RESAMPLES,
+        method="percentile",
+        batch=_at_once(len(scores)),
+        rng=np.random.default_rng(seed),
     ).confidence_interval
     return float(found.low), float(found.high)

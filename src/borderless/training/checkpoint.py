@@ -2,7 +2,6 @@
 
 import io
 import os
-import pickle
 import warnings
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,6 @@ from borderless.errors import TrainingError
 from borderless.files import write_atomically
 
 LAST, PREVIOUS, BEST = "last.pt", "previous.pt", "best.pt"
-_UNREADABLE = (OSError, RuntimeError, EOFError, ValueError, KeyError, TypeError, pickle.UnpicklingError)
 
 
 class CheckpointWarning(UserWarning):
@@ -25,6 +23,7 @@ class Checkpoints:
 
     def __init__(self, folder: Path, identity: dict[str, Any]) -> None:
         self.folder, self.identity = folder, identity
+        self._last_is_good = False
 
     def load(self) -> dict[str, Any] | None:
         """The newest good one; None if there is none at all. TrainingError if there are only others."""
@@ -35,6 +34,7 @@ class Checkpoints:
                 continue
             try:
                 state = self._read(path)
+                self._last_is_good = name == LAST
             except TrainingError as error:
                 refused.append(error)
                 continue
@@ -49,7 +49,9 @@ class Checkpoints:
         try:
             saved = torch.load(path, map_location="cpu", weights_only=True)
             found, state = saved["identity"], saved["state"]
-        except _UNREADABLE as error:
+            if not isinstance(found, dict) or not isinstance(state, dict):
+                raise TypeError("it holds something else")
+        except Exception as error:  # a damaged pickle raises whatever its bytes happen to ask for
             raise TrainingError(
                 f"got {path}, which cannot be read as a training's checkpoint ({type(error).__name__}); needed: the "
                 "file that this training wrote; delete it to start anew"
@@ -69,9 +71,10 @@ class Checkpoints:
         torch.save({"identity": self.identity, "state": state}, data)
         new = self.folder / f"{LAST}.new"
         self._write(new, data.getvalue())
-        if (self.folder / LAST).exists():
+        if self._last_is_good:  # what was refused does not take the place of a good one
             os.replace(self.folder / LAST, self.folder / PREVIOUS)
         os.replace(new, self.folder / LAST)
+        self._last_is_good = True
 
     def save_best(self, weights: dict[str, Any]) -> None:
         """The weights alone, for whoever uses the model: a state dict."""
@@ -84,6 +87,6 @@ class Checkpoints:
             write_atomically(path, data)
         except OSError as error:
             raise TrainingError(
-                f"got no room for {path} ({error.strerror or error}); needed: {len(data) / 2**20:.0f} MiB; what was "
-                "there before is untouched, and the same command goes on from it"
+                f"got {path}, which cannot be written ({error.strerror or error}); needed: {len(data) / 2**20:.1f} MiB; "
+                "what was there before is untouched, and the same command goes on from it"
             ) from error

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
+from borderless.convert import conversion_of
 from borderless.errors import TrainingError
 from borderless.training.checkpoint import Checkpoints
 from borderless.training.logs import Curves
@@ -133,6 +134,7 @@ class _Training:
     def _epoch(self, steps: nn.Module) -> None:
         """From where it is to the end of the epoch: the remaining steps, validation, what follows from it."""
         rate = self._steps(steps)
+        self.team.agree_on(self.model.buffers())  # each process has seen other items
         loss, right, count = self.team.total(*self.at.seen)
         self._check_finite(loss)
         found = evaluate(self.model, self.validation, self.recipe.batch_size, self.objective)
@@ -151,7 +153,11 @@ class _Training:
         batches = order.split(self.recipe.batch_size)
         if hasattr(self.train, "set_epoch"):
             self.train.set_epoch(epoch)
-        mine = [[part.tolist() for part in self._mine(batch).tensor_split(parts) if len(part)] for batch in batches]
+        # Into parts, then among the processes, so that each has as many passes and shares every one of them.
+        mine = [
+            [self._mine(part) for part in batch.tensor_split(min(parts, len(batch) // self.team.size))]
+            for batch in batches
+        ]
         loader = DataLoader(
             self.train,
             batch_sampler=[part for step in mine[self.at.step :] for part in step],
@@ -169,7 +175,7 @@ class _Training:
             is_last = step == len(batches) - 1
             if not is_last and self._is_time(saved_at):
                 self.at.step, self.at.seen = step + 1, seen.tolist()
-                self._check_finite(self.at.seen[0])
+                self._check_finite(self.team.total(self.at.seen[0])[0])
                 self._save()
                 saved_at = time.monotonic()
         self.at.seen = seen.tolist()
@@ -205,8 +211,8 @@ class _Training:
             return torch.arange(len(self.train))
         return torch.randperm(len(self.train), generator=torch.Generator().manual_seed(self.seed * 1_000_003 + epoch))
 
-    def _mine(self, batch: Tensor) -> Tensor:
-        return batch.tensor_split(self.team.size)[self.team.rank]
+    def _mine(self, part: Tensor) -> list[int]:
+        return part.tensor_split(self.team.size)[self.team.rank].tolist()
 
     def _is_time(self, saved_at: float) -> bool:
         """By the leader's clock, so that all processes save together."""
@@ -272,7 +278,12 @@ class _Training:
 
     def _identity(self) -> dict[str, Any]:
         """What tells this training from others: another recipe, seed, data or network."""
-        network = ";".join(f"{name} {tuple(v.shape)} {v.dtype}" for name, v in self.model.state_dict().items())
+        borders = [
+            f"{name} {found.border!r}"
+            for name, module in self.model.named_modules()
+            if (found := conversion_of(module)) is not None
+        ]
+        network = ";".join([str(self.model), *borders, *(str(v.dtype) for v in self.model.state_dict().values())])
         recipe = dataclasses.asdict(self.recipe)
         for name in ("workers", "save_minutes", "tensorboard"):  # they change no number
             del recipe[name]
@@ -280,6 +291,8 @@ class _Training:
             "recipe": recipe,
             "seed": self.seed,
             "items": len(self.train),
+            "validation_items": len(self.validation),
+            "objective": type(self.objective).__name__,
             "network": hashlib.sha256(network.encode()).hexdigest()[:16],
         }
 

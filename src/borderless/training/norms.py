@@ -23,6 +23,8 @@ class SynchronisedBatchNorm(_BatchNorm):
     def forward(self, input: Tensor) -> Tensor:
         if not self.training or team().size == 1:
             return super().forward(input)
+        given = input.dtype
+        input = input.to(torch.promote_types(given, torch.float32))
         axes = [axis for axis in range(input.ndim) if axis != 1]
         shape = [1, -1, *([1] * (input.ndim - 2))]
         cells = input.numel() // input.shape[1]
@@ -34,13 +36,13 @@ class SynchronisedBatchNorm(_BatchNorm):
             with torch.no_grad():
                 self.num_batches_tracked += 1
                 share = 1 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
-                self.running_mean.lerp_(mean, share)
-                self.running_var.lerp_(variance * (count / (count - 1)), share)
+                self.running_mean.lerp_(mean.to(self.running_mean.dtype), share)
+                self.running_var.lerp_((variance * (count / (count - 1))).to(self.running_var.dtype), share)
         scale = (variance + self.eps).rsqrt()
         if self.weight is not None:
             scale = scale * self.weight
         normalised = deviation * scale.reshape(shape)
-        return normalised if self.bias is None else normalised + self.bias.reshape(shape)
+        return (normalised if self.bias is None else normalised + self.bias.reshape(shape)).to(given)
 
 
 def _total(value: Tensor) -> Tensor:
@@ -63,8 +65,13 @@ class _Total(torch.autograd.Function):
         return gradient
 
 
+_KINDS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+
+
 def synchronise_norms_(model: nn.Module) -> None:
-    """Put a SynchronisedBatchNorm in the place of every BatchNorm. TrainingError for a converted model."""
+    """Put a SynchronisedBatchNorm in the place of every BatchNorm. TrainingError for a converted
+    model, and for a class that adds something to BatchNorm.
+    """
     if conversion_of(model) is not None:
         raise TrainingError(
             f"got a converted {type(model).__name__} and synchronises_norms=True; needed: one or the other, because "
@@ -72,6 +79,11 @@ def synchronise_norms_(model: nn.Module) -> None:
         )
     for name, norm in [*model.named_modules()]:
         if isinstance(norm, _BatchNorm) and not isinstance(norm, SynchronisedBatchNorm):
+            if type(norm) not in _KINDS:
+                raise TrainingError(
+                    f"got {type(norm).__name__} ({name}) and synchronises_norms=True; needed: BatchNorms of torch.nn, "
+                    "because what another class adds to them would be lost; leave synchronises_norms out"
+                )
             made = SynchronisedBatchNorm(
                 norm.num_features, norm.eps, norm.momentum, norm.affine, norm.track_running_stats
             )

@@ -55,7 +55,8 @@ class Recipe:
     precision: Precision = "float32"
     """What the forward pass computes in; weights are float32."""
     parts: int = 1
-    """How many passes share a batch, whose gradients add up: less memory, the same steps."""
+    """How many passes share a batch, whose gradients add up: less memory, the same steps, but for BatchNorm, which
+    takes its statistics of each pass."""
     synchronises_norms: bool = False
     """Whether BatchNorm takes its statistics over all processes."""
     workers: int = 0

@@ -1,13 +1,13 @@
 """The processes that train together, as torchrun starts them: on one machine or on several. Usually there is one."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import torch
-from torch import distributed
+from torch import Tensor, distributed
 
 T = TypeVar("T")
 
@@ -39,6 +39,12 @@ class Team:
         values: list[Any] = [None] * self.size
         distributed.all_gather_object(values, value)
         return values
+
+    def agree_on(self, tensors: Iterable[Tensor]) -> None:
+        """Give `tensors` the leader's values, in place."""
+        if self.size > 1:
+            for tensor in tensors:
+                distributed.broadcast(tensor, src=0)
 
     def total(self, *amounts: float) -> list[float]:
         """Each amount, summed over the processes."""
