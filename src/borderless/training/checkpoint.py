@@ -87,6 +87,6 @@ class Checkpoints:
             write_atomically(path, data)
         except OSError as error:
             raise TrainingError(
-                f"got {path}, which cannot be written ({error.strerror or error}); needed: {len(data) / 2**20:.1f} MiB; "
-                "what was there before is untouched, and the same command goes on from it"
+                f"got {path}, which cannot be written ({error.strerror or error}); needed: "
+                f"{len(data) / 2**20:.1f} MiB; what was there before is untouched, and the same command goes on from it"
             ) from error
