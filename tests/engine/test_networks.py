@@ -134,7 +134,14 @@ def test_training_is_blind_to_moves_by_the_total_stride(name: str, own: nn.Modul
     train_at_two_places(own, torch.float64, "fixed", 64, 24, [(0, 0), (32, 0)], [(32, 32), (0, 32)])
 
 
-@pytest.mark.parametrize("name", [name for name in NETWORKS if name != "convnext_tiny"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow if name == "densenet121" else ())
+        for name in NETWORKS
+        if name != "convnext_tiny"
+    ],
+)
 def test_training_with_adaptive_phase_is_blind_to_every_move(name: str, own: nn.Module) -> None:
     """Both samples move, each by its own odd number of pixels. ConvNeXt takes a minute: run by hand, 5e-14."""
     samples = 1 if name == "densenet121" else 2  # its windows are large; one image is enough for batch statistics
