@@ -265,7 +265,7 @@ def test_settings_without_sense_are_refused(wrong: dict[str, object], text: str)
         Config(**wrong)  # type: ignore[arg-type]
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_a_gpu_that_is_not_there() -> None:
-    with pytest.raises(ConfigError, match="PyTorch sees no GPU"):
-        Config(device="cuda")
+@pytest.mark.parametrize("device", ["cuda:99", "gpu"])
+def test_a_device_that_is_not_there(device: str) -> None:
+    with pytest.raises(ConfigError, match=f"got device='{device}', and PyTorch sees [0-9]+ GPUs here; needed: cpu"):
+        Config(device=device)

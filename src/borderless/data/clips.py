@@ -23,6 +23,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import Dataset
 
+from borderless.data.items import ClassSplit, item_seed
 from borderless.errors import DataError, MissingPackage
 from borderless.files import write_atomically
 
@@ -35,17 +36,9 @@ _SCALES = tuple(2 ** (-k / 4) for k in range(5))
 _CORNERS = ((0.0, 0.0), (0.0, 1.0), (1.0, 0.0), (1.0, 1.0), (0.5, 0.5))
 _CACHED_SIDE_PX = 128
 _VALIDATION_SHARE = 0.1
-VIDEO_SUFFIXES = (".avi", ".mp4", ".mkv", ".webm", ".mov")
 
 
-@dataclass(frozen=True)
-class ClipSplit:
-    """Three sets without a video in common. classes: their names, in the order of the labels."""
-
-    train: Any
-    validation: Any
-    test: Any
-    classes: tuple[str, ...]
+ClipSplit = ClassSplit[Any]
 
 
 @dataclass
@@ -128,7 +121,7 @@ class Videos(Dataset[tuple[Tensor, int]]):
         if not self.is_training:
             first = max(0, (len(frames) - FRAMES) // 2)
             return _clip(frames, first, *_middle(frames)), self.labels[index]
-        draw = random.Random((self.seed * 100_003 + self.epoch) * 10_000_019 + index)
+        draw = random.Random(item_seed(self.seed, self.epoch, index))
         first = draw.randrange(max(1, len(frames) - FRAMES + 1))
         side = round(draw.choice(_SCALES) * min(frames.shape[1:3]))
         corner = draw.choice(_CORNERS)

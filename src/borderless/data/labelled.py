@@ -21,11 +21,11 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from borderless.data.digits import DIGIT_PX, Digits, load_digits, place_digits, split_digits
+from borderless.data.items import IMAGE_SUFFIXES, ClassSplit, item_seed
 from borderless.errors import DataError
 
 Kind = Literal["folder", "fashion-mnist", "cifar10"]
 KINDS: tuple[str, ...] = get_args(Kind)
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
 # Of a class's images, where a data set has no split of its own; the rest is for training.
 VALIDATION_SHARE, TEST_SHARE = 0.15, 0.15
 # Of the training images, where there is a test set only.
@@ -61,7 +61,7 @@ class Labelled(Dataset[tuple[Tensor, int]]):
         if not self.is_random:
             return self.transform(image), self.labels[index]
         with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed((self.seed * 100_003 + self.epoch) * 10_000_019 + index)
+            torch.default_generator.manual_seed(item_seed(self.seed, self.epoch, index))
             return self.transform(image), self.labels[index]
 
     def through(self, transform: Transform, is_random: bool = False) -> "Labelled":
@@ -90,14 +90,7 @@ class Labelled(Dataset[tuple[Tensor, int]]):
         return replace(self, images=_taken(self.images, indices), labels=[self.labels[i] for i in indices])
 
 
-@dataclass(frozen=True)
-class LabelledSplit:
-    """Three sets without an image in common. classes: their names, in the order of the labels."""
-
-    train: Labelled
-    validation: Labelled
-    test: Labelled
-    classes: tuple[str, ...]
+LabelledSplit = ClassSplit[Labelled]
 
 
 def load_labelled(root: Path | str, kind: Kind | None = None, seed: int = 0, only: Sequence[str] = ()) -> LabelledSplit:
@@ -220,10 +213,10 @@ def _class_folders(root: Path, only: Sequence[str]) -> tuple[str, ...]:
 def _from_folders(root: Path, classes: Sequence[str]) -> Labelled:
     images, labels = [], []
     for label, name in enumerate(classes):
-        files = sorted(f for f in (root / name).rglob("*") if f.suffix.lower() in EXTENSIONS and f.is_file())
+        files = sorted(f for f in (root / name).rglob("*") if f.suffix.lower() in IMAGE_SUFFIXES and f.is_file())
         if not files:
             raise DataError(
-                f"got no images in {str(root / name)!r}; needed: some of {', '.join(EXTENSIONS)} for every class"
+                f"got no images in {str(root / name)!r}; needed: some of {', '.join(IMAGE_SUFFIXES)} for every class"
             )
         images += files
         labels += [label] * len(files)

@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import Dataset
 
+from borderless.data.items import item_seed
 from borderless.data.photos import scikit_image
 from borderless.data.quadrant import SOURCES
 from borderless.errors import DataError, MissingPackage
@@ -50,7 +51,7 @@ class Pairs(Dataset[tuple[Tensor, Tensor]]):
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         if not self.turns:
             return self.anchors[index], self.positives[index]
-        draw = random.Random((self.seed * 100_003 + self.epoch) * 10_000_019 + index)
+        draw = random.Random(item_seed(self.seed, self.epoch, index))
         turns, mirrored = draw.randrange(4), draw.random() < 0.5
 
         def seen(patch: Tensor) -> Tensor:

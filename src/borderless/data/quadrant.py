@@ -24,6 +24,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.transforms import v2
 
+from borderless.data.items import IMAGE_SUFFIXES
 from borderless.data.photos import scikit_image
 from borderless.errors import DataError
 
@@ -31,7 +32,6 @@ OBJECT_PX, CANVAS_PX = 56, 120
 POSITIONS = ((0, 0), (CANVAS_PX - OBJECT_PX, CANVAS_PX - OBJECT_PX))
 BORDERS_PX = (0, 16, 32, 64, 128, 256, 512)
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
 
 Protocol = Literal["split", "published"]
 PROTOCOLS: tuple[str, ...] = get_args(Protocol)
@@ -130,7 +130,7 @@ def from_folder(folder: Path | str, count: int, seed: int, protocol: Protocol = 
     folder = Path(folder)
     if not folder.is_dir():
         raise DataError(f"got the folder {str(folder)!r}, which is not there; needed: a folder of images")
-    files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in EXTENSIONS and file.is_file())
+    files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file())
     files = random.Random(seed).sample(files, len(files))
     needed = count if protocol == "published" else 3 * count
     pictures, sources, skipped = [], [], []
@@ -148,7 +148,7 @@ def from_folder(folder: Path | str, count: int, seed: int, protocol: Protocol = 
         broken = f"; {len(skipped)} could not be read, first {skipped[0]}" if skipped else ""
         raise DataError(
             f"got {len(sources)} images under {str(folder)!r}{broken}; needed: {needed} for {count} pictures a split "
-            f"({', '.join(EXTENSIONS)}); take fewer pictures, or another folder"
+            f"({', '.join(IMAGE_SUFFIXES)}); take fewer pictures, or another folder"
         )
     stacked = torch.stack(pictures)
     starts = (0, 0, 0) if protocol == "published" else (0, count, 2 * count)

@@ -21,9 +21,8 @@ from torch import Tensor, nn
 import borderless as bl
 from borderless.data.clips import ClipSplit, from_videos, generated
 from borderless.experiments import actions_figures
-from borderless.experiments.arms import SMALL, check_arms
-from borderless.experiments.runner import Cell, ConfigError, Experiment, Result
-from borderless.files import write_csv
+from borderless.experiments.arms import SMALL, check_arms, check_device
+from borderless.experiments.runner import Cell, ConfigError, Experiment, Result, write_table
 from borderless.models import load
 from borderless.modes import one_thread
 from borderless.report import Section
@@ -90,10 +89,7 @@ class Config:
                 f"got seeds={self.seeds}, training_clips={self.training_clips}, test_clips={self.test_clips}, "
                 f"split={self.split}; needed: one seed, split 1 and a clip for each of the 8 motions at least"
             )
-        if torch.device(self.device).type == "cuda" and not torch.cuda.is_available():
-            raise ConfigError(
-                f"got device={self.device!r}, and PyTorch sees no GPU; needed: cpu, or a machine with one"
-            )
+        check_device(self.device)
 
     @classmethod
     def small(cls) -> "Config":
@@ -188,13 +184,7 @@ def _data(config: Config, seed: int) -> ClipSplit:
 
 
 def draw(config: Config, results: list[Result], folder: Path) -> Section:
-    keys = [key for key, value in results[0].metrics.items() if not isinstance(value, list)]
-    parameters = ("arch", "arm", "seed")
-    write_csv(
-        folder / "table.csv",
-        [*parameters, *keys],
-        [[*(r.cell.parameters[p] for p in parameters), *(r.metrics[k] for k in keys)] for r in results],
-    )
+    write_table(results, folder)
     titles = {arm: ARMS[arm] for arm in config.arms}
     example = None if config.data is not None else generated(16, 8, 0).train
     return actions_figures.section(config.archs, titles, example, results, folder)

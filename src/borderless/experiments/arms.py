@@ -22,13 +22,24 @@ class Arm:
     title: str
     border: BorderName | None = None
     phase: Phase = "fixed"
+    reach: int | None = None
     blurs: bool = False
     paper: str | None = None
 
-    def of(self, model: nn.Module) -> nn.Module:
-        """`model` in this arm; its weights stay, and `model` itself too unless the arm is to leave it as it is."""
+    def of(self, model: nn.Module, background: float = 0.0) -> nn.Module:
+        """`model` in this arm; its weights stay, and `model` itself too unless the arm is to leave it as it is.
+
+        background: what is around the image, under `infinite`.
+        """
         model = bl.blur(model) if self.blurs else model
-        return model if self.border is None else bl.convert(model, self.border, phase=self.phase)
+        if self.border is None:
+            return model
+        around = background if self.border == "infinite" else 0.0
+        return bl.convert(model, bl.Border(self.border, phase=self.phase, reach=self.reach, background=around))
+
+    def explained(self, model: nn.Module, size: tuple[int, ...]) -> bl.Explanation:
+        """What `model`, without blur, comes to in this arm on images of `size`."""
+        return bl.explain(model, size, self.border or "zero", phase=self.phase, reach=self.reach)
 
 
 ARMS: dict[str, Arm] = {
@@ -68,6 +79,20 @@ def check_arms(arms: tuple[str, ...], known: tuple[str, ...]) -> None:
     """Raises ConfigError unless `arms` are some of the `known` ones, each once."""
     if not arms or len(set(arms)) < len(arms) or not set(arms) <= set(known):
         raise ConfigError(f"got arms={arms}; needed: one at least, each once, of {', '.join(known)}")
+
+
+def check_device(device: str) -> None:
+    """Raises ConfigError unless networks can run on `device` here."""
+    try:
+        found = torch.device(device)
+        is_here = found.type != "cuda" or (found.index or 0) < torch.cuda.device_count()
+    except RuntimeError:  # not a device's name
+        is_here = False
+    if not is_here:
+        raise ConfigError(
+            f"got device={device!r}, and PyTorch sees {torch.cuda.device_count()} GPUs here; needed: cpu, or cuda, "
+            "cuda:1, … on a machine that has as many"
+        )
 
 
 def classifier(arch: str, classes: int, seed: int) -> nn.Module:

@@ -22,10 +22,9 @@ import borderless as bl
 from borderless.data.labelled import Labelled, LabelledSplit, digits_anywhere, load_labelled
 from borderless.data.quadrant import DEVIATION, MEAN
 from borderless.experiments import data_efficiency_figures
-from borderless.experiments.arms import ARMS, SMALL, check_arms, classifier
-from borderless.experiments.runner import Cell, ConfigError, Experiment, Result
+from borderless.experiments.arms import ARMS, SMALL, check_arms, check_device, classifier
+from borderless.experiments.runner import Cell, ConfigError, Experiment, Result, write_table
 from borderless.experiments.shifts import PAPER, PAPER_CROP_PX, SHORTER_SIDE_PX
-from borderless.files import write_csv
 from borderless.modes import one_thread
 from borderless.report import Section
 from borderless.training import Recipe, evaluate, fit
@@ -65,10 +64,7 @@ class Config:
                 f"got seeds={self.seeds}, per_class={self.per_class}; needed: one seed and one number of images at "
                 "least, none negative"
             )
-        if torch.device(self.device).type == "cuda" and not torch.cuda.is_available():
-            raise ConfigError(
-                f"got device={self.device!r}, and PyTorch sees no GPU; needed: cpu, or a machine with one"
-            )
+        check_device(self.device)
 
     @classmethod
     def small(cls) -> "Config":
@@ -122,7 +118,7 @@ def _arm(name: str, plain: nn.Module, size: tuple[int, ...]) -> tuple[nn.Module,
     """The model of an arm, what it costs relative to own padding, and the zeros around the image."""
     if name != PADDED:
         arm = ARMS[name]
-        return arm.of(plain), bl.explain(plain, size, arm.border or "zero", phase=arm.phase).cost, 0
+        return arm.of(plain), arm.explained(plain, size).cost, 0
     aim = bl.explain(plain, size, "full").macs
     padding_px = 0
     while (found := bl.explain(plain, tuple(n + 2 * padding_px for n in size), "zero").macs) < aim:
@@ -140,7 +136,7 @@ def _seen(config: Config, images: Labelled, in_training: bool) -> Labelled:
     """The images as the network is shown them: small ones whole, photographs as crops of 224 px."""
     first = images.images[0]
     if isinstance(first, Tensor):
-        return images.through(_in_colour)
+        return images.through(v2.RGB())
     normalised = [v2.RGB(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(MEAN, DEVIATION)]
     if not isinstance(first, Path):
         return images.through(v2.Compose([v2.ToImage(), *normalised]))
@@ -151,10 +147,6 @@ def _seen(config: Config, images: Labelled, in_training: bool) -> Labelled:
     return images.through(v2.Compose([v2.ToImage(), *crops, *normalised]), is_random=in_training)
 
 
-def _in_colour(image: Tensor) -> Tensor:
-    return image.expand(3, -1, -1)
-
-
 def _is_papers(config: Config) -> bool:
     """Whether the paper's numbers, of ResNet-50 on ImageNet's 1,000 classes, are of the same thing."""
     return (
@@ -163,13 +155,7 @@ def _is_papers(config: Config) -> bool:
 
 
 def draw(config: Config, results: list[Result], folder: Path) -> Section:
-    keys = list(results[0].metrics)
-    parameters = ("arm", "per_class", "seed")
-    write_csv(
-        folder / "table.csv",
-        [*parameters, *keys],
-        [[*(r.cell.parameters[p] for p in parameters), *(r.metrics[k] for k in keys)] for r in results],
-    )
+    write_table(results, folder)
     return data_efficiency_figures.section(
         config.arch, config.per_class, config.arms, results, folder, _is_papers(config)
     )

@@ -14,12 +14,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
-import borderless as bl
-from borderless.borders import BorderName, Phase
 from borderless.data.digits import CANVAS_PX, DIGIT_PX, Digits, load_digits, place_digits, split_digits
-from borderless.experiments import one_place_figures
+from borderless.experiments import arms, one_place_figures
+from borderless.experiments.arms import Arm
 from borderless.experiments.one_place_network import (
     STRIDE_PX,
     TRAINED_AT,
@@ -29,30 +27,15 @@ from borderless.experiments.one_place_network import (
     summarise,
     train,
 )
-from borderless.experiments.runner import Cell, ConfigError, Experiment, Result
-from borderless.files import write_csv
+from borderless.experiments.runner import Cell, ConfigError, Experiment, Result, write_table
 from borderless.measures.intervals import over_seeds
 from borderless.report import Section, Table
 
 SIDE = CANVAS_PX[0] - DIGIT_PX + 1
-
-
-@dataclass(frozen=True)
-class Arm:
-    """One way to train and test. border None: the unmodified model. everywhere: train with digits at random places."""
-
-    title: str
-    border: BorderName | None = None
-    phase: Phase = "fixed"
-    everywhere: bool = False
-
-
+EVERYWHERE = "own-everywhere"
 ARMS = {
-    "own": Arm("own padding"),
-    "full": Arm("full", "full"),
-    "infinite": Arm("infinite", "infinite"),
-    "infinite-adaptive": Arm("infinite, adaptive phase", "infinite", "adaptive"),
-    "own-everywhere": Arm("own padding, trained everywhere", everywhere=True),
+    **{name: arms.ARMS[name] for name in ("own", "full", "infinite", "infinite-adaptive")},
+    EVERYWHERE: Arm("own padding, trained everywhere"),
 }
 
 
@@ -90,10 +73,8 @@ def run_cell(config: Config, cell: Cell, folder: Path) -> dict[str, Any]:
     """Train one arm under its own border, then predict at every place; the predictions go to predictions.npz."""
     arm, seed = ARMS[cell.parameters["arm"]], cell.parameters["seed"]
     split = split_digits(load_digits(), seed)
-    model: nn.Module = network(seed)
-    cost = bl.explain(model, CANVAS_PX, arm.border or "zero", phase=arm.phase).cost
-    if arm.border is not None:
-        model = bl.convert(model, arm.border, phase=arm.phase)
+    plain = network(seed)
+    model = arm.of(plain)
     train(
         model,
         split.train,
@@ -101,7 +82,7 @@ def run_cell(config: Config, cell: Cell, folder: Path) -> dict[str, Any]:
         batch_size=config.batch_size,
         learning_rate=config.learning_rate,
         seed=seed,
-        everywhere=arm.everywhere,
+        everywhere=cell.parameters["arm"] == EVERYWHERE,
     )
     test = Digits(split.test.images[: config.test_digits], split.test.labels[: config.test_digits])
     predictions = predict_everywhere(model, test.images)
@@ -112,18 +93,13 @@ def run_cell(config: Config, cell: Cell, folder: Path) -> dict[str, Any]:
         **summarise(predictions, test.labels),
         "validation_accuracy": accuracy(model, split.validation),
         "parameters": sum(p.numel() for p in model.parameters()),
-        "cost": cost,
+        "cost": arm.explained(plain, CANVAS_PX).cost,
     }
 
 
 def draw(config: Config, results: list[Result], folder: Path) -> Section:
+    write_table(results, folder)
     groups = {name: [r for r in results if r.cell.parameters["arm"] == name] for name in ARMS}
-    keys = list(results[0].metrics)
-    write_csv(
-        folder / "table.csv",
-        ["arm", "seed", *keys],
-        [[name, r.cell.parameters["seed"], *(r.metrics[key] for key in keys)] for name, g in groups.items() for r in g],
-    )
     metrics = {name: [r.metrics for r in group] for name, group in groups.items()}
     return Section(
         title="Trained in one place",

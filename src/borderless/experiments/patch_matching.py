@@ -23,9 +23,8 @@ from torch import Tensor, nn
 import borderless as bl
 from borderless.data.patches import PATCH_PX, Matches, Pairs, Patches, from_photographs, from_phototour
 from borderless.experiments import patch_matching_figures
-from borderless.experiments.arms import check_arms
-from borderless.experiments.runner import Cell, ConfigError, Experiment, Result
-from borderless.files import write_csv
+from borderless.experiments.arms import check_arms, check_device
+from borderless.experiments.runner import Cell, ConfigError, Experiment, Result, write_table
 from borderless.measures.matching import fpr95
 from borderless.models import load
 from borderless.report import Section
@@ -80,10 +79,7 @@ class Config:
                 f"got seeds={self.seeds}, pairs={self.pairs}, test_matches={self.test_matches}; needed: one seed, one "
                 "number of pairs, two pairs and 100 test matches at least"
             )
-        if torch.device(self.device).type == "cuda" and not torch.cuda.is_available():
-            raise ConfigError(
-                f"got device={self.device!r}, and PyTorch sees no GPU; needed: cpu, or a machine with one"
-            )
+        check_device(self.device)
 
     @classmethod
     def small(cls) -> "Config":
@@ -171,13 +167,7 @@ def _data(folder: Path | None, train: int, test: int, seed: int) -> Patches:
 
 
 def draw(config: Config, results: list[Result], folder: Path) -> Section:
-    keys = list(results[0].metrics)
-    parameters = ("arm", "pairs", "seed")
-    write_csv(
-        folder / "table.csv",
-        [*parameters, *keys],
-        [[*(r.cell.parameters[p] for p in parameters), *(r.metrics[k] for k in keys)] for r in results],
-    )
+    write_table(results, folder)
     titles = {arm: ARMS[arm][1] for arm in config.arms}
     examples = _data(config.data, max(config.pairs), config.test_matches, 0).train
     return patch_matching_figures.section(

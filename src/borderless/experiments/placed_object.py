@@ -16,9 +16,9 @@ import torch
 from torch import nn
 
 import borderless as bl
-from borderless.borders import BorderName, Phase
 from borderless.data.photos import PHOTOS, load_photo
 from borderless.experiments import placed_object_figures
+from borderless.experiments.arms import Arm
 from borderless.experiments.placed_object_answers import answers, summarise
 from borderless.experiments.runner import Cell, ConfigError, Experiment, Result
 from borderless.files import write_csv
@@ -29,18 +29,6 @@ PhotoName = Literal["cat", "coffee", "tripod", "motorcycle", "rocket"]
 Background = Literal["black", "grey", "white"]
 # Brightness in [0, 1]; grey is what normalisation turns into 0.
 BRIGHTNESS = {"black": 0.0, "grey": MEAN, "white": 1.0}
-
-
-@dataclass(frozen=True)
-class Arm:
-    """One border to run the network under; None: the unmodified model."""
-
-    title: str
-    border: BorderName | None = None
-    phase: Phase = "fixed"
-    reach: int | None = None
-
-
 ARMS = {
     "own": Arm("own padding"),
     "full": Arm("full", "full"),
@@ -93,10 +81,7 @@ def run_cell(config: Config, cell: Cell, folder: Path) -> dict[str, Any]:
     """The network's answers at every position. Probabilities and first places also go to maps.npz."""
     arm, photo = ARMS[cell.parameters["arm"]], cell.parameters["photo"]
     colour = normalise(torch.tensor(BRIGHTNESS[cell.parameters["background"]])).item()
-    model = _network()
-    if arm.border is not None:
-        background = colour if arm.border == "infinite" else 0.0
-        model = bl.convert(model, bl.Border(arm.border, phase=arm.phase, reach=arm.reach, background=background))
+    model = arm.of(_network(), colour)
     explanation = _explanation(arm)
     positions = torch.cartesian_prod(torch.tensor(config.offsets_px), torch.tensor(config.offsets_px))
     logits, seconds_per_image = answers(model, normalise(load_photo(photo, config.size_px)), positions, colour)
@@ -133,7 +118,7 @@ def _network() -> nn.Module:
 @cache
 def _explanation(arm: Arm) -> bl.Explanation:
     """Costs are the same for every photograph and background."""
-    return bl.explain(_network(), SIZE_PX, arm.border or "zero", phase=arm.phase, reach=arm.reach)
+    return arm.explained(_network(), SIZE_PX)
 
 
 def draw(config: Config, results: list[Result], folder: Path) -> Section:

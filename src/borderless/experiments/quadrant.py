@@ -24,10 +24,9 @@ import borderless as bl
 from borderless.data import quadrant
 from borderless.data.quadrant import BORDERS_PX, PROTOCOLS, Canvases, Protocol, Quadrant
 from borderless.experiments import quadrant_figures
-from borderless.experiments.arms import ARMS, Arm
+from borderless.experiments.arms import ARMS, Arm, check_device
 from borderless.experiments.quadrant_network import Init, Pool, calibrate_, feature_network, folded
-from borderless.experiments.runner import Cell, ConfigError, Experiment, Result
-from borderless.files import write_csv
+from borderless.experiments.runner import Cell, ConfigError, Experiment, Result, write_table
 from borderless.measures.intervals import over_objects
 from borderless.measures.probe import Score, location_probe
 from borderless.report import Section
@@ -88,11 +87,7 @@ class Config:
                 f"got policies={self.policies}, protocol={self.protocol!r}; policies are {', '.join(POLICIES)}; "
                 f"protocols are {', '.join(PROTOCOLS)}"
             )
-
-        if torch.device(self.device).type == "cuda" and not torch.cuda.is_available():
-            raise ConfigError(
-                f"got device={self.device!r}, and PyTorch sees no GPU; needed: cpu, or a machine with one"
-            )
+        check_device(self.device)
 
     @classmethod
     def small(cls) -> "Config":
@@ -228,13 +223,7 @@ def _features(model: nn.Module, device: str) -> int:
 
 
 def draw(config: Config, results: list[Result], folder: Path) -> Section:
-    keys = sorted({key for result in results for key in result.metrics})
-    parameters = ["arch", "init", "policy", "border_px", "seed"]
-    write_csv(
-        folder / "table.csv",
-        [*parameters, *keys],
-        [[*(r.cell.parameters[p] for p in parameters), *(r.metrics.get(key) for key in keys)] for r in results],
-    )
+    write_table(results, folder)
     return quadrant_figures.section(config, ARMS, results, folder)
 
 

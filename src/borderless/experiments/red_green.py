@@ -23,8 +23,7 @@ import borderless as bl
 from borderless.borders import BORDERS
 from borderless.data.red_green import PROTOCOLS, Protocol, Split, red_green
 from borderless.experiments import published, red_green_figures
-from borderless.experiments.runner import Cell, ConfigError, Experiment, Result
-from borderless.files import write_csv
+from borderless.experiments.runner import Cell, ConfigError, Experiment, Result, write_table
 from borderless.report import Section, Table
 from borderless.training import Recipe, fit
 
@@ -128,18 +127,10 @@ def _predictions(model: nn.Module, split: Split) -> np.ndarray:
 
 
 def draw(config: Config, results: list[Result], folder: Path) -> Section:
-    by_border = {border: [r for r in results if r.cell.parameters["border"] == border] for border in config.borders}
-    keys = list(results[0].metrics)
-    write_csv(
-        folder / "table.csv",
-        ["border", "seed", *keys],
-        [
-            [b, r.cell.parameters["seed"], *(r.metrics[k] for k in keys)]
-            for b, group in by_border.items()
-            for r in group
-        ],
-    )
-    metrics = {border: [r.metrics for r in group] for border, group in by_border.items()}
+    write_table(results, folder)
+    metrics = {
+        border: [r.metrics for r in results if r.cell.parameters["border"] == border] for border in config.borders
+    }
     return Section(
         title="Red and green: the order, or the place?",
         text=_story(config, metrics),

@@ -8,7 +8,7 @@ import json
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -20,7 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from borderless import figures
 from borderless.errors import BorderlessError
 from borderless.experiments.provenance import commit, plain, provenance, versions
-from borderless.files import write_atomically
+from borderless.files import write_atomically, write_csv
 from borderless.report import Section, write
 from borderless.training.team import joined, team
 
@@ -69,6 +69,18 @@ class Result:
         """The result that `folder` holds. KeyError, TypeError or ValueError if it is none."""
         record = _read(folder / cell.name / RESULT)
         return cls(cell, record["metrics"], folder / cell.name, record["duration_s"])
+
+
+def write_table(results: Sequence[Result], folder: Path) -> None:
+    """`folder/table.csv`: a line a cell, its parameters and all of its metrics that are single values."""
+    parameters = list(results[0].cell.parameters)
+    singles = [key for r in results for key, value in r.metrics.items() if not isinstance(value, list | dict)]
+    keys = list(dict.fromkeys(singles))
+    write_csv(
+        folder / "table.csv",
+        [*parameters, *keys],
+        [[*(r.cell.parameters[p] for p in parameters), *(r.metrics.get(k) for k in keys)] for r in results],
+    )
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torchvision.transforms import v2
 
 import borderless as bl
@@ -23,9 +23,8 @@ from borderless.data import imagenet_a
 from borderless.data.labelled import Labelled, LabelledSplit, digits_in_clutter, load_labelled
 from borderless.data.quadrant import DEVIATION, MEAN
 from borderless.experiments import shifts_figures
-from borderless.experiments.arms import ARMS, SMALL, check_arms, classifier
-from borderless.experiments.runner import Cell, ConfigError, Experiment, Result
-from borderless.files import write_csv
+from borderless.experiments.arms import ARMS, SMALL, check_arms, check_device, classifier
+from borderless.experiments.runner import Cell, ConfigError, Experiment, Result, write_table
 from borderless.measures.shifts import PROTOCOLS, RANGE_PX
 from borderless.modes import one_thread
 from borderless.report import Section
@@ -82,10 +81,7 @@ class Config:
             )
         if self.classes != "all" and self.data is None:
             raise ConfigError(f"got classes={self.classes!r} without --data; needed: a folder of ImageNet's classes")
-        if torch.device(self.device).type == "cuda" and not torch.cuda.is_available():
-            raise ConfigError(
-                f"got device={self.device!r}, and PyTorch sees no GPU; needed: cpu, or a machine with one"
-            )
+        check_device(self.device)
 
     @classmethod
     def small(cls) -> "Config":
@@ -112,7 +108,7 @@ def run_cell(config: Config, cell: Cell, folder: Path) -> dict[str, Any]:
     arch, arm, seed = cell.parameters["arch"], ARMS[cell.parameters["arm"]], cell.parameters["seed"]
     split = _data(config, seed)
     plain = classifier(arch, len(split.classes), seed)
-    shown = bl.explain(plain, (_crop_px(config),) * 2, arm.border or "zero", phase=arm.phase)
+    shown = arm.explained(plain, (_crop_px(config),) * 2)
     model = arm.of(plain).to(config.device)
     test = split.test.some(config.test_images, seed) if config.test_images else split.test
     with one_thread() if arch == SMALL else nullcontext():
@@ -186,7 +182,7 @@ def _seen(config: Config, images: Labelled, purpose: str) -> Labelled:
     whole_px = crop_px + _range_px(config, purpose) if purpose in CROPPED else crop_px
     if config.data is None:
         crop = v2.RandomCrop(crop_px) if purpose == "training" else v2.CenterCrop(whole_px)
-        return images.through(v2.Compose([crop, _in_colour]), is_random=purpose == "training")
+        return images.through(v2.Compose([crop, v2.RGB()]), is_random=purpose == "training")
     if purpose == "training":
         crops = [v2.RandomResizedCrop(crop_px, antialias=True), v2.RandomHorizontalFlip()]
     else:
@@ -194,17 +190,8 @@ def _seen(config: Config, images: Labelled, purpose: str) -> Labelled:
     return images.through(v2.Compose([v2.ToImage(), *crops, *_NORMALISED]), is_random=purpose == "training")
 
 
-def _in_colour(image: Tensor) -> Tensor:
-    return image.expand(3, -1, -1)
-
-
 def draw(config: Config, results: list[Result], folder: Path) -> Section:
-    keys = sorted({key for r in results for key, value in r.metrics.items() if not isinstance(value, list)})
-    write_csv(
-        folder / "table.csv",
-        ["arch", "arm", "seed", *keys],
-        [[*(r.cell.parameters[p] for p in ("arch", "arm", "seed")), *(r.metrics[k] for k in keys)] for r in results],
-    )
+    write_table(results, folder)
     return shifts_figures.section(
         config.archs, config.arms, results, folder, config.data is None, config.classes == "imagenet-a"
     )

@@ -14,9 +14,10 @@ from typing import Any, Literal, get_args
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.data import Dataset, default_collate
+from torch.utils.data import Dataset
 
 from borderless.errors import ImageError
+from borderless.measures.images import load
 from borderless.measures.intervals import over_objects
 from borderless.modes import measured
 
@@ -171,16 +172,7 @@ class _Views:
 
     def _loaded(self, indices: range) -> tuple[Tensor, Tensor | None]:
         """Some of the images, (n, C, H, W), and their labels if they are known."""
-        if isinstance(self.images, Tensor):
-            images, labels = self.images[indices.start : indices.stop], None
-        else:
-            images, labels = default_collate([self.images[i] for i in indices]), None
-            if isinstance(images, list | tuple):
-                images, labels = images[0], images[1]
-        if images.ndim != 4 or not images.is_floating_point() or 0 in images.shape:
-            raise ImageError(
-                f"got images of {images.dtype}, {tuple(images.shape)}; needed: a floating-point tensor (N, C, H, W)"
-            )
+        images, labels = load(self.images, indices)
         is_cropped = self.protocol in ("zhang2019", "kayhan2020")
         if is_cropped and min(images.shape[2:]) <= self.range_px:
             raise ImageError(

@@ -1,0 +1,23 @@
+"""What data sets with classes have in common: three parts, the files that count as images, and a seed for each item."""
+
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
+
+Items = TypeVar("Items")
+
+
+@dataclass(frozen=True)
+class ClassSplit(Generic[Items]):
+    """Three sets without a source in common. classes: their names, in the order of the labels."""
+
+    train: Items
+    validation: Items
+    test: Items
+    classes: tuple[str, ...]
+
+
+def item_seed(seed: int, epoch: int, index: int) -> int:
+    """The seed of one item's random numbers in one epoch, whichever process asks and whatever it asked before."""
+    return (seed * 100_003 + epoch) * 10_000_019 + index
