@@ -213,8 +213,10 @@ def _story(config: "Config", titles: Mapping[str, str], groups: Mapping[Any, Any
         readable = [b for b in borders if not all(m["is_chance"] for m in line[b])]
         equal = [b for b in borders if max(m["change"] for m in line[b]) < 1e-5]
         far = f"up to a border of {readable[-1]} px" if readable else "at no border"
-        where = "every border" if len(equal) == len(borders) else f"{_listed(equal)} px"
-        same = f"; the features at the two places are equal at {where}" if equal else ""
+        same = ""
+        if equal:
+            where = "every border" if len(equal) == len(borders) else f"{_listed(equal)} px"
+            same = f"; the features at the two places are equal at {where}"
         text.append(
             f"<b>{_name(arch)}</b>, {_weights(init)}, {titles[policy]}: location can be read {far} "
             f"({100 * np.mean([m['accuracy'] for m in line[borders[0]]]):.1f} % at {borders[0]} px){same}."
