@@ -81,7 +81,7 @@ class Patches:
 
 
 def from_photographs(train: int, test: int, seed: int) -> Patches:
-    """`train` pairs, and `test` matches with as many others for validation and for testing each.
+    """`train` pairs, and `test` matches with as many others for testing; a quarter of that for validation.
 
     A smaller number of training pairs is the beginning of a larger one. Raises MissingPackage without scikit-image or
     kornia.
@@ -92,8 +92,8 @@ def from_photographs(train: int, test: int, seed: int) -> Patches:
     second = first + round(_SHARES[1] * len(names))
     anchors, positives = _views(names[:first], train, random.Random(draw.random()))
     validation, tested = (
-        _matches(names[part], test, random.Random(draw.random()))
-        for part in (slice(first, second), slice(second, None))
+        _matches(names[part], count, random.Random(draw.random()))
+        for part, count in ((slice(first, second), max(8, test // 4)), (slice(second, None), test))
     )
     return Patches(Pairs(anchors, positives, seed), validation, tested)
 
