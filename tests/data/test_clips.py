@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from borderless.data.clips import MEAN, MOTIONS, Generated, frames_of, from_videos, generated
+from borderless.data.clips import MEAN, MEAN_GROUND, MOTIONS, Generated, frames_of, from_videos, generated
 from borderless.errors import DataError
 
 
@@ -66,7 +66,7 @@ def test_a_motion_is_what_its_name_says() -> None:
     for index in range(len(data)):
         clip, label = data[index]
         assert clip.shape == (3, 8, 48, 48) and label == index % 8
-        at = centre(clip + 0.5)
+        at = centre(clip + MEAN_GROUND)
         moved[MOTIONS[label]].append((at[-1] - at[0]).tolist())
     median = {name: np.median(steps, axis=0) for name, steps in moved.items()}
     assert median["left"][1] < -4 and median["right"][1] > 4 and median["up"][0] < -4 and median["down"][0] > 4

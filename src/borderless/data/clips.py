@@ -27,6 +27,8 @@ from borderless.data.items import ClassSplit, item_seed
 from borderless.errors import DataError, MissingPackage
 from borderless.files import write_atomically
 
+# Taken off generated clips, as their mean is off real ones: what is around a clip, 0, then looks like its ground.
+MEAN_GROUND = 0.125
 MOTIONS = ("left", "right", "up", "down", "clockwise", "counterclockwise", "growing", "shrinking")
 FRAMES, SIDE_PX = 16, 112
 # Of ActivityNet's frames, in bytes, as the published code subtracts it (Hara's 3D-ResNets).
@@ -96,7 +98,7 @@ def _moving(motion: str, frames: int, size_px: int, draw: torch.Generator) -> Te
     shown = F.grid_sample(patch.expand(frames, -1, -1, -1), grid, align_corners=False)
     ground = uniform(0.0, 0.2) + 0.05 * torch.rand(1, 3, size_px, size_px, generator=draw)
     covered = shown[:, 3:]
-    return ((1 - covered) * ground + shown[:, :3] * covered).transpose(0, 1).contiguous() - 0.5
+    return ((1 - covered) * ground + shown[:, :3] * covered).transpose(0, 1).contiguous() - MEAN_GROUND
 
 
 @dataclass

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from borderless import figures
-from borderless.data.clips import MOTIONS
+from borderless.data.clips import MEAN_GROUND, MOTIONS
 from borderless.experiments import published
 from borderless.experiments.runner import Result
 from borderless.measures.intervals import over_seeds
@@ -62,7 +62,7 @@ def _frames(path: Path, example: Any) -> Figure:
         clip, _ = example[row]
         for column in range(frames):
             ax = axes[row, column]
-            ax.imshow((clip[:, column].permute(1, 2, 0) + 0.5).clamp(0, 1).numpy(), interpolation="nearest")
+            ax.imshow((clip[:, column].permute(1, 2, 0) + MEAN_GROUND).clamp(0, 1).numpy(), interpolation="nearest")
             figures.bare(ax)
         axes[row, 0].set_ylabel(motion, rotation=0, ha="right", va="center", fontsize=8)
     figures.save(fig, path)
