@@ -5,6 +5,7 @@ Sizes are (height, width), positions (row, column), images (batch, channels, hei
 """
 
 from borderless import nn, rules, testing
+from borderless.audit.measure import Audit, audit
 from borderless.blur import blur
 from borderless.borders import BORDERS, Border
 from borderless.convert import bordered, convert, convert_, revert_
@@ -38,6 +39,7 @@ __version__ = "0.1.0"
 __all__ = [
     "BORDERS",
     "ApproximatePhaseWarning",
+    "Audit",
     "Border",
     "BorderError",
     "BorderlessError",
@@ -49,6 +51,7 @@ __all__ = [
     "Signal",
     "SignalError",
     "UnsupportedOperation",
+    "audit",
     "blur",
     "bordered",
     "consistency",

@@ -1,4 +1,4 @@
-"""The command line: `borderless demo`, `borderless run NAME`, `borderless explain NAME`. Imports when asked."""
+"""The command line: `borderless demo`, `run NAME`, `explain NAME`, `audit NAME`. Imports when asked."""
 
 import dataclasses
 import sys
@@ -20,6 +20,7 @@ Usage: borderless COMMAND [options]
   demo           the story in small, on one page; needs no download, takes a few minutes
   run NAME       one experiment in full: its numbers, figures and page
   explain NAME   a network layer by layer under a border: sizes, cost, and what reads position
+  audit NAME     does this network use location? How far from the border, how much, at what price? One page
 
   --help         this text; after a command, its options
   --version      the version
@@ -40,6 +41,9 @@ Examples:
   torchrun --nproc-per-node 2 -m borderless run red-green
   borderless explain resnet18
   borderless explain timm/convnext_tiny --border infinite --phase adaptive --reach 2
+  borderless audit resnet50 --images PHOTOS
+  borderless audit weights.pt --arch timm/resnet26 --images PHOTOS --fail-above 5
+  borderless audit --compare runs/audit/resnet50 runs/audit/resnet18
 
 A run keeps each finished part: Ctrl-C stops it, the same command goes on. Results lie in runs/, one folder a run.
 """
@@ -91,10 +95,41 @@ class ExplainOptions:
     """How many cells a map may grow beyond its frame, at most; without it, as many as it needs."""
 
 
+@dataclasses.dataclass(frozen=True)
+class AuditOptions:
+    """Measure what a network makes of location, and write one page: how much, how far from the border, the price."""
+
+    images: Path | None = None
+    """A folder of images, of any size and kind; without it, the photographs inside scikit-image (extra `demo`)."""
+    weights: str = ""
+    """Of a network by name: default (its library's, downloaded), packaged, random, or a file."""
+    arch: str = ""
+    """Whose weights a file holds: a network of torchvision, timm/NAME, or of the paper."""
+    size: int = 224
+    """Height and width of the images as the network is shown them, in pixels."""
+    count: int = 64
+    """How many images to draw from the folder."""
+    classes: int | None = None
+    """How many classes a network from a file tells apart; without it, its architecture's."""
+    seed: int = 0
+    """Of everything that is drawn."""
+    device: str = "cpu"
+    """Where the network runs: cpu, cuda, cuda:1, …"""
+    folder: Path | None = None
+    """Where the page is written; by default runs/audit/NAME."""
+    fail_above: float | None = None
+    """In percent: end with status 1 if more answers than this change with the place."""
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit code: 0, 2 for an error that the user can mend, 130 after Ctrl-C."""
+    """Run the command line. Its exit code: 0, 1 for a failed audit, 2 for an error to mend, 130 after Ctrl-C."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    commands: dict[str, Callable[[list[str]], None]] = {"demo": _demo, "run": _run, "explain": _explain}
+    commands: dict[str, Callable[[list[str]], int | None]] = {
+        "demo": _demo,
+        "run": _run,
+        "explain": _explain,
+        "audit": _audit,
+    }
     try:
         if not words or words[0] in ("-h", "--help", "help"):
             print(HELP.format(experiments=_listed()), end="")
@@ -105,7 +140,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         elif words[0] in commands:
             with warnings.catch_warnings():
                 warnings.showwarning = _show_warning
-                commands[words[0]](words[1:])
+                return commands[words[0]](words[1:]) or 0
         else:
             raise UsageError(unknown("command", words[0], list(commands), "see borderless --help"))
     except UsageError as error:
@@ -231,6 +266,51 @@ def _explain(words: list[str]) -> None:
 
     model = load(name)
     print(bl.explain(model, options.size, options.border, phase=options.phase, reach=options.reach))
+
+
+def _audit(words: list[str]) -> int:
+    import tyro
+
+    if not words or words[0] in ("-h", "--help"):
+        print(
+            "Usage: borderless audit NAME [options], with NAME a network of torchvision, timm/NAME or of the paper\n"
+            "       borderless audit FILE --arch NAME [options], with FILE its weights (a state dict)\n"
+            "       borderless audit --compare A B, with A and B folders of audits or their audit.json\n"
+        )
+        tyro.cli(AuditOptions, args=["--help"], prog="borderless audit NAME")
+    from borderless.audit import command
+
+    if words[0] == "--compare":
+        if len(words) != 3:
+            raise UsageError(f"got {len(words) - 1} audits to compare; needed: two folders, or two audit.json")
+        page, tables = command.compare(Path(words[1]), Path(words[2]))
+        for table in tables:
+            _print_table(table)
+        print(f"The comparison is in {page}")
+        return 0
+    name, words = words[0], words[1:]
+    if name.startswith("-"):
+        raise UsageError(f"got {name!r} where the network is needed; write it first: borderless audit resnet50 {name}")
+    options = tyro.cli(AuditOptions, args=words, prog=f"borderless audit {name}")
+    findings, page, share = command.run(name, options)
+    from borderless.report import plain_text
+
+    for finding in findings:
+        print(f"{finding.level:<5} {plain_text(finding.text)}")
+    print(f"\nThe report is in {page}, its numbers in {page.parent / 'audit.json'}")
+    if options.fail_above is None:
+        return 0
+    if share is None:
+        print("borderless: what --fail-above is about could not be measured", file=sys.stderr)
+        return 1
+    is_above = 100 * share > options.fail_above
+    if is_above:
+        print(
+            f"borderless: {100 * share:.1f} % of the answers change with the place, more than the "
+            f"{options.fail_above:g} % of --fail-above",
+            file=sys.stderr,
+        )
+    return int(is_above)
 
 
 def _listed() -> str:

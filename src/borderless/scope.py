@@ -14,6 +14,7 @@ from torch import nn
 
 from borderless.borders import Border
 from borderless.errors import PositionDependentError, PositionDependentWarning, UnsupportedOperation
+from borderless.geometry import Slide
 from borderless.rules.registry import describe
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ class Event:
     """Something that happened in a pass, for `explain` and the measures.
 
     kind: "slide" (a sliding operation), "position" (absolute position was read). macs: multiply-adds, bias not counted.
+    slides: a sliding operation's numbers along each axis, where it has them; source: the frame that it slides over.
     """
 
     kind: str
@@ -33,6 +35,8 @@ class Event:
     signal: "Signal | None"
     macs: int = 0
     reason: str = ""
+    slides: tuple[Slide, ...] = ()
+    source: tuple[int, ...] = ()
 
 
 @dataclass
@@ -63,9 +67,17 @@ class Scope:
             frame = frame.f_back
         return "", self.root
 
-    def observe(self, function: Any, signal: "Signal", macs: int) -> None:
+    def observe(
+        self,
+        function: Any,
+        signal: "Signal",
+        macs: int = 0,
+        slides: tuple[Slide, ...] = (),
+        source: tuple[int, ...] = (),
+    ) -> None:
         if self.observer is not None:
-            self.observer(Event("slide", describe(function), self.module_path(), signal, macs))
+            module = self.module_path()
+            self.observer(Event("slide", describe(function), module, signal, macs, slides=slides, source=source))
 
     def reads_position(self, operation: str, reason: str) -> None:
         """Record that absolute position is read here; warn once per module, or refuse in strict mode."""

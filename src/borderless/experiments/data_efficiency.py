@@ -44,7 +44,7 @@ class Config:
 
     arch: str = SMALL
     """The network: "small", or any of torchvision, timm/NAME, or of the paper."""
-    per_class: tuple[int, ...] = (5, 10, 20, 50)
+    per_class: tuple[int, ...] = (5, 10, 20)
     """How many training images of each class; a larger set holds the smaller ones. 0: all."""
     arms: tuple[str, ...] = COMPARED
     """What the network is trained as."""

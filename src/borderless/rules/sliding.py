@@ -50,7 +50,8 @@ def convolution(
     else:
         result = planned.result(run(planned.cells()), None)
     if signal.scope.observer is not None:
-        signal.scope.observe(function, result, result.window.numel() * weight[0].numel())
+        macs = result.window.numel() * weight[0].numel()
+        signal.scope.observe(function, result, macs, slides, signal.frame)
     return result
 
 
@@ -185,7 +186,7 @@ def max_pool(
     else:
         window = run(planned.cells())
     result = planned.result(window, planned.background if planned.is_constant_around else planned.response(run))
-    signal.scope.observe(function, result, 0)
+    signal.scope.observe(function, result, 0, planned.slides, signal.frame)
     return result
 
 
@@ -222,7 +223,7 @@ def average_pool(
     if background is not None and (override or not planned.is_constant_around):
         background = planned.response(run)
     result = planned.result(window, background)
-    signal.scope.observe(function, result, 0)
+    signal.scope.observe(function, result, 0, planned.slides, signal.frame)
     return result
 
 

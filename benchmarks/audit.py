@@ -1,0 +1,100 @@
+"""What the audit's passes cost on top of a bare loop: images a second through the same model at the same batch.
+
+    python benchmarks/audit.py
+    python benchmarks/audit.py --model resnet18 --side 128 --batch 16
+
+Each turn runs, one after the other: a bare loop over the images, the pass that answers them, and the pass that answers
+moved views of them. A pass counts every image that it sends through the model. Then the whole audit once, by parts.
+Writes a table to the screen, and all numbers to --out as JSON.
+"""
+
+import argparse
+import json
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+import borderless as bl
+from borderless.audit.measure import _answers
+from borderless.data import pictures
+from borderless.models import load
+from borderless.models.packaged import ARCHITECTURE
+
+
+def options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default=ARCHITECTURE)
+    parser.add_argument("--side", type=int, default=224, help="height and width of the images, pixels")
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--runs", type=int, default=7, help="timed turns, after one that is not timed")
+    parser.add_argument("--out", type=Path, default=Path("runs/benchmarks/audit.json"))
+    return parser.parse_args()
+
+
+class Counted(nn.Module):
+    """A model that counts the images that go through it."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model, self.images = model, 0
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        self.images += len(images)
+        return self.model(images)
+
+
+def main() -> None:
+    config = options()
+    weights = "packaged" if config.model == ARCHITECTURE else None
+    model = Counted(load(config.model, weights).to(memory_format=torch.channels_last)).eval()
+    images = pictures.photographs(config.side).images
+
+    def bare() -> None:
+        with torch.no_grad():
+            for batch in images.split(config.batch):
+                model(batch)
+
+    def answers() -> None:
+        _answers(model, images, None, config.batch)
+
+    def moved() -> None:
+        bl.consistency(model, images, protocol="circular", passes=1, batch_size=config.batch)
+
+    ways = {"bare loop": bare, "answers": answers, "moved views": moved}
+    rates: dict[str, list[float]] = {name: [] for name in ways}
+    for turn in range(config.runs + 1):
+        for name, way in ways.items():
+            model.images, start = 0, time.perf_counter()
+            way()
+            if turn:
+                rates[name].append(model.images / (time.perf_counter() - start))
+    print(f"{'pass':<12} images/s (quartiles)   of the bare loop's")
+    for name, found in rates.items():
+        low, middle, high = statistics.quantiles(found, n=4)
+        share = statistics.median(a / b for a, b in zip(found, rates["bare loop"], strict=True))
+        print(f"{name:<12} {middle:6.1f} ({low:.1f}–{high:.1f})   {share:.2f}")
+    parts: dict[str, float] = {}
+    running: list[Any] = ["", time.perf_counter()]
+
+    def told(_: int, __: int, part: str) -> None:
+        now = time.perf_counter()
+        if running[0]:
+            parts[running[0]] = now - running[1]
+        running[:] = [part, now]
+
+    start = time.perf_counter()
+    bl.audit(model.model, images, batch_size=config.batch, progress=told)
+    whole_s = time.perf_counter() - start
+    for part, seconds in parts.items():
+        print(f"{part:<20} {seconds:6.1f} s")
+    print(f"{'the whole audit':<20} {whole_s:6.1f} s, {len(images)} images")
+    config.out.parent.mkdir(parents=True, exist_ok=True)
+    config.out.write_text(json.dumps({"rates": rates, "parts_s": parts, "whole_s": whole_s}, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

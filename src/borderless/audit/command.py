@@ -1,0 +1,136 @@
+"""`borderless audit`: a network by name or from a file, images from a folder, a page; and two audits compared."""
+
+import zipfile
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from torch import nn
+
+from borderless.audit.judge import Finding, judge
+from borderless.audit.measure import PARTS, Audit, audit
+from borderless.audit.page import write_comparison
+from borderless.audit.record import read
+from borderless.data import pictures
+from borderless.data.pictures import Pictures
+from borderless.errors import CheckpointError, DataError, UnknownName
+from borderless.experiments.arms import check_device
+from borderless.models import load
+from borderless.models.checkpoint import SUFFIXES
+from borderless.models.loading import resolve
+from borderless.report import Table
+
+_PROGRAMS = (".pt2", ".onnx", ".ptl", ".engine", ".tflite")
+
+
+class Options(Protocol):
+    """What the command line gives; `cli.AuditOptions` says what each is."""
+
+    images: Path | None
+    weights: str
+    arch: str
+    size: int
+    count: int
+    classes: int | None
+    seed: int
+    device: str
+    folder: Path | None
+
+
+def run(name: str, options: Any) -> tuple[list[Finding], Path, float | None]:
+    """Audit one network. Returns the findings, the page, and the share of answers that change with the place."""
+    check_device(options.device)
+    if options.size < 1 or options.count < 1:
+        raise DataError(f"got size={options.size}, count={options.count}; needed: one pixel and one image at least")
+    model = network(name, options.arch, options.weights, options.classes).to(options.device)
+    if options.images is None:
+        found = pictures.photographs(options.size, min(options.count, len(pictures.PHOTOGRAPHS)))
+    else:
+        found = pictures.from_folder(options.images, options.count, options.size, options.seed)
+    folder = options.folder or Path("runs") / "audit" / Path(name).stem.replace("/", "-")
+    made = _measured(model, found, Path(name).stem if _is_file(name) else name, options.seed)
+    page = made.save(folder)
+    share = None if made.sensitivity is None else made.sensitivity.all_places.flips
+    return judge(made), page, share
+
+
+def _measured(model: nn.Module, found: Pictures, name: str, seed: int) -> Audit:
+    console = Console(stderr=True)
+    with Progress(
+        TextColumn("audit"), BarColumn(), TimeElapsedColumn(), TextColumn("{task.description}"), console=console
+    ) as bar:
+        task = bar.add_task("", total=PARTS)
+        made = audit(
+            model,
+            found.images,
+            _labels(model, found),
+            name=name,
+            seed=seed,
+            progress=lambda done, _, part: bar.update(task, completed=done, description=part),
+        )
+    return replace(made, skipped=found.skipped, kinds=found.kinds)
+
+
+def network(name: str, arch: str, weights: str, classes: int | None) -> nn.Module:
+    """A network by name with its library's weights, or the architecture `arch` with those in a file.
+
+    Raises UnknownName and CheckpointError for what cannot be had, or cannot be read without running code from it.
+    """
+    options = {} if classes is None else {"num_classes": classes}
+    if not _is_file(name):
+        if arch:
+            raise UnknownName(f"got the network {name!r} and --arch {arch!r}; --arch is for files of weights; give one")
+        library, short = resolve(name)
+        kept = weights or ("packaged" if short == "efficientnet_lite0" else "default")
+        if kept == "random" or (library == "borderless" and not weights):
+            return load(name, **options)
+        return load(name, "pretrained" if kept == "default" and library == "timm" else kept, **options)
+    path = Path(name)
+    if path.suffix.lower() in _PROGRAMS or _is_script(path):
+        raise CheckpointError(
+            f"got {path}, a compiled or exported program, in which borderless cannot change the borders; needed: the "
+            f"weights of the Python model it was made from: save model.state_dict(), and give --arch"
+        )
+    if not arch:
+        raise CheckpointError(
+            f"got {path} without the architecture that its weights belong to; needed: --arch, for example --arch "
+            "resnet50 (a file of torch.save(model) is not read, because unpickling it runs code from the file)"
+        )
+    return load(arch, path, **options)
+
+
+def compare(one: Path, other: Path) -> tuple[Path, Sequence[Table]]:
+    """Two audits side by side, in a page beside the first one's."""
+    records = [read(path) for path in (one, other)]
+    folder = one if one.is_dir() else one.parent
+    return write_comparison(records[0], records[1], folder / "comparison.html")
+
+
+def _is_file(name: str) -> bool:
+    return name.lower().endswith((*SUFFIXES, *_PROGRAMS, ".bin", ".ckpt")) or Path(name).is_file()
+
+
+def _is_script(path: Path) -> bool:
+    """Whether the file is an archive of TorchScript, which holds code beside its tensors."""
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return any("/code/" in entry for entry in archive.namelist())
+
+
+def _labels(model: nn.Module, found: Pictures) -> Any:
+    """The class folders' numbers, if there are as many folders as the network has classes."""
+    import torch
+
+    from borderless.modes import measured
+
+    if found.labels is None:
+        return None
+    device = next(model.parameters()).device
+    with measured(model):
+        answer = model(found.images[:1].to(device))
+    classes = answer.shape[1] if isinstance(answer, torch.Tensor) and answer.ndim == 2 else None
+    return found.labels if classes == len(found.classes) else None

@@ -1,0 +1,181 @@
+"""Anyone's pictures: a folder of any size, of which some are drawn, read safely and made into what a network takes.
+
+A file that cannot be used is left out, named with its reason, and replaced by the next one drawn. What a file is turned
+from (grey, 16 bits, CMYK, transparent, animated) is counted, because a network may mind.
+
+Shapes: pictures (N, 3, size, size), normalised with ImageNet's means and deviations unless told otherwise.
+"""
+
+import os
+import random
+import warnings
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torchvision.transforms import v2
+
+from borderless.data.items import IMAGE_SUFFIXES
+from borderless.data.photos import scikit_image
+from borderless.data.quadrant import DEVIATION, MEAN, SOURCES
+from borderless.errors import DataError
+
+SUFFIXES = (*IMAGE_SUFFIXES, ".gif")
+SMALLEST_PX = 8
+# What ImageNet's networks are shown: of the shorter side, the middle 7/8.
+_SHOWN = 7 / 8
+# The photographs inside scikit-image, with one more of many details than the quadrant experiment takes.
+PHOTOGRAPHS = (*SOURCES, "brick")
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """images: (N, 3, size, size). labels: (N,), the number of each picture's class folder; None without class folders.
+    names: the files. skipped: files that could not be used, and why. kinds: how many were grey, CMYK, and so on. found:
+    how many files the folder holds.
+    """
+
+    images: Tensor
+    labels: Tensor | None
+    names: tuple[str, ...]
+    classes: tuple[str, ...]
+    skipped: tuple[str, ...]
+    kinds: dict[str, int]
+    found: int
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+def from_folder(
+    folder: Path | str,
+    count: int,
+    size_px: int,
+    seed: int = 0,
+    mean: Sequence[float] = MEAN,
+    deviation: Sequence[float] = DEVIATION,
+) -> Pictures:
+    """`count` pictures of `folder` and the folders in it, or all if there are fewer, drawn by `seed`.
+
+    The shorter side is brought to 8/7 of `size_px` and the middle cut out. With class folders (folder/CLASS/…) labels
+    are the classes' numbers in alphabetical order. Only the drawn files are opened; the others are counted. Raises
+    DataError for a folder that is not there or holds no picture that can be read.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise DataError(f"got {str(folder)!r}, which is no folder; needed: one that holds images")
+    files = list(_files(folder))
+    if not files:
+        raise DataError(f"got {str(folder)!r}, which holds no images; needed: some of {', '.join(SUFFIXES)}")
+    order = random.Random(seed).sample(files, len(files))
+    images, names, skipped, kinds = [], [], [], Counter[str]()
+    for name in order:
+        try:
+            image, kind = opened(folder / name)
+        except DataError as error:
+            skipped.append(f"{name}: {error}")
+            continue
+        images.append(shown(image, size_px, mean, deviation))
+        names.append(name)
+        kinds.update(kind)
+        if len(images) == count:
+            break
+    if not images:
+        raise DataError(
+            f"got {len(files)} files in {str(folder)!r}, of which none can be used ({skipped[0]}); needed: one image"
+        )
+    classes = sorted({Path(name).parts[0] for name in files if len(Path(name).parts) > 1})
+    has_classes = len(classes) > 1 and all(len(Path(name).parts) > 1 for name in names)
+    labels = torch.tensor([classes.index(Path(name).parts[0]) for name in names]) if has_classes else None
+    return Pictures(
+        torch.stack(images),
+        labels,
+        tuple(names),
+        tuple(classes) if has_classes else (),
+        tuple(skipped),
+        dict(kinds),
+        len(files),
+    )
+
+
+def photographs(size_px: int, count: int = len(PHOTOGRAPHS)) -> Pictures:
+    """The first `count` photographs inside the scikit-image package. Raises MissingPackage without it."""
+    names = PHOTOGRAPHS[:count]
+    images = []
+    for name in names:
+        pixels = getattr(scikit_image(), name)()
+        pixels = np.asarray(pixels[0] if isinstance(pixels, tuple) else pixels)
+        images.append(shown(Image.fromarray(pixels).convert("RGB"), size_px, MEAN, DEVIATION))
+    return Pictures(torch.stack(images), None, names, (), (), {}, len(names))
+
+
+def shown(image: Image.Image, size_px: int, mean: Sequence[float], deviation: Sequence[float]) -> Tensor:
+    """One picture as a network is shown it: (3, size_px, size_px)."""
+    steps = [
+        v2.ToImage(),
+        v2.Resize(round(size_px / _SHOWN), antialias=True),
+        v2.CenterCrop(size_px),
+        v2.ToDtype(torch.float32, scale=True),
+        v2.Normalize(list(mean), list(deviation)),
+    ]
+    return torch.as_tensor(v2.Compose(steps)(image))
+
+
+def opened(path: Path) -> tuple[Image.Image, list[str]]:
+    """A picture in red, green and blue, and what it was before, as words for a count.
+
+    Raises DataError for a file that is damaged, too large for safe reading, or smaller than 8 pixels.
+    """
+    kinds = []
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            warnings.simplefilter("ignore", UserWarning)  # of Pillow, about a palette with transparency: counted below
+            with Image.open(path) as image:
+                if min(image.size) < SMALLEST_PX:
+                    raise DataError(f"{image.width} × {image.height} pixels; needed: {SMALLEST_PX} at least")
+                if getattr(image, "n_frames", 1) > 1:
+                    kinds.append("animated (first frame)")
+                    image.seek(0)
+                if "A" in image.getbands() or "transparency" in image.info:
+                    kinds.append("transparent (on black)")
+                    whole = image.convert("RGBA")
+                    return Image.alpha_composite(Image.new("RGBA", whole.size, "black"), whole).convert("RGB"), kinds
+                if image.mode.startswith("I") or image.mode == "F":
+                    kinds.append("16 bits or more")
+                    return _eight_bits(image), kinds
+                if image.mode in ("L", "1", "LA"):
+                    kinds.append("grey")
+                elif image.mode not in ("RGB", "P"):
+                    kinds.append(image.mode)
+                return image.convert("RGB"), kinds
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise DataError("too large for safe reading") from error
+    except (OSError, SyntaxError, ValueError) as error:  # what Pillow raises
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"cannot be read as an image ({str(error).splitlines()[0]})") from error
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """From 16 bits, by their range; from more, or from real numbers, by the range that the picture has."""
+    values = np.asarray(image, dtype=np.float64)
+    low, high = (0.0, 65535.0) if image.mode.startswith("I") else (values.min(), values.max())
+    if image.mode.startswith("I") and (values.max() > high or values.min() < 0):
+        low, high = values.min(), values.max()
+    scaled = (values - low) / (high - low if high > low else 1.0)
+    return Image.fromarray((255 * scaled).round().astype(np.uint8)).convert("RGB")
+
+
+def _files(folder: Path) -> Iterator[str]:
+    """Names below `folder`, in an order that does not depend on the file system; no file is opened."""
+    for here, folders, files in os.walk(folder):
+        folders.sort()
+        for name in sorted(files):
+            if Path(name).suffix.lower() in SUFFIXES:
+                yield (Path(here) / name).relative_to(folder).as_posix()
