@@ -79,7 +79,7 @@ def network(name: str, arch: str, weights: str, classes: int | None) -> nn.Modul
 
     Raises UnknownName and CheckpointError for what cannot be had, or cannot be read without running code from it.
     """
-    options = {} if classes is None else {"num_classes": classes}
+    options: dict[str, Any] = {} if classes is None else {"num_classes": classes}
     if not _is_file(name):
         if arch:
             raise UnknownName(f"got the network {name!r} and --arch {arch!r}; --arch is for files of weights; give one")

@@ -45,7 +45,7 @@ def decodability(model: nn.Module, images: Tensor, background: float | tuple[flo
         raise DataError(f"got {len(images)} images; needed: {_FEWEST_IMAGES}, so that each split has two of its own")
     module = feature_module(model, images[:1])
     splits = _objects(images, seed)
-    colour = background if isinstance(background, float) else tuple(background)
+    colour = tuple(background) if isinstance(background, tuple) else float(background)
     quadrant = {}
     for share in _BORDER_SHARES:
         border_px = round(share * images.shape[2])

@@ -181,7 +181,7 @@ def audit(
     layout = part("layout", lambda: _layout(answering, some, seed))
     errors = part("border error", lambda: border_error(answering, images, background=background, batch_size=batch_size))
     stride = layout.total_stride_px if layout is not None else (1, 1)
-    around = background if isinstance(background, float) else 0.0
+    around = 0.0 if isinstance(background, tuple) else float(background)
     canvas = (max(size[0], things.shape[2] + 1), max(size[1], things.shape[3] + 1))
     right = known[: len(things)] if known is not None and objects is None else None
 

@@ -275,7 +275,7 @@ def write_comparison(one: dict[str, Any], other: dict[str, Any], path: Path) -> 
     names = [record["model"]["name"] for record in (one, other)]
     if names[0] == names[1]:
         names = [f"{name} ({letter})" for name, letter in zip(names, "AB", strict=True)]
-    rows = [[title, *(_cell(record, *where) for record in (one, other))] for title, *where in _COMPARED]
+    rows = [[title, *(_cell(record, factor, keys) for record in (one, other))] for title, factor, keys in _COMPARED]
     table = Table(["", *names], rows, "Of two audits; – is what was not measured.")
     text = []
     images = [(r["images"]["count"], r["images"]["size"], r["seed"]) for r in (one, other)]
@@ -292,24 +292,24 @@ def write_comparison(one: dict[str, Any], other: dict[str, Any], path: Path) -> 
     return page, [table]
 
 
-_COMPARED = (
-    ("answers that change, everywhere, %", 100, "sensitivity", "all_places", "flips"),
-    ("… because of the border, %", 100, "sensitivity", "border", "flips"),
-    ("… because of the stride, %", 100, "sensitivity", "stride", "flips"),
-    ("logits, border, relative", 1, "sensitivity", "border", "change"),
-    ("logits, stride, relative", 1, "sensitivity", "stride", "change"),
-    ("right in the middle, %", 100, "sensitivity", "accuracy_at_middle"),
-    ("right elsewhere, %", 100, "sensitivity", "accuracy_elsewhere"),
-    ("same answer, two crops, %", 100, "shifts", "zhang2019", "value"),
-    ("same answer, two places, %", 100, "shifts", "canvas", "value"),
-    ("border felt up to, px", 1, "border_error", "leak_px"),
-    ("padding-aware filters, %", 100, "border_error", "aware_share"),
-    ("cost of infinite, ×", 1, "layout", "costs", "infinite"),
-    ("accuracy on these images, %", 100, "images", "accuracy"),
+_COMPARED: tuple[tuple[str, float, tuple[str, ...]], ...] = (
+    ("answers that change, everywhere, %", 100, ("sensitivity", "all_places", "flips")),
+    ("… because of the border, %", 100, ("sensitivity", "border", "flips")),
+    ("… because of the stride, %", 100, ("sensitivity", "stride", "flips")),
+    ("logits, border, relative", 1, ("sensitivity", "border", "change")),
+    ("logits, stride, relative", 1, ("sensitivity", "stride", "change")),
+    ("right in the middle, %", 100, ("sensitivity", "accuracy_at_middle")),
+    ("right elsewhere, %", 100, ("sensitivity", "accuracy_elsewhere")),
+    ("same answer, two crops, %", 100, ("shifts", "zhang2019", "value")),
+    ("same answer, two places, %", 100, ("shifts", "canvas", "value")),
+    ("border felt up to, px", 1, ("border_error", "leak_px")),
+    ("padding-aware filters, %", 100, ("border_error", "aware_share")),
+    ("cost of infinite, ×", 1, ("layout", "costs", "infinite")),
+    ("accuracy on these images, %", 100, ("images", "accuracy")),
 )
 
 
-def _cell(record: dict[str, Any], factor: float, *keys: str) -> str:
+def _cell(record: dict[str, Any], factor: float, keys: tuple[str, ...]) -> str:
     value: Any = record
     for key in keys:
         value = value.get(key) if isinstance(value, dict) else None

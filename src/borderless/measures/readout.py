@@ -10,6 +10,7 @@ Shapes: images (N, C, H, W); maps (N, channels, rows, columns).
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -122,6 +123,6 @@ def _solved(features: Tensor, targets: Tensor, penalty: float) -> Tensor:
     )
 
 
-def _or_zero(correlation: float) -> float:
+def _or_zero(correlation: Any) -> float:
     """A constant has no order: nothing was read."""
     return 0.0 if np.isnan(correlation) else float(correlation)
