@@ -7,6 +7,7 @@ import matplotlib
 import numpy as np
 from matplotlib.ticker import PercentFormatter
 
+from borderless.audit.judge import small
 from borderless.figures import BORDER_COLOURS, heat_map, new_figure, save
 from borderless.measures.border_error import TOUCHED, BorderError, LayerBorderError
 from borderless.measures.sensitivity import Effect, Sensitivity
@@ -22,7 +23,7 @@ _LINES, _MAPS = 8, 5
 
 def depth(path: Path, errors: BorderError) -> Figure:
     """How strongly each map differs from the map without a border, by the distance to the edge."""
-    shown = _spread(_wide_enough(errors), _LINES)
+    shown = spread(errors, _LINES)
     fig, axes = new_figure(panel_size=(3.4, 6.6))
     ax = axes[0, 0]
     colours = matplotlib.colormaps["viridis"](np.linspace(0, 0.92, len(shown)))
@@ -48,7 +49,7 @@ def depth(path: Path, errors: BorderError) -> Figure:
 
 def maps(path: Path, errors: BorderError) -> Figure:
     """Where on some maps the border is felt."""
-    shown = _spread(_wide_enough(errors), _MAPS)
+    shown = spread(errors, _MAPS)
     fig, axes = new_figure(1, len(shown), (2.1, 1.9 if len(shown) > 1 else 2.4))
     for ax, layer in zip(axes[0], shown, strict=True):
         values = np.log10(np.clip(np.nan_to_num(layer.map, posinf=1.0), 1e-4, 1.0))
@@ -88,7 +89,7 @@ def everywhere(path: Path, placed: Sensitivity) -> Figure:
         100 * grid,
         title="probability of its class",
         vmin=0,
-        vmax=100,
+        vmax=max(10, 10 * np.ceil(10 * np.nanmax(grid))),
         extent=extent,
         label="%",
         annotate="{:.0f}",
@@ -179,16 +180,13 @@ def reach(path: Path, points: "tuple[ReachPoint, ...]", has_labels: bool) -> Fig
         "1, 2, … cells, or without a bound (∞). Left: how far the answer depends on the place; right: what is left of "
         "the answers on these images; both against the cost.",
         f"Two lines over the cost, from {cost[0]:.1f} to {cost[-1]:.1f} times the multiply-adds: the dependence on the "
-        f"place falls to {points[-1].error:.0e}.",
+        f"place falls to {small(points[-1].error)}.",
     )
 
 
-def _wide_enough(errors: BorderError) -> list[LayerBorderError]:
-    """Maps with an inside: of global pools nothing can be drawn."""
-    return [layer for layer in errors.layers if min(layer.map.shape) > 2] or list(errors.layers)
-
-
-def _spread(layers: list[LayerBorderError], most: int) -> list[LayerBorderError]:
+def spread(errors: BorderError, most: int) -> list[LayerBorderError]:
+    """Some layers, evenly from the first to the last; maps without an inside, as of global pools, are left out."""
+    layers = [layer for layer in errors.layers if min(layer.map.shape) > 2] or list(errors.layers)
     if len(layers) <= most:
         return layers
     return [layers[round(i)] for i in np.linspace(0, len(layers) - 1, most)]

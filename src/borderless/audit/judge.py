@@ -75,15 +75,17 @@ def _verdict(audit: "Audit") -> Finding:
     placed = audit.sensitivity
     if placed is None:
         return Finding("verdict", "open", f"Whether {audit.name} uses location could not be measured.")
-    price = f"at {percent(placed.all_places.flips)} of {placed.all_places.places} places the answer is another one"
+    often = percent(placed.all_places.flips) if placed.all_places.flips else "none"
+    cases = f"{placed.all_places.places} other places × {placed.probability.shape[1]} objects"
+    price = f"in {often} of the cases ({cases}) the answer is another one than in the middle"
     numbers = {"flips": placed.all_places.flips, "low": placed.all_places.low, "high": placed.all_places.high}
     reads = audit.layout.position_reads if audit.layout is not None else ()
     if is_exploiting(audit):
         return Finding(
             "verdict",
             "bad",
-            f"{audit.name} uses location: the same object gets another answer because of where it stands. Seen "
-            f"everywhere on the canvas, {price} than in the middle.",
+            f"{audit.name} uses location: the same object gets another answer because of where it stands. "
+            f"{price[0].upper()}{price[1:]}.",
             numbers,
         )
     if reads and placed.all_places.low > 0:
@@ -98,8 +100,8 @@ def _verdict(audit: "Audit") -> Finding:
             "verdict",
             "mind",
             f"{audit.name} sees location, though its answers do not hang on the border here: the logits change by "
-            f"{percent(placed.border.change)} of the largest with the distance to the border, and no class with them; "
-            f"{price}.",
+            f"{percent(placed.border.change)} of the largest with the distance to the border, and "
+            f"{'classes too rarely to be sure of' if placed.border.flips else 'no class'} with them; {price}.",
             numbers,
         )
     if placed.all_places.flips > 0:
@@ -120,8 +122,8 @@ def _position_reads(audit: "Audit") -> list[Finding]:
             "bad",
             f"{read.module or 'The model itself'} reads absolute position: {read.operation}; {read.reason}.",
             {"module": read.module, "operation": read.operation},
-            "No border policy takes this away. Replace the module: a global pool instead of a flattened map, no "
-            "position embedding.",
+            "Against what is read by design no border helps. Replace the module: a global pool instead of a flattened "
+            "map, no position embedding.",
         )
         for read in reads
     ]
@@ -138,7 +140,7 @@ def _border(audit: "Audit") -> list[Finding]:
             Finding(
                 "border",
                 "good",
-                f"The border changes nothing: logits at whole strides differ by {effect.change:.0e} of the largest.",
+                f"The border changes nothing: logits at whole strides differ by {small(effect.change)} of the largest.",
                 numbers,
             )
         ]
@@ -148,9 +150,9 @@ def _border(audit: "Audit") -> list[Finding]:
             "bad" if is_exploiting(audit) else "mind",
             f"The border: at places whole strides apart, where strides can tell nothing, {_share(effect)} of the "
             f"answers change, and logits by {percent(effect.change)} of the largest; without a border "
-            f"(<em>infinite</em>), by {control.change:.0e}.",
+            f"(<em>infinite</em>), by {small(control.change)}.",
             numbers,
-            'Convert it: <code>bl.convert(model, "infinite")</code>, and fine-tune; '
+            'Against the border: <code>bl.convert(model, "infinite")</code>, and fine-tune; '
             "<code>reach=</code> bounds what that costs.",
         )
     ]
@@ -186,9 +188,10 @@ def _stride(audit: "Audit") -> list[Finding]:
             "mind",
             f"The strides: without any border, {_share(effect)} of the answers change between places less than a total "
             f"stride of {max(placed.stride_px)} px apart, and logits by {percent(effect.change)}; with an adaptive "
-            f"phase, by {control.change:.0e}.",
+            f"phase, by {small(control.change)}.",
             numbers,
-            '<code>phase="adaptive"</code> takes this away at the cost of sums; <code>bl.blur</code> lessens it.',
+            'Against the strides: <code>phase="adaptive"</code> takes their part away at the cost of sums; '
+            "<code>bl.blur</code> lessens it.",
         )
     ]
 
@@ -326,9 +329,30 @@ def _missing(audit: "Audit") -> list[Finding]:
 
 
 def percent(share: float) -> str:
-    """With as many digits as it takes to be told from 0."""
+    """With as many digits as it takes to be told from 0.
+
+    >>> percent(0.123), percent(0.0123), percent(0.0), percent(8.1e-4), percent(3e-9)
+    ('12 %', '1.2 %', '0 %', '0.08 %', '3 · 10⁻⁷ %')
+    """
     value = 100 * share
-    return f"{value:.0f} %" if value >= 10 else f"{value:.1f} %" if value >= 0.1 or value == 0 else f"{value:.0e} %"
+    if value >= 10 or value == 0:
+        return f"{value:.0f} %"
+    if value >= 0.1:
+        return f"{value:.1f} %"
+    return f"{value:.2f} %" if value >= 0.01 else f"{small(value)} %"
+
+
+def small(value: float) -> str:
+    """One digit and a power of ten; 0 stays 0.
+
+    >>> small(7.2e-7), small(0.0)
+    ('7 · 10⁻⁷', '0')
+    """
+    if value == 0:
+        return "0"
+    digit, power = f"{value:.0e}".split("e")
+    raised = str(int(power)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+    return f"{digit} · 10{raised}"
 
 
 def _share(effect: "Effect") -> str:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from borderless import figures as drawing
 from borderless.audit import figures
-from borderless.audit.judge import LEVELS, judge, percent
+from borderless.audit.judge import LEVELS, judge, percent, small
 from borderless.audit.record import FILE
 from borderless.files import write_atomically
 from borderless.report import Section, Table, write
@@ -75,10 +75,13 @@ def _places(audit: "Audit", folder: Path) -> Section | None:
         [
             Table(
                 ["places", "how many", "answers that change, %", "logits, relative", "probability lost, points"],
-                [[name, found.places, _flips(found), f"{found.change:.1e}", 100 * found.drop] for name, found in rows],
+                [
+                    [name, found.places, _flips(found), small(found.change), f"{100 * found.drop:.1f}"]
+                    for name, found in rows
+                ],
                 "Against the middle place. In brackets: the 95 % interval over objects. Logits: the largest change, "
                 "relative to the largest logit. Two runs on the same images differ by "
-                f"{audit.repeat:.0e}.",
+                f"{small(audit.repeat)}.",
             )
         ],
     )
@@ -103,8 +106,7 @@ def _border(audit: "Audit", folder: Path) -> Section | None:
             "which without a border they do not. Garcia-Gasulla et al. (2023) found about 2 % in pretrained networks, "
             "by another criterion."
         )
-    deepest = sorted(errors.layers, key=lambda layer: -layer.leak_px())[:12]
-    order = [layer for layer in errors.layers if layer in deepest]
+    shown = figures.spread(errors, 12)
     return Section(
         "How deep the border reaches",
         text,
@@ -120,10 +122,10 @@ def _border(audit: "Audit", folder: Path) -> Section | None:
                         f"{layer.leak_px():.0f}{' (all)' if layer.is_touched_throughout else ''}",
                         f"{layer.field_px:.0f}",
                     ]
-                    for layer in order
+                    for layer in shown
                 ],
-                "The layers in which it reaches deepest; all of them are in audit.json. Field: the receptive field, of "
-                "which the border can reach half from each side. All: no cell is untouched.",
+                f"{len(shown)} of {len(errors.layers)} layers, in the order in which they run; all are in audit.json. "
+                "Field: the receptive field, of which half lies on each side. All: no cell is untouched.",
             )
         ],
     )
@@ -137,11 +139,12 @@ def _moved(audit: "Audit", folder: Path) -> Section | None:
         "circular": "two rolls of the image",
         "canvas": "two places on an empty canvas",
     }
+    has_labels = all(found.fidelity is not None for found in audit.shifts.values())
     rows = [
         [
             named[name],
             f"{100 * found.value:.1f} ({100 * found.low:.0f}–{100 * found.high:.0f})",
-            "" if found.fidelity is None else f"{100 * found.fidelity:.1f}",
+            *([f"{100 * (found.fidelity or 0):.1f}"] if has_labels else []),
         ]
         for name, found in audit.shifts.items()
     ]
@@ -153,7 +156,7 @@ def _moved(audit: "Audit", folder: Path) -> Section | None:
         ],
         tables=[
             Table(
-                ["views", "same answer, %", "same and right, %"],
+                ["views", "same answer, %", *(["same and right, %"] if has_labels else [])],
                 rows,
                 f"Of {audit.images} images; in brackets the 95 % interval over images.",
             )
