@@ -30,7 +30,7 @@ from borderless.modes import one_thread
 from borderless.report import Section
 from borderless.training import Recipe, evaluate, fit
 
-EMBEDDED = Recipe(epochs=12, batch_size=64, optimizer="adamw", learning_rate=4e-3, weight_decay=1e-2, schedule="linear")
+EMBEDDED = Recipe(epochs=20, batch_size=64, optimizer="adamw", learning_rate=4e-3, weight_decay=1e-2, schedule="linear")
 PAPER = Recipe(
     epochs=90,
     batch_size=256,
