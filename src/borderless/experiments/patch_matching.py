@@ -47,7 +47,7 @@ PAPER = Recipe(
 )
 # A few hundred pairs are too few steps for the paper's optimiser.
 EMBEDDED = Recipe(
-    epochs=15,
+    epochs=10,
     batch_size=32,
     optimizer="adamw",
     learning_rate=3e-3,
@@ -65,7 +65,7 @@ _FAR = 10.0
 class Config:
     """Settings of `patch-matching`."""
 
-    pairs: tuple[int, ...] = (64, 128, 256)
+    pairs: tuple[int, ...] = (32, 64, 128)
     """How many training pairs; a larger set holds the smaller ones."""
     arms: tuple[str, ...] = tuple(ARMS)
     """Which descriptors to train."""
