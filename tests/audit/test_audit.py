@@ -1,6 +1,7 @@
 """The audit on networks whose use of location was put there: what it says, and what it must not say."""
 
 import copy
+import dataclasses
 import json
 from typing import Any
 
@@ -179,26 +180,159 @@ def test_what_cannot_be_measured_is_named_and_the_rest_goes_on() -> None:
 
     found = bl.audit(Strange().eval(), images(), torch.zeros(8, dtype=torch.long))
     assert {"layout", "border error", "sensitivity", "decodability", "reach"} <= set(found.missing)
+    assert "which tells the border from the stride" in found.missing["sensitivity"]
     assert "UnsupportedOperation" in found.missing["border error"]
     assert set(found.shifts) == {"zhang2019", "circular", "canvas"}
     assert judge(found)[0].level == "open"
     assert sum(finding.name == "not-measured" for finding in judge(found)) == len(found.missing)
 
 
+class Noisy(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = network(bias=False, padding=0)
+
+    def forward(self, images: Tensor) -> Tensor:
+        answers = self.inner(images)
+        return answers + torch.rand(answers.shape)
+
+
 def test_a_network_that_answers_differently_each_time_is_not_blamed_on_the_border() -> None:
-    class Noisy(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.inner = network(bias=False, padding=0)
-
-        def forward(self, images: Tensor) -> Tensor:
-            answers = self.inner(images)
-            return answers + torch.rand(answers.shape)
-
     torch.manual_seed(0)
     found = bl.audit(Noisy().eval(), images())
     assert found.repeat > 0.1
     assert not is_exploiting(found)
+    findings = named(judge(found))
+    assert findings["verdict"].level == "open"
+    assert "no more than where nothing should differ" in findings["verdict"].text
+    assert findings["border"].level == "open"
+    assert "cannot be told" in findings["border"].text
+    assert "stride" not in findings
+
+
+def deep(strides: int = 5) -> nn.Module:
+    """A total stride of 32, more than half of a small image."""
+    torch.manual_seed(0)
+    layers: list[nn.Module] = []
+    for i in range(strides):
+        layers += [nn.Conv2d(3 if i == 0 else 6, 6, 3, 2, 1), nn.ReLU()]
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 3)).eval()
+
+
+def test_the_canvas_grows_until_places_are_whole_strides_apart() -> None:
+    found = bl.audit(deep(), images(side=32))
+    assert found.sensitivity is not None
+    assert found.sensitivity.canvas == (14 + 64, 14 + 64)
+    assert found.sensitivity.border.places == 8
+    assert named(judge(found))["border"].level == "mind"
+    assert "sensitivity on a photograph" in found.missing
+    # There is no room for a whole stride on the image itself, so nothing is said of what a reach would do.
+    assert all(point.error is None for point in found.reach)
+    assert "as good" not in named(judge(found))["cost"].text
+    errors = found.errors
+    assert errors is not None
+    assert errors.leak_px == 16  # half of the image, however coarse the map
+
+
+class Fixed(nn.Module):
+    """Refuses other sizes, as many a network does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = network()
+
+    def forward(self, images: Tensor) -> Tensor:
+        assert images.shape[2:] == (24, 24), "wrong size"
+        return self.inner(images)
+
+
+class InPlace(nn.Module):
+    """Changes its input."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = network()
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.inner(images.mul_(2))
+
+
+class WithoutGradients(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = network()
+
+    @torch.no_grad()
+    def forward(self, images: Tensor) -> Tensor:
+        return self.inner(images)
+
+
+@pytest.mark.parametrize("kind", [Fixed, InPlace, WithoutGradients])
+def test_peculiar_models_are_judged_as_their_plain_twin_is(kind: type[nn.Module]) -> None:
+    mine = images()
+    before = mine.clone()
+    found = bl.audit(kind().eval(), mine)
+    assert torch.equal(mine, before)
+    assert found.layout is not None
+    assert named(judge(found))["border"].level == "mind"
+
+
+def test_answers_that_are_no_numbers_are_refused() -> None:
+    with pytest.raises(ImageError, match="not all finite"):
+        bl.audit(Returning(lambda x: x * torch.nan).eval(), images())
+
+
+@pytest.mark.parametrize(
+    ("labels", "text"),
+    [
+        (torch.zeros(7, dtype=torch.long), r"labels of shape \(7,\)"),
+        (torch.zeros(8), "torch.float32"),
+        (torch.full((8,), 3), "labels from 3 to 3 for a model with 3 classes"),
+        (torch.full((8,), -1), "labels from -1 to -1"),
+    ],
+)
+def test_labels_that_do_not_fit_are_refused_before_anything_else(labels: Tensor, text: str) -> None:
+    with pytest.raises(ImageError, match=text):
+        bl.audit(network(), images(), labels)
+
+
+def test_images_that_the_model_cannot_take_are_an_error_of_ours() -> None:
+    with pytest.raises(ImageError, match="cannot run on images of shape"):
+        bl.audit(network(), torch.randn(4, 1, 24, 24))
+
+
+def test_a_maximum_elsewhere_is_no_blind_spot() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.AdaptiveMaxPool2d(1), nn.Flatten(), nn.Linear(4, 2)).eval()
+    findings = named(judge(bl.audit(model, images(side=48))))
+    assert "blind-rows" not in findings
+    assert "blind-columns" not in findings
+
+
+def test_a_pool_over_the_whole_map_is_left_out_and_the_rest_compared() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(3, 4, 3, 2, 1), nn.ReLU(), nn.Conv2d(4, 4, 3, 2, 1), nn.AvgPool2d(6), nn.Flatten(), nn.Linear(4, 2)
+    ).eval()
+    found = bl.audit(model, images())
+    assert found.errors is not None
+    assert [layer.module for layer in found.errors.layers] == ["0", "2"]
+
+
+def test_an_adaptive_phase_is_not_taken_for_the_border() -> None:
+    with pytest.warns(bl.ApproximatePhaseWarning):
+        model = bl.convert(network(), "zero", phase="adaptive")
+    found = bl.audit(model, images())
+    assert found.errors is not None
+    # The first convolution pads with what is there anyway.
+    assert found.errors.layers[0].leak_px() == 0
+
+
+def test_names_of_others_are_not_taken_for_tags(tmp_path: Any) -> None:
+    found = dataclasses.replace(bl.audit(network(), images(), name="a<b>c"), skipped=("<i>.png: <torn",))
+    text = found.save(tmp_path).read_text()
+    assert "a‹b›c" in text
+    assert "‹i›.png: ‹torn" in text
 
 
 def test_data_sets_are_read_batch_by_batch() -> None:

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 import borderless as bl
 from audit.planted import network
 from borderless.errors import ImageError
-from borderless.measures.border_error import border_error, distances, ks_distance
+from borderless.measures.border_error import _Answers, border_error, distances, ks_distance
 
 
 def test_equals_the_difference_from_the_model_on_a_hugely_padded_image() -> None:
@@ -106,3 +106,20 @@ def test_images_that_are_none_are_refused() -> None:
         border_error(network(), torch.zeros(1, 3, 8, 8, dtype=torch.uint8))
     with pytest.raises(ImageError, match="0 images"):
         border_error(network(), torch.zeros(0, 3, 8, 8))
+
+
+def test_random_filters_without_a_border_are_never_counted() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(1, 64, 3, padding=1), nn.ReLU(), nn.Conv2d(64, 64, 3, padding=1))
+    for count, side in ((1, 32), (4, 12), (16, 8)):
+        found = border_error(bl.convert(model, "infinite"), torch.randn(count, 1, side, side))
+        assert found.aware_share in (0, None)
+
+
+def test_memory_does_not_grow_with_the_batches() -> None:
+    found = _Answers()
+    draw = torch.Generator().manual_seed(0)
+    for _ in range(40):
+        found.add(torch.rand(8, 2, 12, 12), torch.rand(8, 2, 12, 12), draw)
+    assert max(answers.shape[1] for answers in found.kept.values()) <= 1024
+    assert found.aware() == 0

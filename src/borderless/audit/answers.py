@@ -16,8 +16,14 @@ def as_classifier(model: nn.Module, images: Tensor) -> tuple[nn.Module, list[str
 
     One logit, of which the sign is the answer, becomes two. Raises ImageError for a model without such an answer.
     """
-    with measured(model):
-        answer = model(images)
+    try:
+        with measured(model):
+            answer = model(images.clone())
+    except (RuntimeError, ValueError, AssertionError) as error:
+        raise ImageError(
+            f"{type(model).__name__} cannot run on images of shape {tuple(images.shape)}, {images.dtype} ({error}); "
+            "needed: images as it takes them"
+        ) from error
     key, notes = None, []
     if not isinstance(answer, Tensor):
         key = next((key for key, found in _entries(answer) if _is_logits(found, len(images))), None)

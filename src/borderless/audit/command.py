@@ -1,11 +1,13 @@
 """`borderless audit`: a network by name or from a file, images from a folder, a page; and two audits compared."""
 
+import re
 import zipfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
+import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from torch import nn
@@ -21,6 +23,8 @@ from borderless.experiments.arms import check_device
 from borderless.models import load
 from borderless.models.checkpoint import SUFFIXES
 from borderless.models.loading import resolve
+from borderless.models.packaged import ARCHITECTURE
+from borderless.modes import measured
 from borderless.report import Table
 
 _PROGRAMS = (".pt2", ".onnx", ".ptl", ".engine", ".tflite")
@@ -45,13 +49,17 @@ def run(name: str, options: Any) -> tuple[list[Finding], Path, float | None]:
     check_device(options.device)
     if options.size < 1 or options.count < 1:
         raise DataError(f"got size={options.size}, count={options.count}; needed: one pixel and one image at least")
-    model = network(name, options.arch, options.weights, options.classes).to(options.device)
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(options.seed)
+        model = network(name, options.arch, options.weights, options.classes).to(options.device)
     if options.images is None:
         found = pictures.photographs(options.size, min(options.count, len(pictures.PHOTOGRAPHS)))
     else:
         found = pictures.from_folder(options.images, options.count, options.size, options.seed)
-    folder = options.folder or Path("runs") / "audit" / Path(name).stem.replace("/", "-")
+    folder = options.folder or Path("runs") / "audit" / _slug(name)
     made = _measured(model, found, Path(name).stem if _is_file(name) else name, options.seed)
+    if _is_random(name, options.weights):
+        made = replace(made, notes=(*made.notes, f"its weights are random, drawn with seed {options.seed}"))
     page = made.save(folder)
     share = None if made.sensitivity is None else made.sensitivity.all_places.flips
     return judge(made), page, share
@@ -84,8 +92,8 @@ def network(name: str, arch: str, weights: str, classes: int | None) -> nn.Modul
         if arch:
             raise UnknownName(f"got the network {name!r} and --arch {arch!r}; --arch is for files of weights; give one")
         library, short = resolve(name)
-        kept = weights or ("packaged" if short == "efficientnet_lite0" else "default")
-        if kept == "random" or (library == "borderless" and not weights):
+        kept = weights or ("packaged" if short == ARCHITECTURE else "default")
+        if _is_random(name, weights):
             return load(name, **options)
         return load(name, "pretrained" if kept == "default" and library == "timm" else kept, **options)
     path = Path(name)
@@ -106,7 +114,23 @@ def compare(one: Path, other: Path) -> tuple[Path, Sequence[Table]]:
     """Two audits side by side, in a page beside the first one's."""
     records = [read(path) for path in (one, other)]
     folder = one if one.is_dir() else one.parent
-    return write_comparison(records[0], records[1], folder / "comparison.html")
+    against = _slug((other if other.is_dir() else other.parent).name or other.stem)
+    return write_comparison(records[0], records[1], folder / f"against-{against}.html")
+
+
+def _is_random(name: str, weights: str) -> bool:
+    """The networks of the paper have no weights to download."""
+    if _is_file(name):
+        return False
+    return weights == "random" or (not weights and resolve(name)[0] == "borderless")
+
+
+def _slug(name: str) -> str:
+    """A folder's name for a network; of a file, with the folder that it is in."""
+    if _is_file(name):
+        path = Path(name)
+        name = "-".join([*path.parent.parts[-1:], path.stem])
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-")
 
 
 def _is_file(name: str) -> bool:
@@ -123,10 +147,6 @@ def _is_script(path: Path) -> bool:
 
 def _labels(model: nn.Module, found: Pictures) -> Any:
     """The class folders' numbers, if there are as many folders as the network has classes."""
-    import torch
-
-    from borderless.modes import measured
-
     if found.labels is None:
         return None
     device = next(model.parameters()).device

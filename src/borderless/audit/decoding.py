@@ -129,7 +129,7 @@ def _probe(
             colour,
             output=module,
         )
-    features = answers.flatten(2).cpu()
+    features = answers.flatten(2).float().cpu()
     parts = features.split([len(split) for split in splits], dim=1)
     return location_probe(*(part.numpy() for part in parts), seed=seed)
 
@@ -139,13 +139,14 @@ def _untrained(model: nn.Module, images: Tensor, seed: int) -> ReadOut | None:
     import copy
 
     twin = copy.deepcopy(model)
+    twin = twin.cpu()
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
         for layer in twin.modules():
             if any(True for _ in layer.parameters(recurse=False)):
                 reset = getattr(layer, "reset_parameters", None)
                 if reset is None:
                     return None
                 reset()
-    with measured(twin):
-        return read_out(twin, images, seed=seed)
+    device = next((parameter.device for parameter in model.parameters()), images.device)
+    return read_out(twin.to(device), images, seed=seed)

@@ -155,7 +155,7 @@ def reach(path: Path, points: "tuple[ReachPoint, ...]", has_labels: bool) -> Fig
     fig, axes = new_figure(1, 2, (2.6, 3.7))
     cost = [point.cost for point in points]
     panels = (
-        (axes[0, 0], [max(point.error, _FLOOR) for point in points], "change of the logits over shifts", "log"),
+        (axes[0, 0], [max(point.error or 0, _FLOOR) for point in points], "change of the logits from the edge", "log"),
         (axes[0, 1], [100 * point.kept for point in points], "accuracy, %" if has_labels else "answers kept, %", None),
     )
     for ax, values, title, scale in panels:
@@ -180,7 +180,7 @@ def reach(path: Path, points: "tuple[ReachPoint, ...]", has_labels: bool) -> Fig
         "1, 2, … cells, or without a bound (∞). Left: how far the answer depends on the place; right: what is left of "
         "the answers on these images; both against the cost.",
         f"Two lines over the cost, from {cost[0]:.1f} to {cost[-1]:.1f} times the multiply-adds: the dependence on the "
-        f"place falls to {small(points[-1].error)}.",
+        f"place falls to {small(points[-1].error or 0)}.",
     )
 
 

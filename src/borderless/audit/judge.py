@@ -4,12 +4,13 @@ A finding never rests on a number whose control shows the same: an effect counts
 cause has been taken away, and beyond what two runs on the same images differ by.
 """
 
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from borderless.audit.measure import Audit
-    from borderless.measures.sensitivity import Effect
+    from borderless.measures.sensitivity import Effect, Sensitivity
 
 Level = Literal["bad", "mind", "good", "open"]
 LEVELS: dict[str, str] = {"bad": "Fault", "mind": "Mind", "good": "Good", "open": "Open"}
@@ -71,47 +72,65 @@ def _is_real(effect: "Effect", control: "Effect", repeat: float) -> bool:
     return effect.change > max(BEYOND * control.change, BEYOND * repeat, EQUAL)
 
 
+def _is_nothing(effect: "Effect") -> bool:
+    return effect.places > 0 and effect.change <= EQUAL
+
+
 def _verdict(audit: "Audit") -> Finding:
-    placed = audit.sensitivity
-    if placed is None:
-        return Finding("verdict", "open", f"Whether {audit.name} uses location could not be measured.")
-    often = percent(placed.all_places.flips) if placed.all_places.flips else "none"
-    cases = f"{placed.all_places.places} other places × {placed.probability.shape[1]} objects"
-    price = f"in {often} of the cases ({cases}) the answer is another one than in the middle"
+    placed, name = audit.sensitivity, safe(audit.name)
+    if placed is None or not placed.border.places:
+        return Finding("verdict", "open", f"Whether {name} uses location could not be measured.")
     numbers = {"flips": placed.all_places.flips, "low": placed.all_places.low, "high": placed.all_places.high}
+    price = f"{_cases(placed.all_places, placed)} the answer is another one than in the middle"
     reads = audit.layout.position_reads if audit.layout is not None else ()
+    is_seen = _is_real(placed.border, placed.border_control, audit.repeat)
     if is_exploiting(audit):
+        most = max(placed.all_places, placed.border, key=lambda effect: effect.flips)
         return Finding(
             "verdict",
             "bad",
-            f"{audit.name} uses location: the same object gets another answer because of where it stands. "
-            f"{price[0].upper()}{price[1:]}.",
+            f"{name} uses location: the same object gets another answer because of where it stands, "
+            f"{_cases(most, placed)}.",
             numbers,
         )
     if reads and placed.all_places.low > 0:
         return Finding(
             "verdict",
             "bad",
-            f"{audit.name} uses location, by reading it in {reads[0].module or 'the model itself'}: {price}.",
+            f"{name} uses location, by reading it in {safe(reads[0].module) or 'the model itself'}: {price}.",
             numbers,
         )
-    if _is_real(placed.border, placed.border_control, audit.repeat) or reads:
+    if is_seen:
+        with_them = "classes too rarely to be sure of" if placed.border.flips else "no class"
+        text = (
+            f"{name} sees location: the logits change by {percent(placed.border.change)} of the largest with the distance "
+            f"to the border, and {with_them} with them; {price}."
+        )
+        return Finding("verdict", "mind", text, numbers)
+    if reads:
+        text = f"{name} sees location, by reading it in {safe(reads[0].module) or 'the model itself'}: {price}."
+        return Finding("verdict", "mind", text, numbers)
+    if _is_real(placed.stride, placed.stride_control, audit.repeat) and _is_nothing(placed.border):
         return Finding(
             "verdict",
             "mind",
-            f"{audit.name} sees location, though its answers do not hang on the border here: the logits change by "
-            f"{percent(placed.border.change)} of the largest with the distance to the border, and "
-            f"{'classes too rarely to be sure of' if placed.border.flips else 'no class'} with them; {price}.",
+            f"{name} does not see the border, but its strides see an object anew between whole strides: {price}.",
             numbers,
         )
-    if placed.all_places.flips > 0:
-        return Finding(
-            "verdict",
-            "mind",
-            f"{audit.name} does not see the border, but its strides see an object anew between whole strides: {price}.",
-            numbers,
-        )
-    return Finding("verdict", "good", f"{audit.name} gives the same answer wherever the object stands.", numbers)
+    if _is_nothing(placed.all_places):
+        return Finding("verdict", "good", f"{name} gives the same answer wherever the object stands.", numbers)
+    return Finding(
+        "verdict",
+        "open",
+        f"{name} answers differently at different places, but no more than where nothing should differ: {price}. Two "
+        f"runs on the same images differ by {small(audit.repeat)}.",
+        numbers,
+    )
+
+
+def _cases(effect: "Effect", placed: "Sensitivity") -> str:
+    often = percent(effect.flips) if effect.flips else "none"
+    return f"in {often} of the cases ({effect.places} other places × {placed.probability.shape[1]} objects)"
 
 
 def _position_reads(audit: "Audit") -> list[Finding]:
@@ -131,19 +150,20 @@ def _position_reads(audit: "Audit") -> list[Finding]:
 
 def _border(audit: "Audit") -> list[Finding]:
     placed = audit.sensitivity
-    if placed is None:
+    if placed is None or not placed.border.places:
         return []
     effect, control = placed.border, placed.border_control
     numbers = {"flips": effect.flips, "change": effect.change, "control_change": control.change}
+    if _is_nothing(effect):
+        text = f"The border changes nothing: logits at whole strides differ by {small(effect.change)} of the largest."
+        return [Finding("border", "good", text, numbers)]
     if not _is_real(effect, control, audit.repeat):
-        return [
-            Finding(
-                "border",
-                "good",
-                f"The border changes nothing: logits at whole strides differ by {small(effect.change)} of the largest.",
-                numbers,
-            )
-        ]
+        text = (
+            f"The border's part cannot be told: at places whole strides apart logits differ by {small(effect.change)} "
+            f"of the largest, without a border by {small(control.change)}, and in two runs on the same images by "
+            f"{small(audit.repeat)}."
+        )
+        return [Finding("border", "open", text, numbers)]
     return [
         Finding(
             "border",
@@ -202,26 +222,26 @@ def _leak(audit: "Audit") -> list[Finding]:
         return []
     deepest = max(errors.layers, key=lambda layer: layer.leak_px())
     if deepest.leak_px() == 0:
-        return [Finding("leak", "good", "No map differs from the one that no border has touched.", {"leak_px": 0.0})]
+        text = "No map differs by more than 1 % of its variation from the one that no border has touched."
+        return [Finding("leak", "good", text, {"leak_px": 0.0})]
     throughout = [layer for layer in errors.layers if layer.is_touched_throughout]
     text = (
-        f"The border is felt up to {deepest.leak_px():.0f} px deep (map of {deepest.module or 'the model'}, by more "
-        f"than 1 % of its variation); the receptive field there reaches {deepest.field_px / 2:.0f} px."
+        f"The border is felt up to {deepest.leak_px():.0f} px deep (map of {safe(deepest.module) or 'the model'}, by "
+        f"more than 1 % of its variation); the receptive field there reaches {deepest.field_px / 2:.0f} px."
     )
     if throughout:
-        first = throughout[0]
-        text += f" From {first.module or 'the model'} on, no cell of an image of this size is free of it."
+        text += (
+            f" In {len(throughout)} of {len(errors.layers)} maps, from {safe(throughout[0].module) or 'the model'} on, "
+            "no cell of an image of this size is free of it."
+        )
     return [Finding("leak", "mind", text, {"leak_px": deepest.leak_px(), "module": deepest.module})]
 
 
 def _blind(audit: "Audit") -> list[Finding]:
-    if audit.layout is None:
+    if audit.influence is None:
         return []
     found = []
-    for axis, lines in (
-        ("rows", audit.layout.influence.unread_rows),
-        ("columns", audit.layout.influence.unread_columns),
-    ):
+    for axis, lines in (("rows", audit.influence.unread_rows), ("columns", audit.influence.unread_columns)):
         if lines:
             found.append(
                 Finding(
@@ -302,7 +322,8 @@ def _decodable(audit: "Audit") -> list[Finding]:
                 "mind",
                 f"Row and column can be read off the map of {found.read_out.module or 'the model'} (Spearman's "
                 f"correlation {found.read_out.spearman:.2f}, mean absolute error {found.read_out.mae:.2f}), better "
-                f"than on a torus ({found.torus.spearman:.2f}) and than with random weights.",
+                f"than on a torus ({found.torus.spearman:.2f})"
+                f"{' and than with random weights' if found.untrained is not None else ''}.",
                 {"spearman": found.read_out.spearman, "mae": found.read_out.mae},
             )
         )
@@ -313,7 +334,7 @@ def _reach(audit: "Audit") -> list[Finding]:
     if not audit.reach or audit.layout is None:
         return []
     endless = audit.reach[-1]
-    near = [point for point in audit.reach if point.error <= EQUAL and point.cost < 0.9 * endless.cost]
+    near = [p for p in audit.reach if p.error is not None and p.error <= EQUAL and p.cost < 0.9 * endless.cost]
     whose = "accuracy" if audit.accuracy is not None else "the model's own answers kept"
     text = (
         f"Converted to <em>infinite</em>, it costs {endless.cost:.1f} × the multiply-adds, and {whose} "
@@ -325,7 +346,9 @@ def _reach(audit: "Audit") -> list[Finding]:
 
 
 def _missing(audit: "Audit") -> list[Finding]:
-    return [Finding("not-measured", "open", f"Not measured: {part}. {why}") for part, why in audit.missing.items()]
+    return [
+        Finding("not-measured", "open", f"Not measured: {part}. {safe(why)}") for part, why in audit.missing.items()
+    ]
 
 
 def percent(share: float) -> str:
@@ -335,6 +358,8 @@ def percent(share: float) -> str:
     ('12 %', '1.2 %', '0 %', '0.08 %', '3 · 10⁻⁷ %')
     """
     value = 100 * share
+    if not math.isfinite(value):
+        return "more than can be told"
     if value >= 10 or value == 0:
         return f"{value:.0f} %"
     if value >= 0.1:
@@ -348,11 +373,16 @@ def small(value: float) -> str:
     >>> small(7.2e-7), small(0.0)
     ('7 · 10⁻⁷', '0')
     """
-    if value == 0:
-        return "0"
+    if value == 0 or not math.isfinite(value):
+        return f"{value:g}"
     digit, power = f"{value:.0e}".split("e")
     raised = str(int(power)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
     return f"{digit} · 10{raised}"
+
+
+def safe(text: str) -> str:
+    """A name or an error of somebody else's, without what a page would take for a tag."""
+    return text.replace("<", "‹").replace(">", "›")
 
 
 def _share(effect: "Effect") -> str:

@@ -8,11 +8,12 @@ Shapes: images (N, C, H, W); objects (M, C, h, w), cut from the images unless gi
 
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.data import Subset
@@ -20,13 +21,12 @@ from torch.utils.data import Subset
 from borderless.audit.answers import as_classifier
 from borderless.borders import Border
 from borderless.convert import bordered, conversion_of
-from borderless.errors import ApproximatePhaseWarning, BorderlessError, PositionDependentWarning
+from borderless.errors import ApproximatePhaseWarning, ImageError, PositionDependentWarning
 from borderless.explain import PositionRead, explain
 from borderless.measures.border_error import BorderError, border_error
-from borderless.measures.equivariance import equivariance_error
 from borderless.measures.images import batches, check_images
 from borderless.measures.padding import Influence, UnevenPadding, even_sizes, influence, uneven_padding
-from borderless.measures.sensitivity import Effect, Sensitivity, effect, sensitivity
+from borderless.measures.sensitivity import Effect, Sensitivity, effect, on_canvases, sensitivity
 from borderless.measures.shifts import Consistency, ProtocolName, consistency
 from borderless.modes import measured
 from borderless.place import place
@@ -42,7 +42,7 @@ MOST_IN_MEMORY = 64
 # Images that say what a bound on the reach does, and how many of them move.
 _REACH_IMAGES, _REACH_MOVED = 16, 2
 MOVES: tuple[ProtocolName, ...] = ("zhang2019", "circular", "canvas")
-PARTS = 5 + len(MOVES)
+PARTS = 7 + len(MOVES)
 
 
 @dataclass(frozen=True)
@@ -58,18 +58,18 @@ class Layout:
     position_reads: tuple[PositionRead, ...]
     uneven: tuple[UnevenPadding, ...]
     even_sizes: tuple[int, ...]
-    influence: Influence
 
 
 @dataclass(frozen=True)
 class ReachPoint:
-    """What a bound on how far maps may grow gives: cells, cost, relative change of the logits over shifts by whole
-    strides, and the share of images with the answer of the model as it is (with labels: the accuracy).
+    """What a bound on how far maps may grow gives: cells, cost, relative change of the logits over whole strides from
+    the edge (None where the image has no room for one), and the share of images with the answer of the model as it is
+    (with labels: the accuracy).
     """
 
     reach: int | None
     cost: float
-    error: float
+    error: float | None
     kept: float
 
 
@@ -92,9 +92,10 @@ class Audit:
     accuracy: float | None
     repeat: float
     layout: Layout | None
+    influence: Influence | None
     errors: BorderError | None
     sensitivity: Sensitivity | None
-    on_photographs: Effect | None
+    on_photograph: Effect | None
     accuracy_at_middle: float | None
     accuracy_elsewhere: float | None
     shifts: dict[str, Consistency]
@@ -168,7 +169,7 @@ def audit(
                 warnings.simplefilter("ignore", PositionDependentWarning)
                 warnings.simplefilter("ignore", ApproximatePhaseWarning)
                 return run()
-        except (BorderlessError, RuntimeError, ValueError, AssertionError) as error:  # also the model's own
+        except Exception as error:  # the model's own among them; what is lost is one part, and it is named
             missing[title] = f"{type(error).__name__}: {error}"
             return otherwise
         finally:
@@ -177,34 +178,51 @@ def audit(
     some = torch.cat([batch.cpu() for batch, _ in batches(_first(images, MOST_IN_MEMORY), batch_size, answering)])
     things = _middles(some[:object_count]) if objects is None else objects
     size = (int(first.shape[2]), int(first.shape[3]))
-    logits, known, repeat = _answers(answering, images, labels, batch_size)
-    layout = part("layout", lambda: _layout(answering, some, seed))
+    answers, known, classes, repeat = _answers(answering, images, labels, batch_size)
+    layout = part("layout", lambda: _layout(answering, some))
+    felt = part("influence", lambda: influence(answering, some[:4], seed))
     errors = part("border error", lambda: border_error(answering, images, background=background, batch_size=batch_size))
-    stride = layout.total_stride_px if layout is not None else (1, 1)
-    around = 0.0 if isinstance(background, tuple) else float(background)
-    canvas = (max(size[0], things.shape[2] + 1), max(size[1], things.shape[3] + 1))
     right = known[: len(things)] if known is not None and objects is None else None
 
-    def place_everywhere() -> tuple[Sensitivity, Effect]:
-        found = sensitivity(
-            answering, things, canvas, stride, labels=right, background=background, places=places, seed=seed
+    def place_everywhere() -> Sensitivity:
+        if layout is None:
+            raise ImageError("got no layout; needed: the model's total stride, which tells the border from the stride")
+        stride = layout.total_stride_px
+        # As large as the images, or larger, so that there are places whole strides apart.
+        sides = zip(size, things.shape[2:], stride, strict=True)
+        canvas = tuple(max(n, o + 2 * s) for n, o, s in sides)
+        return sensitivity(
+            answering,
+            things,
+            (canvas[0], canvas[1]),
+            stride,
+            labels=right,
+            background=background,
+            places=places,
+            seed=seed,
         )
-        behind = some[-1] if tuple(some.shape[2:]) == canvas else background
-        where = torch.as_tensor(found.positions)
-        answers = place(answering, things, where, canvas, behind).double().cpu().numpy()
-        return found, effect(answers, seed)
 
-    with measured(answering):
-        placed, on_photographs = part("sensitivity", place_everywhere, (None, None))
+    def place_on_a_photograph() -> Effect | None:
+        if placed is None:
+            return None
+        if placed.canvas != size:
+            raise ImageError(f"got no places on a canvas of {size}; needed: objects that move on a photograph")
+        with measured(answering):
+            where, device = torch.as_tensor(placed.positions), _device(answering)
+            found = place(answering, things.to(device), where, size, some[-1].to(device))
+        return effect(found.double().cpu().numpy(), seed)
+
+    placed = part("sensitivity", place_everywhere)
+    on_photograph = part("sensitivity on a photograph", place_on_a_photograph)
     shifts = {}
     for protocol in MOVES:
         moved = part(
             f"shifts, {protocol}",
-            partial(_moved, protocol, answering, images, labels, around, passes, batch_size, seed),
+            partial(_moved, protocol, answering, images, labels, background, passes, batch_size, seed),
         )
         shifts |= {} if moved is None else {protocol: moved}
     decoded = part("decodability", lambda: _decoded(answering, some, background, seed))
-    reach = part("reach", lambda: _reach_curve(answering, some, logits, known, stride, background), ())
+    reach = part("reach", lambda: _reach_curve(answering, some, answers, known, layout, background), ())
     if progress is not None:
         progress(PARTS, PARTS, "")
     at_middle = elsewhere = None
@@ -218,14 +236,15 @@ def audit(
         parameters=sum(p.numel() for p in model.parameters()),
         size=size,
         images=len(images),
-        classes=logits.shape[1],
+        classes=classes,
         seed=seed,
-        accuracy=None if known is None else float((logits.argmax(1) == known).float().mean()),
+        accuracy=None if known is None else float((answers == known).float().mean()),
         repeat=repeat,
         layout=layout,
+        influence=felt,
         errors=errors,
         sensitivity=placed,
-        on_photographs=on_photographs,
+        on_photograph=on_photograph,
         accuracy_at_middle=at_middle,
         accuracy_elsewhere=elsewhere,
         shifts=shifts,
@@ -253,22 +272,42 @@ def _middles(images: Tensor) -> Tensor:
 
 def _answers(
     model: nn.Module, images: Any, labels: Tensor | None, batch_size: int
-) -> tuple[Tensor, Tensor | None, float]:
-    """Logits of all images, their labels if they are known, and how far a second run of the first batch is off."""
-    found, known, repeat = [], [], 0.0
+) -> tuple[Tensor, Tensor | None, int, float]:
+    """The class of each image, its label if it is known, the number of classes, and what a second run differs by."""
+    found, known, repeat, classes = [], [], 0.0, 0
+    if labels is not None and (tuple(labels.shape) != (len(images),) or labels.is_floating_point()):
+        raise ImageError(
+            f"got labels of shape {tuple(labels.shape)}, {labels.dtype}, for {len(images)} images; needed: one class "
+            "number an image"
+        )
     with measured(model):
         for batch, own in batches(images, batch_size, model):
-            logits = model(batch)
+            logits = model(batch.clone())
+            if not torch.isfinite(logits).all():
+                raise ImageError(
+                    f"got logits of {type(model).__name__} that are not all finite; needed: numbers; are the images "
+                    "normalised as it expects?"
+                )
             if not found:
-                repeat = float((model(batch) - logits).abs().max() / logits.abs().max().clamp(min=1e-30))
-            found.append(logits.double().cpu())
+                classes = logits.shape[1]
+                again = model(batch)
+                repeat = float((again - logits).abs().max() / logits.abs().max().clamp(min=1e-30))
+            found.append(logits.argmax(1).cpu())
             known.append(own)
-    if labels is not None:
-        return torch.cat(found), labels.cpu(), repeat
-    return torch.cat(found), None if known[0] is None else torch.cat(known), repeat
+    right = labels.cpu() if labels is not None else None if known[0] is None else torch.cat(known)
+    if right is not None and not 0 <= int(right.min()) <= int(right.max()) < classes:
+        raise ImageError(
+            f"got labels from {int(right.min())} to {int(right.max())} for a model with {classes} classes; needed: "
+            f"0 to {classes - 1}"
+        )
+    return torch.cat(found), right, classes, repeat
 
 
-def _layout(model: nn.Module, images: Tensor, seed: int) -> Layout:
+def _device(model: nn.Module) -> torch.device:
+    return next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+
+
+def _layout(model: nn.Module, images: Tensor) -> Layout:
     channels, size = images.shape[1], (images.shape[2], images.shape[3])
     told = {name: explain(model, size, name, channels=channels) for name in ("zero", "full", "infinite")}
     own = told["zero"]
@@ -280,7 +319,6 @@ def _layout(model: nn.Module, images: Tensor, seed: int) -> Layout:
         position_reads=told["infinite"].position_reads,
         uneven=uneven_padding(model, size, channels),
         even_sizes=tuple(even_sizes(model, size, channels)),
-        influence=influence(model, images[:4], seed),
     )
 
 
@@ -295,7 +333,7 @@ def _moved(
     model: nn.Module,
     images: Any,
     labels: Tensor | None,
-    background: float,
+    background: Any,
     passes: int,
     batch_size: int,
     seed: int,
@@ -316,28 +354,37 @@ def _moved(
 
 
 def _reach_curve(
-    model: nn.Module, images: Tensor, answers: Tensor, labels: Tensor | None, stride: Sequence[int], background: Any
+    model: nn.Module, images: Tensor, answers: Tensor, labels: Tensor | None, layout: Layout | None, background: Any
 ) -> tuple[ReachPoint, ...]:
     """From no reach to an endless one."""
+    if layout is None:
+        raise ImageError("got no layout; needed: the model's total stride, over which objects are moved")
     size, shown = (images.shape[2], images.shape[3]), images[:_REACH_IMAGES]
-    wanted = answers[: len(shown)].argmax(1) if labels is None else labels[: len(shown)]
+    wanted = answers[: len(shown)] if labels is None else labels[: len(shown)]
+    moves = _from_the_edges(size, (int(layout.total_stride_px[0]), int(layout.total_stride_px[1])))
     objects = _middles(shown[:_REACH_MOVED])
-    room = [(n - o) // 2 // s * s for n, o, s in zip(size, objects.shape[2:], stride, strict=True)]
-    shifts = [shift for shift in ((room[0], 0), (-room[0], -room[1]), (0, room[1])) if any(shift)]
-    device = next((parameter.device for parameter in model.parameters()), images.device)
     points = []
     for reach in (*REACHES, None):
         border = Border("infinite", reach=reach, background=background)
         cost = explain(model, size, border, channels=images.shape[1]).cost
         with bordered(model, border), measured(model):
-            error = (
-                equivariance_error(model, objects.to(device), shifts, background=background)
-                if shifts
-                else torch.zeros(1)
-            )
-            kept = (model(shown.to(device)).argmax(1).cpu() == wanted).float().mean()
-        points.append(ReachPoint(reach, cost, float(error.max()), float(kept)))
+            errors = [effect(on_canvases(model, objects, where, size, background)).change for where in moves]
+            kept = (model(shown.to(_device(model))).argmax(1).cpu() == wanted).float().mean()
+        points.append(ReachPoint(reach, cost, max(errors) if errors else None, float(kept)))
     return tuple(points)
+
+
+def _from_the_edges(size: tuple[int, int], stride: tuple[int, int]) -> list[np.ndarray]:
+    """Two pairs of places whole strides apart: one begins at the upper left edge, the other at the lower right."""
+    room = [n - round(OBJECT_SHARE * n) for n in size]
+    steps = [r // s // 2 * s or r // s * s for r, s in zip(room, stride, strict=True)]
+    if not any(steps):
+        return []
+    near, far = (0, 0), (room[0], room[1])
+    return [
+        np.array([near, (steps[0], steps[1])]),
+        np.array([far, (room[0] - steps[0], room[1] - steps[1])]),
+    ]
 
 
 def _accuracies(placed: Sensitivity, labels: Tensor) -> tuple[float, float]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from borderless import figures as drawing
 from borderless.audit import figures
-from borderless.audit.judge import LEVELS, judge, percent, small
+from borderless.audit.judge import LEVELS, judge, percent, safe, small
 from borderless.audit.record import FILE
 from borderless.files import write_atomically
 from borderless.report import Section, Table, write
@@ -27,7 +27,7 @@ def save(audit: "Audit", folder: Path | str) -> Path:
     write_atomically(folder / FILE, json.dumps(audit.to_dict(), indent=2) + "\n")
     with drawing.style():
         sections = _sections(audit, folder)
-    return write(sections, folder / "report.html", f"Audit of {audit.name}", LEAD, _provenance(audit))
+    return write(sections, folder / "report.html", f"Audit of {safe(audit.name)}", LEAD, _provenance(audit))
 
 
 def _sections(audit: "Audit", folder: Path) -> list[Section]:
@@ -56,12 +56,12 @@ def _places(audit: "Audit", folder: Path) -> Section | None:
         ("between strides, without a border", placed.stride),
         ("the same, adaptive phase", placed.stride_control),
     ]
-    if audit.on_photographs is not None:
-        rows.insert(1, ("everywhere on a photograph", audit.on_photographs))
+    if audit.on_photograph is not None:
+        rows.insert(1, ("everywhere on a photograph", audit.on_photograph))
     text = [
-        f"{placed.probability.shape[1]} objects, the middles of the first images, stand on a canvas as large as the "
-        "images, at one place after the other; each answer is compared with the one in the middle. What makes them "
-        "differ is found by taking one cause away at a time."
+        f"{placed.probability.shape[1]} objects, the middles of the first images unless others were given, stand on a "
+        f"canvas of {_by(placed.canvas)} px, at one place after the other; each answer is compared with the one in the "
+        "middle. What makes them differ is found by taking one cause away at a time."
     ]
     if audit.accuracy_at_middle is not None and audit.accuracy_elsewhere is not None:
         text.append(
@@ -253,9 +253,9 @@ def _method(audit: "Audit", folder: Path) -> Section:
     if audit.kinds:
         text.append("Among the images: " + ", ".join(f"{count} {kind}" for kind, count in audit.kinds.items()) + ".")
     if audit.skipped:
-        names = "; ".join(audit.skipped[:5])
+        names = safe("; ".join(audit.skipped[:5]))
         text.append(f"{len(audit.skipped)} files were left out: {names}{' …' if len(audit.skipped) > 5 else ''}.")
-    text += [f"Note: {note}." for note in audit.notes]
+    text += [f"Note: {safe(note)}." for note in audit.notes]
     return Section("How it was measured", text)
 
 
@@ -275,7 +275,7 @@ def _by(sizes: tuple[int, ...]) -> str:
 
 def write_comparison(one: dict[str, Any], other: dict[str, Any], path: Path) -> tuple[Path, list[Table]]:
     """A page with two records (see `record`) side by side; returns its path and tables."""
-    names = [record["model"]["name"] for record in (one, other)]
+    names = [safe(record["model"]["name"]) for record in (one, other)]
     if names[0] == names[1]:
         names = [f"{name} ({letter})" for name, letter in zip(names, "AB", strict=True)]
     rows = [[title, *(_cell(record, factor, keys) for record in (one, other))] for title, factor, keys in _COMPARED]

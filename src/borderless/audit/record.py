@@ -56,8 +56,8 @@ def to_dict(audit: "Audit") -> dict[str, Any]:
                 "position_reads": [asdict(read) for read in layout.position_reads],
                 "uneven_padding": [asdict(one) for one in layout.uneven],
                 "even_sizes": layout.even_sizes,
-                "unread_rows": layout.influence.unread_rows,
-                "unread_columns": layout.influence.unread_columns,
+                "unread_rows": None if audit.influence is None else audit.influence.unread_rows,
+                "unread_columns": None if audit.influence is None else audit.influence.unread_columns,
             },
             "border_error": None
             if errors is None
@@ -90,7 +90,7 @@ def to_dict(audit: "Audit") -> dict[str, Any]:
                 "bias": asdict(placed.bias),
                 "stride": asdict(placed.stride),
                 "stride_control": asdict(placed.stride_control),
-                "on_photographs": None if audit.on_photographs is None else asdict(audit.on_photographs),
+                "on_photograph": None if audit.on_photograph is None else asdict(audit.on_photograph),
                 "accuracy_at_middle": audit.accuracy_at_middle,
                 "accuracy_elsewhere": audit.accuracy_elsewhere,
             },

@@ -156,10 +156,11 @@ def opened(path: Path) -> tuple[Image.Image, list[str]]:
                 return image.convert("RGB"), kinds
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise DataError("too large for safe reading") from error
-    except (OSError, SyntaxError, ValueError) as error:  # what Pillow raises
-        if isinstance(error, DataError):
-            raise
-        raise DataError(f"cannot be read as an image ({str(error).splitlines()[0]})") from error
+    except DataError:
+        raise
+    except Exception as error:  # Pillow raises all sorts of errors for damaged files
+        reason = next(iter(str(error).splitlines()), "") or type(error).__name__
+        raise DataError(f"cannot be read as an image ({reason})") from error
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:

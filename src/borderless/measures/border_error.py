@@ -8,8 +8,9 @@ Garcia-Gasulla et al. (Padding Aware Neurons, ICCV workshops 2023).
 Shapes: images (N, C, H, W); a layer's map (rows, columns); distances count cells from the nearest edge, 0 at the edge.
 """
 
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,6 @@ from torch import Tensor, nn
 
 from borderless.borders import Border
 from borderless.convert import Conversion, attached, check_convertible, conversion_of
-from borderless.errors import ImageError
 from borderless.geometry import Box, intersection
 from borderless.measures.images import batches
 from borderless.modes import measured
@@ -29,7 +29,7 @@ TOUCHED = 0.01
 # A filter answers to a side of the border if its answers there and inside overlap by less than half (KS distance).
 AWARE = 0.5
 # Of one side of a map, or of its inside: how many answers of a filter are compared, and how few are too few.
-_MOST_ANSWERS, _FEWEST_CELLS = 512, 5
+_MOST_ANSWERS, _FEWEST_ANSWERS, _FEWEST_CELLS = 512, 30, 5
 
 
 @dataclass(frozen=True)
@@ -37,9 +37,10 @@ class LayerBorderError:
     """What the border does to the map of one sliding operation.
 
     map: for each cell, the difference from the map without a border (root mean square over images and channels),
-    relative to how much that map varies over cells and images. by_distance: the same for all cells of a distance, in
-    cells. stride_px, field_px: step between cells and receptive field, in pixels. aware: how many of the filters of a
-    convolution answer to a side of the border as such; None where it cannot be told.
+    relative to how much that map varies over cells and images; cells that the model's border does not keep count as
+    equal. by_distance: the same for all cells of a distance, in cells. stride_px, field_px: step between cells and
+    receptive field, in pixels, the larger of height and width. aware: how many of the filters of a convolution answer
+    to a side of the border as such; None where it cannot be told.
     """
 
     module: str
@@ -56,14 +57,14 @@ class LayerBorderError:
         return float(self.by_distance[0])
 
     def leak_px(self, above: float = TOUCHED) -> float:
-        """How many pixels from the edge the difference still exceeds `above`; 0 if it nowhere does."""
+        """How many pixels from the edge the difference still exceeds `above`, half the image at most; 0 if nowhere."""
         touched = np.flatnonzero(self.by_distance > above)
-        return float((touched[-1] + 1) * self.stride_px) if len(touched) else 0.0
+        return float(min(touched[-1] + 1, min(self.map.shape) / 2) * self.stride_px) if len(touched) else 0.0
 
     @property
     def is_touched_throughout(self) -> bool:
-        """Whether no distance is left that the border does not reach, so that the leak may be deeper than the map."""
-        return bool(self.by_distance[-1] > TOUCHED)
+        """Whether the border reaches every cell, so that the leak may be deeper than the map."""
+        return bool(self.map.min() > TOUCHED)
 
 
 @dataclass(frozen=True)
@@ -112,10 +113,10 @@ def border_error(
     """
     check_convertible(model)
     own = conversion_of(model)
-    with_border = Border("zero") if own is None else own.border
-    phase = with_border.phase
-    without = Border("infinite", phase=phase, background=background)
-    layers: list[_Layer] = []
+    # Both on the model's own lattice: another phase would be another leak.
+    with_border = Border("zero") if own is None else replace(own.border, phase="fixed")
+    without = Border("infinite", background=background)
+    layers: dict[_Key, _Layer] = {}
     seen = 0
     draw = torch.Generator().manual_seed(seed)
     with measured(model):
@@ -124,52 +125,52 @@ def border_error(
             seen += len(batch)
             if progress is not None:
                 progress(seen, len(images))
-    return BorderError(tuple(layer.result() for layer in layers), seen)
+    return BorderError(tuple(layer.result() for layer in layers.values()), seen)
+
+
+# A module, and how often it has run before in the same pass.
+_Key = tuple[str, int]
 
 
 def _compare(
-    model: nn.Module, images: Tensor, borders: tuple[Border, Border], layers: "list[_Layer]", draw: torch.Generator
+    model: nn.Module,
+    images: Tensor,
+    borders: tuple[Border, Border],
+    layers: "dict[_Key, _Layer]",
+    draw: torch.Generator,
 ) -> None:
-    """Add one batch to the sums of each layer; the layers come up in the first batch."""
-    with_border, without = borders
-    maps: list[tuple[str, Tensor, Box]] = []
-    # Copies, because the model may go on to change a map in place.
-    _run(model, images, with_border, lambda event, cells, box: maps.append((event.module, cells.clone(), box)))
-    compared = 0
+    """Add one batch to the sums of each layer; the layers come up in the first batch.
 
-    def compare(event: Event, without_border: Tensor, box: Box) -> None:
-        nonlocal compared
-        if compared == len(maps) or maps[compared][0] != event.module:
-            raise _differs(model, with_border, without, event.module)
-        _, cells, own_box = maps[compared]
-        maps[compared] = (event.module, cells[:0], own_box)  # let its memory go
-        if compared == len(layers):
-            layers.append(_layer(event))
-        layers[compared].add(cells, own_box, without_border, box, draw)
-        compared += 1
+    An operation that runs under one border only, such as a pool over the whole frame, has nothing to be compared with.
+    """
+    maps: dict[_Key, tuple[Tensor, Box]] = {}
 
-    _run(model, images, without, compare)
-    if compared != len(maps):
-        raise _differs(model, with_border, without, maps[compared][0])
+    def keep(key: _Key, _: Event, cells: Tensor, box: Box) -> None:
+        maps[key] = (cells.clone(), box)  # a copy, because the model may go on to change a map in place
+
+    def compare(key: _Key, event: Event, without_border: Tensor, box: Box) -> None:
+        if key in maps:
+            cells, own_box = maps.pop(key)
+            if key not in layers:
+                layers[key] = _layer(event)
+            layers[key].add(cells, own_box, without_border, box, draw)
+
+    for border, take in zip(borders, (keep, compare), strict=True):
+        _run(model, images, border, take)
 
 
-def _run(model: nn.Module, images: Tensor, border: Border, take: Callable[[Event, Tensor, Box], Any]) -> None:
+def _run(model: nn.Module, images: Tensor, border: Border, take: Callable[[_Key, Event, Tensor, Box], Any]) -> None:
     """Each sliding operation's map, as far as it lies in its frame, and where that is."""
+    runs: Counter[str] = Counter()
 
     def each(event: Event) -> None:
         if event.signal is not None and len(event.signal.axes) == 2:
             box = intersection([event.signal.box, event.signal.frame_box])
-            take(event, event.signal.read(box), box)
+            take((event.module, runs[event.module]), event, event.signal.read(box), box)
+            runs[event.module] += 1
 
     with attached(model, Conversion(border, observer=each)):
-        model(images)
-
-
-def _differs(model: nn.Module, one: Border, other: Border, module: str) -> ImageError:
-    return ImageError(
-        f"got other operations from {type(model).__name__} under {one!r} than under {other!r}, from module {module!r} "
-        "on; needed: a model that runs the same way twice"
-    )
+        model(images.clone())
 
 
 @dataclass
@@ -248,43 +249,50 @@ class _Answers:
     """A convolution's answers at the four sides and inside, with the border and without: (channels, answers) each."""
 
     def __init__(self) -> None:
-        self.kept: dict[tuple[str, str], list[Tensor]] = {}
+        self.kept: dict[tuple[str, str], Tensor] = {}
         self.is_too_small = False
 
     def add(self, with_border: Tensor, without: Tensor, draw: torch.Generator) -> None:
         if min(with_border.shape[2:]) < _FEWEST_CELLS:
             self.is_too_small = True
             return
-        for name, cells in (("with", with_border), ("without", without)):
-            parts = {
-                "top": cells[:, :, 0, 1:-1],
-                "bottom": cells[:, :, -1, 1:-1],
-                "left": cells[:, :, 1:-1, 0],
-                "right": cells[:, :, 1:-1, -1],
-                "inside": cells[:, :, 1:-1, 1:-1],
-            }
-            for part, found in parts.items():
-                flat = found.transpose(0, 1).flatten(1).cpu()
-                chosen = torch.randint(flat.shape[1], (min(_MOST_ANSWERS, flat.shape[1]),), generator=draw)
-                self.kept.setdefault((name, part), []).append(flat[:, chosen].float())
+        for part, (rows, columns) in _PARTS.items():
+            cells = [maps[:, :, rows, columns].transpose(0, 1).flatten(1) for maps in (with_border, without)]
+            # The same cells of both, so that maps that are equal have equal answers.
+            chosen = torch.randperm(cells[0].shape[1], generator=draw)[:_MOST_ANSWERS].to(cells[0].device)
+            for name, flat in zip(("with", "without"), cells, strict=True):
+                answers = flat[:, chosen].float().cpu()
+                before = self.kept.get((name, part))
+                self.kept[name, part] = answers if before is None else _thinned(torch.cat([before, answers], 1))
 
     def aware(self) -> int | None:
         """Filters that one side sets apart from the inside, where without a border it would not."""
         if self.is_too_small or not self.kept:
             return None
-        kept = {key: _thinned(torch.cat(parts, 1)) for key, parts in self.kept.items()}
-        is_aware = torch.zeros(len(kept["with", "inside"]), dtype=torch.bool)
+        if min(answers.shape[1] for answers in self.kept.values()) < _FEWEST_ANSWERS:
+            return None
+        is_aware = torch.zeros(len(self.kept["with", "inside"]), dtype=torch.bool)
         for side in ("top", "bottom", "left", "right"):
             apart, control = (
-                ks_distance(kept[name, side], kept[name, "inside"]) >= AWARE for name in ("with", "without")
+                ks_distance(self.kept[name, side], self.kept[name, "inside"]) >= AWARE for name in ("with", "without")
             )
             is_aware |= apart & ~control
         return int(is_aware.sum())
 
 
+_INSIDE = slice(1, -1)
+_PARTS: dict[str, tuple[Any, Any]] = {
+    "top": (0, _INSIDE),
+    "bottom": (-1, _INSIDE),
+    "left": (_INSIDE, 0),
+    "right": (_INSIDE, -1),
+    "inside": (_INSIDE, _INSIDE),
+}
+
+
 def _thinned(answers: Tensor) -> Tensor:
-    """Evenly, so that every batch stays in."""
-    return answers[:, :: -(-answers.shape[1] // _MOST_ANSWERS)]
+    """Every second one, once there are twice too many: batch after batch, memory stays bounded."""
+    return answers[:, ::2] if answers.shape[1] > 2 * _MOST_ANSWERS else answers
 
 
 def ks_distance(one: Tensor, other: Tensor) -> Tensor:

@@ -27,11 +27,11 @@ def batches(images: Any, batch_size: int, model: nn.Module) -> Iterator[tuple[Te
 def load(images: Any, indices: range) -> tuple[Tensor, Tensor | None]:
     """Some of the images, and their labels if they are known."""
     if isinstance(images, Tensor):
-        found, labels = images[indices.start : indices.stop], None
+        found, labels = images[indices.start : indices.stop].clone(), None  # a model may change them in place
     else:
         found, labels = default_collate([images[i] for i in indices]), None
         if isinstance(found, list | tuple):
-            found, labels = found[0], found[1]
+            found, labels = found[0], found[1] if len(found) > 1 else None
     check_images(found)
     return found, labels
 

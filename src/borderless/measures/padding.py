@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from borderless.convert import bordered
+from borderless.convert import bordered, conversion_of
 from borderless.errors import ImageError
 from borderless.measures.images import check_images
 from borderless.modes import measured
@@ -38,7 +38,13 @@ class UnevenPadding:
 
 
 def uneven_padding(model: nn.Module, size: Sequence[int], channels: int) -> tuple[UnevenPadding, ...]:
-    """The operations that pad unevenly on images of `size` (height, width), in the order in which they run."""
+    """The operations that pad unevenly on images of `size` (height, width), in the order in which they run.
+
+    Of a model that is converted to a border which keeps more or less than its own padding does, there are none.
+    """
+    own = conversion_of(model)
+    if own is not None and own.border.keeps != "frame":
+        return ()
     found: list[UnevenPadding] = []
 
     def look(event: Event) -> None:
@@ -67,7 +73,7 @@ def even_sizes(model: nn.Module, size: Sequence[int], channels: int, most: int =
     for side in candidates:
         try:
             uneven = uneven_padding(model, (side, side), channels)
-        except (ImageError, RuntimeError, ValueError):
+        except Exception:  # whatever the model raises for a size that it was not made for
             continue
         if not uneven:
             found.append(side)
@@ -80,39 +86,57 @@ def even_sizes(model: nn.Module, size: Sequence[int], channels: int, most: int =
 class Influence:
     """How much the model's answers depend on each row and each column of pixels, 1 where it is median.
 
-    unread_rows, unread_columns: those without any influence.
+    unread_rows, unread_columns: the blind spots, on which no answer depends.
     """
 
     rows: np.ndarray
     columns: np.ndarray
-
-    @property
-    def unread_rows(self) -> list[int]:
-        return np.flatnonzero(self.rows == 0).tolist()
-
-    @property
-    def unread_columns(self) -> list[int]:
-        return np.flatnonzero(self.columns == 0).tolist()
+    unread_rows: list[int]
+    unread_columns: list[int]
 
 
 def influence(model: nn.Module, images: Tensor, seed: int = 0) -> Influence:
     """The mean absolute gradient of a random mixture of the answers with respect to each row and column of pixels.
 
-    images: (N, C, H, W). What has no influence on any answer is a blind spot: nothing that stands there can be seen.
+    images: (N, C, H, W). Rows and columns without a gradient may yet have an influence: a maximum is elsewhere, a unit
+    is dead. So they are filled with noise, and those that leave every answer as it was, bit by bit, are blind spots.
     """
     check_images(images)
     device = next((parameter.device for parameter in model.parameters()), images.device)
     draw = torch.Generator().manual_seed(seed)
     with measured(model), torch.enable_grad():
         pixels = images.detach().to(device).requires_grad_()
-        answers = model(pixels)
+        answers = model(pixels * 1)  # not the leaf itself, which a model may not change in place
         if not isinstance(answers, Tensor):
             raise ImageError(f"got {type(answers).__name__} from {type(model).__name__}; needed: one tensor")
         mixture = torch.randn(answers.shape[1:], generator=draw).to(answers)
         (gradient,) = torch.autograd.grad((answers * mixture).sum(), pixels)
     strength = gradient.abs().double().mean((0, 1)).cpu().numpy()
     rows, columns = strength.mean(1), strength.mean(0)
-    return Influence(_relative(rows), _relative(columns))
+    with measured(model):
+        unread = [
+            _blind(model, pixels.detach(), axis, np.flatnonzero(lines == 0).tolist(), draw)
+            for axis, lines in ((2, rows), (3, columns))
+        ]
+    return Influence(_relative(rows), _relative(columns), *unread)
+
+
+def _blind(model: nn.Module, images: Tensor, axis: int, lines: list[int], draw: torch.Generator) -> list[int]:
+    """Those of `lines` that can be filled with anything: halves of them at a time, as long as an answer changes."""
+    if not lines:
+        return []
+    scale = 10 * float(images.abs().max()) + 1
+    noise = scale * torch.randn(images.shape, generator=draw).to(images)
+    is_line = torch.zeros(images.shape[axis], dtype=torch.bool, device=images.device)
+    is_line[lines] = True
+    shape = [-1 if a == axis else 1 for a in range(images.ndim)]
+    filled = torch.where(is_line.reshape(shape), noise, images)
+    if torch.equal(model(filled), model(images.clone())):
+        return lines
+    half = len(lines) // 2
+    if not half:
+        return []
+    return [line for part in (lines[:half], lines[half:]) for line in _blind(model, images, axis, part, draw)]
 
 
 def _relative(strength: np.ndarray) -> np.ndarray:

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from borderless.borders import Border
 from borderless.convert import Conversion, attached, conversion_of
@@ -25,7 +24,7 @@ from borderless.scope import Event
 
 # Of the ridge penalty, relative to the mean square of the features; and the most channels that the filter reads.
 PENALTIES = (1e-4, 1e-2, 1e0)
-_MOST_CHANNELS = 64
+_MOST_CHANNELS, _MOST_CELLS = 64, 1024
 
 
 @dataclass(frozen=True)
@@ -56,11 +55,13 @@ def read_out(model: nn.Module, images: Tensor, border: Border | None = None, see
     maps, module = _last_map(model, images, border)
     rows, columns = maps.shape[2:]
     channels = torch.randperm(maps.shape[1], generator=torch.Generator().manual_seed(seed))[:_MOST_CHANNELS]
-    cells = F.unfold(maps[:, channels.sort().values].double(), 3).transpose(1, 2)  # (N, inner cells, channels · 9)
-    slopes = torch.stack(
-        torch.meshgrid(torch.linspace(0, 1, rows), torch.linspace(0, 1, columns), indexing="ij"), -1
-    ).double()[1:-1, 1:-1]
-    wanted = slopes.reshape(1, -1, 2).expand(len(images), -1, -1)
+    inner = torch.cartesian_prod(torch.arange(rows - 2), torch.arange(columns - 2))
+    chosen = torch.randperm(len(inner), generator=torch.Generator().manual_seed(seed))[:_MOST_CELLS].sort().values
+    row, column = inner[chosen].T
+    around = maps[:, channels.sort().values].unfold(2, 3, 1).unfold(3, 3, 1)[:, :, row, column]
+    cells = around.permute(0, 2, 1, 3, 4).flatten(2).double()  # (N, cells, channels · 9)
+    slopes = (inner[chosen] + 1).double() / torch.tensor([rows - 1, columns - 1])
+    wanted = slopes.expand(len(images), -1, -1)
     half = len(images) // 2
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))
     fitted, tested = order[:half], order[half:]

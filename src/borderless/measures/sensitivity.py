@@ -131,7 +131,7 @@ def sensitivity(
         nonlocal done
         chosen = where[np.linspace(0, len(where) - 1, min(len(where), _CONTROL_PLACES)).round().astype(int)]
         with bordered(model, "infinite", phase=phase, background=colour):
-            found = _whole(model, objects[:_CONTROL_OBJECTS], chosen, canvas, colour)
+            found = on_canvases(model, objects[:_CONTROL_OBJECTS], chosen, canvas, colour)
         done += 1
         if progress is not None:
             progress(done, steps)
@@ -211,10 +211,10 @@ def _answers(
     return found.double().cpu().numpy()
 
 
-def _whole(
+def on_canvases(
     model: nn.Module, objects: Tensor, where: np.ndarray, canvas: tuple[int, int], colour: float | Sequence[float]
 ) -> np.ndarray:
-    """The same for every canvas run whole."""
+    """Answers (places, objects, classes) as from `place`, for every canvas run whole."""
     device = next((parameter.device for parameter in model.parameters()), objects.device)
     empty = torch.as_tensor(colour, dtype=objects.dtype).reshape(1, -1, 1, 1)
     height, width = objects.shape[2:]

@@ -7,7 +7,7 @@ nothing is lost and nothing is new.
 Shapes: images (N, C, H, W); offsets (passes, 2 views, N, 2 axes); agreement (passes, N).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -63,7 +63,7 @@ def consistency(
     multiple_px: int = 1,
     passes: int = PASSES,
     seed: int = 0,
-    background: float = 0.0,
+    background: float | Sequence[float] = 0.0,
     batch_size: int = 64,
     progress: Callable[[int, int], Any] | None = None,
 ) -> Consistency:
@@ -71,8 +71,9 @@ def consistency(
 
     images: a tensor, or a data set of images (C, H, W), or of (image, label) pairs, whose images are equal in size.
     zhang2019 and kayhan2020: two crops, `range_px` smaller than the images. circular: two rolls. canvas: two places on
-    a canvas of `background`, `range_px` larger. Every image has offsets of its own, drawn by `seed` from 0 to range_px
-    (exclusive) along each axis; range_px: by default 32, 64, 32 and 64. multiple_px: offsets are multiples of this.
+    a canvas of `background` (a number, or one per channel), `range_px` larger. Every image has offsets of its own,
+    drawn by `seed` from 0 to range_px (exclusive) along each axis; range_px: by default 32, 64, 32 and 64. multiple_px:
+    offsets are multiples of this.
     The model returns logits (N, classes), and runs in eval mode where its parameters are. progress: called with how
     many images are done and how many there are. Raises ImageError for what does not fit together.
 
@@ -100,7 +101,7 @@ def diagonal(
     *,
     range_px: int | None = None,
     seed: int = 0,
-    background: float = 0.0,
+    background: float | Sequence[float] = 0.0,
     batch_size: int = 64,
     progress: Callable[[int, int], Any] | None = None,
 ) -> Diagonal:
@@ -129,7 +130,7 @@ class _Views:
         protocol: str,
         range_px: int | None,
         multiple_px: int,
-        background: float,
+        background: float | Sequence[float],
     ) -> None:
         if protocol not in PROTOCOLS:
             raise ImageError(f"got protocol={protocol!r}; needed: one of {', '.join(PROTOCOLS)}")
@@ -196,7 +197,8 @@ class _Views:
             return image.roll((down, right), (1, 2))
         height, width = image.shape[1:]
         if self.protocol == "canvas":
-            canvas = image.new_full((len(image), height + self.range_px, width + self.range_px), self.background)
+            colour = torch.as_tensor(self.background, dtype=image.dtype, device=image.device).reshape(-1, 1, 1)
+            canvas = colour.expand(len(image), height + self.range_px, width + self.range_px).clone()
             canvas[:, down : down + height, right : right + width] = image
             return canvas
         return image[:, down : down + height - self.range_px, right : right + width - self.range_px]
