@@ -103,8 +103,8 @@ def _verdict(audit: "Audit") -> Finding:
     if is_seen:
         with_them = "classes too rarely to be sure of" if placed.border.flips else "no class"
         text = (
-            f"{name} sees location: the logits change by {percent(placed.border.change)} of the largest with the distance "
-            f"to the border, and {with_them} with them; {price}."
+            f"{name} sees location: the logits change by {percent(placed.border.change)} of the largest with the "
+            f"distance to the border, and {with_them} with them; {price}."
         )
         return Finding("verdict", "mind", text, numbers)
     if reads:
