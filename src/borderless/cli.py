@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+from borderless.memory import keep_freed_memory
 from borderless.suggestions import unknown
 
 if TYPE_CHECKING:
@@ -138,6 +139,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
             print(f"borderless {__version__}")
         elif words[0] in commands:
+            keep_freed_memory()
             with warnings.catch_warnings():
                 warnings.showwarning = _show_warning
                 return commands[words[0]](words[1:]) or 0

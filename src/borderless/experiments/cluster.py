@@ -12,6 +12,7 @@ import torch
 from borderless.errors import MissingPackage
 from borderless.experiments.runner import RESULT, Cell, Experiment, Result, RunError, run_and_keep
 from borderless.files import write_atomically
+from borderless.memory import keep_freed_memory
 
 # A worker that dies is replaced, and its cell run again, at most this often.
 RETRIES = 3
@@ -76,6 +77,7 @@ def _run(shared: tuple[Experiment, Any], cell: Cell, folder: str, threads: int) 
     """In a worker: run the cell there; the files that it left, by their path in the cell's folder."""
     experiment, config = shared
     torch.set_num_threads(threads)
+    keep_freed_memory()
     result = run_and_keep(experiment, config, cell, Path(folder))
     files = [path for path in result.folder.rglob("*") if path.is_file() and path.suffix not in (_STAYS, ".tmp")]
     return {path.relative_to(result.folder).as_posix(): path.read_bytes() for path in files}
