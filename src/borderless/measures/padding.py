@@ -7,6 +7,7 @@ al., Mind the Pad, ICLR 2021). It depends on the size of the image alone, so ano
 Integers, but for `influence`, which asks the gradients.
 """
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -68,11 +69,12 @@ def even_sizes(model: nn.Module, size: Sequence[int], channels: int, most: int =
     Looked for up to `within` pixels from the larger side of `size`. Sizes that the model cannot run on are passed over.
     """
     middle = max(size)
+    sketch = _without_values(model, size, channels)
     candidates = sorted(range(max(1, middle - within), middle + within + 1), key=lambda side: abs(side - middle))
     found: list[int] = []
     for side in candidates:
         try:
-            uneven = uneven_padding(model, (side, side), channels)
+            uneven = uneven_padding(sketch, (side, side), channels)
         except Exception:  # whatever the model raises for a size that it was not made for
             continue
         if not uneven:
@@ -80,6 +82,16 @@ def even_sizes(model: nn.Module, size: Sequence[int], channels: int, most: int =
             if len(found) == most:
                 break
     return found
+
+
+def _without_values(model: nn.Module, size: Sequence[int], channels: int) -> nn.Module:
+    """A copy that has shapes and no numbers, for which a pass costs next to nothing; `model` if it cannot run so."""
+    try:
+        sketch = copy.deepcopy(model).to("meta")
+        uneven_padding(sketch, size, channels)
+    except Exception:  # whatever asks for a number on the way
+        return model
+    return sketch
 
 
 @dataclass(frozen=True)
