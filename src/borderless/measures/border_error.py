@@ -29,7 +29,7 @@ TOUCHED = 0.01
 # A filter answers to a side of the border if its answers there and inside overlap by less than half (KS distance).
 AWARE = 0.5
 # Of one side of a map, or of its inside: how many answers of a filter are compared, and how few are too few.
-_MOST_ANSWERS, _FEWEST_ANSWERS, _FEWEST_CELLS = 512, 30, 5
+_MOST_ANSWERS, _FEWEST_ANSWERS, _FEWEST_CELLS = 128, 30, 5
 
 
 @dataclass(frozen=True)
