@@ -15,6 +15,7 @@ from borderless.training.checkpoint import LAST, PREVIOUS, CheckpointWarning
 from training.bars import Bars, network, weights_equal
 
 RECIPE = Recipe(epochs=6, batch_size=8, learning_rate=0.05, patience=2)
+SAVING = dataclasses.replace(RECIPE, save_minutes=0)
 
 
 class Stopped(Exception):
@@ -113,9 +114,9 @@ def test_a_checkpoint_of_another_training_is_refused_and_left_alone(tmp_path: Pa
 def test_the_checkpoint_before_is_used_when_the_last_is_not_good(what: str, tmp_path: Path) -> None:
     train, validation = Bars(16, seed=1), Bars(16, seed=2)
     whole, parts = network(), network()
-    expected = fit(whole, train, validation, RECIPE, tmp_path / "whole", 0)
+    expected = fit(whole, train, validation, SAVING, tmp_path / "whole", 0)
     with pytest.raises(Stopped):
-        fit(parts, train, validation, RECIPE, tmp_path / "parts", 0, progress=stop_after(3))
+        fit(parts, train, validation, SAVING, tmp_path / "parts", 0, progress=stop_after(3))
     last = tmp_path / "parts" / LAST
     if what == "foreign":
         fit(network(), train, validation, Recipe(epochs=1), tmp_path / "other", 5)
@@ -124,8 +125,31 @@ def test_the_checkpoint_before_is_used_when_the_last_is_not_good(what: str, tmp_
         last.write_bytes(last.read_bytes()[:-100] if what == "truncated" else b"nothing")
     parts = network()
     with pytest.warns(CheckpointWarning, match=rf"{LAST}.*until then {PREVIOUS} is used"):
-        assert fit(parts, train, validation, RECIPE, tmp_path / "parts", 0) == expected
+        assert fit(parts, train, validation, SAVING, tmp_path / "parts", 0) == expected
     assert weights_equal(whole, parts)
+
+
+def test_epochs_that_end_in_less_time_than_saving_takes_are_not_all_saved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved = []
+    save = loop.Checkpoints.save
+    monkeypatch.setattr(loop, "SAVING_SHARE", 1e-9)
+    monkeypatch.setattr(
+        loop.Checkpoints, "save", lambda to, state: (saved.append(len(state["history"])), save(to, state))
+    )
+    train, validation = Bars(40, seed=1), Bars(40, seed=2)
+    whole, parts = network(), network()
+    expected = fit(whole, train, validation, RECIPE, tmp_path / "whole", 3)
+    assert saved == [1, len(expected)]
+    with pytest.raises(Stopped):
+        fit(parts, train, validation, RECIPE, tmp_path / "parts", 3, progress=stop_after(3))
+    assert saved[2:] == [1]
+    parts = network()
+    assert fit(parts, train, validation, RECIPE, tmp_path / "parts", 3) == expected
+    assert weights_equal(whole, parts)
+    best = torch.load(tmp_path / "parts" / "best.pt")
+    assert all(torch.equal(value, best[name]) for name, value in whole.state_dict().items())
 
 
 def test_a_full_disk_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

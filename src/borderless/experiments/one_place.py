@@ -8,7 +8,8 @@ last arm.
 Shapes: digits n × 14 × 14; images n × 1 × 32 × 32; predictions (place, digit); maps over places 19 × 19.
 """
 
-from dataclasses import dataclass
+import dataclasses
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +22,20 @@ from borderless.experiments.arms import Arm
 from borderless.experiments.one_place_network import (
     STRIDE_PX,
     TRAINED_AT,
-    accuracy,
+    PlacedDigits,
     network,
     predict_everywhere,
     summarise,
-    train,
 )
 from borderless.experiments.runner import Cell, ConfigError, Experiment, Result, write_table
 from borderless.measures.intervals import over_seeds
+from borderless.modes import one_thread
 from borderless.report import Section, Table
+from borderless.training import Recipe, fit
+
+RECIPE = Recipe(
+    epochs=12, batch_size=32, optimizer="adamw", learning_rate=5e-3, weight_decay=0.01, schedule="linear", watch="loss"
+)
 
 SIDE = CANVAS_PX[0] - DIGIT_PX + 1
 EVERYWHERE = "own-everywhere"
@@ -45,24 +51,18 @@ class Config:
 
     seeds: int = 3
     """How many seeds (0, 1, …) of the split, the initial weights and the order; each arm is trained with each."""
-    epochs: int = 12
-    """Passes over the training digits."""
-    batch_size: int = 32
-    """Digits a step."""
-    learning_rate: float = 5e-3
-    """Largest step size of AdamW, reached after 30 % of the steps (one cycle)."""
     test_digits: int = 240
     """How many of the 360 test digits are tried at each place."""
+    training: Recipe = field(default_factory=lambda: RECIPE)
+    """How the network is trained."""
 
     def __post_init__(self) -> None:
-        if self.seeds < 1 or self.epochs < 1 or self.batch_size < 2 or not 1 <= self.test_digits <= 360:
-            raise ConfigError(
-                f"got {self}; needed: at least one seed, one epoch, two digits a batch, and 1 to 360 test digits"
-            )
+        if self.seeds < 1 or not 1 <= self.test_digits <= 360:
+            raise ConfigError(f"got {self}; needed: at least one seed, and 1 to 360 test digits")
 
     @classmethod
     def small(cls) -> "Config":
-        return cls(seeds=1, epochs=6, test_digits=40)
+        return cls(seeds=1, test_digits=40, training=dataclasses.replace(RECIPE, epochs=6))
 
 
 def cells(config: Config) -> list[Cell]:
@@ -75,15 +75,12 @@ def run_cell(config: Config, cell: Cell, folder: Path) -> dict[str, Any]:
     split = split_digits(load_digits(), seed)
     plain = network(seed)
     model = arm.of(plain)
-    train(
-        model,
-        split.train,
-        epochs=config.epochs,
-        batch_size=config.batch_size,
-        learning_rate=config.learning_rate,
-        seed=seed,
-        everywhere=cell.parameters["arm"] == EVERYWHERE,
+    train, validation = (
+        PlacedDigits(part, seed, everywhere=cell.parameters["arm"] == EVERYWHERE)
+        for part in (split.train, split.validation)
     )
+    with one_thread():
+        history = fit(model, train, validation, config.training, folder, seed)
     test = Digits(split.test.images[: config.test_digits], split.test.labels[: config.test_digits])
     predictions = predict_everywhere(model, test.images)
     np.savez_compressed(
@@ -91,7 +88,7 @@ def run_cell(config: Config, cell: Cell, folder: Path) -> dict[str, Any]:
     )
     return {
         **summarise(predictions, test.labels),
-        "validation_accuracy": accuracy(model, split.validation),
+        "validation_accuracy": max(epoch.validation_accuracy for epoch in history),
         "parameters": sum(p.numel() for p in model.parameters()),
         "cost": arm.explained(plain, CANVAS_PX).cost,
     }

@@ -1,14 +1,13 @@
-"""The network of `one-place`: what it is made of, how it learns, and what it says at every place.
+"""The network of `one-place`: what it is made of, what it is shown, and what it says at every place.
 
 Shapes: digits n × 14 × 14; images n × 1 × 32 × 32; predictions (place, digit).
 """
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from borderless.data.digits import Digits, all_places, place_digits
-from borderless.modes import one_thread
+from borderless.data.items import item_seed
 
 STRIDE_PX = 4
 TRAINED_AT = (0, 0)
@@ -27,26 +26,29 @@ def network(seed: int, channels: int = 1, classes: int = 10) -> nn.Sequential:
         return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(inputs, classes))
 
 
-def train(
-    model: nn.Module, digits: Digits, *, epochs: int, batch_size: int, learning_rate: float, seed: int, everywhere: bool
-) -> None:
-    """Cross-entropy, AdamW, one cycle. Leaves `model` in eval mode."""
-    order, where = torch.Generator().manual_seed(seed), torch.Generator().manual_seed(seed)
-    places = all_places()
-    steps_an_epoch = -(-len(digits) // batch_size)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=epochs * steps_an_epoch)
-    model.train()
-    with one_thread():
-        for _ in range(epochs):
-            for batch in torch.randperm(len(digits), generator=order).split(batch_size):
-                drawn = torch.randint(len(places), (len(batch),), generator=where)
-                images = place_digits(digits.images[batch], places[drawn] if everywhere else TRAINED_AT)
-                optimizer.zero_grad()
-                F.cross_entropy(model(images), digits.labels[batch]).backward()
-                optimizer.step()
-                schedule.step()
-    model.eval()
+class PlacedDigits:
+    """Items (image, label): digits at the training place, or `everywhere`: in each epoch at another place."""
+
+    def __init__(self, digits: Digits, seed: int, everywhere: bool) -> None:
+        self.digits, self.seed, self.everywhere = digits, seed, everywhere
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self.digits)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        digit, label = self.digits.images[index, None], self.digits.labels[index]
+        return place_digits(digit, self._place(index))[0], label
+
+    def _place(self, index: int) -> Tensor | tuple[int, int]:
+        if not self.everywhere:
+            return TRAINED_AT
+        places = all_places()
+        draw = torch.Generator().manual_seed(item_seed(self.seed, self.epoch, index))
+        return places[torch.randint(len(places), (), generator=draw)]
 
 
 @torch.inference_mode()
@@ -59,12 +61,6 @@ def predict_everywhere(model: nn.Module, images: Tensor) -> Tensor:
         for place, digit in (batch.unbind(1) for batch in pairs.split(IMAGES_AT_ONCE))
     ]
     return torch.cat(found).reshape(len(places), len(images))
-
-
-@torch.inference_mode()
-def accuracy(model: nn.Module, digits: Digits) -> float:
-    """Accuracy at the training place, in [0, 1]."""
-    return (model(place_digits(digits.images, TRAINED_AT)).argmax(1) == digits.labels).float().mean().item()
 
 
 def summarise(predictions: Tensor, labels: Tensor) -> dict[str, float | int]:

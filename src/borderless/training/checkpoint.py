@@ -70,7 +70,7 @@ class Checkpoints:
         data = io.BytesIO()
         torch.save({"identity": self.identity, "state": state}, data)
         new = self.folder / f"{LAST}.new"
-        self._write(new, data.getvalue())
+        self._write(new, data.getbuffer())
         if self._last_is_good:  # what was refused does not take the place of a good one
             os.replace(self.folder / LAST, self.folder / PREVIOUS)
         os.replace(new, self.folder / LAST)
@@ -80,9 +80,9 @@ class Checkpoints:
         """The weights alone, for whoever uses the model: a state dict."""
         data = io.BytesIO()
         torch.save(weights, data)
-        self._write(self.folder / BEST, data.getvalue())
+        self._write(self.folder / BEST, data.getbuffer())
 
-    def _write(self, path: Path, data: bytes) -> None:
+    def _write(self, path: Path, data: memoryview) -> None:
         try:
             write_atomically(path, data)
         except OSError as error:

@@ -32,6 +32,9 @@ from borderless.training.objective import Classification, Objective, evaluate
 from borderless.training.recipe import Recipe
 from borderless.training.team import team
 
+SAVING_SHARE = 0.02
+"""Of the time, at most, goes into checkpoints at the end of epochs."""
+
 _DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -72,12 +75,13 @@ def fit(
 ) -> list[Epoch]:
     """Train `model` in place, for classification unless told; it ends in eval mode with its best weights.
 
-    Goes on from `folder/last.pt` if there is one; `folder/best.pt` is the best state dict. Best: by what the recipe
-    watches on `validation`, the first of equals. progress: called after each epoch with how many are done and how many
-    there will be at most. Runs on the device of the model's parameters, with images in channels_last. Under torchrun
-    every process calls it with the same arguments, and the first one alone reads and writes `folder`. Raises
-    TrainingError for a checkpoint of another training, or that cannot be read and has no predecessor, when the loss is
-    not a finite number, and when a checkpoint cannot be written.
+    Goes on from `folder/last.pt` if there is one; `folder/best.pt` is the best state dict. Both are written at the end
+    of epochs, but for those that follow the last checkpoint so soon that writing it would take more than SAVING_SHARE
+    of the time. Best: by what the recipe watches on `validation`, the first of equals. progress: called after each
+    epoch with how many are done and how many there will be at most. Runs on the device of the model's parameters, with
+    images in channels_last. Under torchrun every process calls it with the same arguments, and the first one alone
+    reads and writes `folder`. Raises TrainingError for a checkpoint of another training, or that cannot be read and has
+    no predecessor, when the loss is not a finite number, and when a checkpoint cannot be written.
     """
     return _Training(model, train, validation, recipe, Path(folder), seed, objective or Classification()).run(progress)
 
@@ -106,6 +110,8 @@ class _Training:
         self.history: list[Epoch] = []
         self.at = _Position()
         self.best_weights: dict[str, Tensor] = {}
+        self.best_is_saved = True
+        self.saved_at, self.saving_s = time.monotonic(), 0.0
 
     def run(self, progress: Callable[[int, int], Any] | None) -> list[Epoch]:
         with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
@@ -143,7 +149,8 @@ class _Training:
         self._adapt()
         self.at.step, self.at.seen = 0, [0.0, 0.0, 0.0]
         self._seed()
-        self._save()
+        if self.at.is_finished or self._is_time(self.saving_s / SAVING_SHARE):
+            self._save()
 
     def _steps(self, model: nn.Module) -> float:
         """The steps that this epoch still lacks; the last step size."""
@@ -165,19 +172,18 @@ class _Training:
             pin_memory=self.device.type == "cuda",
             generator=torch.Generator(),  # for workers alone; else the caller's random state would move
         )
-        items, seen = iter(loader), torch.tensor(self.at.seen, dtype=torch.float64)
-        saved_at, rate = time.monotonic(), self.recipe.learning_rate
+        items, rate = iter(loader), self.recipe.learning_rate
+        seen = torch.tensor(self.at.seen, dtype=torch.float64, device=self.device)
         for step in range(self.at.step, len(batches)):
             rate = self.recipe.rate(epoch, step / len(batches), self.at.falls)
             for group in self.optimizer.param_groups:
                 group["lr"] = rate
-            seen += self._step(model, items, len(mine[step]), len(batches[step])).cpu()
+            seen += self._step(model, items, len(mine[step]), len(batches[step]))
             is_last = step == len(batches) - 1
-            if not is_last and self._is_time(saved_at):
+            if not is_last and self._is_time():
                 self.at.step, self.at.seen = step + 1, seen.tolist()
                 self._check_finite(self.team.total(self.at.seen[0])[0])
                 self._save()
-                saved_at = time.monotonic()
         self.at.seen = seen.tolist()
         return rate
 
@@ -214,11 +220,10 @@ class _Training:
     def _mine(self, part: Tensor) -> list[int]:
         return part.tensor_split(self.team.size)[self.team.rank].tolist()
 
-    def _is_time(self, saved_at: float) -> bool:
-        """By the leader's clock, so that all processes save together."""
-        if self.recipe.save_minutes == math.inf:
-            return False
-        return self.team.shared(time.monotonic() - saved_at >= 60 * self.recipe.save_minutes)
+    def _is_time(self, enough_s: float = math.inf) -> bool:
+        """Whether to save, `enough_s` or the recipe's time after the last one; by the leader's clock, for all alike."""
+        wait_s = min(60 * self.recipe.save_minutes, enough_s)
+        return wait_s < math.inf and self.team.shared(time.monotonic() - self.saved_at >= wait_s)
 
     def _adapt(self) -> None:
         """Remember the best weights; let the step size fall when they are old; decide whether to stop."""
@@ -228,9 +233,8 @@ class _Training:
         value = last.validation_accuracy if recipe.watch == "accuracy" else -last.validation_loss
         if value > at.best:
             at.best, at.epochs_since_best, at.epochs_since_fall = value, 0, 0
-            self.best_weights = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
-            if self.team.is_leader:
-                self.checkpoints.save_best(self.best_weights)
+            self.best_weights = _copied(self.model.state_dict())
+            self.best_is_saved = False
         elif recipe.schedule == "plateau" and at.epochs_since_fall >= recipe.patience:
             at.falls, at.epochs_since_fall = at.falls + 1, 0
             if recipe.restores_best:
@@ -246,18 +250,26 @@ class _Training:
     def _save(self) -> None:
         cuda = torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None
         of_each = self.team.gathered((self.at.seen, torch.get_rng_state(), cuda))
-        if not self.team.is_leader:
-            return
-        state = {
+        start = time.monotonic()
+        if self.team.is_leader:
+            if not self.best_is_saved:
+                self.checkpoints.save_best(self.best_weights)
+            self.checkpoints.save(self._state(of_each))
+        self.best_is_saved = True
+        self.saved_at = time.monotonic()
+        self.saving_s = self.saved_at - start
+
+    def _state(self, of_each: list[Any]) -> dict[str, Any]:
+        is_best = self.at.epochs_since_best == 0 and self.at.step == 0
+        return {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
             "history": [dataclasses.astuple(epoch) for epoch in self.history],
             "position": dataclasses.asdict(self.at),
-            "best_weights": self.best_weights,
+            "best_weights": None if is_best else self.best_weights,  # the same numbers only once
             "processes": of_each,
         }
-        self.checkpoints.save(state)
 
     def _restore(self, saved: dict[str, Any]) -> None:
         self.model.load_state_dict(saved["model"])
@@ -265,7 +277,7 @@ class _Training:
         self.scaler.load_state_dict(saved["scaler"])
         self.history = [Epoch(*values) for values in saved["history"]]
         self.at = _Position(**saved["position"])
-        self.best_weights = saved["best_weights"]
+        self.best_weights = _copied(self.model.state_dict()) if saved["best_weights"] is None else saved["best_weights"]
         if len(saved["processes"]) == self.team.size:
             self.at.seen, random, cuda = saved["processes"][self.team.rank]
             torch.set_rng_state(random)
@@ -315,6 +327,10 @@ class _Training:
                 f"got a {name} of {loss} in epoch {len(self.history) + 1} with a step size of "
                 f"{self.optimizer.param_groups[0]['lr']}; needed: a finite one; take a smaller learning_rate"
             )
+
+
+def _copied(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value.detach().clone() for name, value in weights.items()}
 
 
 def _is_flat(model: nn.Module) -> bool:

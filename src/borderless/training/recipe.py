@@ -62,7 +62,7 @@ class Recipe:
     workers: int = 0
     """Processes that load data, for each process that trains."""
     save_minutes: float = 10.0
-    """The longest time between two checkpoints within an epoch; each epoch ends with one."""
+    """The longest time between two checkpoints; at the end of an epoch there may be one earlier."""
     tensorboard: bool = False
     """Whether curves are also written for TensorBoard, into the training's folder."""
 
