@@ -51,7 +51,7 @@ def main() -> None:
     config = options()
     weights = "packaged" if config.model == ARCHITECTURE else None
     model = Counted(load(config.model, weights).to(memory_format=torch.channels_last)).eval()
-    images = pictures.photographs(config.side).images
+    images = torch.stack(list(pictures.photographs(config.side)))
 
     def bare() -> None:
         with torch.no_grad():
@@ -59,7 +59,7 @@ def main() -> None:
                 model(batch)
 
     def answers() -> None:
-        _answers(model, images, None, config.batch)
+        _answers(model, images, None, config.batch, workers=0)
 
     def moved() -> None:
         bl.consistency(model, images, protocol="circular", passes=1, batch_size=config.batch)

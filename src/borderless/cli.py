@@ -109,7 +109,11 @@ class AuditOptions:
     size: int = 224
     """Height and width of the images as the network is shown them, in pixels."""
     count: int = 64
-    """How many images to draw from the folder."""
+    """How many images to draw from the folder; the others are only counted."""
+    batch_size: int = 8
+    """Images a pass."""
+    workers: int = 0
+    """Processes that read images, for each process that measures."""
     classes: int | None = None
     """How many classes a network from a file tells apart; without it, its architecture's."""
     seed: int = 0
@@ -168,7 +172,7 @@ def _demo(words: list[str]) -> None:
     from borderless.experiments import EXPERIMENTS, run
     from borderless.experiments.provenance import provenance
     from borderless.report import write
-    from borderless.training.team import joined
+    from borderless.team import joined
 
     sections: list[Section] = []
     with joined() as team:
@@ -218,7 +222,7 @@ def _run(words: list[str]) -> None:
         default=_run_options(experiment.Config, name)(config=default),
     )
     from borderless.experiments import run
-    from borderless.training.team import joined
+    from borderless.team import joined
 
     with joined() as team:
         section = run(experiment, options.config, options.folder, engine=options.engine, address=options.address)
@@ -294,9 +298,13 @@ def _audit(words: list[str]) -> int:
     if name.startswith("-"):
         raise UsageError(f"got {name!r} where the network is needed; write it first: borderless audit resnet50 {name}")
     options = tyro.cli(AuditOptions, args=words, prog=f"borderless audit {name}")
-    findings, page, share = command.run(name, options)
     from borderless.report import plain_text
+    from borderless.team import joined
 
+    with joined() as team:
+        findings, page, share = command.run(name, options)
+    if not team.is_leader:
+        return 0
     for finding in findings:
         print(f"{finding.level:<5} {plain_text(finding.text)}")
     print(f"\nThe report is in {page}, its numbers in {page.parent / 'audit.json'}")

@@ -30,7 +30,7 @@ def test_a_rook_network_exploits_location_only_where_the_border_lets_it(border: 
     model = trained_rook(border)
     found = bl.audit(model, rook.images(), rook.labels(), objects=rooks(), places=49)
     assert is_exploiting(found) is exploits
-    assert found.accuracy == (1.0 if exploits else 0.5)
+    assert found.accuracy is not None and found.accuracy.value == (1.0 if exploits else 0.5)
     verdict = judge(found)[0]
     assert verdict.level == ("bad" if exploits else "good")
     assert ("uses location" in verdict.text) is exploits

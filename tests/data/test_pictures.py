@@ -42,9 +42,10 @@ def test_every_kind_of_picture_is_read_and_counted(tmp_path: Path) -> None:
     (tmp_path / "text.png").write_text("not a picture")
     (tmp_path / "notes.txt").write_text("not asked for")
     found = pictures.from_folder(tmp_path, 20, 16)
+    assert found == pictures.from_folder(tmp_path, 20, 16, workers=3)
     assert len(found) == 6
-    assert found.images.shape == (6, 3, 16, 16)
-    assert found.found == 9
+    assert {image.shape for image in found} == {(3, 16, 16)}
+    assert found.drawn_from == 9
     assert found.labels is None
     assert found.kinds == {
         "grey": 1,
@@ -57,7 +58,7 @@ def test_every_kind_of_picture_is_read_and_counted(tmp_path: Path) -> None:
     assert len(found.skipped) == 3
     for part in ("one.png: 1 × 1 pixels", "broken.jpg: cannot be read", "text.png: cannot be read"):
         assert part in reasons
-    by_name = dict(zip(found.names, found.images, strict=True))
+    by_name = dict(zip(found.names, found, strict=True))
     white = (1 - torch.tensor(pictures.MEAN)) / torch.tensor(pictures.DEVIATION)
     black = -torch.tensor(pictures.MEAN) / torch.tensor(pictures.DEVIATION)
     assert torch.allclose(by_name["deep.png"].mean((1, 2)), white, atol=1e-5)
@@ -114,5 +115,5 @@ def test_folders_that_hold_nothing(tmp_path: Path) -> None:
 def test_the_photographs_inside_the_package() -> None:
     pytest.importorskip("skimage")
     found = pictures.photographs(32)
-    assert found.images.shape == (16, 3, 32, 32)
-    assert len({image.sum().item() for image in found.images}) == 16
+    assert {image.shape for image in found} == {(3, 32, 32)}
+    assert len({image.sum().item() for image in found}) == 16

@@ -7,7 +7,8 @@ from pathlib import Path
 import torch
 
 from borderless.experiments import EXPERIMENTS, run
-from borderless.training import Recipe, fit, joined, team
+from borderless.team import joined, team
+from borderless.training import Recipe, fit
 from training.bars import Bars, network
 
 RECIPE = Recipe(epochs=3, batch_size=10, learning_rate=0.05, stops_after=3)

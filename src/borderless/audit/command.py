@@ -26,6 +26,7 @@ from borderless.models.loading import resolve
 from borderless.models.packaged import ARCHITECTURE
 from borderless.modes import measured
 from borderless.report import Table
+from borderless.team import team
 
 _PROGRAMS = (".pt2", ".onnx", ".ptl", ".engine", ".tflite")
 
@@ -38,6 +39,8 @@ class Options(Protocol):
     arch: str
     size: int
     count: int
+    batch_size: int
+    workers: int
     classes: int | None
     seed: int
     device: str
@@ -47,39 +50,43 @@ class Options(Protocol):
 def run(name: str, options: Any) -> tuple[list[Finding], Path, float | None]:
     """Audit one network. Returns the findings, the page, and the share of answers that change with the place."""
     check_device(options.device)
-    if options.size < 1 or options.count < 1:
-        raise DataError(f"got size={options.size}, count={options.count}; needed: one pixel and one image at least")
+    if min(options.size, options.count, options.batch_size) < 1 or options.workers < 0:
+        raise DataError(
+            f"got size={options.size}, count={options.count}, batch-size={options.batch_size}, "
+            f"workers={options.workers}; needed: one pixel, one image and a batch of one at least, no negative number"
+        )
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(options.seed)
         model = network(name, options.arch, options.weights, options.classes).to(options.device)
     if options.images is None:
         found = pictures.photographs(options.size, min(options.count, len(pictures.PHOTOGRAPHS)))
     else:
-        found = pictures.from_folder(options.images, options.count, options.size, options.seed)
+        found = pictures.from_folder(options.images, options.count, options.size, options.seed, workers=options.workers)
     folder = options.folder or Path("runs") / "audit" / _slug(name)
-    made = _measured(model, found, Path(name).stem if _is_file(name) else name, options.seed)
+    made = _measured(model, found, Path(name).stem if _is_file(name) else name, options)
     if _is_random(name, options.weights):
         made = replace(made, notes=(*made.notes, f"its weights are random, drawn with seed {options.seed}"))
-    page = made.save(folder)
+    page = made.save(folder) if team().is_leader else folder
     share = None if made.sensitivity is None else made.sensitivity.all_places.flips
     return judge(made), page, share
 
 
-def _measured(model: nn.Module, found: Pictures, name: str, seed: int) -> Audit:
+def _measured(model: nn.Module, found: Pictures, name: str, options: Options) -> Audit:
     console = Console(stderr=True)
-    with Progress(
-        TextColumn("audit"), BarColumn(), TimeElapsedColumn(), TextColumn("{task.description}"), console=console
-    ) as bar:
+    columns = (TextColumn("audit"), BarColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
+    with Progress(*columns, console=console, disable=not team().is_leader) as bar:
         task = bar.add_task("", total=PARTS)
         made = audit(
             model,
-            found.images,
+            found,
             _labels(model, found),
             name=name,
-            seed=seed,
+            batch_size=options.batch_size,
+            workers=options.workers,
+            seed=options.seed,
             progress=lambda done, _, part: bar.update(task, completed=done, description=part),
         )
-    return replace(made, skipped=found.skipped, kinds=found.kinds)
+    return replace(made, drawn_from=found.drawn_from, skipped=found.skipped, kinds=found.kinds)
 
 
 def network(name: str, arch: str, weights: str, classes: int | None) -> nn.Module:
@@ -151,6 +158,6 @@ def _labels(model: nn.Module, found: Pictures) -> Any:
         return None
     device = next(model.parameters()).device
     with measured(model):
-        answer = model(found.images[:1].to(device))
+        answer = model(found[0][None].to(device))
     classes = answer.shape[1] if isinstance(answer, torch.Tensor) and answer.ndim == 2 else None
     return found.labels if classes == len(found.classes) else None

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.data import Subset
 
 from borderless.audit.answers import as_classifier
 from borderless.borders import Border
@@ -24,12 +23,14 @@ from borderless.convert import bordered, conversion_of
 from borderless.errors import ApproximatePhaseWarning, ImageError, PositionDependentWarning
 from borderless.explain import PositionRead, explain
 from borderless.measures.border_error import BorderError, border_error
-from borderless.measures.images import batches, check_images
+from borderless.measures.images import batches, load
+from borderless.measures.intervals import over_objects
 from borderless.measures.padding import Influence, UnevenPadding, even_sizes, influence, uneven_padding
 from borderless.measures.sensitivity import Effect, Sensitivity, effect, on_canvases, sensitivity
 from borderless.measures.shifts import Consistency, ProtocolName, consistency
 from borderless.modes import measured
 from borderless.place import place
+from borderless.team import team
 
 if TYPE_CHECKING:
     from borderless.audit.decoding import Decodability
@@ -74,11 +75,20 @@ class ReachPoint:
 
 
 @dataclass(frozen=True)
+class Accuracy:
+    """The share of images with the right answer, and its 95 % interval over images."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
 class Audit:
     """Everything that was measured; a part that could not be is None, and `missing` says why.
 
     repeat: the relative difference between two runs on the same images, which every other number must be seen beside.
-    accuracy: on the images as they are; None without labels.
+    accuracy: on the images as they are; None without labels. drawn_from: how many images there were to draw from.
     """
 
     name: str
@@ -89,7 +99,7 @@ class Audit:
     images: int
     classes: int
     seed: int
-    accuracy: float | None
+    accuracy: Accuracy | None
     repeat: float
     layout: Layout | None
     influence: Influence | None
@@ -104,6 +114,7 @@ class Audit:
     missing: dict[str, str]
     notes: tuple[str, ...]
     duration_s: float
+    drawn_from: int | None = None
     skipped: tuple[str, ...] = ()
     kinds: dict[str, int] = field(default_factory=dict)
 
@@ -137,6 +148,7 @@ def audit(
     object_count: int = 8,
     passes: int = 2,
     batch_size: int = 8,
+    workers: int = 0,
     seed: int = 0,
     progress: Callable[[int, int, str], Any] | None = None,
 ) -> Audit:
@@ -145,16 +157,22 @@ def audit(
     images: a tensor (N, C, H, W) as the model takes it, or a data set of images or of (image, label) pairs, all equal
     in size. objects: what to place on canvases (M, C, h, w); without them, the middles of the first images.
     background: of the canvases, in input units; 0 is the mean of normalised images. places: how many on a canvas.
-    passes: pairs of moved views of each image. progress: called with parts done, parts in all, and the part's name.
+    passes: pairs of moved views of each image. workers: processes that load a data set's images. progress: called with
+    parts done, parts in all, and the part's name.
+
+    Of all images come the answers, the border error and the shifts, which under torchrun the processes share; the other
+    parts take the first ones, and every process does them. All processes return the same.
 
     The model returns logits (N, classes); of a dict, a tuple or a list, the first such tensor is taken, which `notes`
     say. It runs in eval mode where its parameters are and is left as it was. Raises ImageError for images that do not
     fit; what cannot be measured otherwise is named in `missing`.
     """
     started = time.perf_counter()
-    first = next(iter(batches(images, min(batch_size, len(images)), model)))[0]
-    check_images(first)
-    answering, notes = as_classifier(model, first)
+    if len(images) < 1 or batch_size < 1:
+        raise ImageError(f"got {len(images)} images and batch_size={batch_size}; needed: one at least")
+    some = load(images, range(min(MOST_IN_MEMORY, len(images))))[0].cpu()
+    first = some[:batch_size]
+    answering, notes = as_classifier(model, first.to(_device(model)))
     missing: dict[str, str] = {}
     done = 0
 
@@ -175,13 +193,16 @@ def audit(
         finally:
             done += 1
 
-    some = torch.cat([batch.cpu() for batch, _ in batches(_first(images, MOST_IN_MEMORY), batch_size, answering)])
     things = _middles(some[:object_count]) if objects is None else objects
     size = (int(first.shape[2]), int(first.shape[3]))
-    answers, known, classes, repeat = _answers(answering, images, labels, batch_size)
+    answered = _answers(answering, images, labels, batch_size, workers)
+    answers, known = answered.classes, answered.labels
     layout = part("layout", lambda: _layout(answering, some))
     felt = part("influence", lambda: influence(answering, some[:4], seed))
-    errors = part("border error", lambda: border_error(answering, images, background=background, batch_size=batch_size))
+    errors = part(
+        "border error",
+        lambda: border_error(answering, images, background=background, batch_size=batch_size, workers=workers),
+    )
     right = known[: len(things)] if known is not None and objects is None else None
 
     def place_everywhere() -> Sensitivity:
@@ -218,7 +239,7 @@ def audit(
     for protocol in MOVES:
         moved = part(
             f"shifts, {protocol}",
-            partial(_moved, protocol, answering, images, labels, background, passes, batch_size, seed),
+            partial(_moved, protocol, answering, images, labels, background, passes, batch_size, workers, seed),
         )
         shifts |= {} if moved is None else {protocol: moved}
     decoded = part("decodability", lambda: _decoded(answering, some, background, seed))
@@ -236,10 +257,10 @@ def audit(
         parameters=sum(p.numel() for p in model.parameters()),
         size=size,
         images=len(images),
-        classes=classes,
+        classes=answered.count,
         seed=seed,
-        accuracy=None if known is None else float((answers == known).float().mean()),
-        repeat=repeat,
+        accuracy=None if known is None else _accuracy(answers, known, seed),
+        repeat=answered.repeat,
         layout=layout,
         influence=felt,
         errors=errors,
@@ -256,13 +277,6 @@ def audit(
     )
 
 
-def _first(images: Any, count: int) -> Any:
-    """The first `count` images, or all; a data set stays one."""
-    if isinstance(images, Tensor):
-        return images[:count]
-    return Subset(images, range(min(count, len(images))))
-
-
 def _middles(images: Tensor) -> Tensor:
     """The middle of each image, `OBJECT_SHARE` of its sides."""
     sides = [max(1, round(OBJECT_SHARE * n)) for n in images.shape[2:]]
@@ -270,37 +284,52 @@ def _middles(images: Tensor) -> Tensor:
     return images[:, :, top : top + sides[0], left : left + sides[1]]
 
 
-def _answers(
-    model: nn.Module, images: Any, labels: Tensor | None, batch_size: int
-) -> tuple[Tensor, Tensor | None, int, float]:
-    """The class of each image, its label if it is known, the number of classes, and what a second run differs by."""
-    found, known, repeat, classes = [], [], 0.0, 0
+@dataclass(frozen=True)
+class _Answered:
+    """classes: of each image. labels: if they are known. count: how many classes there are. repeat: as in `Audit`."""
+
+    classes: Tensor
+    labels: Tensor | None
+    count: int
+    repeat: float
+
+
+def _answers(model: nn.Module, images: Any, labels: Tensor | None, batch_size: int, workers: int) -> _Answered:
+    """What the model says of the images as they are, over all processes."""
     if labels is not None and (tuple(labels.shape) != (len(images),) or labels.is_floating_point()):
         raise ImageError(
             f"got labels of shape {tuple(labels.shape)}, {labels.dtype}, for {len(images)} images; needed: one class "
             "number an image"
         )
-    with measured(model):
-        for batch, own in batches(images, batch_size, model):
-            logits = model(batch.clone())
-            if not torch.isfinite(logits).all():
-                raise ImageError(
-                    f"got logits of {type(model).__name__} that are not all finite; needed: numbers; are the images "
-                    "normalised as it expects?"
-                )
-            if not found:
-                classes = logits.shape[1]
-                again = model(batch)
-                repeat = float((again - logits).abs().max() / logits.abs().max().clamp(min=1e-30))
-            found.append(logits.argmax(1).cpu())
-            known.append(own)
-    right = labels.cpu() if labels is not None else None if known[0] is None else torch.cat(known)
-    if right is not None and not 0 <= int(right.min()) <= int(right.max()) < classes:
+
+    def found() -> list[tuple[int, Tensor, Tensor | None, int, float]]:
+        mine = []
+        with measured(model):
+            for batch in batches(images, batch_size, model, workers):
+                logits = model(batch.images.clone())
+                if not torch.isfinite(logits).all():
+                    raise ImageError(
+                        f"got logits of {type(model).__name__} that are not all finite; needed: numbers; are the "
+                        "images normalised as it expects?"
+                    )
+                repeat = 0.0
+                if batch.start == 0:
+                    again = model(batch.images)
+                    repeat = float((again - logits).abs().max() / logits.abs().max().clamp(min=1e-30))
+                mine.append((batch.start, logits.argmax(1).cpu(), batch.labels, logits.shape[1], repeat))
+        return mine
+
+    parts = sorted((part for mine in team().each(found) for part in mine), key=lambda part: part[0])
+    _, _, first, count, repeat = parts[0]
+    right = labels.cpu() if labels is not None else first
+    if labels is None and first is not None:
+        right = torch.cat([own for _, _, own, _, _ in parts if own is not None])
+    if right is not None and not 0 <= int(right.min()) <= int(right.max()) < count:
         raise ImageError(
-            f"got labels from {int(right.min())} to {int(right.max())} for a model with {classes} classes; needed: "
-            f"0 to {classes - 1}"
+            f"got labels from {int(right.min())} to {int(right.max())} for a model with {count} classes; needed: "
+            f"0 to {count - 1}"
         )
-    return torch.cat(found), right, classes, repeat
+    return _Answered(torch.cat([classes for _, classes, _, _, _ in parts]), right, count, repeat)
 
 
 def _device(model: nn.Module) -> torch.device:
@@ -336,10 +365,11 @@ def _moved(
     background: Any,
     passes: int,
     batch_size: int,
+    workers: int,
     seed: int,
 ) -> Consistency:
     """Consistency; crops and canvases differ from the images by an eighth of their sides."""
-    side = min(next(batches(images, 1, model))[0].shape[2:])
+    side = min(load(images, range(1))[0].shape[2:])
     return consistency(
         model,
         images,
@@ -350,6 +380,7 @@ def _moved(
         seed=seed,
         background=background,
         batch_size=batch_size,
+        workers=workers,
     )
 
 
@@ -385,6 +416,11 @@ def _from_the_edges(size: tuple[int, int], stride: tuple[int, int]) -> list[np.n
         np.array([near, (steps[0], steps[1])]),
         np.array([far, (room[0] - steps[0], room[1] - steps[1])]),
     ]
+
+
+def _accuracy(answers: Tensor, labels: Tensor, seed: int) -> Accuracy:
+    right = (answers == labels).double().numpy()
+    return Accuracy(float(right.mean()), *over_objects(right, seed))
 
 
 def _accuracies(placed: Sensitivity, labels: Tensor) -> tuple[float, float]:

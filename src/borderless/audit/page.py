@@ -245,11 +245,18 @@ def _price(audit: "Audit", folder: Path) -> Section | None:
 
 
 def _method(audit: "Audit", folder: Path) -> Section:
+    of = f" of {audit.drawn_from:,}, drawn at random," if (audit.drawn_from or 0) > audit.images else ""
     text = [
-        f"{audit.images} images of {_by(audit.size)} px, seed {audit.seed}, {audit.classes} classes, "
+        f"{audit.images:,}{of} images of {_by(audit.size)} px, seed {audit.seed}, {audit.classes} classes, "
         f"{audit.parameters / 1e6:.1f} million parameters, run under {audit.border}. "
         f"The audit took {audit.duration_s:.0f} s."
     ]
+    if audit.accuracy is not None:
+        found = audit.accuracy
+        text.append(
+            f"Accuracy on these images: {100 * found.value:.1f} % ({100 * found.low:.1f}–{100 * found.high:.1f}, the "
+            "95 % interval over images)."
+        )
     if audit.kinds:
         text.append("Among the images: " + ", ".join(f"{count} {kind}" for kind, count in audit.kinds.items()) + ".")
     if audit.skipped:
@@ -308,7 +315,7 @@ _COMPARED: tuple[tuple[str, float, tuple[str, ...]], ...] = (
     ("border felt up to, px", 1, ("border_error", "leak_px")),
     ("padding-aware filters, %", 100, ("border_error", "aware_share")),
     ("cost of infinite, ×", 1, ("layout", "costs", "infinite")),
-    ("accuracy on these images, %", 100, ("images", "accuracy")),
+    ("accuracy on these images, %", 100, ("images", "accuracy", "value")),
 )
 
 

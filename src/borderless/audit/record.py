@@ -37,10 +37,11 @@ def to_dict(audit: "Audit") -> dict[str, Any]:
             },
             "images": {
                 "count": audit.images,
+                "drawn_from": audit.drawn_from,
                 "size": audit.size,
                 "skipped": audit.skipped,
                 "kinds": audit.kinds,
-                "accuracy": audit.accuracy,
+                "accuracy": None if audit.accuracy is None else asdict(audit.accuracy),
             },
             "seed": audit.seed,
             "repeat": audit.repeat,

@@ -11,19 +11,22 @@ import random
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
+from torch.utils.data import Dataset
 from torchvision.transforms import v2
 
 from borderless.data.items import IMAGE_SUFFIXES
 from borderless.data.photos import scikit_image
 from borderless.data.quadrant import DEVIATION, MEAN, SOURCES
 from borderless.errors import DataError
+from borderless.team import team
 
 SUFFIXES = (*IMAGE_SUFFIXES, ".gif")
 SMALLEST_PX = 8
@@ -34,22 +37,32 @@ PHOTOGRAPHS = (*SOURCES, "brick")
 
 
 @dataclass(frozen=True)
-class Pictures:
-    """images: (N, 3, size, size). labels: (N,), the number of each picture's class folder; None without class folders.
-    names: the files. skipped: files that could not be used, and why. kinds: how many were grey, CMYK, and so on. found:
-    how many files the folder holds.
+class Pictures(Dataset[Tensor]):
+    """Items are pictures (3, size, size), read when they are asked for.
+
+    folder: where the files lie; None for the photographs inside scikit-image. names: the files. labels: (N,), the
+    number of each picture's class folder; None without class folders. skipped: files that could not be used, and why.
+    kinds: how many were grey, CMYK, and so on. drawn_from: how many files the folder holds.
     """
 
-    images: Tensor
-    labels: Tensor | None
+    folder: Path | None
     names: tuple[str, ...]
-    classes: tuple[str, ...]
-    skipped: tuple[str, ...]
-    kinds: dict[str, int]
-    found: int
+    size_px: int
+    mean: tuple[float, ...] = MEAN
+    deviation: tuple[float, ...] = DEVIATION
+    labels: Tensor | None = None
+    classes: tuple[str, ...] = ()
+    skipped: tuple[str, ...] = ()
+    kinds: dict[str, int] = field(default_factory=dict)
+    drawn_from: int = 0
 
     def __len__(self) -> int:
         return len(self.names)
+
+    def __getitem__(self, index: int) -> Tensor:
+        name = self.names[index]
+        image = _photograph(name) if self.folder is None else opened(self.folder / name)[0]
+        return shown(image, self.size_px, self.mean, self.deviation)
 
 
 def from_folder(
@@ -59,11 +72,13 @@ def from_folder(
     seed: int = 0,
     mean: Sequence[float] = MEAN,
     deviation: Sequence[float] = DEVIATION,
+    workers: int = 0,
 ) -> Pictures:
     """`count` pictures of `folder` and the folders in it, or all if there are fewer, drawn by `seed`.
 
     The shorter side is brought to 8/7 of `size_px` and the middle cut out. With class folders (folder/CLASS/…) labels
-    are the classes' numbers in alphabetical order. Only the drawn files are opened; the others are counted. Raises
+    are the classes' numbers in alphabetical order. Only the drawn files are opened, once to see whether they can be
+    used, by `workers` threads; the others are counted. Under torchrun every process looks at its share. Raises
     DataError for a folder that is not there or holds no picture that can be read.
     """
     folder = Path(folder)
@@ -72,30 +87,30 @@ def from_folder(
     files = list(_files(folder))
     if not files:
         raise DataError(f"got {str(folder)!r}, which holds no images; needed: some of {', '.join(SUFFIXES)}")
-    order = random.Random(seed).sample(files, len(files))
-    images, names, skipped, kinds = [], [], [], Counter[str]()
-    for name in order:
-        try:
-            image, kind = opened(folder / name)
-        except DataError as error:
-            skipped.append(f"{name}: {error}")
-            continue
-        images.append(shown(image, size_px, mean, deviation))
-        names.append(name)
-        kinds.update(kind)
-        if len(images) == count:
-            break
-    if not images:
+    left = random.Random(seed).sample(files, len(files))
+    names, skipped, kinds = [], [], Counter[str]()
+    while left and len(names) < count:
+        tried, left = left[: count - len(names)], left[count - len(names) :]
+        for name, kind, problem in _looked_at(folder, tried, workers):
+            if problem:
+                skipped.append(f"{name}: {problem}")
+            else:
+                names.append(name)
+                kinds.update(kind)
+    if not names:
         raise DataError(
             f"got {len(files)} files in {str(folder)!r}, of which none can be used ({skipped[0]}); needed: one image"
         )
     classes = sorted({Path(name).parts[0] for name in files if len(Path(name).parts) > 1})
     has_classes = len(classes) > 1 and all(len(Path(name).parts) > 1 for name in names)
-    labels = torch.tensor([classes.index(Path(name).parts[0]) for name in names]) if has_classes else None
+    number = {name: i for i, name in enumerate(classes)}
     return Pictures(
-        torch.stack(images),
-        labels,
+        folder,
         tuple(names),
+        size_px,
+        tuple(mean),
+        tuple(deviation),
+        torch.tensor([number[Path(name).parts[0]] for name in names]) if has_classes else None,
         tuple(classes) if has_classes else (),
         tuple(skipped),
         dict(kinds),
@@ -103,15 +118,36 @@ def from_folder(
     )
 
 
+def _looked_at(folder: Path, names: list[str], workers: int) -> list[tuple[str, list[str], str]]:
+    """Of each file what it is turned from, and why it cannot be used, if it cannot."""
+
+    def look(name: str) -> tuple[str, list[str], str]:
+        try:
+            return name, opened(folder / name)[1], ""
+        except DataError as error:
+            return name, [], str(error)
+
+    def mine() -> list[tuple[str, list[str], str]]:
+        share = names[team().rank :: team().size]
+        if workers == 0:
+            return [look(name) for name in share]
+        with ThreadPoolExecutor(workers) as pool:
+            return list(pool.map(look, share))
+
+    found = {told[0]: told for share in team().each(mine) for told in share}
+    return [found[name] for name in names]
+
+
 def photographs(size_px: int, count: int = len(PHOTOGRAPHS)) -> Pictures:
     """The first `count` photographs inside the scikit-image package. Raises MissingPackage without it."""
-    names = PHOTOGRAPHS[:count]
-    images = []
-    for name in names:
-        pixels = getattr(scikit_image(), name)()
-        pixels = np.asarray(pixels[0] if isinstance(pixels, tuple) else pixels)
-        images.append(shown(Image.fromarray(pixels).convert("RGB"), size_px, MEAN, DEVIATION))
-    return Pictures(torch.stack(images), None, names, (), (), {}, len(names))
+    scikit_image()
+    return Pictures(None, PHOTOGRAPHS[:count], size_px, drawn_from=len(PHOTOGRAPHS))
+
+
+def _photograph(name: str) -> Image.Image:
+    pixels = getattr(scikit_image(), name)()
+    pixels = np.asarray(pixels[0] if isinstance(pixels, tuple) else pixels)
+    return Image.fromarray(pixels).convert("RGB")
 
 
 def shown(image: Image.Image, size_px: int, mean: Sequence[float], deviation: Sequence[float]) -> Tensor:

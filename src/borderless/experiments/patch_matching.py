@@ -28,7 +28,8 @@ from borderless.experiments.runner import Cell, ConfigError, Experiment, Result,
 from borderless.measures.matching import fpr95
 from borderless.models import load
 from borderless.report import Section
-from borderless.training import Recipe, Score, Team, evaluate, fit
+from borderless.team import Team
+from borderless.training import Recipe, Score, evaluate, fit
 
 ARMS = {
     "same": ("sconv_hardnet", "same, 128 numbers"),

@@ -22,7 +22,7 @@ from borderless.errors import BorderlessError
 from borderless.experiments.provenance import commit, plain, provenance, versions
 from borderless.files import write_atomically, write_csv
 from borderless.report import Section, write
-from borderless.training.team import joined, team
+from borderless.team import joined, team
 
 RESULT = "result.json"
 

@@ -19,17 +19,20 @@ from torch import Tensor, nn
 
 from borderless.borders import Border
 from borderless.convert import Conversion, attached, check_convertible, conversion_of
+from borderless.data.items import item_seed
 from borderless.geometry import Box, intersection
-from borderless.measures.images import batches
+from borderless.measures.images import Batch, batches
 from borderless.modes import measured
 from borderless.scope import Event
+from borderless.team import team
 
 # Above this share of a map's own variation, a cell counts as touched by the border.
 TOUCHED = 0.01
 # A filter answers to a side of the border if its answers there and inside overlap by less than half (KS distance).
 AWARE = 0.5
-# Of one side of a map, or of its inside: how many answers of a filter are compared, and how few are too few.
-_MOST_ANSWERS, _FEWEST_ANSWERS, _FEWEST_CELLS = 128, 30, 5
+# Of one side of a map, or of its inside: how many answers of a filter are compared a batch, in how many of the first
+# batches, and how few are too few.
+_MOST_ANSWERS, _JUDGED_BATCHES, _FEWEST_ANSWERS, _FEWEST_CELLS = 128, 4, 30, 5
 
 
 @dataclass(frozen=True)
@@ -96,14 +99,17 @@ def border_error(
     *,
     background: float | tuple[float, ...] = 0.0,
     batch_size: int = 8,
+    workers: int = 0,
     seed: int = 0,
     progress: Callable[[int, int], Any] | None = None,
 ) -> BorderError:
     """The border's part in the map of every convolution and pool of `model`.
 
-    images: a tensor (N, C, H, W), or a data set of images or of (image, label) pairs. background: what surrounds them
-    without a border, in input units. seed: of the cells that filters are judged by. The model runs in eval mode and is
-    left as it was. Raises ImageError for images that do not fit, and what the conversion to `infinite` raises.
+    images: a tensor (N, C, H, W), or a data set of images or of (image, label) pairs, which `workers` processes load.
+    background: what surrounds them without a border, in input units. seed: of the cells that filters are judged by.
+    The model runs in eval mode and is left as it was. Under torchrun every process takes its share of the images, and
+    all give the same result. Raises ImageError for images that do not fit, and what the conversion to `infinite`
+    raises.
 
     >>> import torch, borderless as bl
     >>> model = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3, padding=1), torch.nn.Conv2d(4, 4, 3, padding=1))
@@ -116,16 +122,25 @@ def border_error(
     # Both on the model's own lattice: another phase would be another leak.
     with_border = Border("zero") if own is None else replace(own.border, phase="fixed")
     without = Border("infinite", background=background)
-    layers: dict[_Key, _Layer] = {}
-    seen = 0
-    draw = torch.Generator().manual_seed(seed)
-    with measured(model):
-        for batch, _ in batches(images, batch_size, model):
-            _compare(model, batch, (with_border, without), layers, draw)
-            seen += len(batch)
-            if progress is not None:
-                progress(seen, len(images))
-    return BorderError(tuple(layer.result() for layer in layers.values()), seen)
+
+    def compared() -> dict[_Key, _Layer]:
+        layers: dict[_Key, _Layer] = {}
+        seen = 0
+        with measured(model):
+            for batch in batches(images, batch_size, model, workers):
+                is_judged = batch.start < _JUDGED_BATCHES * batch_size
+                draw = torch.Generator().manual_seed(item_seed(seed, 0, batch.start)) if is_judged else None
+                _compare(model, batch, (with_border, without), layers, draw)
+                seen += len(batch.images)
+                if progress is not None:
+                    progress(seen, len(images))
+        return layers
+
+    layers, *others = team().each(compared)
+    for more in others:
+        for key, layer in more.items():
+            layers[key].merge(layer)
+    return BorderError(tuple(layer.result() for layer in layers.values()), len(images))
 
 
 # A module, and how often it has run before in the same pass.
@@ -134,12 +149,13 @@ _Key = tuple[str, int]
 
 def _compare(
     model: nn.Module,
-    images: Tensor,
+    batch: Batch,
     borders: tuple[Border, Border],
     layers: "dict[_Key, _Layer]",
-    draw: torch.Generator,
+    draw: torch.Generator | None,
 ) -> None:
-    """Add one batch to the sums of each layer; the layers come up in the first batch.
+    """Add one batch to the sums of each layer; the layers come up in the first batch. draw: of the cells that filters
+    are judged by, if they are judged by this batch.
 
     An operation that runs under one border only, such as a pool over the whole frame, has nothing to be compared with.
     """
@@ -153,10 +169,12 @@ def _compare(
             cells, own_box = maps.pop(key)
             if key not in layers:
                 layers[key] = _layer(event)
-            layers[key].add(cells, own_box, without_border, box, draw)
+            one, other = layers[key].add(cells, own_box, without_border, box)
+            if draw is not None and "conv" in layers[key].operation:
+                layers[key].answers.add(batch.start, one, other, draw)
 
     for border, take in zip(borders, (keep, compare), strict=True):
-        _run(model, images, border, take)
+        _run(model, batch.images, border, take)
 
 
 def _run(model: nn.Module, images: Tensor, border: Border, take: Callable[[_Key, Event, Tensor, Box], Any]) -> None:
@@ -189,7 +207,8 @@ class _Layer:
     values: int = 0
     answers: "_Answers" = field(default_factory=lambda: _Answers())
 
-    def add(self, one: Tensor, one_box: Box, other: Tensor, other_box: Box, draw: torch.Generator) -> None:
+    def add(self, one: Tensor, one_box: Box, other: Tensor, other_box: Box) -> tuple[Tensor, Tensor]:
+        """The sums grow by a batch of maps; returns the cells that both maps have."""
         box = intersection([one_box, other_box])
         one, other = _cut(one, one_box, box), _cut(other, other_box, box)
         rows, columns = (slice(a, b) for a, b in box)
@@ -198,8 +217,15 @@ class _Layer:
         self.total = self.total + other.double().sum((0, 2, 3)).cpu()
         self.squares = self.squares + other.double().square().sum((0, 2, 3)).cpu()
         self.values += other.numel() // other.shape[1]
-        if "conv" in self.operation:
-            self.answers.add(one, other, draw)
+        return one, other
+
+    def merge(self, other: "_Layer") -> None:
+        """Take in what another process has summed."""
+        self.difference += other.difference
+        self.samples += other.samples
+        self.total, self.squares = self.total + other.total, self.squares + other.squares
+        self.values += other.values
+        self.answers.merge(other.answers)
 
     def result(self) -> LayerBorderError:
         mean = self.total / self.values
@@ -249,10 +275,11 @@ class _Answers:
     """A convolution's answers at the four sides and inside, with the border and without: (channels, answers) each."""
 
     def __init__(self) -> None:
-        self.kept: dict[tuple[str, str], Tensor] = {}
+        self.kept: dict[tuple[str, str], dict[int, Tensor]] = {}
         self.is_too_small = False
 
-    def add(self, with_border: Tensor, without: Tensor, draw: torch.Generator) -> None:
+    def add(self, start: int, with_border: Tensor, without: Tensor, draw: torch.Generator) -> None:
+        """Some answers of the batch that begins with image `start`."""
         if min(with_border.shape[2:]) < _FEWEST_CELLS:
             self.is_too_small = True
             return
@@ -261,20 +288,25 @@ class _Answers:
             # The same cells of both, so that maps that are equal have equal answers.
             chosen = torch.randperm(cells[0].shape[1], generator=draw)[:_MOST_ANSWERS].to(cells[0].device)
             for name, flat in zip(("with", "without"), cells, strict=True):
-                answers = flat[:, chosen].float().cpu()
-                before = self.kept.get((name, part))
-                self.kept[name, part] = answers if before is None else _thinned(torch.cat([before, answers], 1))
+                self.kept.setdefault((name, part), {})[start] = flat[:, chosen].float().cpu()
+
+    def merge(self, other: "_Answers") -> None:
+        self.is_too_small |= other.is_too_small
+        for key, batches_of in other.kept.items():
+            self.kept.setdefault(key, {}).update(batches_of)
 
     def aware(self) -> int | None:
         """Filters that one side sets apart from the inside, where without a border it would not."""
         if self.is_too_small or not self.kept:
             return None
-        if min(answers.shape[1] for answers in self.kept.values()) < _FEWEST_ANSWERS:
+        # In the order of the images, whichever process has seen them.
+        kept = {key: torch.cat([found[start] for start in sorted(found)], 1) for key, found in self.kept.items()}
+        if min(answers.shape[1] for answers in kept.values()) < _FEWEST_ANSWERS:
             return None
-        is_aware = torch.zeros(len(self.kept["with", "inside"]), dtype=torch.bool)
+        is_aware = torch.zeros(len(kept["with", "inside"]), dtype=torch.bool)
         for side in ("top", "bottom", "left", "right"):
             apart, control = (
-                ks_distance(self.kept[name, side], self.kept[name, "inside"]) >= AWARE for name in ("with", "without")
+                ks_distance(kept[name, side], kept[name, "inside"]) >= AWARE for name in ("with", "without")
             )
             is_aware |= apart & ~control
         return int(is_aware.sum())
@@ -288,11 +320,6 @@ _PARTS: dict[str, tuple[Any, Any]] = {
     "right": (_INSIDE, -1),
     "inside": (_INSIDE, _INSIDE),
 }
-
-
-def _thinned(answers: Tensor) -> Tensor:
-    """Every second one, once there are twice too many: batch after batch, memory stays bounded."""
-    return answers[:, ::2] if answers.shape[1] > 2 * _MOST_ANSWERS else answers
 
 
 def ks_distance(one: Tensor, other: Tensor) -> Tensor:

@@ -3,35 +3,62 @@
 Shapes: images (N, C, H, W) in floating point; labels (N,), or None.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import default_collate
+from torch.utils.data import DataLoader, default_collate
 
 from borderless.errors import ImageError
+from borderless.team import team
 
 
-def batches(images: Any, batch_size: int, model: nn.Module) -> Iterator[tuple[Tensor, Tensor | None]]:
-    """Images where the model's parameters are, and their labels if a data set has them."""
+@dataclass(frozen=True)
+class Batch:
+    """Images, where the model is, and their labels if they are known; start: the number of the first of them."""
+
+    start: int
+    images: Tensor
+    labels: Tensor | None
+
+
+def batches(images: Any, batch_size: int, model: nn.Module, workers: int = 0) -> Iterator[Batch]:
+    """This process's batches, of all that go through `model`; `workers` processes load those of a data set."""
     device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
-    if batch_size < 1 or len(images) < 1:
-        raise ImageError(f"got {len(images)} images and batch_size={batch_size}; needed: one at least")
-    for start in range(0, len(images), batch_size):
-        stop = min(start + batch_size, len(images))
-        loaded, labels = load(images, range(start, stop))
-        yield loaded.to(device), labels
+    if batch_size < 1 or len(images) < 1 or workers < 0:
+        raise ImageError(
+            f"got {len(images)} images, batch_size={batch_size}, workers={workers}; needed: an image, a batch of "
+            "one, and no negative number"
+        )
+    every = [[*range(len(images))[start : start + batch_size]] for start in range(0, len(images), batch_size)]
+    mine = every[team().rank :: team().size]
+    if isinstance(images, Tensor):
+        loaded = (load(images, indices) for indices in mine)
+    else:
+        # A generator of its own: the caller's random state stays.
+        loader = DataLoader(images, batch_sampler=mine, num_workers=workers, generator=torch.Generator())
+        loaded = (_parted(found) for found in loader)
+    for indices, (found, labels) in zip(mine, loaded, strict=True):
+        yield Batch(indices[0], found.to(device), labels)
 
 
-def load(images: Any, indices: range) -> tuple[Tensor, Tensor | None]:
+def load(images: Any, indices: Sequence[int]) -> tuple[Tensor, Tensor | None]:
     """Some of the images, and their labels if they are known."""
     if isinstance(images, Tensor):
-        found, labels = images[indices.start : indices.stop].clone(), None  # a model may change them in place
+        found, labels = images[list(indices)], None  # a model may change them in place
     else:
-        found, labels = default_collate([images[i] for i in indices]), None
-        if isinstance(found, list | tuple):
-            found, labels = found[0], found[1] if len(found) > 1 else None
+        return _parted(default_collate([images[i] for i in indices]))
+    check_images(found)
+    return found, labels
+
+
+def _parted(found: Any) -> tuple[Tensor, Tensor | None]:
+    """Images and labels, of what items were put together to."""
+    labels = None
+    if isinstance(found, list | tuple):
+        found, labels = found[0], found[1] if len(found) > 1 else None
     check_images(found)
     return found, labels
 

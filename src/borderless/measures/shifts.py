@@ -17,9 +17,10 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from borderless.errors import ImageError
-from borderless.measures.images import load
+from borderless.measures.images import batches
 from borderless.measures.intervals import over_objects
 from borderless.modes import measured
+from borderless.team import team
 
 ProtocolName = Literal["zhang2019", "kayhan2020", "circular", "canvas"]
 PROTOCOLS: tuple[str, ...] = get_args(ProtocolName)
@@ -65,11 +66,13 @@ def consistency(
     seed: int = 0,
     background: float | Sequence[float] = 0.0,
     batch_size: int = 64,
+    workers: int = 0,
     progress: Callable[[int, int], Any] | None = None,
 ) -> Consistency:
     """Whether the largest logit stays the same when an image moves, for `passes` pairs of views of each image.
 
-    images: a tensor, or a data set of images (C, H, W), or of (image, label) pairs, whose images are equal in size.
+    images: a tensor, or a data set of images (C, H, W), or of (image, label) pairs, whose images are equal in size;
+    `workers` processes load them. Under torchrun every process takes its share of them, and all give the same result.
     zhang2019 and kayhan2020: two crops, `range_px` smaller than the images. circular: two rolls. canvas: two places on
     a canvas of `background` (a number, or one per channel), `range_px` larger. Every image has offsets of its own,
     drawn by `seed` from 0 to range_px (exclusive) along each axis; range_px: by default 32, 64, 32 and 64. multiple_px:
@@ -86,7 +89,7 @@ def consistency(
     views = _Views(images, labels, protocol, range_px, multiple_px, background)
     if passes < 1 or batch_size < 1:
         raise ImageError(f"got passes={passes}, batch_size={batch_size}; needed: one at least")
-    answers, labels = views.answers(model, views.drawn(passes, seed), batch_size, progress)
+    answers, labels = views.answers(model, views.drawn(passes, seed), batch_size, workers, progress)
     agrees = answers[:, 0] == answers[:, 1]
     low, high = over_objects(agrees.float().mean(0).numpy(), seed)
     fidelity = None if labels is None else float((agrees & (answers[:, 0] == labels)).float().mean())
@@ -103,6 +106,7 @@ def diagonal(
     seed: int = 0,
     background: float | Sequence[float] = 0.0,
     batch_size: int = 64,
+    workers: int = 0,
     progress: Callable[[int, int], Any] | None = None,
 ) -> Diagonal:
     """Accuracy over the views (i, i), i from 0 to range_px (inclusive): 33 crops for Zhang, 65 for Kayhan.
@@ -112,7 +116,7 @@ def diagonal(
     views = _Views(images, labels, protocol, range_px, 1, background)
     steps = torch.arange(views.range_px + 1)
     offsets = torch.stack([steps, steps], 1)[:, None, None].expand(-1, 1, views.count, -1)
-    answers, labels = views.answers(model, offsets, batch_size, progress)
+    answers, labels = views.answers(model, offsets, batch_size, workers, progress)
     if labels is None:
         raise ImageError("got images without labels; needed: labels, or a data set of (image, label) pairs")
     right = (answers[:, 0] == labels).double()
@@ -155,38 +159,45 @@ class _Views:
         return torch.stack(each, 2) * self.multiple_px
 
     def answers(
-        self, model: nn.Module, offsets: Tensor, batch_size: int, progress: Callable[[int, int], Any] | None
+        self,
+        model: nn.Module,
+        offsets: Tensor,
+        batch_size: int,
+        workers: int,
+        progress: Callable[[int, int], Any] | None,
     ) -> tuple[Tensor, Tensor | None]:
         """The class with the largest logit, (passes, views, N), for offsets (passes, views, N, 2); and the labels."""
-        device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
-        found, labels = [], []
-        with measured(model):
-            for start in range(0, self.count, batch_size):
-                images, known = self._loaded(range(start, min(start + batch_size, self.count)))
-                labels.append(known)
-                moves = offsets[:, :, start : start + len(images)].flatten(0, 1)
-                found.append(torch.stack([self._answer(model, images, chosen, device) for chosen in moves]))
-                if progress is not None:
-                    progress(start + len(images), self.count)
-        answers = torch.cat(found, 1).reshape(offsets.shape[:3])
-        return answers, None if labels[0] is None else torch.cat(labels)
 
-    def _loaded(self, indices: range) -> tuple[Tensor, Tensor | None]:
-        """Some of the images, (n, C, H, W), and their labels if they are known."""
-        images, labels = load(self.images, indices)
+        def found() -> list[tuple[int, Tensor, Tensor | None]]:
+            mine, done = [], 0
+            with measured(model):
+                for batch in batches(self.images, batch_size, model, workers):
+                    self._check_size(batch.images)
+                    moves = offsets[:, :, batch.start : batch.start + len(batch.images)].flatten(0, 1)
+                    answers = torch.stack([self._answer(model, batch.images, chosen) for chosen in moves])
+                    mine.append((batch.start, answers, batch.labels))
+                    done += len(batch.images)
+                    if progress is not None:
+                        progress(done, self.count)
+            return mine
+
+        everyones = sorted((part for mine in team().each(found) for part in mine), key=lambda part: part[0])
+        answers = torch.cat([answers for _, answers, _ in everyones], 1).reshape(offsets.shape[:3])
+        known = [labels for _, _, labels in everyones if labels is not None]
+        if self.labels is not None:
+            return answers, self.labels.cpu()
+        return answers, torch.cat(known) if known else None
+
+    def _check_size(self, images: Tensor) -> None:
         is_cropped = self.protocol in ("zhang2019", "kayhan2020")
         if is_cropped and min(images.shape[2:]) <= self.range_px:
             raise ImageError(
                 f"got images of {images.shape[2]} × {images.shape[3]} pixels and offsets up to {self.range_px}; "
                 "needed: images larger than that, of which a crop is left; give a smaller range_px"
             )
-        if self.labels is not None:
-            labels = self.labels[indices.start : indices.stop].cpu()
-        return images, labels
 
-    def _answer(self, model: nn.Module, images: Tensor, offsets: Tensor, device: torch.device) -> Tensor:
-        views = torch.stack([self._moved(i, *o) for i, o in zip(images, offsets.tolist(), strict=True)])
-        logits = model(views.to(device))
+    def _answer(self, model: nn.Module, images: Tensor, offsets: Tensor) -> Tensor:
+        logits = model(torch.stack([self._moved(i, *o) for i, o in zip(images, offsets.tolist(), strict=True)]))
         if not isinstance(logits, Tensor) or logits.ndim != 2:
             got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
             raise ImageError(f"got {got} from {type(model).__name__}; needed: logits of shape (images, classes)")

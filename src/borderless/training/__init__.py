@@ -3,6 +3,5 @@
 from borderless.training.loop import Epoch, fit
 from borderless.training.objective import Classification, Objective, Score, evaluate
 from borderless.training.recipe import Recipe
-from borderless.training.team import Team, joined, team
 
-__all__ = ["Classification", "Epoch", "Objective", "Recipe", "Score", "Team", "evaluate", "fit", "joined", "team"]
+__all__ = ["Classification", "Epoch", "Objective", "Recipe", "Score", "evaluate", "fit"]

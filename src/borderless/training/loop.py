@@ -25,12 +25,12 @@ from torch.utils.data import DataLoader
 
 from borderless.convert import conversion_of
 from borderless.errors import TrainingError
+from borderless.team import team
 from borderless.training.checkpoint import Checkpoints
 from borderless.training.logs import Curves
 from borderless.training.norms import synchronise_norms_
 from borderless.training.objective import Classification, Objective, evaluate
 from borderless.training.recipe import Recipe
-from borderless.training.team import team
 
 SAVING_SHARE = 0.02
 """Of the time, at most, goes into checkpoints at the end of epochs."""

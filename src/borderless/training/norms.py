@@ -10,7 +10,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from borderless.convert import conversion_of
 from borderless.errors import TrainingError
-from borderless.training.team import team
+from borderless.team import team
 
 
 class SynchronisedBatchNorm(_BatchNorm):

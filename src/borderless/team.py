@@ -1,7 +1,8 @@
-"""The processes that train together, as torchrun starts them: on one machine or on several. Usually there is one."""
+"""The processes that work together, as torchrun starts them: on one machine or on several. Usually there is one."""
 
 import os
-from collections.abc import Iterable, Iterator
+import pickle
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -40,6 +41,20 @@ class Team:
         distributed.all_gather_object(values, value)
         return values
 
+    def each(self, compute: Callable[[], T]) -> list[T]:
+        """What `compute` gives in every process, in the order of their ranks; an error in one is raised in all."""
+        if self.size == 1:
+            return [compute()]
+        try:
+            found: tuple[T | None, Exception | None] = (compute(), None)
+        except Exception as error:
+            found = (None, _portable(error))
+        everyones = self.gathered(found)
+        for _, error in everyones:
+            if error is not None:
+                raise error
+        return [value for value, _ in everyones]  # type: ignore[misc]
+
     def agree_on(self, tensors: Iterable[Tensor]) -> None:
         """Give `tensors` the leader's values, in place."""
         if self.size > 1:
@@ -49,6 +64,14 @@ class Team:
     def total(self, *amounts: float) -> list[float]:
         """Each amount, summed over the processes."""
         return [sum(each) for each in zip(*self.gathered(amounts), strict=True)]
+
+
+def _portable(error: Exception) -> Exception:
+    """An error that other processes can be sent."""
+    try:
+        return pickle.loads(pickle.dumps(error))
+    except Exception:
+        return RuntimeError(f"{type(error).__name__}: {error}")
 
 
 def team() -> Team:
