@@ -3,8 +3,8 @@
     python benchmarks/training.py
     python benchmarks/training.py --model timm/resnet10t --side 32 --batch 32 --steps 40
 
-Each turn trains for one epoch both ways, one after the other, from the same weights; the way that begins takes turns.
-The loop's time includes its data loading, validation on a single batch, and its checkpoint; bare steps index a tensor.
+Each turn trains both ways, one after the other, from the same weights; the way that begins takes turns. The loop's time
+includes its data loading, validation on a single batch after each epoch, and its checkpoints; bare steps index a tensor.
 The losses of both ways are compared. Writes a table to the screen, and all numbers to --out as JSON.
 """
 
@@ -28,7 +28,8 @@ def options() -> argparse.Namespace:
     parser.add_argument("--model", default="resnet18")
     parser.add_argument("--side", type=int, default=64, help="height and width of the images, pixels")
     parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--steps", type=int, default=40)
+    parser.add_argument("--steps", type=int, default=40, help="an epoch")
+    parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--runs", type=int, default=7, help="timed turns, after one that is not timed")
     parser.add_argument("--out", type=Path, default=Path("runs/benchmarks/training.json"))
     return parser.parse_args()
@@ -40,7 +41,12 @@ def main() -> None:
     draw = torch.Generator().manual_seed(0)
     images, labels = torch.randn(count, 3, config.side, config.side, generator=draw), torch.arange(count) % 10
     recipe = Recipe(
-        epochs=1, batch_size=config.batch, learning_rate=0.01, schedule="constant", shuffles=False, nesterov=False
+        epochs=config.epochs,
+        batch_size=config.batch,
+        learning_rate=0.01,
+        schedule="constant",
+        shuffles=False,
+        nesterov=False,
     )
 
     def model() -> torch.nn.Module:
@@ -51,14 +57,14 @@ def main() -> None:
         network, total = model(), 0.0
         optimizer = torch.optim.SGD(network.parameters(), 0.01, momentum=0.9, weight_decay=recipe.weight_decay)
         start = time.perf_counter()
-        for chosen in torch.arange(count).split(config.batch):
+        for chosen in torch.arange(count).split(config.batch) * config.epochs:
             batch = images[chosen].contiguous(memory_format=torch.channels_last)
             optimizer.zero_grad()
             loss = F.cross_entropy(network(batch), labels[chosen])
             loss.backward()
             optimizer.step()
             total += float(loss.detach()) * len(chosen)
-        return time.perf_counter() - start, total / count
+        return time.perf_counter() - start, total / count / config.epochs
 
     def loop() -> tuple[float, float]:
         network = model()
@@ -67,7 +73,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             start = time.perf_counter()
             history = fit(network, train, validation, recipe, folder, 0)
-            return time.perf_counter() - start, history[0].loss
+            return time.perf_counter() - start, statistics.mean(epoch.loss for epoch in history)
 
     bare_s, loop_s, losses = [], [], []
     for turn in range(config.runs + 1):
@@ -78,7 +84,9 @@ def main() -> None:
             loop_s.append(found[loop][0])
     ratios = [a / b for a, b in zip(loop_s, bare_s, strict=True)]
     low, middle, high = statistics.quantiles(ratios, n=4)
-    print(f"{config.model}, {config.side} px, {config.steps} steps of {config.batch}, {config.runs} turns")
+    print(
+        f"{config.model}, {config.side} px, {config.epochs} epochs of {config.steps} steps of {config.batch}, {config.runs} turns"
+    )
     print(f"bare {statistics.median(bare_s):.2f} s, loop {statistics.median(loop_s):.2f} s")
     print(f"loop over bare {middle:.3f} ({low:.3f}-{high:.3f}); mean losses differ by {max(losses):.1e}")
     config.out.parent.mkdir(parents=True, exist_ok=True)

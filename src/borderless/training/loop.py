@@ -35,6 +35,8 @@ from borderless.training.recipe import Recipe
 SAVING_SHARE = 0.02
 """Of the time, at most, goes into checkpoints at the end of epochs."""
 
+_DISK_BYTES_PER_S = 200e6  # a guess, until the first checkpoint has been written
+
 _DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -111,7 +113,8 @@ class _Training:
         self.at = _Position()
         self.best_weights: dict[str, Tensor] = {}
         self.best_is_saved = True
-        self.saved_at, self.saving_s = time.monotonic(), 0.0
+        size = sum(value.nbytes for value in model.state_dict().values())
+        self.saved_at, self.saving_s = time.monotonic(), 3 * size / _DISK_BYTES_PER_S
 
     def run(self, progress: Callable[[int, int], Any] | None) -> list[Epoch]:
         with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
@@ -260,10 +263,11 @@ class _Training:
         self.saving_s = self.saved_at - start
 
     def _state(self, of_each: list[Any]) -> dict[str, Any]:
-        is_best = self.at.epochs_since_best == 0 and self.at.step == 0
+        finished = self.at.is_finished  # then the best weights are all that is asked for
+        is_best = finished or (self.at.epochs_since_best == 0 and self.at.step == 0)
         return {
-            "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "model": self.best_weights if finished else self.model.state_dict(),
+            "optimizer": None if finished else self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
             "history": [dataclasses.astuple(epoch) for epoch in self.history],
             "position": dataclasses.asdict(self.at),
@@ -273,7 +277,8 @@ class _Training:
 
     def _restore(self, saved: dict[str, Any]) -> None:
         self.model.load_state_dict(saved["model"])
-        self.optimizer.load_state_dict(saved["optimizer"])
+        if saved["optimizer"] is not None:
+            self.optimizer.load_state_dict(saved["optimizer"])
         self.scaler.load_state_dict(saved["scaler"])
         self.history = [Epoch(*values) for values in saved["history"]]
         self.at = _Position(**saved["position"])
