@@ -3,8 +3,9 @@
     python benchmarks/training.py
     python benchmarks/training.py --model timm/resnet10t --side 32 --batch 32 --steps 40
 
-Each turn trains both ways, one after the other, from the same weights; the way that begins takes turns. The loop's time
-includes its data loading, validation on a single batch after each epoch, and its checkpoints; bare steps index a tensor.
+Each turn trains both ways, one after the other, from the same weights; the way that begins takes turns. The loop's
+time includes its data loading, validation on a single batch after each epoch, and its checkpoints; bare steps index a
+tensor.
 The losses of both ways are compared. Writes a table to the screen, and all numbers to --out as JSON.
 """
 
@@ -84,9 +85,8 @@ def main() -> None:
             loop_s.append(found[loop][0])
     ratios = [a / b for a, b in zip(loop_s, bare_s, strict=True)]
     low, middle, high = statistics.quantiles(ratios, n=4)
-    print(
-        f"{config.model}, {config.side} px, {config.epochs} epochs of {config.steps} steps of {config.batch}, {config.runs} turns"
-    )
+    print(f"{config.model}, {config.side} px, {config.runs} turns")
+    print(f"{config.epochs} epochs of {config.steps} steps of {config.batch}")
     print(f"bare {statistics.median(bare_s):.2f} s, loop {statistics.median(loop_s):.2f} s")
     print(f"loop over bare {middle:.3f} ({low:.3f}-{high:.3f}); mean losses differ by {max(losses):.1e}")
     config.out.parent.mkdir(parents=True, exist_ok=True)
