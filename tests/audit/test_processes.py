@@ -1,0 +1,70 @@
+"""An audit shared by several processes gives the numbers of one process."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+pytestmark = pytest.mark.slow
+
+COMMAND = ("audit", "timm/test_resnet", "--weights", "random", "--size", "40", "--batch-size", "2")
+
+
+@pytest.fixture
+def photographs(tmp_path: Path) -> Path:
+    folder = tmp_path / "photographs"
+    folder.mkdir()
+    draw = np.random.default_rng(0)
+    for i in range(7):
+        coarse = Image.fromarray(draw.integers(0, 255, (6, 6, 3), dtype=np.uint8))
+        coarse.resize((48, 40), Image.Resampling.BICUBIC).save(folder / f"{i}.png")
+    (folder / "broken.png").write_text("not a picture")
+    return folder
+
+
+def audited(photographs: Path, folder: Path, *launcher: str, options: tuple[str, ...] = ()) -> dict[str, Any]:
+    done = subprocess.run(
+        [
+            sys.executable,
+            *launcher,
+            "-m",
+            "borderless",
+            *COMMAND,
+            "--images",
+            photographs,
+            "--folder",
+            folder,
+            *options,
+        ],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("The report is in") == 1
+    return json.loads((folder / "audit.json").read_text())
+
+
+def test_two_processes_measure_what_one_does(photographs: Path, tmp_path: Path) -> None:
+    alone = audited(photographs, tmp_path / "alone")
+    shared = audited(
+        photographs,
+        tmp_path / "shared",
+        *("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"),
+        options=("--workers", "1"),
+    )
+    assert alone["images"] == shared["images"]
+    assert alone["images"]["count"] == 7
+    assert len(alone["images"]["skipped"]) == 1
+    assert (alone["missing"], alone["shifts"]) == (shared["missing"], shared["shifts"])
+    assert len(alone["border_error"]["layers"]) > 5
+    for one, other in zip(alone["border_error"]["layers"], shared["border_error"]["layers"], strict=True):
+        assert (one["module"], one["aware"]) == (other["module"], other["aware"])
+        np.testing.assert_allclose(one["by_distance"], other["by_distance"], rtol=1e-5, atol=1e-8)
