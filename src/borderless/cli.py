@@ -1,4 +1,4 @@
-"""The command line: `borderless demo`, `run NAME`, `explain NAME`, `audit NAME`. Imports when asked."""
+"""The command line: `borderless demo`, `run`, `explain`, `audit`, `finetune`. Imports when asked."""
 
 import dataclasses
 import sys
@@ -22,6 +22,7 @@ Usage: borderless COMMAND [options]
   run NAME       one experiment in full: its numbers, figures and page
   explain NAME   a network layer by layer under a border: sizes, cost, and what reads position
   audit NAME     does this network use location? How far from the border, how much, at what price? One page
+  finetune NAME  a pretrained network under another border, trained further on your images, audited before and after
 
   --help         this text; after a command, its options
   --version      the version
@@ -45,6 +46,7 @@ Examples:
   borderless audit resnet50 --images PHOTOS
   borderless audit weights.pt --arch timm/resnet26 --images PHOTOS --fail-above 5
   borderless audit --compare runs/audit/resnet50 runs/audit/resnet18
+  borderless finetune resnet50 --weights default --data PHOTOS --border infinite --phase adaptive --reach 2
 
 A run keeps each finished part: Ctrl-C stops it, the same command goes on. Results lie in runs/, one folder a run.
 """
@@ -62,6 +64,7 @@ SUMMARIES = {
     "data-efficiency": "with few images a class, what does a network learn under each border?",
     "patch-matching": "descriptors of patches, learnt from few pairs, with same and with full convolution",
     "actions": "3D networks on few clips, with same and full convolution and infinite borders",
+    "finetune": "a pretrained network, converted: what is lost, and what fine-tuning gives back",
 }
 
 # What the extra `demo` has the packages for, and what fits into three minutes.
@@ -134,6 +137,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "run": _run,
         "explain": _explain,
         "audit": _audit,
+        "finetune": _finetune,
     }
     try:
         if not words or words[0] in ("-h", "--help", "help"):
@@ -321,6 +325,37 @@ def _audit(words: list[str]) -> int:
             file=sys.stderr,
         )
     return int(is_above)
+
+
+def _finetune(words: list[str]) -> None:
+    import tyro
+
+    if not words or words[0] in ("-h", "--help"):
+        print(
+            "Usage: borderless finetune NAME --data FOLDER [options], with NAME a network of torchvision or timm/NAME\n"
+            "       borderless finetune FILE --arch NAME --data FOLDER [options], with FILE its state dict\n"
+        )
+        words = ["NAME", "--help"]
+    from borderless import finetune
+    from borderless.team import joined
+
+    name, words = words[0], words[1:]
+    if name.startswith("-"):
+        raise UsageError(
+            f"got {name!r} where the network is needed; write it first: borderless finetune resnet50 {name}"
+        )
+    options = tyro.cli(tyro.conf.OmitArgPrefixes[finetune.Options], args=words, prog=f"borderless finetune {name}")
+    with joined() as team:
+        outcome = finetune.run(name, options)
+    if not team.is_leader:
+        return
+    for table in outcome.tables:
+        _print_table(table)
+    before = "" if outcome.accuracy_before is None else f"{100 * outcome.accuracy_before:.1f} % converted, "
+    print(f"Accuracy on the test images: {before}{100 * outcome.accuracy:.1f} % fine-tuned")
+    print(f"The weights are in {outcome.weights}; in Python, with borderless.models.load:\n  {outcome.loading}")
+    if outcome.page is not None:
+        print(f"Both audits side by side are in {outcome.page}")
 
 
 def _listed() -> str:

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from borderless.audit.command import _slug
+from borderless.audit.command import slug
 from borderless.cli import main
 from borderless.models import load
 
@@ -153,9 +153,9 @@ def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_every_network_has_a_folder_of_its_own() -> None:
     names = ["resnet50", "timm/resnet50", "timm/resnet50.a1_in1k", "a/best.pt", "b/best.pt"]
-    assert len({_slug(name) for name in names}) == 5
-    assert _slug("timm/resnet50") == "timm-resnet50"
-    assert _slug("/somewhere/else/a/best.pt") == "a-best"
+    assert len({slug(name) for name in names}) == 5
+    assert slug("timm/resnet50") == "timm-resnet50"
+    assert slug("/somewhere/else/a/best.pt") == "a-best"
 
 
 @pytest.mark.slow

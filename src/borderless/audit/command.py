@@ -62,7 +62,7 @@ def run(name: str, options: Any) -> tuple[list[Finding], Path, float | None]:
         found = pictures.photographs(options.size, min(options.count, len(pictures.PHOTOGRAPHS)))
     else:
         found = pictures.from_folder(options.images, options.count, options.size, options.seed, workers=options.workers)
-    folder = options.folder or Path("runs") / "audit" / _slug(name)
+    folder = options.folder or Path("runs") / "audit" / slug(name)
     made = _measured(model, found, Path(name).stem if _is_file(name) else name, options)
     if _is_random(name, options.weights):
         made = replace(made, notes=(*made.notes, f"its weights are random, drawn with seed {options.seed}"))
@@ -121,7 +121,7 @@ def compare(one: Path, other: Path) -> tuple[Path, Sequence[Table]]:
     """Two audits side by side, in a page beside the first one's."""
     records = [read(path) for path in (one, other)]
     folder = one if one.is_dir() else one.parent
-    against = _slug((other if other.is_dir() else other.parent).name or other.stem)
+    against = slug((other if other.is_dir() else other.parent).name or other.stem)
     return write_comparison(records[0], records[1], folder / f"against-{against}.html")
 
 
@@ -132,7 +132,7 @@ def _is_random(name: str, weights: str) -> bool:
     return weights == "random" or (not weights and resolve(name)[0] == "borderless")
 
 
-def _slug(name: str) -> str:
+def slug(name: str) -> str:
     """A folder's name for a network; of a file, with the folder that it is in."""
     if _is_file(name):
         path = Path(name)

@@ -61,7 +61,7 @@ class Pictures(Dataset[Tensor]):
 
     def __getitem__(self, index: int) -> Tensor:
         name = self.names[index]
-        image = _photograph(name) if self.folder is None else opened(self.folder / name)[0]
+        image = photograph(name) if self.folder is None else opened(self.folder / name)[0]
         return shown(image, self.size_px, self.mean, self.deviation)
 
 
@@ -144,7 +144,8 @@ def photographs(size_px: int, count: int = len(PHOTOGRAPHS)) -> Pictures:
     return Pictures(None, PHOTOGRAPHS[:count], size_px, drawn_from=len(PHOTOGRAPHS))
 
 
-def _photograph(name: str) -> Image.Image:
+def photograph(name: str) -> Image.Image:
+    """One of PHOTOGRAPHS, in colour, as large as it is."""
     pixels = getattr(scikit_image(), name)()
     pixels = np.asarray(pixels[0] if isinstance(pixels, tuple) else pixels)
     return Image.fromarray(pixels).convert("RGB")

@@ -24,6 +24,7 @@ class _Registry(Mapping[str, Experiment]):
         "data-efficiency": "data_efficiency",
         "patch-matching": "patch_matching",
         "actions": "actions",
+        "finetune": "finetuning",
     }
 
     def __getitem__(self, name: str) -> Experiment:
