@@ -1,4 +1,4 @@
-"""Runs every CNN of torchvision and every convolutional family of timm under borderless; writes docs/coverage.md.
+"""Runs every CNN of torchvision and every convolutional family of timm; writes docs/reference/coverage.md.
 
     python benchmarks/coverage.py                      # all; an interrupted run goes on where it stopped
     python benchmarks/coverage.py --only 'timm/*'      # some
@@ -41,7 +41,9 @@ def main() -> None:
     parser.add_argument("--limit-s", type=float, default=240, help="time for one network")
     parser.add_argument("--limit-gib", type=float, default=9, help="memory for one network")
     parser.add_argument("--out", type=Path, default=REPOSITORY / "runs" / "coverage", help="folder of the results")
-    parser.add_argument("--page", type=Path, default=REPOSITORY / "docs" / "coverage.md", help="the page to write")
+    parser.add_argument(
+        "--page", type=Path, default=REPOSITORY / "docs" / "reference" / "coverage.md", help="the page to write"
+    )
     parser.add_argument("--render", action="store_true", help="run nothing, write the page")
     options = parser.parse_args()
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import sys
+import threading
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -23,6 +24,7 @@ Usage: borderless COMMAND [options]
   explain NAME   a network layer by layer under a border: sizes, cost, and what reads position
   audit NAME     does this network use location? How far from the border, how much, at what price? One page
   finetune NAME  a pretrained network under another border, trained further on your images, audited before and after
+  playground     place objects by clicking, and watch; in the browser, on this machine
 
   --help         this text; after a command, its options
   --version      the version
@@ -129,6 +131,18 @@ class AuditOptions:
     """In percent: end with status 1 if more answers than this change with the place."""
 
 
+@dataclasses.dataclass(frozen=True)
+class PlaygroundOptions:
+    """Place objects by clicking and watch, train the rook, ask a network, audit it: in the browser, on this machine."""
+
+    host: str = "127.0.0.1"
+    """The address to listen on; only this machine unless told otherwise."""
+    port: int | None = None
+    """The port; without it, a free one from 7860 on."""
+    open: bool = True
+    """Whether to open the page in a browser."""
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line. Its exit code: 0, 1 for a failed audit, 2 for an error to mend, 130 after Ctrl-C."""
     words = list(sys.argv[1:] if arguments is None else arguments)
@@ -138,6 +152,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "explain": _explain,
         "audit": _audit,
         "finetune": _finetune,
+        "playground": _playground,
     }
     try:
         if not words or words[0] in ("-h", "--help", "help"):
@@ -356,6 +371,26 @@ def _finetune(words: list[str]) -> None:
     print(f"The weights are in {outcome.weights}; in Python, with borderless.models.load:\n  {outcome.loading}")
     if outcome.page is not None:
         print(f"Both audits side by side are in {outcome.page}")
+
+
+def _playground(words: list[str]) -> None:
+    import tyro
+
+    options = tyro.cli(PlaygroundOptions, args=words, prog="borderless playground")
+    if options.host not in ("127.0.0.1", "localhost", "::1"):
+        print(
+            f"borderless: {options.host} can be reached from other machines, and asks for no password", file=sys.stderr
+        )
+    from borderless.playground import launch
+
+    try:
+        _, address, _ = launch(options.host, options.port, options.open, blocks=False)
+    except OSError as error:
+        raise UsageError(
+            f"got no port to listen on ({error}); choose another: borderless playground --port 7870"
+        ) from error
+    print(f"The playground is at {address} (Ctrl-C ends it)", flush=True)
+    threading.Event().wait()
 
 
 def _listed() -> str:

@@ -119,7 +119,7 @@ class Audit:
     kinds: dict[str, int] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
-        """What `audit.json` holds: see docs/audit.md for its schema."""
+        """What `audit.json` holds: see docs/reference/audit.md for its schema."""
         from borderless.audit.record import to_dict
 
         return to_dict(self)

@@ -8,6 +8,7 @@ images have the same set of responses, and nothing can be learnt.
 Shapes: images 2 × 1 × 32 × 32; the history of a training has one entry before it and one after each epoch.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -73,6 +74,17 @@ class RookNet(nn.Module):
         return self.classifier(self.pool(F.relu(self.convolution(images))).flatten(1))
 
 
+@dataclass(frozen=True)
+class Moment:
+    """The filter (5, 5), both images' maps (2, rows, columns), the frame index of their first cell, loss, accuracy."""
+
+    filter: np.ndarray
+    maps: np.ndarray
+    start: tuple[int, ...]
+    loss: float
+    accuracy: float
+
+
 def cells(config: Config) -> list[Cell]:
     return [
         Cell(f"{border}-seed{seed}", {"border": border, "seed": seed})
@@ -83,48 +95,55 @@ def cells(config: Config) -> list[Cell]:
 
 def run_cell(config: Config, cell: Cell, folder: Path) -> dict[str, Any]:
     """Train once. The whole history goes to history.npz, what is left at the end into the metrics."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(cell.parameters["seed"])
-        model = bl.convert(RookNet(), cell.parameters["border"])
-    # In place, so that it shares the filter that is being trained.
-    maps_of = bl.convert_(nn.Sequential(model.convolution, nn.ReLU()), cell.parameters["border"], output="signal")
-    images, labels = rook.images(config.margin), rook.labels()
-    optimizer = torch.optim.SGD(model.parameters(), lr=config.learning_rate, momentum=config.momentum)
-    history: dict[str, list[Any]] = {"filter": [], "maps": [], "loss": [], "accuracy": []}
     with one_thread():
-        start = _remember(history, model, maps_of, images, labels)
-        for _ in range(config.epochs):
-            for i in range(len(images)):
-                optimizer.zero_grad()
-                F.cross_entropy(model(images[i : i + 1]), labels[i : i + 1]).backward()
-                optimizer.step()
-            _remember(history, model, maps_of, images, labels)
-    arrays = {name: np.array(values, np.float32) for name, values in history.items()}
-    np.savez_compressed(folder / "history.npz", allow_pickle=False, start=np.array(start), **arrays)
-    maxima = [float(m.max()) for m in history["maps"][-1]]
+        moments = list(training(config, cell.parameters["border"], cell.parameters["seed"]))
+    arrays = {
+        name: np.array([getattr(moment, name) for moment in moments], np.float32)
+        for name in ("filter", "maps", "loss", "accuracy")
+    }
+    np.savez_compressed(folder / "history.npz", allow_pickle=False, start=np.array(moments[0].start), **arrays)
+    last = moments[-1]
+    maxima = [float(m.max()) for m in last.maps]
     return {
-        "accuracy": history["accuracy"][-1],
-        "loss": history["loss"][-1],
+        "accuracy": last.accuracy,
+        "loss": last.loss,
         "feature_maxima": maxima,
         "features_equal": abs(maxima[0] - maxima[1]) <= ROUNDING * max(maxima),
         # With both features 0 no gradient reaches the filter any more.
         "dead": max(maxima) == 0,
-        "learnt_after_epochs": _learnt_after(history["accuracy"]),
+        "learnt_after_epochs": _learnt_after([moment.accuracy for moment in moments]),
     }
 
 
-def _remember(
-    history: dict[str, list[Any]], model: RookNet, maps_of: nn.Module, images: Tensor, labels: Tensor
-) -> tuple[int, ...]:
-    """Add the present state to `history`; returns the frame index of the maps' first cell."""
+def training(config: Config, border: str, seed: int) -> Iterator[Moment]:
+    """The training, moment by moment: before it, then after each epoch."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = bl.convert(RookNet(), border)  # type: ignore[arg-type]
+    # In place, so that it shares the filter that is being trained.
+    maps_of = bl.convert_(nn.Sequential(model.convolution, nn.ReLU()), border, output="signal")  # type: ignore[arg-type]
+    images, labels = rook.images(config.margin), rook.labels()
+    optimizer = torch.optim.SGD(model.parameters(), lr=config.learning_rate, momentum=config.momentum)
+    yield _moment(model, maps_of, images, labels)
+    for _ in range(config.epochs):
+        for i in range(len(images)):
+            optimizer.zero_grad()
+            F.cross_entropy(model(images[i : i + 1]), labels[i : i + 1]).backward()
+            optimizer.step()
+        yield _moment(model, maps_of, images, labels)
+
+
+def _moment(model: RookNet, maps_of: nn.Module, images: Tensor, labels: Tensor) -> Moment:
     with torch.no_grad():
         logits = model(images)
-        maps = maps_of(images)
-    history["filter"].append(model.convolution.weight[0, 0].detach().clone().numpy())
-    history["maps"].append(maps.window[:, 0].numpy())
-    history["loss"].append(F.cross_entropy(logits, labels).item())
-    history["accuracy"].append((logits.argmax(1) == labels).float().mean().item())
-    return maps.start
+        maps: Any = maps_of(images)
+    return Moment(
+        filter=model.convolution.weight[0, 0].detach().clone().numpy(),
+        maps=maps.window[:, 0].numpy(),
+        start=maps.start,
+        loss=F.cross_entropy(logits, labels).item(),
+        accuracy=(logits.argmax(1) == labels).float().mean().item(),
+    )
 
 
 def _learnt_after(accuracies: list[float]) -> int | None:

@@ -19,7 +19,6 @@ from torch import Tensor, nn
 
 from borderless.borders import Border
 from borderless.convert import Conversion, attached, check_convertible, conversion_of
-from borderless.data.items import item_seed
 from borderless.geometry import Box, intersection
 from borderless.measures.images import Batch, batches
 from borderless.modes import measured
@@ -129,7 +128,7 @@ def border_error(
         with measured(model):
             for batch in batches(images, batch_size, model, workers):
                 is_judged = batch.start < _JUDGED_BATCHES * batch_size
-                draw = torch.Generator().manual_seed(item_seed(seed, 0, batch.start)) if is_judged else None
+                draw = torch.Generator().manual_seed(1_000_003 * seed + batch.start) if is_judged else None
                 _compare(model, batch, (with_border, without), layers, draw)
                 seen += len(batch.images)
                 if progress is not None:

@@ -1,0 +1,40 @@
+"""The site: `sphinx-build -W -b html docs docs/_build`."""
+
+import warnings
+
+from sphinx_gallery.sorting import FileNameSortKey
+
+import borderless
+
+project = "borderless"
+copyright = "the borderless authors"
+release = version = borderless.__version__
+
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx_gallery.gen_gallery"]
+exclude_patterns = ["_build", "gallery/*.ipynb", "gallery/*.py", "sg_execution_times.rst"]
+myst_enable_extensions = ["colon_fence", "dollarmath"]
+myst_heading_anchors = 3
+# Docstrings are plain text with code in single backquotes.
+default_role = "code"
+autodoc_typehints = "description"
+autodoc_member_order = "bysource"
+nitpicky = False
+
+html_theme = "furo"
+html_title = "borderless"
+html_static_path: list[str] = []
+
+sphinx_gallery_conf = {
+    "examples_dirs": "../examples",
+    "gallery_dirs": "gallery",
+    "filename_pattern": "/plot_",
+    "within_subsection_order": FileNameSortKey,
+    "abort_on_example_error": True,
+    "download_all_examples": False,
+    "show_memory": False,
+    "reference_url": {"borderless": None},
+}
+
+# Of sphinx-gallery: the order's class cannot be pickled into Sphinx's cache.
+suppress_warnings = ["config.cache"]
+warnings.filterwarnings("ignore", message=".*FigureCanvasAgg is non-interactive.*")

@@ -1,0 +1,242 @@
+"""What the playground shows: numbers from the library, and pictures of them. No web here.
+
+Shapes: object 8 × 8 on an image of 24 × 24; canvases (224, 224) for networks; pictures are Pillow's, in RGB.
+"""
+
+import copy
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+import borderless as bl
+from borderless import figures
+from borderless.data import rook
+from borderless.data.photos import load_photo
+from borderless.data.pictures import SMALLEST_PX, opened, shown
+from borderless.data.quadrant import DEVIATION, MEAN
+from borderless.errors import DataError, ImageError
+from borderless.experiments.equivariance import OBJECT, SIZE, empty_response, on_plane
+from borderless.experiments.rook import Moment
+from borderless.models import load
+from borderless.models.packaged import class_names
+from borderless.modes import measured
+
+FILTERS: dict[str, np.ndarray] = {
+    "corner": np.outer(np.arange(5), np.arange(5)) / 40,
+    "edge": np.repeat([[-1.0, -1.0, 0.0, 1.0, 1.0]], 5, axis=0) / 10,
+    "mean": np.full((5, 5), 1 / 25),
+}
+CELL_PX = 14
+CANVAS_PX, THING_PX = 224, 96
+# About as many as fit into a minute for the packaged network on two cores.
+MAP_SIDE = 9
+MOST_IMAGES = 32
+_MEAN, _DEVIATION = (torch.tensor(values).reshape(3, 1, 1) for values in (MEAN, DEVIATION))
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Both orders on the plane, and by how much they differ: the largest difference, relative to the largest answer."""
+
+    picture: Image.Image
+    difference: float
+
+
+def scene(place: tuple[int, int]) -> Tensor:
+    """The object on black, its upper left pixel at `place`: (1, 1, SIZE, SIZE)."""
+    image = torch.zeros(1, 1, SIZE, SIZE)
+    row, column = place
+    image[0, 0, row : row + OBJECT.shape[0], column : column + OBJECT.shape[1]] = torch.from_numpy(OBJECT)
+    return image
+
+
+def clamped(centre: Sequence[int], size: int, room: int) -> tuple[int, int]:
+    """Where a thing of `size` stands, wholly in a room of `room`, whose middle is as near `centre` as can be."""
+    row, column = (min(max(at - size // 2, 0), room - size) for at in centre)
+    return row, column
+
+
+def enlarged(place: tuple[int, int]) -> Image.Image:
+    """The scene, to click on: each pixel CELL_PX wide."""
+    pixels = (255 * scene(place)[0, 0].numpy()).astype(np.uint8)
+    return Image.fromarray(np.kron(pixels, np.ones((CELL_PX, CELL_PX), np.uint8))).convert("RGB")
+
+
+def shift_and_convolve(
+    border: str, filter_name: str, bias: float, place: tuple[int, int], shift: tuple[int, int]
+) -> Comparison:
+    """Convolve and shift, shift and convolve. Raises ImageError if the object leaves the image."""
+    target = (place[0] + shift[0], place[1] + shift[1])
+    if not all(0 <= at <= SIZE - side for at, side in zip(target, OBJECT.shape, strict=True)):
+        raise ImageError(f"got a shift to row {target[0]}, column {target[1]}; needed: one that stays in the image")
+    layers = _twice(filter_name, bias)
+    with torch.no_grad():
+        model = bl.convert(layers, border, output="signal")  # type: ignore[arg-type]
+        before, after = model(scene(place)), model(scene(target))
+        empty = empty_response(layers)
+    moved = np.roll(on_plane(before, empty), shift, (0, 1))
+    other = on_plane(after, empty)
+    largest = max(float(np.abs(moved).max()), 1e-12)
+    difference = float(np.abs(moved - other).max()) / largest
+    fig, axes = figures.new_figure(1, 3, panel_size=(2.9, 2.6))
+    margin = (moved.shape[0] - SIZE) // 2
+    # Differences on a scale of their own, unless they are so small that only rounding would be seen.
+    panels = (
+        ("convolve, then shift", moved, largest),
+        ("shift, then convolve", other, largest),
+        (f"difference, at most {difference:.2g}", moved - other, max(difference, 0.02) * largest),
+    )
+    for ax, (title, values, limit) in zip(axes[0], panels, strict=True):
+        figures.feature_map(
+            ax,
+            values,
+            title=title,
+            vmin=-limit,
+            vmax=limit,
+            cmap=figures.DIVERGING,
+            start=(-margin, -margin),
+            frame=(SIZE, SIZE),
+            show=(-4, -4, SIZE + 4, SIZE + 4),
+        )
+    return Comparison(figures.to_image(fig), difference)
+
+
+def _twice(filter_name: str, bias: float) -> nn.Sequential:
+    """The filter, a ReLU, the filter again: what emptiness has become after one layer meets the next one's border."""
+    layers = nn.Sequential(nn.Conv2d(1, 1, 5, padding=2), nn.ReLU(), nn.Conv2d(1, 1, 5, padding=2))
+    with torch.no_grad():
+        for name, parameter in layers.named_parameters():
+            kernel = torch.from_numpy(FILTERS[filter_name])[None, None]
+            parameter.copy_(kernel if name.endswith("weight") else torch.tensor([bias]))
+    return layers
+
+
+def rook_moment(moment: Moment, border: str, epoch: int, epochs: int) -> Image.Image:
+    """Filter and both maps at one moment of the training."""
+    fig, axes = figures.new_figure(1, 3, panel_size=(2.9, 2.6))
+    figures.feature_map(
+        axes[0, 0],
+        moment.filter,
+        cmap=figures.DIVERGING,
+        title=f"{border}: filter, epoch {epoch} of {epochs}",
+        cells=True,
+    )
+    brightest = max(float(moment.maps.max()), 1e-6)
+    start = (moment.start[0], moment.start[1])
+    for ax, values, where in zip(axes[0, 1:], moment.maps, rook.CLASSES, strict=True):
+        show = (-4, -4, rook.SIZE[0] + 4, rook.SIZE[1] + 4)
+        figures.feature_map(
+            ax, values, start=start, frame=rook.SIZE, show=show, vmax=brightest, title=f"map, rook {where}"
+        )
+        ax.set_xlabel(f"maximum {float(values.max()):.3f}")
+    return figures.to_image(fig)
+
+
+def thing(name: str) -> Tensor:
+    """One of PHOTOS as an object on a canvas: (1, 3, THING_PX, THING_PX), normalised; 0 is grey."""
+    return ((load_photo(name, THING_PX) - _MEAN) / _DEVIATION)[None]
+
+
+def canvas(name: str, place: tuple[int, int]) -> Image.Image:
+    """The object on the canvas, to click on: CANVAS_PX wide."""
+    pixels = torch.zeros(3, CANVAS_PX, CANVAS_PX)
+    row, column = place
+    pixels[:, row : row + THING_PX, column : column + THING_PX] = thing(name)[0]
+    seen = pixels * _DEVIATION + _MEAN
+    return Image.fromarray((255 * seen.clamp(0, 1)).permute(1, 2, 0).round().to(torch.uint8).numpy())
+
+
+def network(name: str, weights: str) -> nn.Module:
+    """A network of one's own: nothing that others do to theirs changes it."""
+    return copy.deepcopy(_loaded(name.strip(), weights))
+
+
+@lru_cache(maxsize=4)
+def _loaded(name: str, weights: str) -> nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(0)
+        return load(name, None if weights == "random" else weights).requires_grad_(False)
+
+
+def under(model: nn.Module, border: str, phase: str, reach: int | None) -> nn.Module:
+    """`model` under a border; "own" leaves it as it is."""
+    return model if border == "own" else bl.convert(model, border, phase=phase, reach=reach)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a network says of an object here and in the middle. name: of the class that it is in the middle."""
+
+    name: str
+    middle: float
+    here: float
+    answer_here: str
+
+
+MIDDLE = ((CANVAS_PX - THING_PX) // 2, (CANVAS_PX - THING_PX) // 2)
+
+
+def answer(model: nn.Module, thing_name: str, place: tuple[int, int]) -> Answer:
+    """The probability of the class in the middle, there and at `place`."""
+    with measured(model):
+        logits = bl.place(model, thing(thing_name), [MIDDLE, place], canvas=(CANVAS_PX, CANVAS_PX))[:, 0]
+    middle, here = logits.double().softmax(1)
+    best = int(middle.argmax())
+    return Answer(
+        _class(best, len(middle)), float(middle[best]), float(here[best]), _class(int(here.argmax()), len(here))
+    )
+
+
+def _class(index: int, count: int) -> str:
+    return class_names()[index] if count == len(class_names()) else f"class {index}"
+
+
+def growing_map(model: nn.Module, thing_name: str) -> Iterator[tuple[np.ndarray, Image.Image]]:
+    """Probability of the class in the middle at MAP_SIDE × MAP_SIDE places, a row more each time; nan: not yet."""
+    offsets = np.linspace(0, CANVAS_PX - THING_PX, MAP_SIDE).round().astype(int).tolist()
+    with measured(model):
+        start = bl.place(model, thing(thing_name), [MIDDLE], canvas=(CANVAS_PX, CANVAS_PX))[0, 0]
+    best = int(start.argmax())
+    found = np.full((MAP_SIDE, MAP_SIDE), np.nan)
+    for i, row in enumerate(offsets):
+        places = [(row, column) for column in offsets]
+        with measured(model):
+            logits = bl.place(model, thing(thing_name), places, canvas=(CANVAS_PX, CANVAS_PX))[:, 0]
+        found[i] = logits.double().softmax(1)[:, best].numpy()
+        yield found.copy(), _heat(found, _class(best, len(start)))
+
+
+def _heat(found: np.ndarray, name: str) -> Image.Image:
+    fig, axes = figures.new_figure(panel_size=(3.6, 4.4))
+    extent = (0, CANVAS_PX - THING_PX, CANVAS_PX - THING_PX, 0)
+    figures.heat_map(
+        axes[0, 0], 100 * found, title=f"probability of {name}", vmin=0, vmax=100, extent=extent, label="%"
+    )
+    axes[0, 0].set(xlabel="column of the object, px", ylabel="row")
+    return figures.to_image(fig)
+
+
+def uploaded(paths: Sequence[str | Path], size_px: int) -> tuple[Tensor, list[str]]:
+    """Uploaded files as images (N, 3, size, size), and what was wrong with the others.
+
+    Raises DataError for none, too many, or none that can be read.
+    """
+    if not 1 <= len(paths) <= MOST_IMAGES:
+        raise DataError(f"got {len(paths)} files; needed: 1 to {MOST_IMAGES} images")
+    images, problems = [], []
+    for path in map(Path, paths):
+        try:
+            images.append(shown(opened(path)[0], size_px, MEAN, DEVIATION))
+        except DataError as error:
+            problems.append(f"{path.name}: {error}")
+    if not images:
+        raise DataError(
+            f"got no image that can be read ({'; '.join(problems)}); needed: one of {SMALLEST_PX} px or more"
+        )
+    return torch.stack(images), problems
