@@ -1,0 +1,75 @@
+"""Every Python block of the documentation runs, and every command in it exists, with the options it is shown with."""
+
+import re
+import shlex
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from borderless.cli import main
+from borderless.experiments import EXPERIMENTS
+
+ROOT = Path(__file__).parent.parent
+PAGES = sorted(path for path in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")] if "_build" not in path.parts)
+
+
+def blocks(page: Path, kind: str) -> list[str]:
+    return re.findall(rf"^```{kind}\n(.*?)^```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+
+
+def commands(page: Path) -> list[list[str]]:
+    """The words of each `borderless` command, without what starts it and without its comment."""
+    lines = [line for block in blocks(page, "console") for line in block.splitlines()]
+    lines += re.findall(r"`(borderless [^`]*)`", page.read_text(encoding="utf-8"))
+    found = []
+    for line in lines:
+        words = shlex.split(line.removeprefix("$ "), comments=True)
+        if "borderless" in words and words[0] in ("borderless", "torchrun"):
+            found.append(words[len(words) - words[::-1].index("borderless") :])
+    return found
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python")], ids=lambda page: page.stem)
+def test_the_python_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {}
+    for block in blocks(page, "python"):
+        exec(compile(block, str(page), "exec"), names)
+
+
+@cache
+def help_of(*words: str) -> str:
+    import contextlib
+    import io
+
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out):
+        assert main([*words, "--help"]) == 0
+    return out.getvalue()
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if commands(page)], ids=lambda page: page.stem)
+def test_the_commands_exist(page: Path) -> None:
+    for words in commands(page):
+        command = words[0] if words else "--help"
+        if command.startswith("-"):
+            continue
+        assert f"  {command}" in help_of(), words
+        options = [word.split("=")[0] for word in words if word.startswith("--")]
+        if command == "run" and len(words) > 1 and words[1] not in ("NAME", "…"):
+            assert words[1] in EXPERIMENTS, words
+            text = help_of("run", words[1]) + "--small"
+        elif command in ("explain", "audit", "finetune", "playground"):
+            text = help_of(command, *(["resnet18"] if command != "playground" else [])) + "--compare"
+        else:
+            continue
+        for option in options:
+            assert option in text, (words, option)
+
+
+def test_what_the_pages_point_to_is_there() -> None:
+    for page in PAGES:
+        for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
+            if "://" not in target and not target.startswith("mailto:"):
+                assert (page.parent / target).exists(), (page.name, target)
