@@ -1,6 +1,8 @@
 """The site: `sphinx-build -W -b html docs docs/_build`."""
 
+import shutil
 import warnings
+from pathlib import Path
 
 from sphinx_gallery.sorting import FileNameSortKey
 
@@ -11,7 +13,16 @@ copyright = "the borderless authors"
 release = version = borderless.__version__
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx_gallery.gen_gallery"]
-exclude_patterns = ["_build", "gallery/*.ipynb", "gallery/*.py", "sg_execution_times.rst"]
+# Beside the pages, so that what a result points to (tables, pictures) is part of the site.
+HERE = Path(__file__).parent
+shutil.copytree(HERE.parent / "results", HERE / "reference" / "results", dirs_exist_ok=True)
+exclude_patterns = [
+    "reference/results/README.md",
+    "_build",
+    "gallery/*.ipynb",
+    "gallery/*.py",
+    "sg_execution_times.rst",
+]
 myst_enable_extensions = ["colon_fence", "dollarmath"]
 myst_heading_anchors = 3
 # Docstrings are plain text with code in single backquotes.

@@ -11,7 +11,11 @@ from borderless.cli import main
 from borderless.experiments import EXPERIMENTS
 
 ROOT = Path(__file__).parent.parent
-PAGES = sorted(path for path in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")] if "_build" not in path.parts)
+PAGES = sorted(
+    path
+    for path in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
+    if not {"_build", "gallery", "results"} & {*path.parts}
+)
 
 
 def blocks(page: Path, kind: str) -> list[str]:

@@ -37,7 +37,7 @@ def place(
     budget_mib: int = 128,
     progress: Callable[[int, int], Any] | None = None,
 ) -> Tensor:
-    """The model's answers to every patch at every position: (positions, patches, *answer).
+    """The model's answers to every patch at every position: (positions, patches, ...).
 
     patches: (N, C, H, W), or one (C, H, W), which leaves out the second dimension. positions: (row, column) of a
     patch's upper left pixel; what sticks out of the canvas is cut off. canvas: (height, width) in pixels. background:
