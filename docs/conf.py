@@ -23,7 +23,6 @@ exclude_patterns = [
     "gallery/*.py",
     "sg_execution_times.rst",
 ]
-myst_enable_extensions = ["colon_fence", "dollarmath"]
 myst_heading_anchors = 3
 # Docstrings are plain text with code in single backquotes.
 default_role = "code"

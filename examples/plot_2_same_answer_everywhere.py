@@ -32,7 +32,7 @@ fig, axes = plt.subplots(1, len(arms), figsize=(10, 3), layout="constrained")
 for ax, (title, arm) in zip(axes, arms.items(), strict=True):
     answers = bl.place(arm, thing, places, canvas=(64, 64))[:, 0]
     change = (answers - answers[len(places) // 2]).abs().amax(1) / answers.abs().max()
-    shown = ax.imshow(change.reshape(side, side), vmin=0, vmax=0.3)
+    shown = ax.imshow(change.reshape(side, side), vmin=0, vmax=0.05)
     ax.set(title=f"{title}\nat most {float(change.max()):.1g}", xticks=[], yticks=[])
 fig.colorbar(shown, ax=axes, label="change of the logits")
 plt.show()
