@@ -39,7 +39,7 @@ def test_drawing_writes_figure_and_table(tmp_path: Path, seeds: int) -> None:
     section = EXPERIMENT.draw(made, results, tmp_path)
     assert (tmp_path / "table.csv").is_file()
     assert all(figure.path.stat().st_size > 5000 for figure in section.figures)
-    assert [len(table.rows) for table in section.tables] == [6]
+    assert [len(table.rows) for table in section.tables] == [4]
     assert "points in the middle" in " ".join(section.text)
 
 
