@@ -4,7 +4,9 @@ The folder that it writes is a training's (`best.pt`, `last.pt`) with an audit i
 page that puts the two side by side. Repeating the command goes on where it was interrupted.
 """
 
+import copy
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,16 +17,18 @@ from torch.utils.data import Dataset
 from torchvision.transforms import v2
 
 import borderless as bl
-from borderless.audit.command import network, slug
+from borderless.audit.command import is_packaged, network, shown_as, slug
 from borderless.audit.page import write_comparison
 from borderless.audit.record import read
 from borderless.borders import Border, BorderName, Phase
-from borderless.data.labelled import Labelled, load_labelled
-from borderless.data.quadrant import DEVIATION, MEAN
-from borderless.errors import DataError
+from borderless.data.labelled import Labelled, LabelledSplit, load_labelled
+from borderless.errors import ConversionError, DataError
 from borderless.experiments.arms import check_device
 from borderless.files import write_atomically
+from borderless.models import load
 from borderless.models.head import with_classes
+from borderless.models.packaged import BATCH_NORM_EPS
+from borderless.models.preprocessing import IMAGENET_DEVIATION, IMAGENET_MEAN
 from borderless.report import Table
 from borderless.team import team
 from borderless.training import Recipe, evaluate, fit
@@ -104,16 +108,19 @@ def run(name: str, options: Options) -> Outcome:
     classes = len(split.classes)
     if classes < 2:
         raise DataError(f"got {classes} class in {str(options.data)!r}; needed: two folders of images at least")
-    seen = {
-        "train": shown(split.train, options.size, in_training=True),
-        "validation": shown(split.validation, options.size),
-        "test": shown(split.test, options.size),
-    }
     folder = options.folder or Path("runs") / "finetune" / slug(name)
-    original = network(name, options.arch, options.weights, options.classes).to(options.device)
+    _check_settings(folder, _settings(name, options, split))
+    normalised = shown_as(name, options.arch, options.weights)
+    seen = {
+        "train": shown(split.train, options.size, *normalised, in_training=True),
+        "validation": shown(split.validation, options.size, *normalised),
+        "test": shown(split.test, options.size, *normalised),
+    }
+    original = network(name, options.arch, options.weights, options.classes, options.seed).to(options.device)
     image = seen["test"][0][0][None].to(options.device)
     network_of_classes = with_classes(original, classes, image, options.seed)
     keeps_head = network_of_classes is original
+    _check_training(network_of_classes, image)
     _audited(original, seen["test"], keeps_head, f"{name}, own padding", folder / "before", options)
     border = Border(options.border, phase=options.phase, reach=options.reach)
     model = bl.convert(network_of_classes, border)
@@ -121,7 +128,7 @@ def run(name: str, options: Options) -> Outcome:
     fit(model, seen["train"], seen["validation"], options.training, folder, options.seed, progress=_say)
     accuracy = evaluate(model, seen["test"], options.training.batch_size).accuracy
     _audited(model, seen["test"], True, f"{name}, {options.border}, fine-tuned", folder / "after", options)
-    loading = _loading(options.arch or name, classes, border)
+    loading = _loading(name, options, model, image, classes, border)
     page, tables = None, ()
     if team().is_leader:
         record = {
@@ -139,19 +146,71 @@ def run(name: str, options: Options) -> Outcome:
     return Outcome(folder / BEST, page, tables, accuracy_before, accuracy, loading)
 
 
-def shown(images: Labelled, size_px: int, in_training: bool = False) -> Labelled:
+def _settings(name: str, options: Options, split: LabelledSplit) -> dict[str, Any]:
+    """What tells one fine-tuning from another."""
+    assert options.data is not None
+    return {
+        "network": name,
+        "arch": options.arch,
+        "weights": options.weights,
+        "data": str(options.data.resolve()),
+        "classes": list(split.classes),
+        "images": [len(split.train), len(split.validation), len(split.test)],
+        "size": options.size,
+        "border": repr(Border(options.border, phase=options.phase, reach=options.reach)),
+        "audit_images": options.audit_images,
+        "seed": options.seed,
+    }
+
+
+def _check_settings(folder: Path, settings: dict[str, Any]) -> None:
+    """Write down what `folder` is made with. Raises DataError if it was made with something else."""
+    path = folder / "settings.json"
+    different = ""
+    if team().is_leader:
+        try:
+            found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else settings
+        except ValueError:
+            found = {}
+        different = ", ".join(key for key in settings if found.get(key) != settings[key])
+        if not different:
+            write_atomically(path, json.dumps(settings, indent=2) + "\n")
+    different = team().shared(different)
+    if different:
+        raise DataError(
+            f"got {folder}, which holds a fine-tuning with another {different}; needed: another --folder, or delete it"
+        )
+
+
+def _check_training(model: nn.Module, image: torch.Tensor) -> None:
+    """Raises ConversionError for a network that answers with something else in training, such as a second head's."""
+    answer = copy.deepcopy(model).train()(torch.cat([image, image]))
+    if not isinstance(answer, torch.Tensor):
+        raise ConversionError(
+            f"got {type(model).__name__}, which answers with {type(answer).__name__} in training; needed: a network "
+            "that answers with logits; switch its auxiliary heads off"
+        )
+
+
+def shown(
+    images: Labelled,
+    size_px: int,
+    mean: Sequence[float] = IMAGENET_MEAN,
+    deviation: Sequence[float] = IMAGENET_DEVIATION,
+    in_training: bool = False,
+) -> Labelled:
     """Images as ImageNet's networks are shown them; in training, other crops of them in each epoch."""
     if in_training:
         crops = [v2.RandomResizedCrop(size_px, scale=(0.35, 1.0), antialias=True), v2.RandomHorizontalFlip()]
     else:
         crops = [v2.Resize(round(size_px / _SHOWN), antialias=True), v2.CenterCrop(size_px)]
-    numbers = [v2.RGB(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(list(MEAN), list(DEVIATION))]
+    numbers = [v2.RGB(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(list(mean), list(deviation))]
     return images.through(v2.Compose([v2.ToImage(), *crops, *numbers]), is_random=in_training)
 
 
 def _audited(model: nn.Module, test: Labelled, has_labels: bool, name: str, folder: Path, options: Options) -> None:
     """Audit `model` on some test images, unless that was done before; labels count where its classes are theirs."""
-    if not options.audit_images or (folder / "audit.json").is_file():
+    if not options.audit_images or team().shared((folder / "audit.json").is_file()):
         return
     some: Any = test.some(options.audit_images, options.seed)
     found = bl.audit(model, some if has_labels else Unlabelled(some), name=name, seed=options.seed)
@@ -173,16 +232,34 @@ class Unlabelled(Dataset[torch.Tensor]):
         return self.images[index][0]
 
 
-def _loading(arch: str, classes: int, border: Border) -> str:
-    """The lines that give the fine-tuned network back."""
-    options = ", ".join(
+def _loading(name: str, options: Options, model: nn.Module, image: torch.Tensor, classes: int, border: Border) -> str:
+    """Python that gives the fine-tuned network back; a remark if the architecture alone does not."""
+    weights = {name: value.cpu() for name, value in model.state_dict().items()}
+    built: dict[str, Any] = {"num_classes": classes}
+    if is_packaged(name, options.weights):
+        built["bn_eps"] = BATCH_NORM_EPS
+    arch = options.arch or name
+    try:
+        again = load(arch, **built)
+        again.load_state_dict(weights)
+        again = bl.convert(again.eval(), border)
+        with torch.no_grad():
+            is_same = torch.allclose(again(image.cpu()), model.eval()(image).cpu(), rtol=1e-3, atol=1e-4)
+    except (RuntimeError, TypeError, ValueError):
+        is_same = False
+    if not is_same:
+        return (
+            f"# {arch} built anew is another network than the one with its library's weights: build it with them first"
+        )
+    how = ", ".join(
         [
             repr(border.name),
             *([f"phase={border.phase!r}"] if border.phase != "fixed" else []),
             *([f"reach={border.reach}"] if border.reach is not None else []),
         ]
     )
-    return f'bl.convert(load("{arch}", "best.pt", num_classes={classes}), {options})'
+    given = ", ".join(f"{key}={value}" for key, value in built.items())
+    return f'bl.convert(load("{arch}", "best.pt", {given}), {how})'
 
 
 def _say(done: int, total: int) -> None:

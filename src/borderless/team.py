@@ -74,9 +74,12 @@ def _portable(error: Exception) -> Exception:
         return RuntimeError(f"{type(error).__name__}: {error}")
 
 
+_joined = 0  # blocks of `joined` that this process is in
+
+
 def team() -> Team:
-    """The processes that have joined; this one alone if none have."""
-    if distributed.is_available() and distributed.is_initialized():
+    """The processes that have joined; this one alone if none have, whatever else it does with others."""
+    if _joined and distributed.is_available() and distributed.is_initialized():
         return Team(distributed.get_rank(), distributed.get_world_size())
     return Team()
 
@@ -85,17 +88,26 @@ def team() -> Team:
 def joined() -> Iterator[Team]:
     """Join the processes that torchrun started, until the end of the block; alone where it started none or only one.
 
-    Each process takes the GPU of its number on the machine, where there are any.
+    Each process takes the GPU of its number on the machine, where there are any. A process group that is there already
+    is used, and stays.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or "MASTER_ADDR" not in os.environ or team().size > 1:
-        yield team()
+    global _joined
+    is_alone = int(os.environ.get("WORLD_SIZE", "1")) == 1 or "MASTER_ADDR" not in os.environ
+    if is_alone or distributed.is_initialized():
+        _joined += 1
+        try:
+            yield team()
+        finally:
+            _joined -= 1
         return
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
         distributed.init_process_group("cpu:gloo,cuda:nccl")
     else:
         distributed.init_process_group("gloo")
+    _joined += 1
     try:
         yield team()
     finally:
+        _joined -= 1
         distributed.destroy_process_group()

@@ -96,8 +96,8 @@ def test_only_what_is_drawn_is_opened(tmp_path: Path, monkeypatch: pytest.Monkey
     for i in range(30):
         save(tmp_path, f"{i}.png", colours())
     seen = []
-    opened = pictures.opened
-    monkeypatch.setattr(pictures, "opened", lambda path: seen.append(path) or opened(path))
+    opened = pictures._opened
+    monkeypatch.setattr(pictures, "_opened", lambda path: seen.append(path) or opened(path))
     assert len(pictures.from_folder(tmp_path, 3, 16)) == 3
     assert len(seen) == 3
 

@@ -116,8 +116,8 @@ def test_random_filters_without_a_border_are_never_counted() -> None:
         assert found.aware_share in (0, None)
 
 
-def test_filters_are_judged_by_the_first_batches_alone() -> None:
+def test_filters_are_judged_by_the_first_images_alone() -> None:
     model, images = network(), torch.rand(40, 3, 16, 16)
-    few, all_of_them = (border_error(model, images[:count], batch_size=4) for count in (16, 40))
+    few, all_of_them = (border_error(model, images[:count], batch_size=4) for count in (32, 40))
     assert [layer.aware for layer in few.layers] == [layer.aware for layer in all_of_them.layers]
     assert few.layers[-1].map.max() != all_of_them.layers[-1].map.max()

@@ -1,5 +1,7 @@
 """What the playground shows are the library's numbers."""
 
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,7 @@ from borderless.data.photos import load_photo
 from borderless.errors import DataError, ImageError
 from borderless.experiments.equivariance import OBJECT
 from borderless.playground import views
+from borderless.playground.app import WORKER, audited
 
 pytest.importorskip("skimage")
 
@@ -42,9 +45,9 @@ def test_clicks_near_the_edge_leave_the_object_whole(centre: tuple[int, int], pl
 
 
 def test_an_answer_is_that_of_the_canvas_run_whole() -> None:
-    model = views.network("timm/test_resnet", "random")
-    place = (10, 100)
-    found = views.answer(model, "coffee", place)
+    chosen = views.network("timm/test_resnet", "random")
+    model, place = chosen.model, (10, 100)
+    found = views.answer(chosen, "coffee", place)
     logits = []
     for row, column in (views.MIDDLE, place):
         canvas = torch.zeros(1, 3, 224, 224)
@@ -58,7 +61,7 @@ def test_an_answer_is_that_of_the_canvas_run_whole() -> None:
 
 
 def test_the_map_grows_by_rows() -> None:
-    model = views.under(views.network("timm/test_resnet", "random"), "zero", "fixed", None)
+    model = views.network("timm/test_resnet", "random", "zero")
     maps = [found for found, _ in views.growing_map(model, "cat")]
     assert len(maps) == views.MAP_SIDE
     assert np.isnan(maps[0][1:]).all() and not np.isnan(maps[-1]).any()
@@ -67,7 +70,7 @@ def test_the_map_grows_by_rows() -> None:
 
 
 def test_networks_are_ones_own() -> None:
-    one, other = (views.network("timm/test_resnet", "random") for _ in range(2))
+    one, other = (views.network("timm/test_resnet", "random").model for _ in range(2))
     bl.convert_(one, "infinite")
     image = torch.rand(1, 3, 64, 64)
     assert not torch.allclose(one(image), other(image))
@@ -77,12 +80,45 @@ def test_networks_are_ones_own() -> None:
 def test_uploads_are_bounded_and_read_safely(tmp_path: Path) -> None:
     Image.new("RGB", (40, 30), "red").save(tmp_path / "good.png")
     (tmp_path / "text.png").write_text("no picture")
-    images, problems = views.uploaded([tmp_path / "good.png", tmp_path / "text.png"], 32)
+    chosen = views.network("timm/test_resnet", "random")
+    images, problems = views.uploaded([tmp_path / "good.png", tmp_path / "text.png"], 32, chosen)
     assert images.shape == (1, 3, 32, 32)
     assert "text.png: cannot be read" in problems[0]
     with pytest.raises(DataError, match="no image that can be read"):
-        views.uploaded([tmp_path / "text.png"], 32)
+        views.uploaded([tmp_path / "text.png"], 32, chosen)
     with pytest.raises(DataError, match="got 0 files"):
-        views.uploaded([], 32)
+        views.uploaded([], 32, chosen)
     with pytest.raises(DataError, match="got 33 files"):
-        views.uploaded([tmp_path / "good.png"] * 33, 32)
+        views.uploaded([tmp_path / "good.png"] * 33, 32, chosen)
+
+
+def test_what_a_network_cannot_do_is_said() -> None:
+    with pytest.raises(ImageError, match=r"cannot run on images of 3 × 224 × 224.*needed"):
+        views.network("fconv_hardnet", "random")
+    with pytest.raises(ImageError, match="needed: a border, or neither"):
+        views.network("timm/test_resnet", "random", "own", "adaptive")
+    with pytest.raises(ImageError, match=r"multiply-adds an image; needed: at most 20"):
+        views.network("resnet101", "random", "infinite")
+
+
+def test_the_packaged_network_is_shown_images_as_it_was_in_training() -> None:
+    chosen = views.network("efficientnet_lite0", "packaged")
+    assert chosen.thing("cat").max() < 1.01  # (1 − 127/255) / (128/255)
+    found = views.answer(chosen, "cat", views.MIDDLE)
+    assert "cat" in found.name and found.middle > 0.5
+
+
+def test_an_audit_that_nobody_waits_for_ends() -> None:
+    chosen = views.network("timm/test_resnet", "random")
+    steps = audited(chosen.model, torch.randn(8, 3, 64, 64), "mine")
+    assert next(steps)[3] is None
+    while next(steps)[0] < 1:
+        pass
+    steps.close()
+    for _ in range(100):
+        if WORKER not in {thread.name for thread in threading.enumerate()}:
+            break
+        time.sleep(0.1)
+    else:
+        raise AssertionError("the audit goes on")
+    assert not chosen.model._forward_pre_hooks

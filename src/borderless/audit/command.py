@@ -24,6 +24,7 @@ from borderless.models import load
 from borderless.models.checkpoint import SUFFIXES
 from borderless.models.loading import resolve
 from borderless.models.packaged import ARCHITECTURE
+from borderless.models.preprocessing import normalisation
 from borderless.modes import measured
 from borderless.report import Table
 from borderless.team import team
@@ -55,13 +56,14 @@ def run(name: str, options: Any) -> tuple[list[Finding], Path, float | None]:
             f"got size={options.size}, count={options.count}, batch-size={options.batch_size}, "
             f"workers={options.workers}; needed: one pixel, one image and a batch of one at least, no negative number"
         )
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(options.seed)
-        model = network(name, options.arch, options.weights, options.classes).to(options.device)
+    model = network(name, options.arch, options.weights, options.classes, options.seed).to(options.device)
+    mean, deviation = shown_as(name, options.arch, options.weights)
     if options.images is None:
-        found = pictures.photographs(options.size, min(options.count, len(pictures.PHOTOGRAPHS)))
+        found = pictures.photographs(options.size, options.count, mean, deviation)
     else:
-        found = pictures.from_folder(options.images, options.count, options.size, options.seed, workers=options.workers)
+        found = pictures.from_folder(
+            options.images, options.count, options.size, options.seed, mean, deviation, options.workers
+        )
     folder = options.folder or Path("runs") / "audit" / slug(name)
     made = _measured(model, found, Path(name).stem if _is_file(name) else name, options)
     if _is_random(name, options.weights):
@@ -89,20 +91,26 @@ def _measured(model: nn.Module, found: Pictures, name: str, options: Options) ->
     return replace(made, drawn_from=found.drawn_from, skipped=found.skipped, kinds=found.kinds)
 
 
-def network(name: str, arch: str, weights: str, classes: int | None) -> nn.Module:
+def network(name: str, arch: str, weights: str, classes: int | None, seed: int = 0) -> nn.Module:
     """A network by name with its library's weights, or the architecture `arch` with those in a file.
 
+    seed: of random weights, where those are asked for or there are no others.
     Raises UnknownName and CheckpointError for what cannot be had, or cannot be read without running code from it.
     """
     options: dict[str, Any] = {} if classes is None else {"num_classes": classes}
     if not _is_file(name):
         if arch:
             raise UnknownName(f"got the network {name!r} and --arch {arch!r}; --arch is for files of weights; give one")
-        library, short = resolve(name)
-        kept = weights or ("packaged" if short == ARCHITECTURE else "default")
         if _is_random(name, weights):
-            return load(name, **options)
-        return load(name, "pretrained" if kept == "default" and library == "timm" else kept, **options)
+            with torch.random.fork_rng(devices=[]):
+                torch.default_generator.manual_seed(seed)
+                return load(name, **options)
+        if options:
+            raise UnknownName(
+                f"got --classes {classes} for {name!r} with weights of its library; --classes is for files of weights "
+                "and for random ones; leave it out"
+            )
+        return load(name, _kept(name, weights))
     path = Path(name)
     if path.suffix.lower() in _PROGRAMS or _is_script(path):
         raise CheckpointError(
@@ -123,6 +131,25 @@ def compare(one: Path, other: Path) -> tuple[Path, Sequence[Table]]:
     folder = one if one.is_dir() else one.parent
     against = slug((other if other.is_dir() else other.parent).name or other.stem)
     return write_comparison(records[0], records[1], folder / f"against-{against}.html")
+
+
+def shown_as(name: str, arch: str, weights: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and deviation that the images of `network` with the same arguments are normalised by."""
+    return normalisation(arch) if _is_file(name) else normalisation(name, _kept(name, weights))
+
+
+def is_packaged(name: str, weights: str) -> bool:
+    """Whether `network` with the same arguments has the weights of a package."""
+    return not _is_file(name) and _kept(name, weights) == "packaged"
+
+
+def _kept(name: str, weights: str) -> str:
+    """The weights of a network by name: those asked for, else its library's."""
+    library, short = resolve(name)
+    if _is_random(name, weights):
+        return "random"
+    kept = weights or ("packaged" if short == ARCHITECTURE else "default")
+    return "pretrained" if kept == "default" and library == "timm" else kept
 
 
 def _is_random(name: str, weights: str) -> bool:

@@ -23,7 +23,7 @@ from borderless.convert import bordered, conversion_of
 from borderless.errors import ApproximatePhaseWarning, ImageError, PositionDependentWarning
 from borderless.explain import PositionRead, explain
 from borderless.measures.border_error import BorderError, border_error
-from borderless.measures.images import batches, load
+from borderless.measures.images import batches, check_labels, load
 from borderless.measures.intervals import over_objects
 from borderless.measures.padding import Influence, UnevenPadding, even_sizes, influence, uneven_padding
 from borderless.measures.sensitivity import Effect, Sensitivity, effect, on_canvases, sensitivity
@@ -201,7 +201,9 @@ def audit(
     felt = part("influence", lambda: influence(answering, some[:4], seed))
     errors = part(
         "border error",
-        lambda: border_error(answering, images, background=background, batch_size=batch_size, workers=workers),
+        lambda: border_error(
+            answering, images, background=background, batch_size=batch_size, workers=workers, seed=seed
+        ),
     )
     right = known[: len(things)] if known is not None and objects is None else None
 
@@ -239,7 +241,9 @@ def audit(
     for protocol in MOVES:
         moved = part(
             f"shifts, {protocol}",
-            partial(_moved, protocol, answering, images, labels, background, passes, batch_size, workers, seed),
+            partial(
+                _moved, protocol, min(size), answering, images, labels, background, passes, batch_size, workers, seed
+            ),
         )
         shifts |= {} if moved is None else {protocol: moved}
     decoded = part("decodability", lambda: _decoded(answering, some, background, seed))
@@ -296,16 +300,15 @@ class _Answered:
 
 def _answers(model: nn.Module, images: Any, labels: Tensor | None, batch_size: int, workers: int) -> _Answered:
     """What the model says of the images as they are, over all processes."""
-    if labels is not None and (tuple(labels.shape) != (len(images),) or labels.is_floating_point()):
-        raise ImageError(
-            f"got labels of shape {tuple(labels.shape)}, {labels.dtype}, for {len(images)} images; needed: one class "
-            "number an image"
-        )
+    if labels is not None:
+        check_labels(labels, len(images))
 
     def found() -> list[tuple[int, Tensor, Tensor | None, int, float]]:
         mine = []
         with measured(model):
             for batch in batches(images, batch_size, model, workers):
+                if batch.labels is not None:
+                    check_labels(batch.labels, len(batch.images))
                 logits = model(batch.images.clone())
                 if not torch.isfinite(logits).all():
                     raise ImageError(
@@ -359,6 +362,7 @@ def _decoded(model: nn.Module, images: Tensor, background: float | tuple[float, 
 
 def _moved(
     protocol: ProtocolName,
+    side: int,
     model: nn.Module,
     images: Any,
     labels: Tensor | None,
@@ -369,7 +373,6 @@ def _moved(
     seed: int,
 ) -> Consistency:
     """Consistency; crops and canvases differ from the images by an eighth of their sides."""
-    side = min(load(images, range(1))[0].shape[2:])
     return consistency(
         model,
         images,

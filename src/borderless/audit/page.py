@@ -24,10 +24,11 @@ LEAD = (
 def save(audit: "Audit", folder: Path | str) -> Path:
     """Write audit.json, the figures and report.html into `folder`; returns the path of the page."""
     folder = Path(folder)
-    write_atomically(folder / FILE, json.dumps(audit.to_dict(), indent=2) + "\n")
     with drawing.style():
         sections = _sections(audit, folder)
-    return write(sections, folder / "report.html", f"Audit of {safe(audit.name)}", LEAD, _provenance(audit))
+    page = write(sections, folder / "report.html", f"Audit of {safe(audit.name)}", LEAD, _provenance(audit))
+    write_atomically(folder / FILE, json.dumps(audit.to_dict(), indent=2) + "\n")  # last: it stands for a whole audit
+    return page
 
 
 def _sections(audit: "Audit", folder: Path) -> list[Section]:
@@ -245,7 +246,11 @@ def _price(audit: "Audit", folder: Path) -> Section | None:
 
 
 def _method(audit: "Audit", folder: Path) -> Section:
-    of = f" of {audit.drawn_from:,}, drawn at random," if (audit.drawn_from or 0) > audit.images else ""
+    of = (
+        f" of {audit.drawn_from:,}, drawn at random,"
+        if (audit.drawn_from or 0) - len(audit.skipped) > audit.images
+        else ""
+    )
     text = [
         f"{audit.images:,}{of} images of {_by(audit.size)} px, seed {audit.seed}, {audit.classes} classes, "
         f"{audit.parameters / 1e6:.1f} million parameters, run under {audit.border}. "
@@ -315,7 +320,7 @@ _COMPARED: tuple[tuple[str, float, tuple[str, ...]], ...] = (
     ("border felt up to, px", 1, ("border_error", "leak_px")),
     ("padding-aware filters, %", 100, ("border_error", "aware_share")),
     ("cost of infinite, ×", 1, ("layout", "costs", "infinite")),
-    ("accuracy on these images, %", 100, ("images", "accuracy", "value")),
+    ("accuracy on these images, %", 100, ("images", "accuracy")),
 )
 
 

@@ -6,6 +6,7 @@ from (grey, 16 bits, CMYK, transparent, animated) is counted, because a network 
 Shapes: pictures (N, 3, size, size), normalised with ImageNet's means and deviations unless told otherwise.
 """
 
+import math
 import os
 import random
 import warnings
@@ -61,7 +62,14 @@ class Pictures(Dataset[Tensor]):
 
     def __getitem__(self, index: int) -> Tensor:
         name = self.names[index]
-        image = photograph(name) if self.folder is None else opened(self.folder / name)[0]
+        if self.folder is None:
+            return shown(photograph(name), self.size_px, self.mean, self.deviation)
+        try:
+            image, _ = opened(self.folder / name)
+        except DataError as error:
+            raise DataError(
+                f"{self.folder / name}: {error}, although it could be used when it was looked at"
+            ) from error
         return shown(image, self.size_px, self.mean, self.deviation)
 
 
@@ -84,7 +92,7 @@ def from_folder(
     folder = Path(folder)
     if not folder.is_dir():
         raise DataError(f"got {str(folder)!r}, which is no folder; needed: one that holds images")
-    files = list(_files(folder))
+    files = team().shared(list(_files(folder)))  # as the first process sees them: all draw the same
     if not files:
         raise DataError(f"got {str(folder)!r}, which holds no images; needed: some of {', '.join(SUFFIXES)}")
     left = random.Random(seed).sample(files, len(files))
@@ -123,25 +131,30 @@ def _looked_at(folder: Path, names: list[str], workers: int) -> list[tuple[str, 
 
     def look(name: str) -> tuple[str, list[str], str]:
         try:
-            return name, opened(folder / name)[1], ""
+            return name, _opened(folder / name)[1], ""
         except DataError as error:
             return name, [], str(error)
 
     def mine() -> list[tuple[str, list[str], str]]:
         share = names[team().rank :: team().size]
-        if workers == 0:
-            return [look(name) for name in share]
-        with ThreadPoolExecutor(workers) as pool:
+        with _quiet(), ThreadPoolExecutor(max(1, workers)) as pool:
             return list(pool.map(look, share))
 
     found = {told[0]: told for share in team().each(mine) for told in share}
     return [found[name] for name in names]
 
 
-def photographs(size_px: int, count: int = len(PHOTOGRAPHS)) -> Pictures:
+def photographs(
+    size_px: int,
+    count: int = len(PHOTOGRAPHS),
+    mean: Sequence[float] = MEAN,
+    deviation: Sequence[float] = DEVIATION,
+) -> Pictures:
     """The first `count` photographs inside the scikit-image package. Raises MissingPackage without it."""
     scikit_image()
-    return Pictures(None, PHOTOGRAPHS[:count], size_px, drawn_from=len(PHOTOGRAPHS))
+    return Pictures(
+        None, PHOTOGRAPHS[:count], size_px, tuple(mean), tuple(deviation), drawn_from=len(PHOTOGRAPHS[:count])
+    )
 
 
 def photograph(name: str) -> Image.Image:
@@ -154,6 +167,7 @@ def photograph(name: str) -> Image.Image:
 def shown(image: Image.Image, size_px: int, mean: Sequence[float], deviation: Sequence[float]) -> Tensor:
     """One picture as a network is shown it: (3, size_px, size_px)."""
     steps = [
+        v2.CenterCrop(min(image.size)),  # before it grows: of a picture as narrow as a line, only this is shown
         v2.ToImage(),
         v2.Resize(round(size_px / _SHOWN), antialias=True),
         v2.CenterCrop(size_px),
@@ -168,30 +182,39 @@ def opened(path: Path) -> tuple[Image.Image, list[str]]:
 
     Raises DataError for a file that is damaged, too large for safe reading, or smaller than 8 pixels.
     """
+    with _quiet():
+        return _opened(path)
+
+
+def _quiet() -> warnings.catch_warnings:
+    """Without Pillow's warnings, about what is handled here. For one thread at a time: it changes all of them."""
+    return warnings.catch_warnings(action="ignore", category=Warning)
+
+
+def _opened(path: Path) -> tuple[Image.Image, list[str]]:
     kinds = []
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            warnings.simplefilter("ignore", UserWarning)  # of Pillow, about a palette with transparency: counted below
-            with Image.open(path) as image:
-                if min(image.size) < SMALLEST_PX:
-                    raise DataError(f"{image.width} × {image.height} pixels; needed: {SMALLEST_PX} at least")
-                if getattr(image, "n_frames", 1) > 1:
-                    kinds.append("animated (first frame)")
-                    image.seek(0)
-                if "A" in image.getbands() or "transparency" in image.info:
-                    kinds.append("transparent (on black)")
-                    whole = image.convert("RGBA")
-                    return Image.alpha_composite(Image.new("RGBA", whole.size, "black"), whole).convert("RGB"), kinds
-                if image.mode.startswith("I") or image.mode == "F":
-                    kinds.append("16 bits or more")
-                    return _eight_bits(image), kinds
-                if image.mode in ("L", "1", "LA"):
-                    kinds.append("grey")
-                elif image.mode not in ("RGB", "P"):
-                    kinds.append(image.mode)
-                return image.convert("RGB"), kinds
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        with Image.open(path) as image:
+            if min(image.size) < SMALLEST_PX:
+                raise DataError(f"{image.width} × {image.height} pixels; needed: {SMALLEST_PX} at least")
+            if image.width * image.height > (Image.MAX_IMAGE_PIXELS or math.inf):
+                raise DataError("too large for safe reading")
+            if getattr(image, "n_frames", 1) > 1:
+                kinds.append("animated (first frame)")
+                image.seek(0)
+            if "A" in image.getbands() or "transparency" in image.info:
+                kinds.append("transparent (on black)")
+                whole = image.convert("RGBA")
+                return Image.alpha_composite(Image.new("RGBA", whole.size, "black"), whole).convert("RGB"), kinds
+            if image.mode.startswith("I") or image.mode == "F":
+                kinds.append("16 bits or more")
+                return _eight_bits(image), kinds
+            if image.mode in ("L", "1", "LA"):
+                kinds.append("grey")
+            elif image.mode not in ("RGB", "P"):
+                kinds.append(image.mode)
+            return image.convert("RGB"), kinds
+    except Image.DecompressionBombError as error:
         raise DataError("too large for safe reading") from error
     except DataError:
         raise

@@ -94,7 +94,7 @@ def run_cell(config: Config, cell: Cell, folder: Path) -> dict[str, Any]:
     for name in config.arms:
         arm = arm_of(name, config.reach)
         model = arm.of(copy.deepcopy(network))
-        before = _tested(model, split.test, config.canvas_px) if arm.border else start
+        before = start if name == "own" else _tested(model, split.test, config.canvas_px)
         fit(model, middle.train, middle.validation, config.training, folder / name, seed)
         after = _tested(model, split.test, config.canvas_px)
         found |= {f"{name} before {key}": value for key, value in before.items()}
@@ -106,7 +106,7 @@ def run_cell(config: Config, cell: Cell, folder: Path) -> dict[str, Any]:
 def arm_of(name: str, reach: int | None) -> Arm:
     """An arm, its border bounded by `reach`."""
     arm = ARMS[name]
-    return replace(arm, reach=reach) if arm.border == "infinite" else arm
+    return replace(arm, reach=reach) if arm.border in ("full", "infinite") else arm
 
 
 def _tested(model: nn.Module, objects: Labelled, canvas_px: int) -> dict[str, float]:

@@ -88,7 +88,7 @@ def run_cell(config: Config, cell: Cell, folder: Path) -> dict[str, Any]:
     )
     return {
         **summarise(predictions, test.labels),
-        "validation_accuracy": max(epoch.validation_accuracy for epoch in history),
+        "validation_accuracy": min(history, key=lambda epoch: epoch.validation_loss).validation_accuracy,
         "parameters": sum(p.numel() for p in model.parameters()),
         "cost": arm.explained(plain, CANVAS_PX).cost,
     }

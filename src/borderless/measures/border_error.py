@@ -29,9 +29,9 @@ from borderless.team import team
 TOUCHED = 0.01
 # A filter answers to a side of the border if its answers there and inside overlap by less than half (KS distance).
 AWARE = 0.5
-# Of one side of a map, or of its inside: how many answers of a filter are compared a batch, in how many of the first
-# batches, and how few are too few.
-_MOST_ANSWERS, _JUDGED_BATCHES, _FEWEST_ANSWERS, _FEWEST_CELLS = 128, 4, 30, 5
+# Of one side of a map, or of its inside: how many answers of a filter are compared a batch, of how many of the first
+# images, and how few are too few.
+_MOST_ANSWERS, _JUDGED_IMAGES, _FEWEST_ANSWERS, _FEWEST_CELLS = 128, 32, 30, 5
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ def border_error(
         seen = 0
         with measured(model):
             for batch in batches(images, batch_size, model, workers):
-                is_judged = batch.start < _JUDGED_BATCHES * batch_size
+                is_judged = batch.start < _JUDGED_IMAGES
                 draw = torch.Generator().manual_seed(1_000_003 * seed + batch.start) if is_judged else None
                 _compare(model, batch, (with_border, without), layers, draw)
                 seen += len(batch.images)

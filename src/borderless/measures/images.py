@@ -41,7 +41,8 @@ def batches(images: Any, batch_size: int, model: nn.Module, workers: int = 0) ->
         loader = DataLoader(images, batch_sampler=mine, num_workers=workers, generator=torch.Generator())
         loaded = (_parted(found) for found in loader)
     for indices, (found, labels) in zip(mine, loaded, strict=True):
-        yield Batch(indices[0], found.to(device), labels)
+        # Labels of a worker are shared memory with an open file each: whoever keeps them keeps a copy.
+        yield Batch(indices[0], found.to(device), None if labels is None else labels.clone())
 
 
 def load(images: Any, indices: Sequence[int]) -> tuple[Tensor, Tensor | None]:
@@ -61,6 +62,14 @@ def _parted(found: Any) -> tuple[Tensor, Tensor | None]:
         found, labels = found[0], found[1] if len(found) > 1 else None
     check_images(found)
     return found, labels
+
+
+def check_labels(labels: Any, count: int) -> None:
+    """Raises ImageError unless `labels` are one class number an image."""
+    if isinstance(labels, Tensor) and tuple(labels.shape) == (count,) and not labels.is_floating_point():
+        return
+    got = f"shape {tuple(labels.shape)}, {labels.dtype}" if isinstance(labels, Tensor) else type(labels).__name__
+    raise ImageError(f"got labels of {got} for {count} images; needed: one class number an image")
 
 
 def check_images(images: Any) -> None:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from borderless.errors import ImageError
-from borderless.measures.images import batches
+from borderless.measures.images import batches, check_labels
 from borderless.measures.intervals import over_objects
 from borderless.modes import measured
 from borderless.team import team
@@ -140,10 +140,8 @@ class _Views:
             raise ImageError(f"got protocol={protocol!r}; needed: one of {', '.join(PROTOCOLS)}")
         self.images, self.labels, self.protocol, self.background = images, labels, protocol, background
         self.count = len(images)
-        if labels is not None and tuple(labels.shape) != (self.count,):
-            raise ImageError(
-                f"got labels of shape {tuple(labels.shape)} for {self.count} images; needed: one class number an image"
-            )
+        if labels is not None:
+            check_labels(labels, self.count)
         self.range_px = RANGE_PX[protocol] if range_px is None else range_px
         self.multiple_px = multiple_px
         if multiple_px < 1 or self.range_px < 1 or self.count < 1:
@@ -173,6 +171,8 @@ class _Views:
             with measured(model):
                 for batch in batches(self.images, batch_size, model, workers):
                     self._check_size(batch.images)
+                    if batch.labels is not None:
+                        check_labels(batch.labels, len(batch.images))
                     moves = offsets[:, :, batch.start : batch.start + len(batch.images)].flatten(0, 1)
                     answers = torch.stack([self._answer(model, batch.images, chosen) for chosen in moves])
                     mine.append((batch.start, answers, batch.labels))

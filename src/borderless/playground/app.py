@@ -5,17 +5,20 @@ uploads are bounded in size and number and opened by `data.pictures.opened`, whi
 Long work yields, so that it can be cancelled, and few run at a time; who comes when all places are taken is told so.
 """
 
+import contextlib
+import itertools
 import queue
 import shutil
 import tempfile
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from borderless.borders import BORDERS, PHASES
 from borderless.data.photos import PHOTOS
-from borderless.errors import BorderlessError, MissingPackage
+from borderless.errors import ApproximatePhaseWarning, BorderlessError, MissingPackage, PositionDependentWarning
 from borderless.experiments import rook
 from borderless.experiments.equivariance import OBJECT, SIZE
 from borderless.models.packaged import ARCHITECTURE
@@ -29,6 +32,8 @@ MOST_UPLOADED = "20mb"
 # Of one kind of work at a time, and of requests that wait.
 AT_ONCE, WAITING = 2, 24
 EPOCHS, EPOCHS_A_PICTURE = 100, 4
+WORKER = "audit"
+_PLACES = threading.BoundedSemaphore(AT_ONCE)
 WEIGHTS = ("packaged", "random", "default", "pretrained")
 
 
@@ -48,15 +53,16 @@ def launch(host: str = LOCAL, port: int | None = None, opens_browser: bool = Fal
         prevent_thread_lock=not blocks,
         quiet=True,
         footer_links=[],
+        run_history=False,
         max_file_size=MOST_UPLOADED,
         theme=gr.themes.Base(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]),
     )
 
 
 def build() -> "gradio.Blocks":
-    """All tabs; a file that nobody has touched for an hour is deleted."""
+    """All tabs; files are deleted when they are an hour old."""
     gr = _gradio()
-    with gr.Blocks(title="borderless", analytics_enabled=False, delete_cache=(600, 3600)) as made:
+    with gr.Blocks(title="borderless", analytics_enabled=False, delete_cache=(300, 3300)) as made:
         gr.Markdown("# borderless\nDoes a CNN use *where* things are? Place an object, choose a border, and watch.")
         with gr.Tab("Equivariance"):
             first = _equivariance(gr)
@@ -119,7 +125,10 @@ def _rook(gr: Any) -> None:
 
     def training(border: str, seed: float) -> Iterator[tuple[str, Any]]:
         config = rook.Config(epochs=EPOCHS)
-        for epoch, moment in enumerate(rook.training(config, border, int(seed))):
+        moments = rook.training(config, border, int(seed))
+        with views.DRAWING:
+            first = next(moments)
+        for epoch, moment in enumerate(itertools.chain([first], moments)):
             if epoch % EPOCHS_A_PICTURE == 0 or epoch == EPOCHS:
                 text = f"{100 * moment.accuracy:.0f} % after {epoch} of {EPOCHS} epochs"
                 yield text, views.rook_moment(moment, border, epoch, EPOCHS)
@@ -138,9 +147,9 @@ def _network(gr: Any) -> None:
         with gr.Column():
             name, weights = _which(gr)
             thing = gr.Radio(list(PHOTOS), value="cat", label="object")
-            border = gr.Radio(["own", *BORDERS], value="own", label="border")
+            border = gr.Radio([views.OWN, *BORDERS], value=views.OWN, label="border")
             phase = gr.Radio(list(PHASES), value="fixed", label="phase")
-            reach = gr.Slider(-1, 8, value=-1, step=1, label="reach, cells (-1: endless; full and infinite only)")
+            reach = gr.Slider(-1, 8, value=2, step=1, label="reach, cells (of full and infinite; -1: endless)")
             press = gr.Button("Ask", elem_id="ask")
     with gr.Row():
         here = gr.Textbox(label="probability here", elem_id="here")
@@ -155,7 +164,12 @@ def _network(gr: Any) -> None:
 
     def model(name: str, weights: str, border: str, phase: str, reach: float) -> Any:
         bound = None if reach < 0 or border not in ("full", "infinite") else int(reach)
-        return views.under(views.network(name, weights), border, phase, bound)
+        with warnings.catch_warnings(record=True, action="always") as told:
+            found = views.network(name, weights, border, phase, bound)
+        for warning in told:
+            if issubclass(warning.category, ApproximatePhaseWarning | PositionDependentWarning):
+                gr.Warning(str(warning.message))
+        return found
 
     def ask(place: Any, thing: str, *choice: Any) -> tuple[str, str, str]:
         found = _told(gr, lambda: views.answer(model(*choice), thing, tuple(place)))
@@ -170,8 +184,10 @@ def _network(gr: Any) -> None:
 
     def growing(thing: str, *choice: Any) -> Iterator[tuple[str, Any]]:
         chosen = _told(gr, lambda: model(*choice))
-        for rows, (_, picture) in enumerate(views.growing_map(chosen, thing), start=1):
-            yield f"{rows} of {views.MAP_SIDE} rows", picture
+        rows = views.growing_map(chosen, thing)
+        for done in range(1, views.MAP_SIDE + 1):
+            _, picture = _told(gr, lambda: next(rows))
+            yield f"{done} of {views.MAP_SIDE} rows", picture
 
     inputs, outputs = [place, thing, *choice], [here, middle, answers]
     scene.select(click, [thing], [scene, place]).then(ask, inputs, outputs)
@@ -184,7 +200,7 @@ def _network(gr: Any) -> None:
 def _audit(gr: Any) -> None:
     gr.Markdown(
         f"Up to {views.MOST_IMAGES} images of at most {MOST_UPLOADED} each. They stay on the machine that runs the "
-        "playground, and are deleted within an hour. An audit takes minutes."
+        "playground, and are deleted in an hour or so. An audit takes minutes."
     )
     with gr.Row():
         files = gr.File(label="images", file_count="multiple", file_types=["image"], elem_id="images")
@@ -198,12 +214,12 @@ def _audit(gr: Any) -> None:
     report = gr.File(label="the report", interactive=False)
 
     def audit(paths: list[str] | None, name: str, weights: str, size: float) -> Iterator[tuple[str, str, Any]]:
-        images, problems = _told(gr, lambda: views.uploaded(paths or [], int(size)))
+        chosen = _told(gr, lambda: views.network(name, weights))
+        images, problems = _told(gr, lambda: views.uploaded(paths or [], int(size), chosen))
         left_out = f"; left out: {'; '.join(problems)}" if problems else ""
-        model = _told(gr, lambda: views.network(name, weights))
         folder = Path(tempfile.mkdtemp(prefix="borderless-"))
         try:
-            for done, of, part, found in _audited(model, images, name):
+            for done, of, part, found in audited(chosen.model, images, name):
                 if found is None:
                     yield f"{done} of {of} parts: {part}{left_out}", "", None
                 else:
@@ -231,31 +247,42 @@ def _which(gr: Any) -> tuple[Any, Any]:
     return name, weights
 
 
-def _audited(model: Any, images: Any, name: str) -> Iterator[tuple[int, int, str, Any]]:
+def audited(model: Any, images: Any, name: str) -> Iterator[tuple[int, int, str, Any]]:
     """Parts done, parts in all, the next part's name; at the end the audit. Whoever stops asking stops the work."""
     from borderless.audit.measure import audit
 
     told: queue.Queue[tuple[int, int, str, Any]] = queue.Queue()
     gone = threading.Event()
 
-    def progress(done: int, of: int, part: str) -> None:
+    def stop_if_gone(*_: Any) -> None:
         if gone.is_set():
             raise _Stopped
+
+    def progress(done: int, of: int, part: str) -> None:
+        stop_if_gone()
         told.put((done, of, part, None))
 
     def work() -> None:
-        try:
-            told.put((0, 0, "", audit(model, images, name=name, progress=progress)))
-        except _Stopped:
-            pass
-        except Exception as error:
-            told.put((0, 0, "", error))
+        with _PLACES:
+            # Inside a part, each run of the model looks whether anybody still waits.
+            watch = model.register_forward_pre_hook(stop_if_gone)
+            try:
+                stop_if_gone()
+                told.put((0, 0, "", audit(model, images, name=name, progress=progress)))
+            except _Stopped:
+                pass
+            except Exception as error:
+                told.put((0, 0, "", error))
+            finally:
+                watch.remove()
 
-    thread = threading.Thread(target=work, daemon=True)
-    thread.start()
+    threading.Thread(target=work, name=WORKER, daemon=True).start()
+    step: tuple[int, int, str, Any] = (0, 1, "waiting for a place", None)
     try:
         while True:
-            step = told.get()
+            # Often, so that whoever cancels is heard at once.
+            with contextlib.suppress(queue.Empty):
+                step = told.get(timeout=0.3)
             if isinstance(step[3], Exception):
                 raise step[3]
             yield step
@@ -265,8 +292,8 @@ def _audited(model: Any, images: Any, name: str) -> Iterator[tuple[int, int, str
         gone.set()
 
 
-class _Stopped(Exception):
-    pass
+class _Stopped(BaseException):
+    """Past all that takes an audit's part for lost when it fails."""
 
 
 def _verdict(found: Any) -> str:

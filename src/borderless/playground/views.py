@@ -4,7 +4,9 @@ Shapes: object 8 × 8 on an image of 24 × 24; canvases (224, 224) for networks;
 """
 
 import copy
+import threading
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -19,12 +21,12 @@ from borderless import figures
 from borderless.data import rook
 from borderless.data.photos import load_photo
 from borderless.data.pictures import SMALLEST_PX, opened, shown
-from borderless.data.quadrant import DEVIATION, MEAN
-from borderless.errors import DataError, ImageError
+from borderless.errors import BorderlessError, DataError, ImageError
 from borderless.experiments.equivariance import OBJECT, SIZE, empty_response, on_plane
 from borderless.experiments.rook import Moment
 from borderless.models import load
 from borderless.models.packaged import class_names
+from borderless.models.preprocessing import IMAGENET_MEAN, normalisation
 from borderless.modes import measured
 
 FILTERS: dict[str, np.ndarray] = {
@@ -37,7 +39,9 @@ CANVAS_PX, THING_PX = 224, 96
 # About as many as fit into a minute for the packaged network on two cores.
 MAP_SIDE = 9
 MOST_IMAGES = 32
-_MEAN, _DEVIATION = (torch.tensor(values).reshape(3, 1, 1) for values in (MEAN, DEVIATION))
+OWN = "own"
+# Of one image: the packaged network under `infinite` with a reach of 4 stays below, with an endless one too.
+MOST_MACS = 2e10
 
 
 @dataclass(frozen=True)
@@ -138,35 +142,72 @@ def rook_moment(moment: Moment, border: str, epoch: int, epochs: int) -> Image.I
     return figures.to_image(fig)
 
 
-def thing(name: str) -> Tensor:
-    """One of PHOTOS as an object on a canvas: (1, 3, THING_PX, THING_PX), normalised; 0 is grey."""
-    return ((load_photo(name, THING_PX) - _MEAN) / _DEVIATION)[None]
+@dataclass(frozen=True)
+class Chosen:
+    """A network of one's own, and what its images are normalised by: (3, 1, 1) each."""
+
+    model: nn.Module
+    mean: Tensor
+    deviation: Tensor
+
+    def thing(self, name: str) -> Tensor:
+        """One of PHOTOS as an object on a canvas: (1, 3, THING_PX, THING_PX); 0 is the colour of emptiness."""
+        return ((load_photo(name, THING_PX) - self.mean) / self.deviation)[None]
 
 
 def canvas(name: str, place: tuple[int, int]) -> Image.Image:
-    """The object on the canvas, to click on: CANVAS_PX wide."""
-    pixels = torch.zeros(3, CANVAS_PX, CANVAS_PX)
+    """The object on a canvas of mean grey, to click on: CANVAS_PX wide."""
+    pixels = torch.tensor(IMAGENET_MEAN).reshape(3, 1, 1).repeat(1, CANVAS_PX, CANVAS_PX)
     row, column = place
-    pixels[:, row : row + THING_PX, column : column + THING_PX] = thing(name)[0]
-    seen = pixels * _DEVIATION + _MEAN
-    return Image.fromarray((255 * seen.clamp(0, 1)).permute(1, 2, 0).round().to(torch.uint8).numpy())
+    pixels[:, row : row + THING_PX, column : column + THING_PX] = load_photo(name, THING_PX)
+    return Image.fromarray((255 * pixels).permute(1, 2, 0).round().to(torch.uint8).numpy())
 
 
-def network(name: str, weights: str) -> nn.Module:
-    """A network of one's own: nothing that others do to theirs changes it."""
-    return copy.deepcopy(_loaded(name.strip(), weights))
+def network(name: str, weights: str, border: str = OWN, phase: str = "fixed", reach: int | None = None) -> Chosen:
+    """A network under a border, of one's own: nothing that others do to theirs changes it.
+
+    Raises ImageError for one that would take too long here, and what `load` and `convert` raise.
+    """
+    name = name.strip()
+    model = copy.deepcopy(_loaded(name, weights))
+    mean, deviation = (torch.tensor(values).reshape(3, 1, 1) for values in normalisation(name, weights))
+    if border == OWN and (phase != "fixed" or reach is not None):
+        raise ImageError(f"got phase={phase!r}, reach={reach} with its own padding; needed: a border, or neither")
+    if border != OWN:
+        model = bl.convert(model, border, phase=phase, reach=reach)  # type: ignore[arg-type]
+    with computing():
+        macs = bl.explain(model, (CANVAS_PX, CANVAS_PX), channels=3).macs
+    if macs > MOST_MACS:
+        raise ImageError(
+            f"got {name} under {border}, which takes {macs / 1e9:.0f} · 10⁹ multiply-adds an image; needed: at most "
+            f"{MOST_MACS / 1e9:.0f} here; take a smaller reach or network"
+        )
+    return Chosen(model, mean, deviation)
 
 
-@lru_cache(maxsize=4)
+@contextmanager
+def computing() -> Iterator[None]:
+    """Raises ImageError for what a network itself cannot do with images of this size and these channels."""
+    try:
+        yield
+    except (RuntimeError, ValueError, AssertionError, TypeError) as error:
+        if isinstance(error, BorderlessError):
+            raise
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise ImageError(
+            f"the network cannot run on images of 3 × {CANVAS_PX} × {CANVAS_PX} ({reason}); needed: one that can"
+        ) from error
+
+
+# PyTorch's generator is everybody's: who seeds it, keeps the others out until the numbers are drawn.
+DRAWING = threading.Lock()
+
+
+@lru_cache(maxsize=2)
 def _loaded(name: str, weights: str) -> nn.Module:
-    with torch.random.fork_rng(devices=[]):
+    with DRAWING, torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(0)
         return load(name, None if weights == "random" else weights).requires_grad_(False)
-
-
-def under(model: nn.Module, border: str, phase: str, reach: int | None) -> nn.Module:
-    """`model` under a border; "own" leaves it as it is."""
-    return model if border == "own" else bl.convert(model, border, phase=phase, reach=reach)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
@@ -182,10 +223,9 @@ class Answer:
 MIDDLE = ((CANVAS_PX - THING_PX) // 2, (CANVAS_PX - THING_PX) // 2)
 
 
-def answer(model: nn.Module, thing_name: str, place: tuple[int, int]) -> Answer:
+def answer(chosen: Chosen, thing_name: str, place: tuple[int, int]) -> Answer:
     """The probability of the class in the middle, there and at `place`."""
-    with measured(model):
-        logits = bl.place(model, thing(thing_name), [MIDDLE, place], canvas=(CANVAS_PX, CANVAS_PX))[:, 0]
+    logits = _logits(chosen, thing_name, [MIDDLE, place])
     middle, here = logits.double().softmax(1)
     best = int(middle.argmax())
     return Answer(
@@ -197,19 +237,25 @@ def _class(index: int, count: int) -> str:
     return class_names()[index] if count == len(class_names()) else f"class {index}"
 
 
-def growing_map(model: nn.Module, thing_name: str) -> Iterator[tuple[np.ndarray, Image.Image]]:
+def growing_map(chosen: Chosen, thing_name: str) -> Iterator[tuple[np.ndarray, Image.Image]]:
     """Probability of the class in the middle at MAP_SIDE × MAP_SIDE places, a row more each time; nan: not yet."""
     offsets = np.linspace(0, CANVAS_PX - THING_PX, MAP_SIDE).round().astype(int).tolist()
-    with measured(model):
-        start = bl.place(model, thing(thing_name), [MIDDLE], canvas=(CANVAS_PX, CANVAS_PX))[0, 0]
+    start = _logits(chosen, thing_name, [MIDDLE])[0]
     best = int(start.argmax())
     found = np.full((MAP_SIDE, MAP_SIDE), np.nan)
     for i, row in enumerate(offsets):
-        places = [(row, column) for column in offsets]
-        with measured(model):
-            logits = bl.place(model, thing(thing_name), places, canvas=(CANVAS_PX, CANVAS_PX))[:, 0]
+        logits = _logits(chosen, thing_name, [(row, column) for column in offsets])
         found[i] = logits.double().softmax(1)[:, best].numpy()
         yield found.copy(), _heat(found, _class(best, len(start)))
+
+
+def _logits(chosen: Chosen, thing_name: str, places: Sequence[tuple[int, int]]) -> Tensor:
+    """(places, classes), of the object on a canvas of emptiness."""
+    with computing(), measured(chosen.model):
+        found = bl.place(chosen.model, chosen.thing(thing_name), places, canvas=(CANVAS_PX, CANVAS_PX))
+    if found.ndim != 3:
+        raise ImageError(f"got answers of shape {tuple(found.shape[1:])}; needed: a classifier, one number a class")
+    return found[:, 0]
 
 
 def _heat(found: np.ndarray, name: str) -> Image.Image:
@@ -222,17 +268,18 @@ def _heat(found: np.ndarray, name: str) -> Image.Image:
     return figures.to_image(fig)
 
 
-def uploaded(paths: Sequence[str | Path], size_px: int) -> tuple[Tensor, list[str]]:
-    """Uploaded files as images (N, 3, size, size), and what was wrong with the others.
+def uploaded(paths: Sequence[str | Path], size_px: int, chosen: Chosen) -> tuple[Tensor, list[str]]:
+    """Uploaded files as images (N, 3, size, size) for a network, and what was wrong with the others.
 
     Raises DataError for none, too many, or none that can be read.
     """
     if not 1 <= len(paths) <= MOST_IMAGES:
         raise DataError(f"got {len(paths)} files; needed: 1 to {MOST_IMAGES} images")
     images, problems = [], []
+    mean, deviation = (values.flatten().tolist() for values in (chosen.mean, chosen.deviation))
     for path in map(Path, paths):
         try:
-            images.append(shown(opened(path)[0], size_px, MEAN, DEVIATION))
+            images.append(shown(opened(path)[0], size_px, mean, deviation))
         except DataError as error:
             problems.append(f"{path.name}: {error}")
     if not images:

@@ -81,9 +81,9 @@ def fit(
     of epochs, but for those that follow the last checkpoint so soon that writing it would take more than SAVING_SHARE
     of the time. Best: by what the recipe watches on `validation`, the first of equals. progress: called after each
     epoch with how many are done and how many there will be at most. Runs on the device of the model's parameters, with
-    images in channels_last. Under torchrun every process calls it with the same arguments, and the first one alone
-    reads and writes `folder`. Raises TrainingError for a checkpoint of another training, or that cannot be read and has
-    no predecessor, when the loss is not a finite number, and when a checkpoint cannot be written.
+    images in channels_last. Inside `team.joined()` every process of torchrun calls it with the same arguments, and the
+    first one alone reads and writes `folder`. Raises TrainingError for a checkpoint of another training, or that cannot
+    be read and has no predecessor, when the loss is not a finite number, and when a checkpoint cannot be written.
     """
     return _Training(model, train, validation, recipe, Path(folder), seed, objective or Classification()).run(progress)
 
@@ -131,6 +131,8 @@ class _Training:
                         curves.add(len(self.history), dataclasses.asdict(self.history[-1]))
                     if progress is not None:
                         progress(len(self.history), self.recipe.epochs)
+        if self.team.is_leader and not self.best_is_saved:
+            self.checkpoints.save_best(self.best_weights)
         self.model.load_state_dict(self.best_weights)
         self.model.eval()
         return self.history
@@ -282,6 +284,7 @@ class _Training:
         self.scaler.load_state_dict(saved["scaler"])
         self.history = [Epoch(*values) for values in saved["history"]]
         self.at = _Position(**saved["position"])
+        self.best_is_saved = False  # the file may be of a later moment, which is lost
         self.best_weights = _copied(self.model.state_dict()) if saved["best_weights"] is None else saved["best_weights"]
         if len(saved["processes"]) == self.team.size:
             self.at.seen, random, cuda = saved["processes"][self.team.rank]

@@ -1,0 +1,28 @@
+"""What a network was shown in training: the mean and deviation that its images are normalised by."""
+
+from borderless.models import packaged
+from borderless.models.loading import resolve
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_DEVIATION = (0.229, 0.224, 0.225)
+Channels = tuple[float, ...]
+
+
+def normalisation(name: str, weights: str = "") -> tuple[Channels, Channels]:
+    """Mean and deviation of each channel, in units of [0, 1], for the network `name` with its weights.
+
+    The packaged network has its own; timm says them of its networks; of all others they are ImageNet's.
+
+    >>> normalisation("resnet50")
+    ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    """
+    library, short = resolve(name)
+    if weights == "packaged" and short == packaged.ARCHITECTURE:
+        return (packaged.MEAN,) * 3, (packaged.STD,) * 3
+    if library == "timm" and weights not in ("", "random"):
+        import timm
+
+        found = timm.get_pretrained_cfg(short if weights == "pretrained" else f"{short}.{weights}")
+        if found is not None:
+            return tuple(found.mean), tuple(found.std)
+    return IMAGENET_MEAN, IMAGENET_DEVIATION
