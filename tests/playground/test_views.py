@@ -97,6 +97,7 @@ def test_what_a_network_cannot_do_is_said() -> None:
         views.network("fconv_hardnet", "random")
     with pytest.raises(ImageError, match="needed: a border, or neither"):
         views.network("timm/test_resnet", "random", "own", "adaptive")
+    assert views.network("resnet101", "random", "infinite", "fixed", 0).model
     with pytest.raises(ImageError, match=r"multiply-adds an image; needed: at most 20"):
         views.network("resnet101", "random", "infinite")
 
