@@ -41,6 +41,7 @@ def finetune(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, s
     return status, out, err
 
 
+@pytest.mark.slow
 def test_a_network_with_other_classes(
     capsys: pytest.CaptureFixture[str], photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -74,6 +75,7 @@ def test_a_network_with_other_classes(
     assert "holds a fine-tuning with another seed" in err
 
 
+@pytest.mark.slow
 def test_weights_in_a_file_keep_their_classes(
     capsys: pytest.CaptureFixture[str], photographs: Path, tmp_path: Path
 ) -> None:

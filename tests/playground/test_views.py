@@ -92,6 +92,7 @@ def test_uploads_are_bounded_and_read_safely(tmp_path: Path) -> None:
         views.uploaded([tmp_path / "good.png"] * 33, 32, chosen)
 
 
+@pytest.mark.slow
 def test_what_a_network_cannot_do_is_said() -> None:
     with pytest.raises(ImageError, match=r"cannot run on images of 3 × 224 × 224.*needed"):
         views.network("fconv_hardnet", "random")
@@ -109,6 +110,7 @@ def test_the_packaged_network_is_shown_images_as_it_was_in_training() -> None:
     assert "cat" in found.name and found.middle > 0.5
 
 
+@pytest.mark.slow
 def test_an_audit_that_nobody_waits_for_ends() -> None:
     chosen = views.network("timm/test_resnet", "random")
     steps = audited(chosen.model, torch.randn(8, 3, 64, 64), "mine")
