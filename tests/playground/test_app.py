@@ -25,7 +25,7 @@ pytest.importorskip("gradio")
 sync_api = pytest.importorskip("playwright.sync_api")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 TINY = "timm/test_resnet"
-WAIT_MS = 120_000
+WAIT_MS = 60_000
 
 
 @pytest.fixture(scope="module")
@@ -146,6 +146,13 @@ def saved(folder: Path, count: int) -> list[Path]:
     return paths
 
 
+def upload(page: Any, files: list[Path]) -> None:
+    """Choose files, and wait until all are listed."""
+    page.locator("#images").get_by_text("Click to Upload").wait_for()
+    page.set_input_files("#images input[type=file]", files)
+    page.wait_for_function(f"document.querySelectorAll('#images tr').length >= {len(files)}")
+
+
 def bomb(path: Path) -> Path:
     """A PNG of 200 megapixels in a few kilobytes."""
 
@@ -166,10 +173,7 @@ def test_an_audit_of_uploads_some_of_which_are_bad(page: Any, tmp_path: Path) ->
     tab.get_by_label("random").check()
     tab.locator("input[type=number]").fill("32")
     page.keyboard.press("Tab")
-    page.set_input_files(
-        "#images input[type=file]", [*saved(tmp_path, 7), tmp_path / "text.png", bomb(tmp_path / "b.png")]
-    )
-    page.get_by_text("b.png").first.wait_for()
+    upload(page, [*saved(tmp_path, 7), tmp_path / "text.png", bomb(tmp_path / "b.png")])
     page.click("#audit")
     done = wait_for(page, "audit-state", "done, 7 images")
     assert "text.png: cannot be read as an image" in done
@@ -183,9 +187,7 @@ def test_an_audit_of_uploads_some_of_which_are_bad(page: Any, tmp_path: Path) ->
 
 def test_an_audit_can_be_cancelled(page: Any, tmp_path: Path) -> None:
     page.get_by_role("tab", name="Audit").click()
-    page.locator("#images").get_by_text("Click to Upload").wait_for()
-    page.set_input_files("#images input[type=file]", saved(tmp_path, 7))
-    page.get_by_text("6.png").first.wait_for()
+    upload(page, saved(tmp_path, 7))
     page.click("#audit")
     wait_for(page, "audit-state", "parts")
     page.click("#stop-audit")
