@@ -5,9 +5,13 @@ import os
 # Before matplotlib is imported, and by way of the environment, so that processes which a test starts have it too.
 os.environ["MPLBACKEND"] = "Agg"
 
+from pathlib import Path
+
 import hypothesis
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 # The same examples in every run, and a busy machine fails nothing; `pytest --hypothesis-profile=search` draws afresh.
 hypothesis.settings.register_profile("tests", deadline=None, derandomize=True)
@@ -23,3 +27,15 @@ torch.set_num_threads(max(1, torch.get_num_threads() // _WORKERS))
 def seed() -> None:
     """Draws that a test makes without a generator of its own (a new layer's weights) are the same in any order."""
     torch.manual_seed(0)
+
+
+@pytest.fixture
+def photographs(tmp_path: Path) -> Path:
+    """A folder with seven pictures of 48 × 40 px, each of its own coarse pattern of colours."""
+    folder = tmp_path / "photographs"
+    folder.mkdir()
+    draw = np.random.default_rng(0)
+    for i in range(7):
+        coarse = Image.fromarray(draw.integers(0, 255, (6, 6, 3), dtype=np.uint8))
+        coarse.resize((48, 40), Image.Resampling.BICUBIC).save(folder / f"{i}.png")
+    return folder

@@ -50,9 +50,12 @@ def test_importing_the_command_line_adds_nothing_heavy() -> None:
         (["explain", "resnet81"], "did you mean resnet18"),
         (["explain", "tim/resnet18"], "got the library 'tim', which does not exist; did you mean timm?"),
         (["explain", "torchvision/convnextv2_tiny"], "'torchvision/convnextv2_tiny', which does not exist"),
-        (["explain", "--border", "full"], "write it first: borderless explain resnet18 --border"),
+        (["explain", "--border", "full"], "write it first: borderless explain resnet50 --border"),
         (["explain", "resnet18", "--border", "zero", "--reach", "2"], "reach=2"),
         (["run", "conv-types", "--borders", "zeros"], "a border is one of"),
+        (["run", "shifts", "--small", "--data", "here"], "got --small and --data"),
+        (["run", "shifts", "--classes", "imagenet-a", "--data", "nowhere"], "got 'nowhere', which is no folder"),
+        (["run", "conv-types", "--folder", "/dev/null/here"], "at /dev/null/here"),
     ],
 )
 def test_mistakes_get_one_clear_line(
@@ -63,6 +66,19 @@ def test_mistakes_get_one_clear_line(
     assert code == 2
     assert expected in err
     assert "Traceback" not in err
+
+
+def test_a_full_disk_is_named(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("borderless.files.os.fsync", full)
+    code, _, err = call(capsys, "run", "conv-types", "--size", "5", "--folder", str(tmp_path))
+    assert code == 2
+    assert f"got No space left on device at {tmp_path}" in err
+    assert not list(tmp_path.rglob("*.tmp"))
 
 
 def test_run_writes_where_it_says_and_prints_the_table(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

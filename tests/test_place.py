@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import borderless as bl
-from borderless.canvas import Placed
 from borderless.convert import conversion_of
 from borderless.models import load
+from borderless.placed import Placed
 from engine.zoo import BATCH_NORMS, assert_same_state, network, patch, randomised, residual, state
 
 CANVAS, OBJECT_PX = (120, 101), 30

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from borderless.geometry import Box, Interval, clip, cover
+from borderless.geometry import Box, Interval, Mirroring, clip, cover, outside_indices
 
 Ranges = tuple[range, ...]
 
@@ -205,6 +205,40 @@ def read(cells: Tensor, axes: tuple[int, ...], stored: Box, wanted: Box, backgro
     )
 
 
+def read_mirrored(
+    cells: Tensor, axes: tuple[int, ...], stored: Box, wanted: Box, frame: Sequence[int], outside: Mirroring
+) -> Tensor:
+    """The cells of `wanted`, of a map that goes on outside its `frame` by mirroring, repeating or going round.
+
+    Along an axis where cells outside are wanted, the frame is what is stored.
+    """
+    missing = [(have[0] - want[0], want[1] - have[1]) for have, want in zip(stored, wanted, strict=True)]
+    is_native = axes == tuple(range(2, cells.ndim)) and len(axes) <= 3 and cells.is_floating_point()
+    for (before, after), have, n in zip(missing, stored, frame, strict=True):
+        most = {"reflect": n - 1, "replicate": before + after, "circular": n}[outside]
+        is_native = is_native and have == (0, n) and 0 <= min(before, after) <= max(before, after) <= most
+    if outside == "reflect" and cells.is_cuda and torch.are_deterministic_algorithms_enabled():
+        is_native = False  # PyTorch has no deterministic gradient for it
+    # Several times faster than to gather; PyTorch's own circular padding alone would lose channels last.
+    if is_native and outside != "circular":
+        return F.pad(cells, [amount for pair in reversed(missing) for amount in pair], outside)
+    if is_native:
+        for axis, (before, after), n in zip(axes, missing, frame, strict=True):
+            around = [cells.narrow(axis, n - before, before)] if before else []
+            around += [cells, *([cells.narrow(axis, 0, after)] if after else [])]
+            cells = torch.cat(around, axis) if before or after else cells
+        return cells
+    for axis, n, have, want in zip(axes, frame, stored, wanted, strict=True):
+        if want == have:
+            continue
+        if have[0] <= want[0] and want[1] <= have[1]:
+            cells = cells.narrow(axis, want[0] - have[0], want[1] - want[0])
+        else:
+            indices = outside_indices(want, n, outside)
+            cells = cells.index_select(axis, torch.tensor(indices, device=cells.device))
+    return cells
+
+
 def less(cells: Tensor, background: Tensor) -> Tensor:
     """cells - background. Written as a sum, whose gradient for the background is added up without a negated copy."""
     return cells + (-background)
@@ -281,6 +315,23 @@ def _take_halving(
             is_set = ((amount >> bit) & 1).bool().reshape(-1, *[1] * (cells.ndim - 1))
             cells = torch.where(is_set, cells.narrow(axis, 2**bit, length), cells.narrow(axis, 0, length))
     return thin(cells, axes, [new.step for new in wanted])
+
+
+def cut(cells: Tensor, axes: Sequence[int], stored: Box, box: Box) -> Tensor:
+    """The cells of `box`, a part of `stored`."""
+    for axis, (first, _), (a, b) in zip(axes, stored, box, strict=True):
+        cells = cells.narrow(axis, a - first, b - a)
+    return cells
+
+
+def pasted(around: Tensor, cells: Tensor, axes: tuple[int, ...], missing: Sequence[tuple[int, int]]) -> Tensor:
+    """`cells` with `around` (1 or N, C, *wider) on all the cells that are missing: each cell is written once."""
+    shape = (len(cells), *around.shape[1:])
+    result = torch.empty(shape, dtype=cells.dtype, device=cells.device, memory_format=memory_format_of(cells))
+    for outside, strip in zip(strips(around.expand(shape), axes, missing), strips(result, axes, missing), strict=True):
+        strip.copy_(outside)
+    inside(result, axes, missing).copy_(cells)
+    return result
 
 
 def memory_format_of(cells: Tensor) -> torch.memory_format:

@@ -1,6 +1,8 @@
 """The command line: `borderless demo`, `run`, `explain`, `audit`, `finetune`. Imports when asked."""
 
 import dataclasses
+import errno
+import os
 import sys
 import threading
 import warnings
@@ -73,6 +75,10 @@ SUMMARIES = {
 DEMO = ("equivariance", "conv-types", "rook", "one-place", "placed-object", "quadrant")
 
 BorderChoice = Literal["valid", "zero", "reflect", "replicate", "circular", "full", "infinite"]
+
+
+# What is wrong with the place that files are written to, rather than with the program.
+_PLACES = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR)
 
 
 class UsageError(Exception):
@@ -180,6 +186,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         if isinstance(error, BorderlessError):
             return _fail(error)
+        if isinstance(error, BrokenPipeError):  # whoever read what is printed has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
+        if isinstance(error, OSError) and error.errno in _PLACES:
+            where = "" if error.filename is None else f" at {error.filename}"
+            return _fail(
+                UsageError(
+                    f"got {error.strerror}{where}; needed: files and folders that can be read and written, with room; "
+                    "what was there before is untouched, and the same command goes on from it"
+                )
+            )
         raise
     return 0
 
@@ -231,13 +248,18 @@ def _run(words: list[str]) -> None:
     experiment = EXPERIMENTS[name]
     default = experiment.Config.small() if "--small" in words else experiment.Config()
     if any(word.split("=")[0] == "--data" for word in words) and hasattr(experiment.Config, "paper"):
+        if "--small" in words:
+            raise UsageError(
+                "got --small and --data: --small starts from the demo's settings, --data from the paper's; give one"
+            )
         default = experiment.Config.paper()
     options = tyro.cli(
         _run_options(experiment.Config, name),
         args=[word for word in words[1:] if word != "--small"],
         prog=f"borderless run {name}",
         description=f"{experiment.title}. {experiment.summary} "
-        "With --small: the demo's settings, as far as no option says otherwise.",
+        "With --small: the demo's settings, as far as no option says otherwise."
+        + (" With --data: the paper's." if hasattr(experiment.Config, "paper") else ""),
         default=_run_options(experiment.Config, name)(config=default),
     )
     from borderless.experiments import run
@@ -271,6 +293,16 @@ def _run_options(config: type, name: str) -> Any:
     )
 
 
+def _network_first(command: str, words: list[str]) -> tuple[str, list[str]]:
+    """The network that a command is about, and its options."""
+    name, options = words[0], words[1:]
+    if name.startswith("-"):
+        raise UsageError(
+            f"got {name!r} where the network is needed; write it first: borderless {command} resnet50 {name} ..."
+        )
+    return name, options
+
+
 def _explain(words: list[str]) -> None:
     import tyro
 
@@ -280,11 +312,7 @@ def _explain(words: list[str]) -> None:
             "or timm/resnet18, or of the paper, such as fconv_resnet18\n"
         )
         tyro.cli(ExplainOptions, args=["--help"], prog="borderless explain NAME")
-    name, words = (words[0], words[1:])
-    if name.startswith("-"):
-        raise UsageError(
-            f"got {name!r} where the network's name is needed; write it first: borderless explain resnet18 {name} ..."
-        )
+    name, words = _network_first("explain", words)
     options = tyro.cli(ExplainOptions, args=words, prog=f"borderless explain {name}")
     import borderless as bl
     from borderless.models import load
@@ -313,9 +341,7 @@ def _audit(words: list[str]) -> int:
             _print_table(table)
         print(f"The comparison is in {page}")
         return 0
-    name, words = words[0], words[1:]
-    if name.startswith("-"):
-        raise UsageError(f"got {name!r} where the network is needed; write it first: borderless audit resnet50 {name}")
+    name, words = _network_first("audit", words)
     options = tyro.cli(AuditOptions, args=words, prog=f"borderless audit {name}")
     from borderless.report import plain_text
     from borderless.team import joined
@@ -354,11 +380,7 @@ def _finetune(words: list[str]) -> None:
     from borderless import finetune
     from borderless.team import joined
 
-    name, words = words[0], words[1:]
-    if name.startswith("-"):
-        raise UsageError(
-            f"got {name!r} where the network is needed; write it first: borderless finetune resnet50 {name}"
-        )
+    name, words = _network_first("finetune", words)
     options = tyro.cli(tyro.conf.OmitArgPrefixes[finetune.Options], args=words, prog=f"borderless finetune {name}")
     with joined() as team:
         outcome = finetune.run(name, options)

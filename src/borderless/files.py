@@ -21,8 +21,10 @@ def write_atomically(path: Path, content: str | bytes | memoryview) -> None:
         # mkstemp's files are for their owner alone; a result is for everybody whom the umask allows.
         os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
         Path(temporary).unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno is not None:  # a full disk does not say which
+            error.filename = str(path)
         raise
 
 

@@ -17,10 +17,10 @@ from torch.utils.data import Dataset
 from torchvision.transforms import v2
 
 import borderless as bl
-from borderless.audit.command import is_packaged, network, shown_as, slug
 from borderless.audit.page import write_comparison
 from borderless.audit.record import read
 from borderless.borders import Border, BorderName, Phase
+from borderless.data import imagenet
 from borderless.data.labelled import Labelled, LabelledSplit, load_labelled
 from borderless.errors import ConversionError, DataError
 from borderless.experiments.arms import check_device
@@ -28,7 +28,7 @@ from borderless.files import write_atomically
 from borderless.models import load
 from borderless.models.head import with_classes
 from borderless.models.packaged import BATCH_NORM_EPS
-from borderless.models.preprocessing import IMAGENET_DEVIATION, IMAGENET_MEAN
+from borderless.models.request import NetworkRequest
 from borderless.report import Table
 from borderless.team import team
 from borderless.training import Recipe, evaluate, fit
@@ -36,8 +36,6 @@ from borderless.training.checkpoint import BEST
 
 # Gentle enough to keep what the network knows.
 RECIPE = Recipe(epochs=10, batch_size=16, optimizer="adamw", learning_rate=3e-4, weight_decay=0.01, schedule="linear")
-# Of the shorter side, what a network is shown in a test.
-_SHOWN = 7 / 8
 
 
 @dataclass(frozen=True)
@@ -108,15 +106,15 @@ def run(name: str, options: Options) -> Outcome:
     classes = len(split.classes)
     if classes < 2:
         raise DataError(f"got {classes} class in {str(options.data)!r}; needed: two folders of images at least")
-    folder = options.folder or Path("runs") / "finetune" / slug(name)
+    asked = NetworkRequest(name, options.arch, options.weights, options.classes, options.seed)
+    folder = options.folder or Path("runs") / "finetune" / asked.slug
     _check_settings(folder, _settings(name, options, split))
-    normalised = shown_as(name, options.arch, options.weights)
     seen = {
-        "train": shown(split.train, options.size, *normalised, in_training=True),
-        "validation": shown(split.validation, options.size, *normalised),
-        "test": shown(split.test, options.size, *normalised),
+        "train": shown(split.train, options.size, *asked.normalisation, in_training=True),
+        "validation": shown(split.validation, options.size, *asked.normalisation),
+        "test": shown(split.test, options.size, *asked.normalisation),
     }
-    original = network(name, options.arch, options.weights, options.classes, options.seed).to(options.device)
+    original = asked.load().to(options.device)
     image = seen["test"][0][0][None].to(options.device)
     network_of_classes = with_classes(original, classes, image, options.seed)
     keeps_head = network_of_classes is original
@@ -128,7 +126,7 @@ def run(name: str, options: Options) -> Outcome:
     fit(model, seen["train"], seen["validation"], options.training, folder, options.seed, progress=_say)
     accuracy = evaluate(model, seen["test"], options.training.batch_size).accuracy
     _audited(model, seen["test"], True, f"{name}, {options.border}, fine-tuned", folder / "after", options)
-    loading = _loading(name, options, model, image, classes, border)
+    loading = _loading(asked, model, image, classes, border)
     page, tables = None, ()
     if team().is_leader:
         record = {
@@ -195,17 +193,17 @@ def _check_training(model: nn.Module, image: torch.Tensor) -> None:
 def shown(
     images: Labelled,
     size_px: int,
-    mean: Sequence[float] = IMAGENET_MEAN,
-    deviation: Sequence[float] = IMAGENET_DEVIATION,
+    mean: Sequence[float] = imagenet.MEAN,
+    deviation: Sequence[float] = imagenet.DEVIATION,
     in_training: bool = False,
 ) -> Labelled:
     """Images as ImageNet's networks are shown them; in training, other crops of them in each epoch."""
     if in_training:
         crops = [v2.RandomResizedCrop(size_px, scale=(0.35, 1.0), antialias=True), v2.RandomHorizontalFlip()]
     else:
-        crops = [v2.Resize(round(size_px / _SHOWN), antialias=True), v2.CenterCrop(size_px)]
-    numbers = [v2.RGB(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(list(mean), list(deviation))]
-    return images.through(v2.Compose([v2.ToImage(), *crops, *numbers]), is_random=in_training)
+        crops = imagenet.middle(size_px)
+    steps = [v2.ToImage(), *crops, v2.RGB(), *imagenet.normalised(mean, deviation)]
+    return images.through(v2.Compose(steps), is_random=in_training)
 
 
 def _audited(model: nn.Module, test: Labelled, has_labels: bool, name: str, folder: Path, options: Options) -> None:
@@ -232,13 +230,13 @@ class Unlabelled(Dataset[torch.Tensor]):
         return self.images[index][0]
 
 
-def _loading(name: str, options: Options, model: nn.Module, image: torch.Tensor, classes: int, border: Border) -> str:
+def _loading(asked: NetworkRequest, model: nn.Module, image: torch.Tensor, classes: int, border: Border) -> str:
     """Python that gives the fine-tuned network back; a remark if the architecture alone does not."""
     weights = {name: value.cpu() for name, value in model.state_dict().items()}
     built: dict[str, Any] = {"num_classes": classes}
-    if is_packaged(name, options.weights):
+    if asked.is_packaged:
         built["bn_eps"] = BATCH_NORM_EPS
-    arch = options.arch or name
+    arch = asked.arch or asked.name
     try:
         again = load(arch, **built)
         again.load_state_dict(weights)

@@ -13,6 +13,7 @@ from typing import Literal, NamedTuple
 Interval = tuple[int, int]
 Box = tuple[Interval, ...]
 Keep = Literal["inside", "frame", "touching"]
+Mirroring = Literal["reflect", "replicate", "circular"]
 
 
 def ceil_div(numerator: int, denominator: int) -> int:
@@ -149,7 +150,7 @@ def cover(window: Interval, needed: Interval) -> tuple[Interval, int, int]:
     return (first, stop), first - lo, hi - stop
 
 
-def outside_indices(needed: Interval, n: int, mode: Literal["reflect", "replicate", "circular"]) -> list[int]:
+def outside_indices(needed: Interval, n: int, mode: Mirroring) -> list[int]:
     """For each cell of `needed`, the cell of the frame [0, n) that stands for it, however far outside it lies."""
     lo, hi = needed
     if mode == "circular":

@@ -1,4 +1,4 @@
-"""Run a model to measure it, or on one thread, and leave everything as it was."""
+"""Run a model to measure it, on one thread, or with numbers drawn from a seed, and leave everything as it was."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,3 +29,11 @@ def one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(threads)
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Within a with-block PyTorch's generator on the CPU draws from `seed`; afterwards it goes on as if untouched."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        yield

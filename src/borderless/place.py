@@ -10,9 +10,10 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
 from borderless.borders import Border
-from borderless.canvas import Canvas, NotKept, Placed, Tape, placing
+from borderless.canvas import Canvas, NotKept, Tape
 from borderless.convert import Conversion, attached, check_convertible, conversion_of
 from borderless.errors import ConversionError, ImageError
+from borderless.placed import Placed, placing
 from borderless.rules.uniform import UniformMaps
 from borderless.scope import Event, Scope
 from borderless.signal import Signal

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from borderless import geometry
 from borderless.borders import Border
-from borderless.cells import Ranges, Shift, less, ranges_of, read, shifted_tile, take_shifted, thin, tile
+from borderless.cells import Ranges, Shift, less, ranges_of, read, read_mirrored, shifted_tile, take_shifted, thin, tile
 from borderless.errors import ImageError
 from borderless.geometry import Box
 from borderless.lattice import Lattice, Stride
@@ -218,16 +218,7 @@ class Signal(Tensor):
         return take_shifted(self.window, self.axes, self.box, wanted, shift, self.background)
 
     def _read_mirrored(self, box: Box) -> Tensor:
-        cells = self.window
-        for axis, n, stored, wanted in zip(self.axes, self.frame, self.box, box, strict=True):
-            if wanted == stored:
-                continue
-            if stored[0] <= wanted[0] and wanted[1] <= stored[1]:
-                cells = cells.narrow(axis, wanted[0] - stored[0], wanted[1] - wanted[0])
-            else:
-                indices = geometry.outside_indices(wanted, n, self.border.outside)  # pyright: ignore[reportArgumentType]
-                cells = cells.index_select(axis, torch.tensor(indices, device=cells.device))
-        return cells
+        return read_mirrored(self.window, self.axes, self.box, box, self.frame, self.border.outside)  # pyright: ignore[reportArgumentType]
 
     def renumbered(self, shift: Shift) -> tuple[Box, Tensor | None]:
         """The window that the border keeps after a renumbering, shared by all samples, and the background."""

@@ -4,28 +4,14 @@ import json
 import zipfile
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 from torch import nn
 
-from borderless.audit.command import slug
 from borderless.cli import main
 from borderless.models import load
 
 TINY = "timm/test_resnet"
-
-
-@pytest.fixture
-def photographs(tmp_path: Path) -> Path:
-    folder = tmp_path / "photographs"
-    folder.mkdir()
-    draw = np.random.default_rng(0)
-    for i in range(6):
-        coarse = Image.fromarray(draw.integers(0, 255, (6, 6, 3), dtype=np.uint8))
-        coarse.resize((48, 40), Image.Resampling.BICUBIC).save(folder / f"{i}.png")
-    return folder
 
 
 @pytest.fixture
@@ -51,7 +37,7 @@ def test_weights_with_their_architecture(
     assert f"The report is in {tmp_path / 'one' / 'report.html'}" in out
     record = json.loads((tmp_path / "one" / "audit.json").read_text())
     assert record["model"]["name"] == "mine"
-    assert record["images"]["count"] == 6
+    assert record["images"]["count"] == 7
     assert record["sensitivity"]["border"]["places"] > 0
     status, _, err = audit(capsys, weights, *common, "--folder", tmp_path / "two", "--fail-above=-1")
     assert status == 1
@@ -149,13 +135,6 @@ def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
     assert status == 0
     assert "borderless audit FILE --arch NAME" in out
     assert "--fail-above" in out
-
-
-def test_every_network_has_a_folder_of_its_own() -> None:
-    names = ["resnet50", "timm/resnet50", "timm/resnet50.a1_in1k", "a/best.pt", "b/best.pt"]
-    assert len({slug(name) for name in names}) == 5
-    assert slug("timm/resnet50") == "timm-resnet50"
-    assert slug("/somewhere/else/a/best.pt") == "a-best"
 
 
 @pytest.mark.slow

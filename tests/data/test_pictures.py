@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from borderless.data import pictures
+from borderless.data import imagenet, pictures
 from borderless.errors import DataError
 
 
@@ -59,8 +59,8 @@ def test_every_kind_of_picture_is_read_and_counted(tmp_path: Path) -> None:
     for part in ("one.png: 1 × 1 pixels", "broken.jpg: cannot be read", "text.png: cannot be read"):
         assert part in reasons
     by_name = dict(zip(found.names, found, strict=True))
-    white = (1 - torch.tensor(pictures.MEAN)) / torch.tensor(pictures.DEVIATION)
-    black = -torch.tensor(pictures.MEAN) / torch.tensor(pictures.DEVIATION)
+    white = (1 - torch.tensor(imagenet.MEAN)) / torch.tensor(imagenet.DEVIATION)
+    black = -torch.tensor(imagenet.MEAN) / torch.tensor(imagenet.DEVIATION)
     assert torch.allclose(by_name["deep.png"].mean((1, 2)), white, atol=1e-5)
     assert torch.allclose(by_name["clear.png"].mean((1, 2)), black, atol=1e-5)
 

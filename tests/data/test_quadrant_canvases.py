@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from borderless.data import quadrant
+from borderless.data import imagenet, quadrant
 from borderless.data.photos import scikit_image
 from borderless.errors import DataError
 
@@ -37,7 +37,7 @@ def test_photographs_are_split_by_photograph() -> None:
 def test_pictures_are_cuts_of_their_photographs_normalised() -> None:
     pytest.importorskip("skimage")
     split = quadrant.from_photographs(6, seed=0).train
-    mean, deviation = (torch.tensor(v).view(3, 1, 1) for v in (quadrant.MEAN, quadrant.DEVIATION))
+    mean, deviation = (torch.tensor(v).view(3, 1, 1) for v in (imagenet.MEAN, imagenet.DEVIATION))
     for picture, source in zip(split.pictures, split.sources, strict=True):
         pixels = getattr(scikit_image(), source)()
         pixels = np.asarray(pixels[0] if isinstance(pixels, tuple) else pixels)
@@ -74,7 +74,7 @@ def test_a_folder_is_split_by_image_and_treated_as_in_the_paper(tmp_path: Path) 
     data = quadrant.from_folder(tmp_path, 4, seed=1)
     assert_disjoint(data)
     assert set().union(*(split.sources for split in data.splits.values())) == set(images)
-    mean, deviation = (torch.tensor(v).view(3, 1, 1) for v in (quadrant.MEAN, quadrant.DEVIATION))
+    mean, deviation = (torch.tensor(v).view(3, 1, 1) for v in (imagenet.MEAN, imagenet.DEVIATION))
     for split in data.splits.values():
         for picture, name in zip(split.pictures, split.sources, strict=True):
             if name != "class1/image1.png":

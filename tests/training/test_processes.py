@@ -61,8 +61,11 @@ def test_killed_at_any_moment_it_ends_with_the_same_weights(tmp_path: Path, sing
         state = torch.load(kept)["state"]
         steps.append(100 * len(state["history"]) + state["position"]["step"])
     assert steps == sorted(set(steps)), "each time it went on from where it was"
+    for name in (".last.pt.new.half.tmp", ".best.pt.half.tmp"):
+        (parts / "dropout" / name).touch()  # as if killed while it wrote
     for folder in (whole, parts):
         train(folder, "dropout")
+    assert not list((parts / "dropout").glob(".*")), "what it left when it was killed is gone"
     expected, found = (record(folder, "dropout-0") for folder in (whole, parts))
     assert found["history"] == expected["history"]
     assert all(torch.equal(found["weights"][name], value) for name, value in expected["weights"].items())

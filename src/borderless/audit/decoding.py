@@ -14,7 +14,7 @@ from borderless.convert import bordered
 from borderless.errors import DataError
 from borderless.measures.probe import Probe, location_probe
 from borderless.measures.readout import ReadOut, read_out
-from borderless.modes import measured
+from borderless.modes import measured, seeded
 from borderless.place import place
 
 # As in the quadrant experiment: an object of 56 px on a canvas of 120 px, of images of 224 px.
@@ -140,8 +140,7 @@ def _untrained(model: nn.Module, images: Tensor, seed: int) -> ReadOut | None:
 
     twin = copy.deepcopy(model)
     twin = twin.cpu()
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
+    with seeded(seed):
         for layer in twin.modules():
             if any(True for _ in layer.parameters(recurse=False)):
                 reset = getattr(layer, "reset_parameters", None)

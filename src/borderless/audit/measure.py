@@ -23,7 +23,7 @@ from borderless.convert import bordered, conversion_of
 from borderless.errors import ApproximatePhaseWarning, ImageError, PositionDependentWarning
 from borderless.explain import PositionRead, explain
 from borderless.measures.border_error import BorderError, border_error
-from borderless.measures.images import batches, check_labels, load
+from borderless.measures.images import Batch, check_labels, load, of_each_batch
 from borderless.measures.intervals import over_objects
 from borderless.measures.padding import Influence, UnevenPadding, even_sizes, influence, uneven_padding
 from borderless.measures.sensitivity import Effect, Sensitivity, effect, on_canvases, sensitivity
@@ -303,36 +303,31 @@ def _answers(model: nn.Module, images: Any, labels: Tensor | None, batch_size: i
     if labels is not None:
         check_labels(labels, len(images))
 
-    def found() -> list[tuple[int, Tensor, Tensor | None, int, float]]:
-        mine = []
-        with measured(model):
-            for batch in batches(images, batch_size, model, workers):
-                if batch.labels is not None:
-                    check_labels(batch.labels, len(batch.images))
-                logits = model(batch.images.clone())
-                if not torch.isfinite(logits).all():
-                    raise ImageError(
-                        f"got logits of {type(model).__name__} that are not all finite; needed: numbers; are the "
-                        "images normalised as it expects?"
-                    )
-                repeat = 0.0
-                if batch.start == 0:
-                    again = model(batch.images)
-                    repeat = float((again - logits).abs().max() / logits.abs().max().clamp(min=1e-30))
-                mine.append((batch.start, logits.argmax(1).cpu(), batch.labels, logits.shape[1], repeat))
-        return mine
+    count, repeat = 0, 0.0
 
-    parts = sorted((part for mine in team().each(found) for part in mine), key=lambda part: part[0])
-    _, _, first, count, repeat = parts[0]
-    right = labels.cpu() if labels is not None else first
-    if labels is None and first is not None:
-        right = torch.cat([own for _, _, own, _, _ in parts if own is not None])
+    def answer(batch: Batch) -> Tensor:
+        nonlocal count, repeat
+        logits = model(batch.images.clone())
+        if not torch.isfinite(logits).all():
+            raise ImageError(
+                f"got logits of {type(model).__name__} that are not all finite; needed: numbers; are the images "
+                "normalised as it expects?"
+            )
+        if batch.start == 0:
+            again = model(batch.images)
+            count = logits.shape[1]
+            repeat = float((again - logits).abs().max() / logits.abs().max().clamp(min=1e-30))
+        return logits.argmax(1).cpu()
+
+    found, known = of_each_batch(images, batch_size, model, answer, workers)
+    count, repeat = team().shared((count, repeat))  # the first process has the first batch
+    right = known if labels is None else labels.cpu()
     if right is not None and not 0 <= int(right.min()) <= int(right.max()) < count:
         raise ImageError(
             f"got labels from {int(right.min())} to {int(right.max())} for a model with {count} classes; needed: "
             f"0 to {count - 1}"
         )
-    return _Answered(torch.cat([classes for _, classes, _, _, _ in parts]), right, count, repeat)
+    return _Answered(torch.cat(found), right, count, repeat)
 
 
 def _device(model: nn.Module) -> torch.device:

@@ -23,6 +23,7 @@ from torch.utils.data import Dataset
 from borderless.data.digits import DIGIT_PX, Digits, load_digits, place_digits, split_digits
 from borderless.data.items import IMAGE_SUFFIXES, ClassSplit, item_seed
 from borderless.errors import DataError
+from borderless.modes import seeded
 
 Kind = Literal["folder", "fashion-mnist", "cifar10"]
 KINDS: tuple[str, ...] = get_args(Kind)
@@ -60,8 +61,7 @@ class Labelled(Dataset[tuple[Tensor, int]]):
             return image, self.labels[index]
         if not self.is_random:
             return self.transform(image), self.labels[index]
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(item_seed(self.seed, self.epoch, index))
+        with seeded(item_seed(self.seed, self.epoch, index)):
             return self.transform(image), self.labels[index]
 
     def through(self, transform: Transform, is_random: bool = False) -> "Labelled":

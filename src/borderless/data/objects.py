@@ -9,13 +9,12 @@ Shapes: tiles (TILE_PX, TILE_PX, 3) in uint8; items (image (3, canvas, canvas), 
 import itertools
 
 import numpy as np
-import torch
 from torchvision.transforms import v2
 
+from borderless.data import imagenet
 from borderless.data.items import ClassSplit
 from borderless.data.labelled import Labelled, LabelledSplit
 from borderless.data.pictures import PHOTOGRAPHS, photograph
-from borderless.data.quadrant import DEVIATION, MEAN
 
 ACROSS, TILE_PX, OBJECT_PX = 6, 60, 48
 # Of a photograph's 36 tiles; the rest is for testing.
@@ -49,8 +48,7 @@ def on_canvas(
     steps = [
         v2.ToImage(),
         *window,
-        v2.ToDtype(torch.float32, scale=True),
-        v2.Normalize(list(MEAN), list(DEVIATION)),
+        *imagenet.normalised(),
         v2.Pad([left, top, room - left, room - top]),
     ]
     return objects.through(v2.Compose(steps), is_random=in_training)

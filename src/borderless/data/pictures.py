@@ -23,16 +23,15 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.transforms import v2
 
+from borderless.data import imagenet
 from borderless.data.items import IMAGE_SUFFIXES
 from borderless.data.photos import scikit_image
-from borderless.data.quadrant import DEVIATION, MEAN, SOURCES
+from borderless.data.quadrant import SOURCES
 from borderless.errors import DataError
 from borderless.team import team
 
 SUFFIXES = (*IMAGE_SUFFIXES, ".gif")
 SMALLEST_PX = 8
-# What ImageNet's networks are shown: of the shorter side, the middle 7/8.
-_SHOWN = 7 / 8
 # The photographs inside scikit-image, with one more of many details than the quadrant experiment takes.
 PHOTOGRAPHS = (*SOURCES, "brick")
 
@@ -49,8 +48,8 @@ class Pictures(Dataset[Tensor]):
     folder: Path | None
     names: tuple[str, ...]
     size_px: int
-    mean: tuple[float, ...] = MEAN
-    deviation: tuple[float, ...] = DEVIATION
+    mean: tuple[float, ...] = imagenet.MEAN
+    deviation: tuple[float, ...] = imagenet.DEVIATION
     labels: Tensor | None = None
     classes: tuple[str, ...] = ()
     skipped: tuple[str, ...] = ()
@@ -78,8 +77,8 @@ def from_folder(
     count: int,
     size_px: int,
     seed: int = 0,
-    mean: Sequence[float] = MEAN,
-    deviation: Sequence[float] = DEVIATION,
+    mean: Sequence[float] = imagenet.MEAN,
+    deviation: Sequence[float] = imagenet.DEVIATION,
     workers: int = 0,
 ) -> Pictures:
     """`count` pictures of `folder` and the folders in it, or all if there are fewer, drawn by `seed`.
@@ -147,8 +146,8 @@ def _looked_at(folder: Path, names: list[str], workers: int) -> list[tuple[str, 
 def photographs(
     size_px: int,
     count: int = len(PHOTOGRAPHS),
-    mean: Sequence[float] = MEAN,
-    deviation: Sequence[float] = DEVIATION,
+    mean: Sequence[float] = imagenet.MEAN,
+    deviation: Sequence[float] = imagenet.DEVIATION,
 ) -> Pictures:
     """The first `count` photographs inside the scikit-image package. Raises MissingPackage without it."""
     scikit_image()
@@ -169,10 +168,8 @@ def shown(image: Image.Image, size_px: int, mean: Sequence[float], deviation: Se
     steps = [
         v2.CenterCrop(min(image.size)),  # before it grows: of a picture as narrow as a line, only this is shown
         v2.ToImage(),
-        v2.Resize(round(size_px / _SHOWN), antialias=True),
-        v2.CenterCrop(size_px),
-        v2.ToDtype(torch.float32, scale=True),
-        v2.Normalize(list(mean), list(deviation)),
+        *imagenet.middle(size_px),
+        *imagenet.normalised(mean, deviation),
     ]
     return torch.as_tensor(v2.Compose(steps)(image))
 

@@ -24,6 +24,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.transforms import v2
 
+from borderless.data import imagenet
 from borderless.data.items import IMAGE_SUFFIXES
 from borderless.data.photos import scikit_image
 from borderless.errors import DataError
@@ -31,7 +32,6 @@ from borderless.errors import DataError
 OBJECT_PX, CANVAS_PX = 56, 120
 POSITIONS = ((0, 0), (CANVAS_PX - OBJECT_PX, CANVAS_PX - OBJECT_PX))
 BORDERS_PX = (0, 16, 32, 64, 128, 256, 512)
-MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 Protocol = Literal["split", "published"]
 PROTOCOLS: tuple[str, ...] = get_args(Protocol)
@@ -44,7 +44,7 @@ SOURCES = (
 # Shares of the photographs, of which there are fewer than pictures; the rest is for testing.
 _TRAIN_SHARE, _VALIDATION_SHARE = 0.5, 0.25
 _SMALLEST_CUT_PX = 80
-_NORMALISED = v2.Compose([v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(MEAN, DEVIATION)])
+_NORMALISED = v2.Compose([v2.ToImage(), *imagenet.normalised()])
 _AS_PUBLISHED = v2.Compose([v2.Resize(256), v2.CenterCrop(224), _NORMALISED, v2.Resize(OBJECT_PX, antialias=True)])
 
 

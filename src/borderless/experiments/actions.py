@@ -24,7 +24,7 @@ from borderless.experiments import actions_figures
 from borderless.experiments.arms import SMALL, check_arms, check_device
 from borderless.experiments.runner import Cell, ConfigError, Experiment, Result, write_table
 from borderless.models import load
-from borderless.modes import one_thread
+from borderless.modes import one_thread, seeded
 from borderless.report import Section
 from borderless.training import Recipe, fit
 
@@ -122,8 +122,7 @@ class SmallNet(nn.Module):
 
 def network(arch: str, arm: str, classes: int, seed: int) -> nn.Module:
     """A 3D network with random weights, in one of the arms."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         if arch == SMALL:
             space, time = (2 if arm.startswith("full") else 1), (2 if arm == "full-temporal" else 1)
             model: nn.Module = SmallNet(classes, space, time)

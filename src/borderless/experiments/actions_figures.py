@@ -8,8 +8,8 @@ import numpy as np
 from borderless import figures
 from borderless.data.clips import MEAN_GROUND, MOTIONS
 from borderless.experiments import published
+from borderless.experiments.arms import mean_in_words
 from borderless.experiments.runner import Result
-from borderless.measures.intervals import over_seeds
 from borderless.report import Figure, Section, Table
 
 COLOURS = {
@@ -105,7 +105,7 @@ def _table(by_arch: dict[str, dict[str, list[dict[str, Any]]]], titles: dict[str
                     arch,
                     titles[arm],
                     *(
-                        _percent([m[name] for m in group])
+                        mean_in_words([100 * m[name] for m in group])
                         for name in ("accuracy", "validation_accuracy", "training_accuracy")
                     ),
                     *(published.ACTION_RECOGNITION.text(*key) for key in keys),
@@ -120,8 +120,3 @@ def _table(by_arch: dict[str, dict[str, list[dict[str, Any]]]], titles: dict[str
         f"their clips; the best on validation clips; on training clips in the last epoch. Paper: "
         f"{published.ACTION_RECOGNITION.source}.",
     )
-
-
-def _percent(values: list[float]) -> str:
-    half = over_seeds([100 * value for value in values])
-    return f"{100 * np.mean(values):.1f}" + ("" if half is None else f" ± {half:.1f}")

@@ -1,8 +1,13 @@
-"""What experiments compare: a network as it is, and the same network under other borders and with blurred strides."""
+"""What experiments compare: a network as it is, and the same network under other borders and with blurred strides.
 
+With it, what their pages have in common: colours and markers, means in words.
+"""
+
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -10,7 +15,9 @@ import borderless as bl
 from borderless.borders import BorderName, Phase
 from borderless.experiments.one_place_network import network as small_network
 from borderless.experiments.runner import ConfigError
+from borderless.measures.intervals import over_seeds
 from borderless.models import load
+from borderless.modes import seeded
 
 SMALL = "small"
 
@@ -75,6 +82,16 @@ def look(arm: str) -> dict[str, Any]:
     }
 
 
+def mean_in_words(values: Sequence[float], sign: str = "") -> str:
+    """The mean over seeds and half its 95 % interval, to one place. sign: "+" for differences.
+
+    >>> mean_in_words([1.0, 2.0, 3.0]), mean_in_words([1.5], "+")
+    ('2.0 ± 2.5', '+1.5')
+    """
+    half = over_seeds(values)
+    return f"{np.mean(values):{sign}.1f}" + ("" if half is None else f" ± {half:.1f}")
+
+
 def check_arms(arms: tuple[str, ...], known: tuple[str, ...]) -> None:
     """Raises ConfigError unless `arms` are some of the `known` ones, each once."""
     if not arms or len(set(arms)) < len(arms) or not set(arms) <= set(known):
@@ -99,6 +116,5 @@ def classifier(arch: str, classes: int, seed: int) -> nn.Module:
     """`arch` with random weights, for images in colour: "small", or any name that `load` knows."""
     if arch == SMALL:
         return small_network(seed, channels=3, classes=classes)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         return load(arch, num_classes=classes)

@@ -15,13 +15,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torchvision.transforms import v2
 
 import borderless as bl
+from borderless.data import imagenet
 from borderless.data.labelled import Labelled, LabelledSplit, digits_anywhere, load_labelled
-from borderless.data.quadrant import DEVIATION, MEAN
 from borderless.experiments import data_efficiency_figures
 from borderless.experiments.arms import ARMS, SMALL, check_arms, check_device, classifier
 from borderless.experiments.runner import Cell, ConfigError, Experiment, Result, write_table
@@ -139,7 +138,7 @@ def _seen(config: Config, images: Labelled, in_training: bool) -> Labelled:
     first = images.images[0]
     if isinstance(first, Tensor):
         return images.through(v2.RGB())
-    normalised = [v2.RGB(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(MEAN, DEVIATION)]
+    normalised = [v2.RGB(), *imagenet.normalised()]
     if not isinstance(first, Path):
         return images.through(v2.Compose([v2.ToImage(), *normalised]))
     if in_training:

@@ -6,7 +6,7 @@ import numpy as np
 
 from borderless import figures
 from borderless.experiments import published
-from borderless.experiments.arms import ARMS, look
+from borderless.experiments.arms import ARMS, look, mean_in_words
 from borderless.experiments.runner import Result
 from borderless.measures.intervals import over_seeds
 from borderless.report import Figure, Section, Table
@@ -55,15 +55,10 @@ def _story(
         gains = {arm: np.subtract(accuracy[arm, counts[0]], accuracy[OWN, counts[0]]) for arm in arms if arm != OWN}
         text.append(
             f"With {counts[0] or 'all'} images a class, against own padding: "
-            + "; ".join(f"{titles[arm]} {_with_interval(gain, '+')} points" for arm, gain in gains.items())
+            + "; ".join(f"{titles[arm]} {mean_in_words(gain.tolist(), '+')} points" for arm, gain in gains.items())
             + "."
         )
     return text
-
-
-def _with_interval(values: np.ndarray | list[float], sign: str = "") -> str:
-    half = over_seeds(list(values))
-    return f"{np.mean(values):{sign}.1f}" + ("" if half is None else f" ± {half:.1f}")
 
 
 def _curves(
@@ -125,7 +120,7 @@ def _table(
     is_imagenet: bool,
 ) -> Table:
     rows: list[list[str | int | float]] = [
-        [title, *(_with_interval(accuracy[arm, count]) for count in counts), f"{costs[arm]:.1f}×"]
+        [title, *(mean_in_words(accuracy[arm, count]) for count in counts), f"{costs[arm]:.1f}×"]
         for arm, title in titles.items()
     ]
     if is_imagenet:

@@ -20,6 +20,7 @@ from borderless.experiments import equivariance_figures
 from borderless.experiments.equivariance_figures import percent
 from borderless.experiments.runner import Cell, ConfigError, Experiment, Result
 from borderless.files import write_csv
+from borderless.modes import seeded
 from borderless.report import Section, Table
 
 SIZE = 24
@@ -77,16 +78,20 @@ class Config:
 
 def image(shift: int = 0) -> Tensor:
     """The object on black, 1 × 1 × 24 × 24, moved up and to the left by `shift` pixels from the middle."""
+    return scene((MARGIN - shift, MARGIN - shift))
+
+
+def scene(place: tuple[int, int]) -> Tensor:
+    """The object on black, 1 × 1 × 24 × 24, its upper left pixel at row and column `place`."""
     canvas = torch.zeros(1, 1, SIZE, SIZE)
-    first = MARGIN - shift
-    canvas[0, 0, first : first + OBJECT.shape[0], first : first + OBJECT.shape[1]] = torch.from_numpy(OBJECT)
+    row, column = place
+    canvas[0, 0, row : row + OBJECT.shape[0], column : column + OBJECT.shape[1]] = torch.from_numpy(OBJECT)
     return canvas
 
 
 def network(bias: bool, seed: int) -> nn.Sequential:
     """Two 5 × 5 convolutions with a ReLU between them, random weights."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         layers = nn.Sequential(
             nn.Conv2d(1, 8, 5, padding=2, bias=bias), nn.ReLU(), nn.Conv2d(8, 1, 5, padding=2, bias=bias)
         )

@@ -23,14 +23,14 @@ from borderless.data.objects import OBJECT_PX, edges, on_canvas, photograph_tile
 from borderless.experiments import finetuning_figures
 from borderless.experiments.arms import ARMS, Arm, check_arms, check_device
 from borderless.experiments.runner import Cell, ConfigError, Experiment, Result, write_table
-from borderless.models import load
 from borderless.models.head import with_classes
 from borderless.models.packaged import ARCHITECTURE
+from borderless.models.request import NetworkRequest
 from borderless.modes import measured
 from borderless.report import Section
 from borderless.training import Recipe, fit
 
-RECIPE = Recipe(epochs=5, batch_size=16, optimizer="adamw", learning_rate=5e-4, weight_decay=0.01, schedule="linear")
+RECIPE = Recipe(epochs=20, batch_size=16, optimizer="adamw", learning_rate=5e-4, weight_decay=0.01, schedule="linear")
 COMPARED = ("own", "infinite-adaptive")
 
 
@@ -48,7 +48,7 @@ class Config:
     """How many cells a map of a converted network may grow beyond its frame; none: as many as it needs."""
     canvas_px: int = 96
     """Height and width of the canvas; objects have 48 px."""
-    seeds: int = 3
+    seeds: int = 1
     """How many seeds (0, 1, …) of the tiles' splits, the new layer's weights and the order."""
     device: str = "cpu"
     """Where the networks run: cpu, cuda, cuda:1, …"""
@@ -83,9 +83,7 @@ def run_cell(config: Config, cell: Cell, folder: Path) -> dict[str, Any]:
         on_canvas(split.test, config.canvas_px),
         split.classes,
     )
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
-        network = load(config.arch, None if config.weights == "random" else config.weights)
+    network = NetworkRequest(config.arch, weights=config.weights, seed=seed).load()
     network = with_classes(network, len(split.classes), middle.test[0][0][None], seed).to(config.device)
     fit(network, middle.train, middle.validation, config.training, folder / "start", seed)
     size = (config.canvas_px, config.canvas_px)

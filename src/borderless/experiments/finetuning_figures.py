@@ -5,9 +5,8 @@ from pathlib import Path
 import numpy as np
 
 from borderless import figures
-from borderless.experiments.arms import ARMS, look
+from borderless.experiments.arms import ARMS, look, mean_in_words
 from borderless.experiments.runner import Result
-from borderless.measures.intervals import over_seeds
 from borderless.report import Figure, Section, Table
 
 OWN = "own"
@@ -51,42 +50,45 @@ def _story(arch: str, arms: tuple[str, ...], values: dict[str, list[float]]) -> 
 
 
 def _difference(values: dict[str, list[float]], arm: str, key: str) -> str:
-    return _with_interval(np.subtract(values[f"{arm} {key}"], values[f"{OWN} {key}"]).tolist(), "+")
+    return mean_in_words(np.subtract(values[f"{arm} {key}"], values[f"{OWN} {key}"]).tolist(), "+")
 
 
-def _with_interval(values: list[float], sign: str = "") -> str:
-    half = over_seeds(values)
-    return f"{np.mean(values):{sign}.1f}" + ("" if half is None else f" ± {half:.1f}")
+# Where the tile stands; what marks it, and whether that is filled.
+PLACES = {
+    "middle": ("o", True, "in the middle"),
+    "edges": ("s", False, "at the edge"),
+    "worst": ("|", False, "worst edge"),
+}
 
 
 def _dots(path: Path, arch: str, arms: tuple[str, ...], values: dict[str, list[float]]) -> Figure:
-    """A line an arm and moment: the middle on one end, the edge on the other."""
+    """A line an arm and moment: the middle on one end, the worst edge on the other; smaller, below, each seed."""
     rows = [(arm, moment) for arm in arms for moment in ("before ", "")]
     fig, axes = figures.new_figure(panel_size=(0.42 * len(rows) + 1.0, 7.0))
     ax = axes[0, 0]
     for y, (arm, moment) in enumerate(rows):
-        middle, edges = (np.mean(values[f"{arm} {moment}{key}"]) for key in ("middle", "edges"))
         colour = look(arm)["color"]
-        ax.plot([middle, edges], [y, y], color=colour, linewidth=2, alpha=0.4, zorder=1)
-        for key, marker, fill in (("middle", "o", colour), ("edges", "s", "white")):
-            found = values[f"{arm} {moment}{key}"]
-            ax.plot(np.mean(found), y, marker, color=colour, markerfacecolor=fill, markersize=7, zorder=2)
-            half = over_seeds(found)
-            if half is not None:
-                ax.plot([np.mean(found) - half, np.mean(found) + half], [y, y], color=colour, linewidth=0.8, zorder=0)
+        means = [np.mean(values[f"{arm} {moment}{key}"]) for key in PLACES]
+        ax.plot([min(means), max(means)], [y, y], color=colour, linewidth=2, alpha=0.4, zorder=1)
+        for mean, (key, (marker, is_filled, _)) in zip(means, PLACES.items(), strict=True):
+            style = {"color": colour, "markerfacecolor": colour if is_filled else "none", "linestyle": "none"}
+            ax.plot(mean, y, marker, markersize=8, **style)
+            seeds = values[f"{arm} {moment}{key}"]
+            if len(seeds) > 1:
+                ax.plot(seeds, [y + 0.24] * len(seeds), marker, markersize=3.5, **style)
     labels = {"before ": "before", "": "after"}
     ax.set_yticks(range(len(rows)), [f"{ARMS[arm].title}, {labels[moment]}" for arm, moment in rows])
-    ax.invert_yaxis()
-    ax.set(xlabel="test accuracy, %", xlim=(0, 100))
+    ax.set(xlabel="test accuracy, %", xlim=(0, 102), ylim=(len(rows) - 0.5, -0.5))
     ax.grid(axis="x")
-    for marker, fill, text in (("o", "#4c4b47", "in the middle"), ("s", "white", "at the edge")):
-        ax.plot([], [], marker, color="#4c4b47", markerfacecolor=fill, markersize=7, label=text)
-    fig.legend(loc="outside lower center", ncols=2)
+    for marker, is_filled, text in PLACES.values():
+        style = {"color": "#4c4b47", "markerfacecolor": "#4c4b47" if is_filled else "none", "linestyle": "none"}
+        ax.plot([], [], marker, markersize=8, label=text, **style)
+    fig.legend(loc="outside lower center", ncols=len(PLACES))
     figures.save(fig, path)
     return Figure(
         path,
         f"{arch}: accuracy on test tiles before and after fine-tuning, with the tile in the middle of the canvas and "
-        "at its edge; thin lines: 95 % intervals over seeds.",
+        "at its edge, over eight places and at the worst of them; small, below: each seed.",
         "; ".join(
             f"{ARMS[arm].title} {labels[moment]} fine-tuning: {np.mean(values[f'{arm} {moment}middle']):.0f} percent "
             f"in the middle, {np.mean(values[f'{arm} {moment}edges']):.0f} at the edge"
@@ -102,7 +104,7 @@ def _table(
     rows: list[list[str | int | float]] = []
     for arm in arms:
         for moment, label in (("before ", "before"), ("", "after")):
-            cells = [_with_interval(values[f"{arm} {moment}{key}"]) for key in ("middle", "edges", "worst", "changed")]
+            cells = [mean_in_words(values[f"{arm} {moment}{key}"]) for key in ("middle", "edges", "worst", "changed")]
             rows.append([f"{ARMS[arm].title}, {label}", *cells, f"{costs[arm]:.1f}×"])
     seeds = len(next(iter(values.values())))
     bound = "" if reach is None else f" Maps of converted networks grow by {reach} cells at most."

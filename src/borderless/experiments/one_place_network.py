@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from borderless.data.digits import Digits, all_places, place_digits
 from borderless.data.items import item_seed
+from borderless.modes import seeded
 
 STRIDE_PX = 4
 TRAINED_AT = (0, 0)
@@ -18,8 +19,7 @@ def network(seed: int, channels: int = 1, classes: int = 10) -> nn.Sequential:
     """Four convolutions with BatchNorm, strides 2, 2, 1, 1, global average: about 24,000 parameters."""
     layers: list[nn.Module] = []
     inputs = channels
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         for outputs, kernel, stride in ((16, 5, 2), (32, 3, 2), (32, 3, 1), (32, 3, 1)):
             layers += [nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2), nn.BatchNorm2d(outputs), nn.ReLU()]
             inputs = outputs

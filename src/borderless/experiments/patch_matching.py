@@ -27,6 +27,7 @@ from borderless.experiments.arms import check_arms, check_device
 from borderless.experiments.runner import Cell, ConfigError, Experiment, Result, write_table
 from borderless.measures.matching import fpr95
 from borderless.models import load
+from borderless.modes import seeded
 from borderless.report import Section
 from borderless.team import Team
 from borderless.training import Recipe, Score, evaluate, fit
@@ -149,8 +150,7 @@ def run_cell(config: Config, cell: Cell, folder: Path) -> dict[str, Any]:
     """Train a descriptor, then match the test pairs with it and with its weights of before."""
     arm, count, seed = (cell.parameters[name] for name in ("arm", "pairs", "seed"))
     data = _data(config.data, max(config.pairs), config.test_matches, seed)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         model = load(ARMS[arm][0]).to(config.device)
     objective = HardestInBatch()
     size = (PATCH_PX, PATCH_PX)

@@ -7,8 +7,8 @@ import numpy as np
 from borderless import figures
 from borderless.data.patches import Pairs
 from borderless.experiments import published
+from borderless.experiments.arms import mean_in_words
 from borderless.experiments.runner import Result
-from borderless.measures.intervals import over_seeds
 from borderless.report import Figure, Section, Table
 
 LOOKS = {
@@ -126,7 +126,7 @@ def _table(
         [
             title,
             f"{100 * np.mean([m['untrained_fpr95'] for m in of_arm[arm]]):.1f}",
-            *(_with_interval(rates[arm, count]) for count in counts),
+            *(mean_in_words([100 * rate for rate in rates[arm, count]]) for count in counts),
             f"{costs[arm]:.1f}×",
         ]
         for arm, title in titles.items()
@@ -143,8 +143,3 @@ def _table(
         f"{'seeds ± half the 95 % interval (Student’s t)' if seeds > 1 else 'seed'}. Cost: multiply-adds, relative to "
         "same." + (f" Tested on Liberty. Paper: {published.PATCH_MATCHING.source}." if is_brown else ""),
     )
-
-
-def _with_interval(values: list[float]) -> str:
-    half = over_seeds([100 * value for value in values])
-    return f"{100 * np.mean(values):.1f}" + ("" if half is None else f" ± {half:.1f}")

@@ -29,6 +29,7 @@ from borderless.experiments.quadrant_network import Init, Pool, calibrate_, feat
 from borderless.experiments.runner import Cell, ConfigError, Experiment, Result, write_table
 from borderless.measures.intervals import over_objects
 from borderless.measures.probe import Score, location_probe
+from borderless.modes import seeded
 from borderless.report import Section
 from borderless.training import Recipe, fit
 
@@ -151,8 +152,7 @@ def _trained(
     config: Config, model: nn.Module, arm: Arm, data: Quadrant, border_px: int, seed: int, folder: Path
 ) -> dict[str, Any]:
     """End to end. There is no control: it would cost a second training."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         classifier = nn.Linear(_features(model, config.device), len(quadrant.POSITIONS))
     model = arm.of(nn.Sequential(deepcopy(model), classifier.to(config.device)))
     history = fit(

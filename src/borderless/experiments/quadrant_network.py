@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 from borderless.experiments.runner import ConfigError
 from borderless.models import load, packaged
 from borderless.models.loading import resolve
+from borderless.modes import seeded
 
 Init = Literal["scratch", "random", "pretrained"]
 Pool = Literal["paper", "own", "max"]
@@ -25,8 +26,7 @@ def feature_network(arch: str, init: Init, pool: Pool, seed: int, weights: Path 
     BagNets and "own" for all others. weights: a file for "pretrained"; None: the library's. Raises ConfigError for a
     network in which the pool or the last linear layer cannot be found.
     """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         model = load(arch, weights=(weights or _weights(arch)) if init == "pretrained" else None)
     library, short = resolve(arch)
     is_max = pool == "max" or (pool == "paper" and short.startswith(("resnet", "bagnet")))

@@ -24,6 +24,7 @@ from borderless.borders import BORDERS
 from borderless.data.red_green import PROTOCOLS, Protocol, Split, red_green
 from borderless.experiments import published, red_green_figures
 from borderless.experiments.runner import Cell, ConfigError, Experiment, Result, write_table
+from borderless.modes import seeded
 from borderless.report import Section, Table
 from borderless.training import Recipe, fit
 
@@ -99,8 +100,7 @@ def run_cell(config: Config, cell: Cell, folder: Path) -> dict[str, Any]:
     """Train once. The predictions on both test sets go to predictions.npz."""
     border, seed = cell.parameters["border"], cell.parameters["seed"]
     data = red_green(seed, config.protocol)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         model = bl.convert(RedGreenNet(), border)
     history = fit(model, _dataset(data.train), _dataset(data.validation), config.training, folder, seed)
     predictions = {name: _predictions(model, getattr(data, name)) for name in ("similar", "dissimilar")}

@@ -24,7 +24,7 @@ from borderless.data import rook
 from borderless.experiments import published, rook_film
 from borderless.experiments.runner import Cell, ConfigError, Experiment, Result
 from borderless.files import write_csv
-from borderless.modes import one_thread
+from borderless.modes import one_thread, seeded
 from borderless.report import Section, Table
 
 # Two features whose relative difference is below this are told apart by rounding alone.
@@ -117,8 +117,7 @@ def run_cell(config: Config, cell: Cell, folder: Path) -> dict[str, Any]:
 
 def training(config: Config, border: str, seed: int) -> Iterator[Moment]:
     """The training, moment by moment: before it, then after each epoch."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         model = bl.convert(RookNet(), border)  # type: ignore[arg-type]
     # In place, so that it shares the filter that is being trained.
     maps_of = bl.convert_(nn.Sequential(model.convolution, nn.ReLU()), border, output="signal")  # type: ignore[arg-type]

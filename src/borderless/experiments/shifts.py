@@ -14,14 +14,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
 from torch import nn
 from torchvision.transforms import v2
 
 import borderless as bl
-from borderless.data import imagenet_a
+from borderless.data import imagenet, imagenet_a
 from borderless.data.labelled import Labelled, LabelledSplit, digits_in_clutter, load_labelled
-from borderless.data.quadrant import DEVIATION, MEAN
 from borderless.experiments import shifts_figures
 from borderless.experiments.arms import ARMS, SMALL, check_arms, check_device, classifier
 from borderless.experiments.runner import Cell, ConfigError, Experiment, Result, write_table
@@ -45,7 +43,6 @@ PAPERS_NETWORKS = ("resnet18", "resnet34", "resnet50", "resnet101")
 SCENE_PX, CROP_PX = 48, 32
 PAPER_CROP_PX, SHORTER_SIDE_PX = 224, 256
 CROPPED = ("zhang2019", "kayhan2020")
-_NORMALISED = [v2.ToDtype(torch.float32, scale=True), v2.Normalize(MEAN, DEVIATION)]
 
 
 @dataclass(frozen=True)
@@ -162,7 +159,7 @@ def _data(config: Config, seed: int) -> LabelledSplit:
     if config.data is None:
         return digits_in_clutter(SCENE_PX, seed)
     only: list[str] = []
-    if config.classes == "imagenet-a":
+    if config.classes == "imagenet-a" and config.data.is_dir():
         root = config.data / "train" if (config.data / "train").is_dir() else config.data
         only = imagenet_a.folders_of([folder.name for folder in root.iterdir() if folder.is_dir()])
     return load_labelled(config.data, seed=seed, only=only)
@@ -187,7 +184,7 @@ def _seen(config: Config, images: Labelled, purpose: str) -> Labelled:
         crops = [v2.RandomResizedCrop(crop_px, antialias=True), v2.RandomHorizontalFlip()]
     else:
         crops = [v2.Resize(max(whole_px, SHORTER_SIDE_PX), antialias=True), v2.CenterCrop(whole_px)]
-    return images.through(v2.Compose([v2.ToImage(), *crops, *_NORMALISED]), is_random=purpose == "training")
+    return images.through(v2.Compose([v2.ToImage(), *crops, *imagenet.normalised()]), is_random=purpose == "training")
 
 
 def draw(config: Config, results: list[Result], folder: Path) -> Section:

@@ -1,27 +1,31 @@
 """Images to measure a model by: a tensor, or a data set that is read one batch at a time, whatever its size.
 
-Shapes: images (N, C, H, W) in floating point; labels (N,), or None.
+Shapes: images (N, C, H, W) in floating point; labels (N,), or None, or whatever else a data set pairs them with, which
+`of_each_batch` refuses.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, default_collate
 
 from borderless.errors import ImageError
+from borderless.modes import measured
 from borderless.team import team
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Images, where the model is, and their labels if they are known; start: the number of the first of them."""
+    """Images, where the model is, and what else the data set says of them; start: the number of the first of them."""
 
     start: int
     images: Tensor
-    labels: Tensor | None
+    labels: Any
 
 
 def batches(images: Any, batch_size: int, model: nn.Module, workers: int = 0) -> Iterator[Batch]:
@@ -42,20 +46,40 @@ def batches(images: Any, batch_size: int, model: nn.Module, workers: int = 0) ->
         loaded = (_parted(found) for found in loader)
     for indices, (found, labels) in zip(mine, loaded, strict=True):
         # Labels of a worker are shared memory with an open file each: whoever keeps them keeps a copy.
-        yield Batch(indices[0], found.to(device), None if labels is None else labels.clone())
+        yield Batch(indices[0], found.to(device), labels.clone() if isinstance(labels, Tensor) else labels)
 
 
-def load(images: Any, indices: Sequence[int]) -> tuple[Tensor, Tensor | None]:
+def of_each_batch(
+    images: Any, batch_size: int, model: nn.Module, each: Callable[[Batch], T], workers: int = 0
+) -> tuple[list[T], Tensor | None]:
+    """What `each` gives of every batch, in the order of the images, whichever process had it; and the labels (N,).
+
+    The model is in eval mode and records no gradients. Raises ImageError for labels that are not one class an image.
+    """
+
+    def mine() -> list[tuple[int, T, Any]]:
+        found = []
+        with measured(model):
+            for batch in batches(images, batch_size, model, workers):
+                if batch.labels is not None:
+                    check_labels(batch.labels, len(batch.images))
+                found.append((batch.start, each(batch), batch.labels))
+        return found
+
+    everyones = sorted((part for share in team().each(mine) for part in share), key=lambda part: part[0])
+    labels = [known for _, _, known in everyones if known is not None]
+    return [value for _, value, _ in everyones], torch.cat(labels) if labels else None
+
+
+def load(images: Any, indices: Sequence[int]) -> tuple[Tensor, Any]:
     """Some of the images, and their labels if they are known."""
-    if isinstance(images, Tensor):
-        found, labels = images[list(indices)], None  # a model may change them in place
-    else:
-        return _parted(default_collate([images[i] for i in indices]))
-    check_images(found)
-    return found, labels
+    # Of a tensor a copy: a model may change its images in place.
+    return _parted(
+        images[list(indices)] if isinstance(images, Tensor) else default_collate([images[i] for i in indices])
+    )
 
 
-def _parted(found: Any) -> tuple[Tensor, Tensor | None]:
+def _parted(found: Any) -> tuple[Tensor, Any]:
     """Images and labels, of what items were put together to."""
     labels = None
     if isinstance(found, list | tuple):

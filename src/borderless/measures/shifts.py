@@ -17,10 +17,8 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from borderless.errors import ImageError
-from borderless.measures.images import batches, check_labels
+from borderless.measures.images import Batch, check_labels, of_each_batch
 from borderless.measures.intervals import over_objects
-from borderless.modes import measured
-from borderless.team import team
 
 ProtocolName = Literal["zhang2019", "kayhan2020", "circular", "canvas"]
 PROTOCOLS: tuple[str, ...] = get_args(ProtocolName)
@@ -166,27 +164,21 @@ class _Views:
     ) -> tuple[Tensor, Tensor | None]:
         """The class with the largest logit, (passes, views, N), for offsets (passes, views, N, 2); and the labels."""
 
-        def found() -> list[tuple[int, Tensor, Tensor | None]]:
-            mine, done = [], 0
-            with measured(model):
-                for batch in batches(self.images, batch_size, model, workers):
-                    self._check_size(batch.images)
-                    if batch.labels is not None:
-                        check_labels(batch.labels, len(batch.images))
-                    moves = offsets[:, :, batch.start : batch.start + len(batch.images)].flatten(0, 1)
-                    answers = torch.stack([self._answer(model, batch.images, chosen) for chosen in moves])
-                    mine.append((batch.start, answers, batch.labels))
-                    done += len(batch.images)
-                    if progress is not None:
-                        progress(done, self.count)
-            return mine
+        done = 0
 
-        everyones = sorted((part for mine in team().each(found) for part in mine), key=lambda part: part[0])
-        answers = torch.cat([answers for _, answers, _ in everyones], 1).reshape(offsets.shape[:3])
-        known = [labels for _, _, labels in everyones if labels is not None]
-        if self.labels is not None:
-            return answers, self.labels.cpu()
-        return answers, torch.cat(known) if known else None
+        def answer(batch: Batch) -> Tensor:
+            nonlocal done
+            self._check_size(batch.images)
+            moves = offsets[:, :, batch.start : batch.start + len(batch.images)].flatten(0, 1)
+            found = torch.stack([self._answer(model, batch.images, chosen) for chosen in moves])
+            done += len(batch.images)
+            if progress is not None:
+                progress(done, self.count)
+            return found
+
+        found, known = of_each_batch(self.images, batch_size, model, answer, workers)
+        answers = torch.cat(found, 1).reshape(offsets.shape[:3])
+        return answers, known if self.labels is None else self.labels.cpu()
 
     def _check_size(self, images: Tensor) -> None:
         is_cropped = self.protocol in ("zhang2019", "kayhan2020")

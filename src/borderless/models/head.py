@@ -2,11 +2,10 @@
 
 import copy
 
-import torch
 from torch import Tensor, nn
 
 from borderless.errors import ConversionError
-from borderless.modes import measured
+from borderless.modes import measured, seeded
 
 
 def with_classes(model: nn.Module, classes: int, image: Tensor, seed: int) -> nn.Module:
@@ -29,9 +28,9 @@ def with_classes(model: nn.Module, classes: int, image: Tensor, seed: int) -> nn
             f"classifier with a last linear layer, or one with {classes} classes already"
         )
     name, last = fitting[-1]
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
-        new = nn.Linear(last.in_features, classes, last.bias is not None, last.weight.device, last.weight.dtype)
+    with seeded(seed):
+        new = nn.Linear(last.in_features, classes, last.bias is not None, dtype=last.weight.dtype)
+    new = new.to(last.weight.device)
     made = copy.deepcopy(model)
     parent, _, attribute = name.rpartition(".")
     setattr(made.get_submodule(parent), attribute, new)

@@ -1,10 +1,9 @@
 """What a network was shown in training: the mean and deviation that its images are normalised by."""
 
+from borderless.data import imagenet
 from borderless.models import packaged
 from borderless.models.loading import resolve
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_DEVIATION = (0.229, 0.224, 0.225)
 Channels = tuple[float, ...]
 
 
@@ -25,4 +24,4 @@ def normalisation(name: str, weights: str = "") -> tuple[Channels, Channels]:
         found = timm.get_pretrained_cfg(short if weights == "pretrained" else f"{short}.{weights}")
         if found is not None:
             return tuple(found.mean), tuple(found.std)
-    return IMAGENET_MEAN, IMAGENET_DEVIATION
+    return imagenet.MEAN, imagenet.DEVIATION

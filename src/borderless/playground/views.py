@@ -19,16 +19,17 @@ from torch import Tensor, nn
 import borderless as bl
 from borderless import figures
 from borderless.borders import Border
-from borderless.data import rook
+from borderless.data import imagenet, rook
 from borderless.data.photos import load_photo
 from borderless.data.pictures import SMALLEST_PX, opened, shown
 from borderless.errors import BorderlessError, DataError, ImageError
-from borderless.experiments.equivariance import OBJECT, SIZE, empty_response, on_plane
+from borderless.experiments.equivariance import OBJECT, SIZE, empty_response, on_plane, relative_difference, scene
 from borderless.experiments.rook import Moment
+from borderless.experiments.rook_film import SHOW
 from borderless.models import load
 from borderless.models.packaged import class_names
-from borderless.models.preprocessing import IMAGENET_MEAN, normalisation
-from borderless.modes import measured
+from borderless.models.preprocessing import normalisation
+from borderless.modes import measured, seeded
 
 FILTERS: dict[str, np.ndarray] = {
     "corner": np.outer(np.arange(5), np.arange(5)) / 40,
@@ -51,14 +52,6 @@ class Comparison:
 
     picture: Image.Image
     difference: float
-
-
-def scene(place: tuple[int, int]) -> Tensor:
-    """The object on black, its upper left pixel at `place`: (1, 1, SIZE, SIZE)."""
-    image = torch.zeros(1, 1, SIZE, SIZE)
-    row, column = place
-    image[0, 0, row : row + OBJECT.shape[0], column : column + OBJECT.shape[1]] = torch.from_numpy(OBJECT)
-    return image
 
 
 def clamped(centre: Sequence[int], size: int, room: int) -> tuple[int, int]:
@@ -88,7 +81,7 @@ def shift_and_convolve(
     moved = np.roll(on_plane(before, empty), shift, (0, 1))
     other = on_plane(after, empty)
     largest = max(float(np.abs(moved).max()), 1e-12)
-    difference = float(np.abs(moved - other).max()) / largest
+    difference = relative_difference(moved, other, largest)
     fig, axes = figures.new_figure(1, 3, panel_size=(2.9, 2.6))
     margin = (moved.shape[0] - SIZE) // 2
     # Differences on a scale of their own, unless they are so small that only rounding would be seen.
@@ -135,9 +128,8 @@ def rook_moment(moment: Moment, border: str, epoch: int, epochs: int) -> Image.I
     brightest = max(float(moment.maps.max()), 1e-6)
     start = (moment.start[0], moment.start[1])
     for ax, values, where in zip(axes[0, 1:], moment.maps, rook.CLASSES, strict=True):
-        show = (-4, -4, rook.SIZE[0] + 4, rook.SIZE[1] + 4)
         figures.feature_map(
-            ax, values, start=start, frame=rook.SIZE, show=show, vmax=brightest, title=f"map, rook {where}"
+            ax, values, start=start, frame=rook.SIZE, show=SHOW, vmax=brightest, title=f"map, rook {where}"
         )
         ax.set_xlabel(f"maximum {float(values.max()):.3f}")
     return figures.to_image(fig)
@@ -158,7 +150,7 @@ class Chosen:
 
 def canvas(name: str, place: tuple[int, int]) -> Image.Image:
     """The object on a canvas of mean grey, to click on: CANVAS_PX wide."""
-    pixels = torch.tensor(IMAGENET_MEAN).reshape(3, 1, 1).repeat(1, CANVAS_PX, CANVAS_PX)
+    pixels = torch.tensor(imagenet.MEAN).reshape(3, 1, 1).repeat(1, CANVAS_PX, CANVAS_PX)
     row, column = place
     pixels[:, row : row + THING_PX, column : column + THING_PX] = load_photo(name, THING_PX)
     return Image.fromarray((255 * pixels).permute(1, 2, 0).round().to(torch.uint8).numpy())
@@ -205,8 +197,7 @@ DRAWING = threading.Lock()
 
 @lru_cache(maxsize=2)
 def _loaded(name: str, weights: str) -> nn.Module:
-    with DRAWING, torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(0)
+    with DRAWING, seeded(0):
         return load(name, None if weights == "random" else weights).requires_grad_(False)
 
 

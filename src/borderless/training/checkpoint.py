@@ -1,5 +1,6 @@
 """The file that a training goes on from, and the one before it, in case the last cannot be read."""
 
+import contextlib
 import io
 import os
 import warnings
@@ -26,7 +27,13 @@ class Checkpoints:
         self._last_is_good = False
 
     def load(self) -> dict[str, Any] | None:
-        """The newest good one; None if there is none at all. TrainingError if there are only others."""
+        """The newest good one; None if there is none at all. TrainingError if there are only others.
+
+        What a training that was killed left half written is deleted.
+        """
+        for half_written in (*self.folder.glob(f".{LAST}.new.*.tmp"), *self.folder.glob(f".{BEST}.*.tmp")):
+            with contextlib.suppress(OSError):
+                half_written.unlink()
         refused: list[TrainingError] = []
         for name in (LAST, PREVIOUS):
             path = self.folder / name

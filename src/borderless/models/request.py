@@ -1,0 +1,126 @@
+"""The network that a command was asked for: a name with its library's weights, or a file of weights."""
+
+import re
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from borderless.errors import CheckpointError, UnknownName
+from borderless.models.checkpoint import SUFFIXES
+from borderless.models.loading import load, resolve
+from borderless.models.packaged import ARCHITECTURE
+from borderless.models.preprocessing import Channels, normalisation
+from borderless.modes import seeded
+
+_PROGRAMS = (".pt2", ".onnx", ".ptl", ".engine", ".tflite")
+
+
+@dataclass(frozen=True)
+class NetworkRequest:
+    """A network by name with its library's weights, or the architecture `arch` with those in a file.
+
+    weights: of a network by name, see `load`, or "random"; without it, its library's, and random ones for the paper's.
+    classes: of the architecture; only for random weights and files. seed: of random weights.
+    """
+
+    name: str
+    arch: str = ""
+    weights: str = ""
+    classes: int | None = None
+    seed: int = 0
+
+    def load(self) -> nn.Module:
+        """The network, in eval mode.
+
+        Raises UnknownName and CheckpointError for what cannot be had, or cannot be read without running code from it.
+        """
+        options: dict[str, Any] = {} if self.classes is None else {"num_classes": self.classes}
+        if self.is_file:
+            self._check_file()
+            return load(self.arch, Path(self.name), **options)
+        if self.arch:
+            raise UnknownName(
+                f"got the network {self.name!r} and --arch {self.arch!r}; --arch is for files of weights; give one"
+            )
+        if self.is_random:
+            with seeded(self.seed):
+                return load(self.name, **options)
+        if options:
+            raise UnknownName(
+                f"got --classes {self.classes} for {self.name!r} with weights of its library; --classes is for files "
+                "of weights and for random ones; leave it out"
+            )
+        return load(self.name, self._kept)
+
+    def _check_file(self) -> None:
+        path = Path(self.name)
+        if path.suffix.lower() in _PROGRAMS or _is_script(path):
+            raise CheckpointError(
+                f"got {path}, a compiled or exported program, in which borderless cannot change the borders; needed: "
+                "the weights of the Python model it was made from: save model.state_dict(), and give --arch"
+            )
+        if not self.arch:
+            raise CheckpointError(
+                f"got {path} without the architecture that its weights belong to; needed: --arch, for example --arch "
+                "resnet50 (a file of torch.save(model) is not read, because unpickling it runs code from the file)"
+            )
+
+    @property
+    def normalisation(self) -> tuple[Channels, Channels]:
+        """Mean and deviation that the network's images are normalised by. Raises what `load` does."""
+        if self.is_file:
+            self._check_file()
+            return normalisation(self.arch)
+        return normalisation(self.name, self._kept)
+
+    @property
+    def is_file(self) -> bool:
+        """Whether the name is a file's, there or not."""
+        endings = (*SUFFIXES, *_PROGRAMS, ".bin", ".ckpt")
+        return self.name.lower().endswith(endings) or Path(self.name).is_file()
+
+    @property
+    def is_random(self) -> bool:
+        """Whether the weights are random: asked for, or those of one of the paper's networks, which has no others."""
+        return not self.is_file and (
+            self.weights == "random" or (not self.weights and resolve(self.name)[0] == "borderless")
+        )
+
+    @property
+    def is_packaged(self) -> bool:
+        """Whether the weights are a package's."""
+        return not self.is_file and self._kept == "packaged"
+
+    @property
+    def slug(self) -> str:
+        """A folder's name for the network; of a file, with the folder that it is in."""
+        return slug(self.name) if not self.is_file else slug(f"{Path(self.name).parent.name}-{Path(self.name).stem}")
+
+    @property
+    def _kept(self) -> str:
+        """The weights of a network by name: those asked for, else its library's."""
+        if self.is_random:
+            return "random"
+        library, short = resolve(self.name)
+        kept = self.weights or ("packaged" if short == ARCHITECTURE else "default")
+        return "pretrained" if kept == "default" and library == "timm" else kept
+
+
+def slug(name: str) -> str:
+    """A name as one of a folder.
+
+    >>> slug("timm/resnet18.a1_in1k")
+    'timm-resnet18.a1_in1k'
+    """
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-")
+
+
+def _is_script(path: Path) -> bool:
+    """Whether the file is an archive of TorchScript, which holds code beside its tensors."""
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return any("/code/" in entry for entry in archive.namelist())

@@ -1,0 +1,290 @@
+"""Maps of an object on a canvas: those of the empty canvas, but for the window that the object can have changed.
+
+`canvas.py` has run the model on the empty canvas once. When it then runs on objects, each of its maps is a `Placed`
+Signal: it stores the window, and reads what else an operation needs from the map that stands at the same step of the
+tape. An operation that mixes all of space, or whose other operands differ from the tape's (a gate computed from the
+object, say), is run on whole maps, and so is all that follows from it. So nothing is approximated; there is only more
+or less to compute.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from math import prod
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves, tree_map
+
+from borderless.borders import Border, Keep, Outside
+from borderless.canvas import LOCAL, OVER_CHANNELS, QUESTIONS, Record, Step, Tape, like, operands_of, pads_space
+from borderless.cells import cut, memory_format_of, pasted, strips
+from borderless.geometry import Box, intersection
+from borderless.rules import reductions, sliding
+from borderless.rules.registry import describe, find_rule
+from borderless.rules.uniform import UniformMaps
+from borderless.scope import Scope
+from borderless.signal import Signal, first_signal
+
+_POOLS = {reductions.reduction, reductions.adaptive_average_pool, reductions.adaptive_max_pool, sliding.average_pool}
+
+
+class _OnCanvas(Border):
+    """Whatever touches the object is kept, as far as the canvas's own maps reach; outside lie these maps."""
+
+    @property
+    def outside(self) -> Outside:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return "canvas"
+
+    @property
+    def keeps(self) -> Keep:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return "touching"
+
+
+@dataclass
+class Placing(Scope):
+    """A pass over objects on the canvas of `tape`.
+
+    offsets: for each sample how many pixels further on it stands than the first one says; multiples of the total stride
+    that lead nowhere near the edge of the canvas. None: all in the same place.
+    """
+
+    tape: Tape = field(kw_only=True)
+    offsets: tuple[tuple[int, ...], ...] | None = None
+    beyond: float = 0.0  # what a pool reads outside the frame
+    _next: int = 0
+
+    def step(self, function: Any) -> Step:
+        if self._next < len(self.tape.steps) and self.tape.steps[self._next].function is function:
+            self._next += 1
+            return self.tape.steps[self._next - 1]
+        raise self.unsupported(
+            describe(function), "the model took another path than on the empty canvas, so it cannot be placed"
+        )
+
+
+def placing(tape: Tape, root: nn.Module, offsets: tuple[tuple[int, ...], ...] | None) -> Placing:
+    reach = 0 if tape.border.keeps == "frame" else tape.border.reach
+    return Placing(_OnCanvas("full", reach=reach), root, warned=tape.warned, tape=tape, offsets=offsets)
+
+
+class Placed(Signal):
+    """A map of objects on a canvas. whole: the same on the whole canvas, once it had to be computed."""
+
+    canvas: Record
+    whole: Signal | None
+
+    @classmethod
+    def from_objects(cls, objects: Tensor, position: Sequence[int], scope: Placing) -> "Placed":
+        """`objects` (N, C, *space) with their first cell at `position`; they lie wholly on the canvas."""
+        canvas = scope.tape.steps[0].source
+        made = cls(  # pyright: ignore[reportCallIssue]
+            objects, tuple(position), canvas.frame, canvas.axes, None, canvas.lattice, scope, canvas.field, aliased=True
+        )
+        return made._on(canvas)
+
+    def _on(self, canvas: Record | None, whole: Signal | None = None) -> "Placed":
+        self.canvas, self.whole = canvas, whole  # pyright: ignore[reportAttributeAccessIssue]
+        return self
+
+    @property
+    def placing(self) -> Placing:
+        assert isinstance(self.scope, Placing)
+        return self.scope
+
+    def derive(self, *args: Any, **kwargs: Any) -> "Placed":  # pyright: ignore[reportIncompatibleMethodOverride]
+        made = super().derive(*args, **kwargs)
+        assert isinstance(made, Placed)
+        return made._on(self.canvas)
+
+    def crop(self) -> Tensor:
+        return super().crop() if self.placing.offsets is None else self.on_whole_canvas().crop()
+
+    def read(self, box: Box) -> Tensor:
+        if self.whole is not None:
+            return self.whole.read(box)
+        if box == self.box:
+            return self.window
+        have = intersection([self.box, box])
+        around = self._canvas_cells(box)
+        if any(a >= b for a, b in have):
+            return around.expand(len(self.window), *around.shape[1:])
+        cells = cut(self.window, self.axes, self.box, have)
+        missing = [(a - first, stop - b) for (a, b), (first, stop) in zip(have, box, strict=True)]
+        if not any(before or after for before, after in missing):
+            return cells
+        return pasted(around, cells, self.axes, missing)
+
+    def around(self, box: Box) -> Tensor:
+        return self._canvas_cells(box)
+
+    def _canvas_cells(self, box: Box) -> Tensor:
+        """The empty canvas's cells of `box`: (1, C, …), or (N, C, …) where samples stand in different places."""
+        offsets = self.placing.offsets
+        if offsets is None:
+            return self.canvas.read(box, self.placing.beyond)
+        cells = {
+            offset: self.canvas.read(self._moved(box, offset), self.placing.beyond) for offset in dict.fromkeys(offsets)
+        }
+        return torch.cat([cells[offset] for offset in offsets])
+
+    def _moved(self, box: Box, offset: Sequence[int]) -> Box:
+        steps = [o // int(s) for o, s in zip(offset, self.lattice.stride, strict=True)]
+        return tuple((a + step, b + step) for (a, b), step in zip(box, steps, strict=True))
+
+    def _boxes(self) -> list[Box]:
+        """Where each sample's window lies."""
+        offsets = self.placing.offsets
+        if offsets is None:
+            return [self.box] * len(self.window)
+        return [self._moved(self.box, offset) for offset in offsets]
+
+    def on_whole_canvas(self) -> Signal:
+        """The same maps, all stored: a Signal under the border of the canvas."""
+        if self.whole is not None:
+            return self.whole
+        canvas = self.canvas.whole
+        cells = canvas.window.expand(len(self.window), *canvas.window.shape[1:]).contiguous(
+            memory_format=memory_format_of(canvas.window)
+        )
+        if len(cells) == 1:
+            cells = cells.clone()  # because it is the tape's
+        for sample, window, box in zip(cells, self.window, self._boxes(), strict=True):
+            cut(sample, tuple(axis - 1 for axis in self.axes), canvas.box, box).copy_(window)
+        return like(canvas, cells)
+
+    def pooled(self, name: str, canvas_value: Tensor) -> Tensor | None:
+        """Mean, sum or maximum over all of space, given the empty canvas's; None if it is another function."""
+        cells = self._canvas_cells(self.box)
+        if name == "amax":
+            boxes = self._boxes()
+            elsewhere = {box: self._largest_elsewhere(box) for box in dict.fromkeys(boxes)}
+            value = torch.maximum(self.window.amax(self.axes), torch.cat([elsewhere[box] for box in boxes]))
+        elif name in ("mean", "sum"):
+            box = self.canvas.box if self.canvas.border.name == "full" else self.canvas.frame_box
+            count = prod(b - a for a, b in box)
+            change = (self.window - cells).sum(self.axes)
+            change = change / count if name == "mean" else change
+            value = change + canvas_value.reshape(1, *change.shape[1:])
+        else:
+            return None
+        return value.reshape(len(value), *canvas_value.shape[1:])
+
+    def _largest_elsewhere(self, box: Box) -> Tensor:
+        """The largest value of each channel of the empty canvas outside `box`: (1, C)."""
+        canvas = self.canvas.whole
+        missing = [(a - first, stop - b) for (a, b), (first, stop) in zip(box, canvas.box, strict=True)]
+        largest = [strip.amax(self.axes) for strip in strips(canvas.window, self.axes, missing)]
+        if canvas.background is not None:
+            largest.append(canvas.background.amax(self.axes))
+        lowest = torch.full_like(canvas.window.amax(self.axes), -torch.inf)
+        return torch.stack([lowest, *largest]).amax(0)
+
+    @classmethod
+    def __torch_function__(
+        cls, func: Any, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        source = first_signal(args, kwargs)
+        assert isinstance(source, Placed)
+        scope, rule = source.placing, find_rule(func)
+        if scope.tape.calls or rule in QUESTIONS:
+            return rule(func, *args, **kwargs)
+        step = scope.step(func)
+        scope.tape.calls += 1
+        try:
+            return _run(func, rule, step, source, args, kwargs)
+        finally:
+            scope.tape.calls -= 1
+
+
+def _run(func: Any, rule: Any, step: Step, source: Placed, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    scope = source.placing
+    placed = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Placed)]
+    if all(p.whole is None for p in placed) and _same(step.operands, operands_of(args, kwargs)):
+        if rule in _POOLS and isinstance(step.result, Tensor) and not isinstance(step.result, Signal):
+            pooled = _global_pool(func, step, source)
+            if pooled is not None:
+                if scope.tape.watched:
+                    UniformMaps.start(scope)
+                return pooled
+        elif rule in LOCAL or pads_space(rule, source, args, kwargs):
+            scope.beyond = -torch.inf if rule is sliding.max_pool else 0.0
+            result = rule(func, *args, **kwargs)
+            if isinstance(result, Signal) == isinstance(
+                step.result, Signal
+            ):  # a pool over the whole frame is a map too
+                if rule is sliding.average_pool:
+                    result = _as_the_model_divides(func, step, result, args, kwargs)
+                return _on_canvas(result, step)
+        elif rule in OVER_CHANNELS and step.maps and all(m.frame == step.source.frame for m in step.maps):
+            return _on_canvas(rule(func, *args, **kwargs), step)
+    wholes = {id(p): p.on_whole_canvas() for p in placed}
+    args, kwargs = tree_map(lambda leaf: wholes.get(id(leaf), leaf), (args, kwargs))
+    result = rule(func, *args, **kwargs)
+    if scope.tape.watched:
+        UniformMaps.start(scope)
+
+    def wrapped(leaf: Any) -> Any:
+        if not isinstance(leaf, Signal):
+            return leaf
+        for changed in placed:
+            if wholes[id(changed)] is leaf:  # in place
+                return changed._on(None, leaf)
+        made: Any = Placed(  # pyright: ignore[reportCallIssue]
+            leaf.window, leaf.start, leaf.frame, leaf.axes, leaf.background, leaf.lattice, scope, leaf.field
+        )
+        return made._on(None, leaf)
+
+    return tree_map(wrapped, result)
+
+
+def _same(expected: list[Tensor], got: list[Tensor]) -> bool:
+    return len(expected) == len(got) and all(
+        a is b or (a.shape == b.shape and a.dtype == b.dtype and torch.equal(a, b))
+        for a, b in zip(expected, got, strict=True)
+    )
+
+
+def _on_canvas(result: Any, step: Step) -> Any:
+    made = [leaf for leaf in tree_leaves(result) if isinstance(leaf, Placed)]
+    for signal, canvas in zip(made, step.maps, strict=True):
+        signal._on(canvas)
+    return result
+
+
+def _global_pool(func: Any, step: Step, source: Placed) -> Tensor | None:
+    """The value of a function that leaves one number a channel, all of space taken together; None: it is none such."""
+    canvas, name = step.source, str(func.__name__)
+    channels = prod(size for axis, size in enumerate(canvas._sizes) if axis not in canvas.axes)
+    if step.result.numel() != channels or step.result.shape[0] != 1:
+        return None
+    name = {"adaptive_max": "amax", "adaptive_avg": "mean", "avg": "mean"}.get(name.partition("_pool")[0], name)
+    return source.pooled(name, step.result)
+
+
+def _as_the_model_divides(
+    func: Any, step: Step, result: Placed, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Placed:
+    """An average under the model's own padding may count fewer cells at the edge than it has in its middle."""
+    if step.source.border.keeps != "frame":
+        return result
+    if step.divisors is None:
+        step.divisors = _divisors(func, step.source, result.window.new_ones(()), args, kwargs)
+    if bool((step.divisors == 1).all()):
+        return result
+    whole = step.maps[0].frame_box
+    scales = {box: cut(step.divisors, result.axes, whole, box) for box in dict.fromkeys(result._boxes())}
+    return result.derive(result.window * torch.cat([scales[box] for box in result._boxes()]), None)
+
+
+def _divisors(func: Any, canvas: Signal, one: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+    """What the model's own average of ones is, compared with one over whole kernels with zeros outside."""
+    ones = one.expand([n if axis in canvas.axes else 1 for axis, n in enumerate(canvas.shape)])
+
+    def average(border: Border) -> Tensor:
+        maps = like(canvas, ones)
+        maps.scope = Scope(border, canvas.scope.root)
+        return sliding.average_pool(func, maps, *args[1:], **kwargs).window
+
+    return average(canvas.border) / average(Border("full", reach=0))

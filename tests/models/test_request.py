@@ -1,0 +1,25 @@
+"""Networks as a command names them: folders of their own, files without their architecture."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from borderless.errors import CheckpointError
+from borderless.models.request import NetworkRequest, slug
+
+
+def test_every_network_has_a_folder_of_its_own() -> None:
+    names = ["resnet50", "timm/resnet50", "timm/resnet50.a1_in1k", "a/best.pt", "b/best.pt"]
+    assert len({NetworkRequest(name).slug for name in names}) == 5
+    assert slug("timm/resnet50") == "timm-resnet50"
+    assert NetworkRequest("/somewhere/else/a/best.pt").slug == "a-best"
+
+
+def test_a_file_needs_its_architecture_whatever_is_asked_of_it(tmp_path: Path) -> None:
+    path = tmp_path / "mine.pt"
+    torch.save({}, path)
+    request = NetworkRequest(str(path))
+    for ask in (request.load, lambda: request.normalisation):
+        with pytest.raises(CheckpointError, match="needed: --arch"):
+            ask()
