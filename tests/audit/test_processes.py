@@ -50,7 +50,7 @@ def test_two_processes_measure_what_one_does(photographs: Path, tmp_path: Path) 
     shared = audited(
         photographs,
         tmp_path / "shared",
-        *("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"),
+        *("-m", "torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1", "--nproc-per-node", "2"),
         options=("--workers", "1"),
     )
     assert alone["images"] == shared["images"]
@@ -60,4 +60,4 @@ def test_two_processes_measure_what_one_does(photographs: Path, tmp_path: Path) 
     assert len(alone["border_error"]["layers"]) > 5
     for one, other in zip(alone["border_error"]["layers"], shared["border_error"]["layers"], strict=True):
         assert (one["module"], one["aware"]) == (other["module"], other["aware"])
-        np.testing.assert_allclose(one["by_distance"], other["by_distance"], rtol=1e-5, atol=1e-8)
+        np.testing.assert_allclose(one["by_distance"], other["by_distance"], rtol=1e-5, atol=1e-7)

@@ -15,7 +15,8 @@ from borderless.experiments import cluster as cluster_engine
 from borderless.experiments.runner import Cell, Experiment, Result, RunError
 from borderless.report import Section
 
-pytestmark = pytest.mark.slow
+# One worker of pytest-xdist for all of them: two Rays that start at once on two cores wait for each other too long.
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("ray")]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,12 +75,18 @@ def ray_travels_by_value(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[str]:
-    """The address of a cluster of one machine that stands for the length of this module."""
+    """The address of a cluster of one machine for the length of this module; skips where Ray itself cannot start."""
     from ray.cluster_utils import Cluster
 
-    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
-    yield made.address
-    made.shutdown()
+    with pytest.MonkeyPatch.context() as patched:
+        for name, value in cluster_engine.SETTINGS.items():
+            patched.setenv(name, value)
+        try:
+            made = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
+        except Exception as error:  # Ray's own, of no type of its own
+            pytest.skip(f"Ray starts no cluster on this machine: {error!r}")
+        yield made.address
+        made.shutdown()
 
 
 def tries(marks: Path) -> dict[str, int]:
@@ -106,7 +113,9 @@ def test_a_cell_that_kills_every_worker_is_named_and_the_others_are_kept(
     assert tries(marks)["cell-1"] == 2
 
 
-def test_an_error_in_a_cell_arrives_as_itself_and_ray_may_start_here(marks: Path, tmp_path: Path) -> None:
+def test_an_error_in_a_cell_arrives_as_itself_and_ray_starts_here_beside_another(
+    marks: Path, tmp_path: Path, cluster: str
+) -> None:
     with pytest.raises(DataError, match="got a broken cell") as caught:
         run(experiment(marks, "error"), Config(), tmp_path / "run", engine="ray", progress=False)
     assert any("'cell-1'" in note for note in caught.value.__notes__)
@@ -136,6 +145,17 @@ def test_results_are_those_of_a_local_run(tmp_path: Path, cluster: str) -> None:
 def test_no_cluster_at_the_address(marks: Path, tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"got no Ray cluster at '127\.0\.0\.1:1'"):
         run(experiment(marks, ""), Config(), tmp_path / "run", engine="ray", address="127.0.0.1:1", progress=False)
+
+
+def test_ray_does_not_start(marks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import ray
+
+    def fail(**_: Any) -> None:
+        raise Exception("The current node timed out during startup")  # Ray's own error
+
+    monkeypatch.setattr(ray, "init", fail)
+    with pytest.raises(RunError, match=r"got no Ray on this machine \(The current node timed out.*no --engine ray"):
+        run(experiment(marks, ""), Config(), tmp_path / "run", engine="ray", progress=False)
 
 
 def test_without_ray(marks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

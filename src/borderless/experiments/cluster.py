@@ -16,9 +16,17 @@ from borderless.memory import keep_freed_memory
 
 # A worker that dies is replaced, and its cell run again, at most this often.
 RETRIES = 3
+# As Ray reads them: no statistics about users, no warning about what its next version does, time for a busy machine.
+SETTINGS = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_gcs_server_port_wait_time_s": "120",
+}
 # Checkpoints stay where the cell ran: the next try finds them there, and no result needs them.
 _STAYS = ".pt"
 _CONNECT_S = 10
+# Without an address at all Ray would take any cluster that it finds.
+_HERE = "local"
 
 
 def run_on_ray(
@@ -31,25 +39,29 @@ def run_on_ray(
 ) -> Iterator[Result]:
     """The results, as they come. Each task has as many threads as PyTorch has here, so numbers come out the same.
 
-    address: of a running cluster, "auto" to look for one; None starts Ray on this machine and ends it afterwards. Every
-    machine needs borderless. Where they share `folder`, a cell that is run again finds its checkpoint. Raises
-    MissingPackage without Ray, RunError if the cluster cannot be reached or a cell loses its worker too often.
+    address: of a running cluster, "auto" to look for one; None takes Ray's own RAY_ADDRESS, and without it starts Ray
+    on this machine and ends it afterwards. Every machine needs borderless. Where they share `folder`, a cell that is
+    run again finds its checkpoint. Raises MissingPackage without Ray, RunError if the cluster cannot be reached, if Ray
+    does not start, or if a cell loses its worker too often.
     """
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # else it warns that it will be so
+    for name, value in SETTINGS.items():
+        os.environ.setdefault(name, value)
     try:
         import ray
     except ImportError as error:
         raise MissingPackage(
             'got no package ray; install it with: pip install "borderless[cluster]", or leave out --engine ray'
         ) from error
+    address = address or os.environ.get("RAY_ADDRESS") or _HERE
     try:
         _check_there(address)
         ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
-    except (OSError, ValueError, RuntimeError) as error:
+    except Exception as error:  # of any type, down to Exception itself where a part of Ray does not come up in time
         raise RunError(
-            f"got no Ray cluster at {address!r} ({error}); needed: the address of a running one, or none to start one "
-            "on this machine"
+            f"got no Ray on this machine ({error}); needed: one that starts (try: ray start --head), or no --engine ray"
+            if address == _HERE
+            else f"got no Ray cluster at {address!r} ({error}); needed: the address of a running one, or none to start "
+            "one on this machine"
         ) from error
     try:
         threads = torch.get_num_threads()
