@@ -287,7 +287,12 @@ def _run_options(config: type, name: str) -> Any:
             ("config", tyro.conf.OmitArgPrefixes[config], dataclasses.field(default_factory=config)),
             option("folder", Path, Path("runs") / name, "Where results are kept; the same command goes on there."),
             option("engine", Literal["local", "ray"], "local", "One cell after the other here, or as Ray tasks."),
-            option("address", str | None, None, "Of a running Ray cluster; without it and RAY_ADDRESS, Ray uses this machine."),
+            option(
+                "address",
+                str | None,
+                None,
+                "Of a running Ray cluster; without it and RAY_ADDRESS, Ray uses this machine.",
+            ),
         ],
         frozen=True,
     )
