@@ -36,6 +36,13 @@ with joined() as team:
             assert f"{type(error).__name__}: {error}".startswith(expected), repr(error)
         else:
             raise AssertionError("no error")
+    assert team.led(lambda: team.rank + 5) == 5
+    try:
+        team.led(fails_strangely)
+    except Exception as error:
+        assert f"{type(error).__name__}: {error}".startswith("RuntimeError: Unsendable: odd"), repr(error)
+    else:
+        raise AssertionError("no error")
     assert team.each(lambda: "still together") == ["still together"] * 2
     print("done")
 """
@@ -43,6 +50,7 @@ with joined() as team:
 
 def test_alone() -> None:
     assert Team().each(lambda: 3) == [3]
+    assert Team().led(lambda: 3) == 3
     with pytest.raises(ZeroDivisionError):
         Team().each(lambda: 1 // 0)
 

@@ -108,7 +108,7 @@ def run(name: str, options: Options) -> Outcome:
         raise DataError(f"got {classes} class in {str(options.data)!r}; needed: two folders of images at least")
     asked = NetworkRequest(name, options.arch, options.weights, options.classes, options.seed)
     folder = options.folder or Path("runs") / "finetune" / asked.slug
-    _check_settings(folder, _settings(name, options, split))
+    team().led(lambda: _check_settings(folder, _settings(name, options, split)))
     seen = {
         "train": shown(split.train, options.size, *asked.normalisation, in_training=True),
         "validation": shown(split.validation, options.size, *asked.normalisation),
@@ -164,20 +164,16 @@ def _settings(name: str, options: Options, split: LabelledSplit) -> dict[str, An
 def _check_settings(folder: Path, settings: dict[str, Any]) -> None:
     """Write down what `folder` is made with. Raises DataError if it was made with something else."""
     path = folder / "settings.json"
-    different = ""
-    if team().is_leader:
-        try:
-            found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else settings
-        except ValueError:
-            found = {}
-        different = ", ".join(key for key in settings if found.get(key) != settings[key])
-        if not different:
-            write_atomically(path, json.dumps(settings, indent=2) + "\n")
-    different = team().shared(different)
+    try:
+        found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else settings
+    except ValueError:
+        found = {}
+    different = ", ".join(key for key in settings if found.get(key) != settings[key])
     if different:
         raise DataError(
             f"got {folder}, which holds a fine-tuning with another {different}; needed: another --folder, or delete it"
         )
+    write_atomically(path, json.dumps(settings, indent=2) + "\n")
 
 
 def _check_training(model: nn.Module, image: torch.Tensor) -> None:
@@ -213,8 +209,7 @@ def _audited(model: nn.Module, test: Labelled, has_labels: bool, name: str, fold
     some: Any = test.some(options.audit_images, options.seed)
     found = bl.audit(model, some if has_labels else Unlabelled(some), name=name, seed=options.seed)
     found = replace(found, drawn_from=len(test))
-    if team().is_leader:
-        found.save(folder)
+    team().led(lambda: found.save(folder))
 
 
 class Unlabelled(Dataset[torch.Tensor]):

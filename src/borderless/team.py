@@ -55,6 +55,21 @@ class Team:
                 raise error
         return [value for value, _ in everyones]  # type: ignore[misc]
 
+    def led(self, compute: Callable[[], T]) -> T:
+        """What `compute` gives in the first process, the only one to call it; an error there is raised in all."""
+        if self.size == 1:
+            return compute()
+        found: tuple[T | None, Exception | None] = (None, None)
+        if self.is_leader:
+            try:
+                found = (compute(), None)
+            except Exception as error:
+                found = (None, _portable(error))
+        value, error = self.shared(found)
+        if error is not None:
+            raise error
+        return value  # type: ignore[return-value]
+
     def agree_on(self, tensors: Iterable[Tensor]) -> None:
         """Give `tensors` the leader's values, in place."""
         if self.size > 1:

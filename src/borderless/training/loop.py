@@ -119,7 +119,7 @@ class _Training:
     def run(self, progress: Callable[[int, int], Any] | None) -> list[Epoch]:
         with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
             self._seed()
-            saved = self.team.shared(self.checkpoints.load() if self.team.is_leader else None)
+            saved = self.team.led(self.checkpoints.load)
             if saved is not None:
                 self._restore(saved)
             steps = self._distributed()
@@ -131,8 +131,7 @@ class _Training:
                         curves.add(len(self.history), dataclasses.asdict(self.history[-1]))
                     if progress is not None:
                         progress(len(self.history), self.recipe.epochs)
-        if self.team.is_leader and not self.best_is_saved:
-            self.checkpoints.save_best(self.best_weights)
+        self.team.led(self._save_best)
         self.model.load_state_dict(self.best_weights)
         self.model.eval()
         return self.history
@@ -256,13 +255,19 @@ class _Training:
         cuda = torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None
         of_each = self.team.gathered((self.at.seen, torch.get_rng_state(), cuda))
         start = time.monotonic()
-        if self.team.is_leader:
-            if not self.best_is_saved:
-                self.checkpoints.save_best(self.best_weights)
+
+        def write() -> None:
+            self._save_best()
             self.checkpoints.save(self._state(of_each))
-        self.best_is_saved = True
+
+        self.team.led(write)
         self.saved_at = time.monotonic()
         self.saving_s = self.saved_at - start
+
+    def _save_best(self) -> None:
+        if not self.best_is_saved:
+            self.checkpoints.save_best(self.best_weights)
+            self.best_is_saved = True
 
     def _state(self, of_each: list[Any]) -> dict[str, Any]:
         finished = self.at.is_finished  # then the best weights are all that is asked for
