@@ -122,9 +122,10 @@ def run(name: str, options: Options) -> Outcome:
     _audited(original, seen["test"], keeps_head, f"{name}, own padding", folder / "before", options)
     border = Border(options.border, phase=options.phase, reach=options.reach)
     model = bl.convert(network_of_classes, border)
-    accuracy_before = evaluate(model, seen["test"], options.training.batch_size).accuracy if keeps_head else None
+    batch_size, workers = options.training.batch_size, options.training.workers
+    accuracy_before = evaluate(model, seen["test"], batch_size, workers=workers).accuracy if keeps_head else None
     fit(model, seen["train"], seen["validation"], options.training, folder, options.seed, progress=_say)
-    accuracy = evaluate(model, seen["test"], options.training.batch_size).accuracy
+    accuracy = evaluate(model, seen["test"], batch_size, workers=workers).accuracy
     _audited(model, seen["test"], True, f"{name}, {options.border}, fine-tuned", folder / "after", options)
     loading = _loading(asked, model, image, classes, border)
     page, tables = None, ()
@@ -207,7 +208,8 @@ def _audited(model: nn.Module, test: Labelled, has_labels: bool, name: str, fold
     if not options.audit_images or team().shared((folder / "audit.json").is_file()):
         return
     some: Any = test.some(options.audit_images, options.seed)
-    found = bl.audit(model, some if has_labels else Unlabelled(some), name=name, seed=options.seed)
+    judged = some if has_labels else Unlabelled(some)
+    found = bl.audit(model, judged, name=name, seed=options.seed, workers=options.training.workers)
     found = replace(found, drawn_from=len(test))
     team().led(lambda: found.save(folder))
 

@@ -88,7 +88,10 @@ def test_the_step_size_falls_on_a_plateau_and_ends_the_training(
 def test_evaluation_counts_every_image_once_and_keeps_the_mode() -> None:
     model, data = network(), Bars(13, seed=1)
     model.train()
+    random = torch.get_rng_state()
     found = evaluate(model, data, 4)
+    assert evaluate(model, data, 4, workers=2) == found
+    assert torch.equal(torch.get_rng_state(), random)
     assert model.training
     model.eval()
     assert found.accuracy == sum(int(model(image[None]).argmax()) == label for image, label in data) / 13

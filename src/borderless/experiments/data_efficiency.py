@@ -103,7 +103,7 @@ def run_cell(config: Config, cell: Cell, folder: Path) -> dict[str, Any]:
             folder,
             seed,
         )
-        found = evaluate(model, _seen(config, split.test, False), 64)
+        found = evaluate(model, _seen(config, split.test, False), 64, workers=config.training.workers)
     return {
         "accuracy": found.accuracy,
         "training_accuracy": history[-1].accuracy,

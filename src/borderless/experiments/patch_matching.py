@@ -117,7 +117,7 @@ class HardestInBatch:
         closest = torch.minimum(others.amin(0), others.amin(1))
         return (MARGIN + own - closest).clamp(min=0).mean(), (own.detach() < closest.detach()).sum()
 
-    def score(self, model: nn.Module, data: Matches, batch_size: int, team: Team) -> Score:
+    def score(self, model: nn.Module, data: Matches, batch_size: int, team: Team, workers: int) -> Score:
         rate = fpr95(distances_of(model, data, batch_size), data.is_match)
         return Score(rate, 1 - rate)
 

@@ -117,7 +117,7 @@ def run_cell(config: Config, cell: Cell, folder: Path) -> dict[str, Any]:
             folder,
             seed,
         )
-        right = evaluate(model, _seen(config, test, "centre"), 64)
+        right = evaluate(model, _seen(config, test, "centre"), 64, workers=config.training.workers)
         moved = _moved(config, model, test, seed, int(max(shown.total_stride)))
     return {
         "accuracy": right.accuracy,
@@ -145,11 +145,19 @@ def _moved(config: Config, model: nn.Module, test: Labelled, seed: int, stride_p
                 multiple_px=multiple_px,
                 passes=config.passes,
                 seed=seed,
+                workers=config.training.workers,
             )
             metrics |= {name: found.value, f"{name}_low": found.low, f"{name}_high": found.high}
             metrics[f"{name}_fidelity"] = found.fidelity
         if protocol in CROPPED:
-            along = bl.diagonal(model, images, protocol=protocol, range_px=range_px, seed=seed)  # type: ignore[arg-type]
+            along = bl.diagonal(
+                model,
+                images,
+                protocol=protocol,  # type: ignore[arg-type]
+                range_px=range_px,
+                seed=seed,
+                workers=config.training.workers,
+            )
             metrics |= {f"{protocol}_diagonal": along.value, f"{protocol}_along": along.at.tolist()}
     return metrics
 

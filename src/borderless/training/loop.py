@@ -147,7 +147,7 @@ class _Training:
         self.team.agree_on(self.model.buffers())  # each process has seen other items
         loss, right, count = self.team.total(*self.at.seen)
         self._check_finite(loss)
-        found = evaluate(self.model, self.validation, self.recipe.batch_size, self.objective)
+        found = evaluate(self.model, self.validation, self.recipe.batch_size, self.objective, self.recipe.workers)
         self._check_finite(found.loss, "validation loss")
         self.history.append(Epoch(loss / count, right / count, found.loss, found.accuracy, rate))
         self._adapt()

@@ -29,8 +29,11 @@ class Objective(Protocol):
         """The mean loss of a batch, and how many of its items are right."""
         ...
 
-    def score(self, model: nn.Module, data: Any, batch_size: int, team: Team) -> Score:
-        """Of `model`, which is in eval mode, on all of `data`, to which each process of `team` may contribute."""
+    def score(self, model: nn.Module, data: Any, batch_size: int, team: Team, workers: int) -> Score:
+        """Of `model`, which is in eval mode, on all of `data`, to which each process of `team` may contribute.
+
+        workers: how many processes load the items for each of them.
+        """
         ...
 
 
@@ -44,11 +47,12 @@ class Classification:
         logits = model(images)
         return F.cross_entropy(logits, labels), (logits.detach().argmax(1) == labels).sum()
 
-    def score(self, model: nn.Module, data: Any, batch_size: int, team: Team) -> Score:
+    def score(self, model: nn.Module, data: Any, batch_size: int, team: Team, workers: int) -> Score:
         device = next(model.parameters()).device
         mine = Subset(data, range(team.rank, len(data), team.size)) if team.size > 1 else data
         loss = right = 0.0
-        for images, labels in DataLoader(mine, batch_size):
+        own_random_state = torch.Generator()  # else the caller's would move
+        for images, labels in DataLoader(mine, batch_size, num_workers=workers, generator=own_random_state):
             logits, labels = model(images.to(device)), labels.to(device)
             loss += float(F.cross_entropy(logits.double(), labels, reduction="sum"))
             right += int((logits.argmax(1) == labels).sum())
@@ -57,11 +61,16 @@ class Classification:
 
 
 @torch.no_grad()
-def evaluate(model: nn.Module, data: Any, batch_size: int, objective: Objective | None = None) -> Score:
-    """Loss and accuracy on `data`, in eval mode, over all processes; the model's mode is left as it was."""
+def evaluate(
+    model: nn.Module, data: Any, batch_size: int, objective: Objective | None = None, workers: int = 0
+) -> Score:
+    """Loss and accuracy on `data`, in eval mode, over all processes; the model's mode is left as it was.
+
+    workers: how many processes load the items for each of them; 0: itself.
+    """
     mode = model.training
     model.eval()
     try:
-        return (objective or Classification()).score(model, data, batch_size, team())
+        return (objective or Classification()).score(model, data, batch_size, team(), workers)
     finally:
         model.train(mode)
