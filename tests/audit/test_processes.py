@@ -38,7 +38,7 @@ def audited(photographs: Path, folder: Path, *launcher: str, options: tuple[str,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=900,
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("The report is in") == 1

@@ -113,13 +113,28 @@ def test_a_cell_that_kills_every_worker_is_named_and_the_others_are_kept(
     assert tries(marks)["cell-1"] == 2
 
 
-def test_an_error_in_a_cell_arrives_as_itself_and_ray_starts_here_beside_another(
-    marks: Path, tmp_path: Path, cluster: str
-) -> None:
+def test_an_error_in_a_cell_arrives_as_itself(marks: Path, tmp_path: Path, cluster: str) -> None:
     with pytest.raises(DataError, match="got a broken cell") as caught:
-        run(experiment(marks, "error"), Config(), tmp_path / "run", engine="ray", progress=False)
+        run(experiment(marks, "error"), Config(), tmp_path / "run", engine="ray", address=cluster, progress=False)
     assert any("'cell-1'" in note for note in caught.value.__notes__)
     assert tries(marks)["cell-1"] == 1, "an error of the cell is not a lost worker"
+
+
+def test_without_an_address_ray_starts_here_beside_another(marks: Path, tmp_path: Path, cluster: str) -> None:
+    import ray
+
+    started = ray.init
+    addresses = []
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(ray, "init", lambda **how: addresses.append(started(**how).address_info["gcs_address"]))
+        try:
+            section = run(experiment(marks, ""), Config(), tmp_path / "run", engine="ray", progress=False)
+        except RunError as error:
+            if "timed out" not in str(error):
+                raise
+            pytest.skip(f"the machine is too busy for Ray, which gives itself 30 s to start: {error}")
+    assert section.text == ["0", "1", "4"]
+    assert addresses != [cluster]
 
 
 def test_results_are_those_of_a_local_run(tmp_path: Path, cluster: str) -> None:
@@ -156,6 +171,26 @@ def test_ray_does_not_start(marks: Path, tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(ray, "init", fail)
     with pytest.raises(RunError, match=r"got no Ray on this machine \(The current node timed out.*no --engine ray"):
         run(experiment(marks, ""), Config(), tmp_path / "run", engine="ray", progress=False)
+
+
+def test_a_gpu_by_its_number_is_refused(marks: Path, tmp_path: Path) -> None:
+    config = Config()
+    object.__setattr__(config, "device", "cuda:1")
+    with pytest.raises(RunError, match=r"got the device cuda:1 for Ray, .*; needed: cuda$"):
+        run(experiment(marks, ""), config, tmp_path / "run", engine="ray", progress=False)
+
+
+def test_cells_that_no_machine_has_room_for_are_told() -> None:
+    nodes = [
+        {"Alive": True, "Resources": {"CPU": 4.0}},
+        {"Alive": True, "Resources": {"CPU": 2.0, "GPU": 1.0}},
+        {"Alive": False, "Resources": {"CPU": 64.0, "GPU": 8.0}},
+    ]
+    for threads, needs_gpu in ((4, False), (2, True)):
+        cluster_engine._check_room(nodes, threads, needs_gpu)  # filterwarnings turns warnings into errors
+    for threads, needs_gpu in ((8, False), (4, True)):
+        with pytest.warns(cluster_engine.LargeCellWarning, match="4 cores, 0 GPUs; 2 cores, 1 GPUs; they wait"):
+            cluster_engine._check_room(nodes, threads, needs_gpu)
 
 
 def test_without_ray(marks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

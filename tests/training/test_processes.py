@@ -34,7 +34,7 @@ def torchrun(folder: Path, *options: object) -> "subprocess.Popen[str]":
 
 def finish(*processes: "subprocess.Popen[str]") -> None:
     for process in processes:
-        output, _ = process.communicate(timeout=120)
+        output, _ = process.communicate(timeout=600)
         assert process.returncode == 0, output
 
 

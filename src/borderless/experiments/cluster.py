@@ -3,6 +3,7 @@
 import logging
 import os
 import socket
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,10 @@ _CONNECT_S = 10
 _HERE = "local"
 
 
+class LargeCellWarning(UserWarning):
+    """No machine of the cluster has room for a cell."""
+
+
 def run_on_ray(
     experiment: Experiment,
     config: Any,
@@ -42,8 +47,15 @@ def run_on_ray(
     address: of a running cluster, "auto" to look for one; None takes Ray's own RAY_ADDRESS, and without it starts Ray
     on this machine and ends it afterwards. Every machine needs borderless. Where they share `folder`, a cell that is
     run again finds its checkpoint. Raises MissingPackage without Ray, RunError if the cluster cannot be reached, if Ray
-    does not start, or if a cell loses its worker too often.
+    does not start, for one GPU by its number, or if a cell loses its worker too often; warns if cells have to wait for
+    a larger machine.
     """
+    device = torch.device(getattr(config, "device", "cpu"))
+    needs_gpu = device.type == "cuda"
+    if device.index is not None:
+        raise RunError(
+            f"got the device {device} for Ray, which gives each cell a GPU of its own; needed: {device.type}"
+        )
     for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)
     try:
@@ -65,7 +77,7 @@ def run_on_ray(
         ) from error
     try:
         threads = torch.get_num_threads()
-        needs_gpu = torch.device(getattr(config, "device", "cpu")).type == "cuda"
+        _check_room(ray.nodes(), threads, needs_gpu)
         task = ray.remote(num_cpus=threads, num_gpus=int(needs_gpu), max_retries=RETRIES)(_run)
         shared = ray.put((experiment, config))
         waiting = {task.remote(shared, cell, str(folder.resolve()), threads): cell for cell in cells}
@@ -83,6 +95,20 @@ def _check_there(address: str | None) -> None:
     host, _, port = (address or "").removeprefix("ray://").rpartition(":")
     if host and port.isdigit():
         socket.create_connection((host, int(port)), timeout=_CONNECT_S).close()
+
+
+def _check_room(nodes: list[dict[str, Any]], threads: int, needs_gpu: bool) -> None:
+    """Warn when cells are too large for every machine of the cluster: they wait, perhaps for ever."""
+    machines = [node["Resources"] for node in nodes if node["Alive"]]
+    if any(one.get("CPU", 0) >= threads and one.get("GPU", 0) >= needs_gpu for one in machines):
+        return
+    has = "; ".join(f"{one.get('CPU', 0):g} cores, {one.get('GPU', 0):g} GPUs" for one in machines) or "none"
+    warnings.warn(
+        f"got cells of {threads} threads{' and a GPU' if needs_gpu else ''} and a cluster of the machines: {has}; they "
+        "wait until a larger one joins. OMP_NUM_THREADS sets the threads, --device the GPU",
+        LargeCellWarning,
+        stacklevel=4,
+    )
 
 
 def _run(shared: tuple[Experiment, Any], cell: Cell, folder: str, threads: int) -> dict[str, bytes]:
