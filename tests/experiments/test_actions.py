@@ -23,6 +23,8 @@ def test_every_arm_runs_and_the_page_is_drawn(tmp_path: Path) -> None:
         rows = list(csv.DictReader(file))
     assert [row["arm"] for row in rows] == list(ARMS)
     assert [figure.path.name for figure in section.figures] == ["clips.png", "curves-small.png"]
+    costs = [float(row["cost"]) for row in rows]
+    assert costs[0] == 1 and all(1.3 < one < 3 for one in costs[1:]) and costs[1] < costs[2]
     assert (tmp_path / "report.html").stat().st_size > 10_000
 
 

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 import borderless as bl
+from borderless.borders import Phase
 from borderless.data.clips import ClipSplit, from_videos, generated
 from borderless.experiments import actions_figures
 from borderless.experiments.arms import SMALL, check_arms, check_device
@@ -35,6 +36,7 @@ ARMS = {
     "infinite": "infinite",
     "infinite-adaptive": "infinite, adaptive phase",
 }
+_PHASES: dict[str, Phase] = {"infinite": "fixed", "infinite-adaptive": "adaptive"}
 NETWORKS = (SMALL, "resnet3d18", "resnet3d34", "resnet3d50")
 EMBEDDED = Recipe(epochs=12, batch_size=32, optimizer="adamw", learning_rate=3e-3, weight_decay=1e-2, schedule="linear")
 PAPER = Recipe(
@@ -132,9 +134,15 @@ def network(arch: str, arm: str, classes: int, seed: int) -> nn.Module:
                 arm.removeprefix("full").replace("-", "_"),
             )
             model = load(f"{prefix}_{arch}{suffix if arm.startswith('full') else ''}", num_classes=classes)
-    if arm.startswith("infinite"):
-        return bl.convert(model, "infinite", phase="adaptive" if arm == "infinite-adaptive" else "fixed")
-    return model
+    return bl.convert(model, "infinite", phase=_PHASES[arm]) if arm in _PHASES else model
+
+
+def cost(arch: str, arm: str, classes: int, size: tuple[int, ...]) -> float:
+    """Multiply-adds of one clip of `size` (frames, height, width), relative to `same`."""
+    same = network(arch, "same", classes, 0)
+    if arm in _PHASES:
+        return bl.explain(same, size, "infinite", phase=_PHASES[arm]).cost
+    return bl.explain(network(arch, arm, classes, 0), size).macs_own / bl.explain(same, size).macs_own
 
 
 def cells(config: Config) -> list[Cell]:
@@ -162,6 +170,7 @@ def run_cell(config: Config, cell: Cell, folder: Path) -> dict[str, Any]:
         "training_curve": [epoch.accuracy for epoch in history],
         "validation_curve": [epoch.validation_accuracy for epoch in history],
         "epochs": len(history),
+        "cost": cost(arch, arm, len(split.classes), tuple(split.train[0][0].shape[1:])),
     }
 
 

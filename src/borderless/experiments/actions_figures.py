@@ -108,15 +108,17 @@ def _table(by_arch: dict[str, dict[str, list[dict[str, Any]]]], titles: dict[str
                         mean_in_words([100 * m[name] for m in group])
                         for name in ("accuracy", "validation_accuracy", "training_accuracy")
                     ),
+                    f"{group[0]['cost']:.1f}×",
                     *(published.ACTION_RECOGNITION.text(*key) for key in keys),
                 ]
             )
     seeds = len(next(iter(next(iter(by_arch.values())).values())))
     return Table(
-        ["network", "arm", "test", "validation", "training", "paper: UCF101", "paper: HMDB51"],
+        ["network", "arm", "test", "validation", "training", "cost", "paper: UCF101", "paper: HMDB51"],
         rows,
         f"Accuracy in percent, mean over {seeds} "
         f"{'seeds ± half the 95 % interval (Student’s t)' if seeds > 1 else 'seed'}: of test videos, by the mean over "
-        f"their clips; the best on validation clips; on training clips in the last epoch. Paper: "
+        f"their clips; the best on validation clips; on training clips in the last epoch. Cost: multiply-adds a clip, "
+        f"relative to same convolution's. Paper: "
         f"{published.ACTION_RECOGNITION.source}.",
     )
