@@ -165,5 +165,5 @@ def _unavailable(name: str, weights: str, error: OSError) -> WeightsUnavailable:
     reason = next(iter(str(error).splitlines()), type(error).__name__)
     return WeightsUnavailable(
         f"got no weights {weights!r} for {name}: the download failed ({reason}); needed: a network connection, once; "
-        "without one, download the file elsewhere and give its path as weights="
+        "without one, download the file elsewhere and give its path instead"
     )
