@@ -1,5 +1,6 @@
 """The command line: what it says, its exit codes, and that asking for help loads nothing heavy."""
 
+import errno
 import subprocess
 import sys
 from pathlib import Path
@@ -154,3 +155,38 @@ def test_ctrl_c_ends_with_130_and_says_how_to_go_on(
     assert code == 130
     assert "0 of 7 cells" in err
     assert "run the same command again" in err
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "text"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), 2, "needed: more room; what was there before is untouched"),
+        (
+            PermissionError(errno.EACCES, "Permission denied", "here"),
+            2,
+            "got Permission denied at here; needed: a file",
+        ),
+        (BrokenPipeError(errno.EPIPE, "Broken pipe"), 141, ""),
+    ],
+)
+def test_the_disk_and_the_reader(
+    error: OSError, code: int, text: str, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(words: list[str]) -> None:
+        raise error
+
+    monkeypatch.setattr(cli, "_run", fail)
+    monkeypatch.setattr(cli.os, "dup2", lambda *_: None)  # pytest reads what goes there
+    assert cli.main(["run", "rook"]) == code
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert text in err and err.count("\n") == bool(text)
+
+
+def test_an_error_that_is_nobodys_place_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(words: list[str]) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(cli, "_run", fail)
+    with pytest.raises(PermissionError):
+        cli.main(["run", "rook"])

@@ -78,7 +78,9 @@ BorderChoice = Literal["valid", "zero", "reflect", "replicate", "circular", "ful
 
 
 # What is wrong with the place that files are written to, rather than with the program.
-_PLACES = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR)
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_CLOSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR)
+_CLOSED_PIPE = 141  # how programs end whose reader has gone: neither done nor failed
 
 
 class UsageError(Exception):
@@ -188,13 +190,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _fail(error)
         if isinstance(error, BrokenPipeError):  # whoever read what is printed has seen enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return 0
-        if isinstance(error, OSError) and error.errno in _PLACES:
+            return _CLOSED_PIPE
+        if isinstance(error, OSError) and error.errno in _FULL:
             where = "" if error.filename is None else f" at {error.filename}"
             return _fail(
                 UsageError(
-                    f"got {error.strerror}{where}; needed: files and folders that can be read and written, with room; "
-                    "what was there before is untouched, and the same command goes on from it"
+                    f"got {error.strerror}{where}; needed: more room; what was there before is untouched, and the same "
+                    "command goes on from it"
+                )
+            )
+        if isinstance(error, OSError) and error.errno in _CLOSED and error.filename is not None:
+            return _fail(
+                UsageError(
+                    f"got {error.strerror} at {error.filename}; needed: a file or folder there that can be used so, or "
+                    "another one"
                 )
             )
         raise

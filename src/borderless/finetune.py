@@ -108,13 +108,13 @@ def run(name: str, options: Options) -> Outcome:
         raise DataError(f"got {classes} class in {str(options.data)!r}; needed: two folders of images at least")
     asked = NetworkRequest(name, options.arch, options.weights, options.classes, options.seed)
     folder = options.folder or Path("runs") / "finetune" / asked.slug
-    team().led(lambda: _check_settings(folder, _settings(name, options, split)))
     seen = {
         "train": shown(split.train, options.size, *asked.normalisation, in_training=True),
         "validation": shown(split.validation, options.size, *asked.normalisation),
         "test": shown(split.test, options.size, *asked.normalisation),
     }
     original = asked.load().to(options.device)
+    team().led(lambda: _check_settings(folder, _settings(name, options, split)))
     image = seen["test"][0][0][None].to(options.device)
     network_of_classes = with_classes(original, classes, image, options.seed)
     keeps_head = network_of_classes is original

@@ -143,6 +143,16 @@ def test_results_of_another_version_are_kept_and_named(squares: Squares, tmp_pat
     assert squares.ran == []
 
 
+def test_a_result_without_what_is_drawn_is_named(squares: Squares, tmp_path: Path) -> None:
+    run(squares.experiment, Config(), tmp_path, progress=False)
+    path = tmp_path / "factor-1" / RESULT
+    record = json.loads(path.read_text())
+    record["metrics"] = {"cube": 1}
+    path.write_text(json.dumps(record))
+    with pytest.raises(RunError, match=r"got no 'square' in a result that .* holds; needed: results of this version"):
+        run(squares.experiment, Config(), tmp_path, progress=False)
+
+
 def test_ctrl_c_leaves_finished_cells_and_says_how_to_go_on(squares: Squares, tmp_path: Path) -> None:
     squares.failure = KeyboardInterrupt()
     with pytest.raises(RunInterrupted, match=r"1 of 3 cells .* run the same command again") as caught:

@@ -70,14 +70,14 @@ def run_on_ray(
         ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     except Exception as error:  # of any type, down to Exception itself where a part of Ray does not come up in time
         raise RunError(
-            f"got no Ray on this machine ({error}); needed: one that starts (try: ray start --head), or no --engine ray"
+            f"got no Ray on this machine ({error}); needed: one that starts (see ray start --head), or no --engine ray"
             if address == _HERE
             else f"got no Ray cluster at {address!r} ({error}); needed: the address of a running one, or none to start "
             "one on this machine"
         ) from error
     try:
         threads = torch.get_num_threads()
-        _check_room(ray.nodes(), threads, needs_gpu)
+        _check_room(ray.nodes(), threads, needs_gpu, may_grow=address != _HERE)
         task = ray.remote(num_cpus=threads, num_gpus=int(needs_gpu), max_retries=RETRIES)(_run)
         shared = ray.put((experiment, config))
         waiting = {task.remote(shared, cell, str(folder.resolve()), threads): cell for cell in cells}
@@ -90,25 +90,26 @@ def run_on_ray(
         ray.shutdown()
 
 
-def _check_there(address: str | None) -> None:
+def _check_there(address: str) -> None:
     """Ray itself tries for minutes. OSError if nobody listens at HOST:PORT."""
-    host, _, port = (address or "").removeprefix("ray://").rpartition(":")
+    host, _, port = address.removeprefix("ray://").rpartition(":")
     if host and port.isdigit():
         socket.create_connection((host, int(port)), timeout=_CONNECT_S).close()
 
 
-def _check_room(nodes: list[dict[str, Any]], threads: int, needs_gpu: bool) -> None:
-    """Warn when cells are too large for every machine of the cluster: they wait, perhaps for ever."""
+def _check_room(nodes: list[dict[str, Any]], threads: int, needs_gpu: bool, may_grow: bool) -> None:
+    """Tell of cells that are too large for every machine: they wait for another, in vain where none may come."""
     machines = [node["Resources"] for node in nodes if node["Alive"]]
     if any(one.get("CPU", 0) >= threads and one.get("GPU", 0) >= needs_gpu for one in machines):
         return
     has = "; ".join(f"{one.get('CPU', 0):g} cores, {one.get('GPU', 0):g} GPUs" for one in machines) or "none"
-    warnings.warn(
-        f"got cells of {threads} threads{' and a GPU' if needs_gpu else ''} and a cluster of the machines: {has}; they "
-        "wait until a larger one joins. OMP_NUM_THREADS sets the threads, --device the GPU",
-        LargeCellWarning,
-        stacklevel=4,
+    text = (
+        f"got cells of {threads} threads{' and a GPU' if needs_gpu else ''} for machines with: {has}; needed: a larger "
+        "machine, or smaller cells (OMP_NUM_THREADS sets their threads, --device whether they have a GPU)"
     )
+    if not may_grow:
+        raise RunError(text)
+    warnings.warn(f"{text}; until one joins they wait", LargeCellWarning, stacklevel=4)
 
 
 def _run(shared: tuple[Experiment, Any], cell: Cell, folder: str, threads: int) -> dict[str, bytes]:

@@ -62,7 +62,8 @@ PLACES = {
 
 
 def _dots(path: Path, arch: str, arms: tuple[str, ...], values: dict[str, list[float]]) -> Figure:
-    """A line an arm and moment: the middle on one end, the worst edge on the other; smaller, below, each seed."""
+    """A line an arm and moment: the middle on one end, the worst edge on the other; smaller, below, the seeds."""
+    seeds = len(next(iter(values.values())))
     rows = [(arm, moment) for arm in arms for moment in ("before ", "")]
     fig, axes = figures.new_figure(panel_size=(0.42 * len(rows) + 1.0, 7.0))
     ax = axes[0, 0]
@@ -73,9 +74,8 @@ def _dots(path: Path, arch: str, arms: tuple[str, ...], values: dict[str, list[f
         for mean, (key, (marker, is_filled, _)) in zip(means, PLACES.items(), strict=True):
             style = {"color": colour, "markerfacecolor": colour if is_filled else "none", "linestyle": "none"}
             ax.plot(mean, y, marker, markersize=8, **style)
-            seeds = values[f"{arm} {moment}{key}"]
-            if len(seeds) > 1:
-                ax.plot(seeds, [y + 0.24] * len(seeds), marker, markersize=3.5, **style)
+            if seeds > 1:
+                ax.plot(values[f"{arm} {moment}{key}"], [y + 0.24] * seeds, marker, markersize=3.5, **style)
     labels = {"before ": "before", "": "after"}
     ax.set_yticks(range(len(rows)), [f"{ARMS[arm].title}, {labels[moment]}" for arm, moment in rows])
     ax.set(xlabel="test accuracy, %", xlim=(0, 102), ylim=(len(rows) - 0.5, -0.5))
@@ -88,7 +88,8 @@ def _dots(path: Path, arch: str, arms: tuple[str, ...], values: dict[str, list[f
     return Figure(
         path,
         f"{arch}: accuracy on test tiles before and after fine-tuning, with the tile in the middle of the canvas and "
-        "at its edge, over eight places and at the worst of them; small, below: each seed.",
+        "at its edge, over eight places and at the worst of them"
+        + ("; small, below: each seed." if seeds > 1 else "."),
         "; ".join(
             f"{ARMS[arm].title} {labels[moment]} fine-tuning: {np.mean(values[f'{arm} {moment}middle']):.0f} percent "
             f"in the middle, {np.mean(values[f'{arm} {moment}edges']):.0f} at the edge"

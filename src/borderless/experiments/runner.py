@@ -152,6 +152,7 @@ def _run(
             "change its config"
         )
     done = _finished(experiment, config, cells, folder)
+    kept = len(done)
     console = Console(stderr=True, quiet=not progress)
     try:
         with Progress(
@@ -173,7 +174,15 @@ def _run(
                 bar.advance(task)
             bar.update(task, description="drawing")
             with figures.style():
-                section = experiment.draw(config, [done[name] for name in names], folder)
+                try:
+                    section = experiment.draw(config, [done[name] for name in names], folder)
+                except KeyError as error:
+                    if not kept:
+                        raise
+                    raise RunError(
+                        f"got no {error} in a result that {folder} holds; needed: results of this version of "
+                        f"borderless; choose another with --folder, or delete {folder}"
+                    ) from error
             bar.update(task, description="")
     except KeyboardInterrupt:
         raise RunInterrupted(

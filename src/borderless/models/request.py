@@ -70,7 +70,7 @@ class NetworkRequest:
 
     @property
     def normalisation(self) -> tuple[Channels, Channels]:
-        """Mean and deviation that the network's images are normalised by. Raises what `load` does."""
+        """Mean and deviation that its images are normalised by. CheckpointError for a file that is no state dict's."""
         if self.is_file:
             self._check_file()
             return normalisation(self.arch)
