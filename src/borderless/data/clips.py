@@ -1,12 +1,13 @@
 """Short clips with classes: moving things that are generated, and the videos of UCF101 and HMDB51.
 
 Generated: one patch of random colours on a dim ground, anywhere; what it does is the class, never how it looks or where
-it is. Videos: read with PyAV, each once, and kept as arrays; split by the data sets' own files. Random choices follow
+it is. Videos: read with PyAV, each once, and kept as JPEG; split by the data sets' own files. Random choices follow
 from seed, epoch and item, as everywhere.
 
-Shapes: clips (3, frames, height, width) in float; frames of a video (time, height, width, 3) in bytes.
+Shapes: clips (3, frames, height, width) in float; a frame of a video (height, width, 3) in bytes.
 """
 
+import contextlib
 import hashlib
 import io
 import math
@@ -16,9 +17,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import Dataset
@@ -37,6 +40,7 @@ MEAN = (114.7748, 107.7354, 99.4750)
 _SCALES = tuple(2 ** (-k / 4) for k in range(5))
 _CORNERS = ((0.0, 0.0), (0.0, 1.0), (1.0, 0.0), (1.0, 1.0), (0.5, 0.5))
 _CACHED_SIDE_PX = 128
+_JPEG_QUALITY = 92
 _VALIDATION_SHARE = 0.1
 
 
@@ -125,9 +129,9 @@ class Videos(Dataset[tuple[Tensor, int]]):
             return _clip(frames, first, *_middle(frames)), self.labels[index]
         draw = random.Random(item_seed(self.seed, self.epoch, index))
         first = draw.randrange(max(1, len(frames) - FRAMES + 1))
-        side = round(draw.choice(_SCALES) * min(frames.shape[1:3]))
+        side = round(draw.choice(_SCALES) * min(frames.size))
         corner = draw.choice(_CORNERS)
-        top, left = (round(c * (n - side)) for c, n in zip(corner, frames.shape[1:3], strict=True))
+        top, left = (round(c * (n - side)) for c, n in zip(corner, frames.size, strict=True))
         clip = _clip(frames, first, top, left, side)
         return (clip.flip(3) if draw.random() < 0.5 else clip), self.labels[index]
 
@@ -171,49 +175,73 @@ def from_videos(root: Path | str, splits: Path | str | None, split: int, seed: i
     return ClipSplit(replace(made[0], is_training=True), made[1], made[2], classes)
 
 
-def frames_of(file: Path, cache: Path) -> np.ndarray:
-    """All frames, the shorter side 128 px: (time, height, width, 3) in bytes, decoded once, then read from `cache`."""
-    kept = cache / f"{file.stem}-{hashlib.sha256(str(file.resolve()).encode()).hexdigest()[:12]}.npy"
+@dataclass(frozen=True)
+class Frames:
+    """A video's frames, the shorter side 128 px, each kept as JPEG (as the published code keeps them, in files).
+
+    jpeg: the bytes of all, one after the other. ends: where each ends. size: height and width.
+    """
+
+    jpeg: np.ndarray
+    ends: np.ndarray
+    size: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.ends)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        """One frame: (height, width, 3) in bytes."""
+        start = self.ends[index - 1] if index else 0
+        return np.asarray(Image.open(io.BytesIO(self.jpeg[start : self.ends[index]].tobytes())))
+
+
+def frames_of(file: Path, cache: Path) -> Frames:
+    """All frames of a video, decoded once, then read from `cache`."""
+    kept = cache / f"{file.stem}-{hashlib.sha256(str(file.resolve()).encode()).hexdigest()[:12]}.npz"
     if kept.is_file() and kept.stat().st_mtime >= file.stat().st_mtime:
-        return np.load(kept, mmap_mode="r")
+        with contextlib.suppress(ValueError, KeyError, EOFError, BadZipFile):  # a damaged one is made anew
+            found = np.load(io.BytesIO(kept.read_bytes()))
+            return Frames(found["jpeg"], found["ends"], found["size"])
     frames = _decoded(file)
     data = io.BytesIO()
-    np.save(data, frames)
+    np.savez(data, jpeg=frames.jpeg, ends=frames.ends, size=frames.size)
     write_atomically(kept, data.getvalue())
     return frames
 
 
-def _decoded(file: Path) -> np.ndarray:
+def _decoded(file: Path) -> Frames:
     try:
         import av
     except ImportError as error:
         raise MissingPackage('got no package av; install it with: pip install "borderless[video]"') from error
+    jpeg, ends = io.BytesIO(), []
     try:
         with av.open(str(file)) as container:
             stream = container.streams.video[0]
             stream.thread_type = "AUTO"
             shorter = min(stream.width, stream.height)
             width, height = (round(n * _CACHED_SIDE_PX / shorter) for n in (stream.width, stream.height))
-            frames = [
-                frame.to_ndarray(format="rgb24", width=width, height=height) for frame in container.decode(stream)
-            ]
+            for frame in container.decode(stream):
+                pixels = frame.to_ndarray(format="rgb24", width=width, height=height)
+                Image.fromarray(pixels).save(jpeg, "JPEG", quality=_JPEG_QUALITY)
+                ends.append(jpeg.tell())
     except (av.FFmpegError, IndexError, ValueError, ZeroDivisionError) as error:
         raise DataError(f"got {file}, which cannot be decoded as a video ({error}); needed: a whole one") from error
-    if not frames:
+    if not ends:
         raise DataError(f"got {file}, a video without a frame; needed: one at least")
-    return np.stack(frames)
+    return Frames(np.frombuffer(jpeg.getvalue(), np.uint8), np.array(ends), np.array([height, width]))
 
 
-def _clip(frames: np.ndarray, first: int, top: int, left: int, side: int) -> Tensor:
+def _clip(frames: Frames, first: int, top: int, left: int, side: int) -> Tensor:
     """16 frames from `first` on, beginning again at the end of a short video, of a square."""
-    chosen = [frames[(first + i) % len(frames), top : top + side, left : left + side] for i in range(FRAMES)]
+    chosen = [frames[(first + i) % len(frames)][top : top + side, left : left + side] for i in range(FRAMES)]
     clip = torch.from_numpy(np.stack(chosen)).permute(0, 3, 1, 2).float()
     clip = F.interpolate(clip, (SIDE_PX, SIDE_PX), mode="bilinear", align_corners=False)
     return (clip - torch.tensor(MEAN)[:, None, None]).transpose(0, 1).contiguous()
 
 
-def _middle(frames: np.ndarray) -> tuple[int, int, int]:
-    height, width = frames.shape[1:3]
+def _middle(frames: Frames) -> tuple[int, int, int]:
+    height, width = (int(n) for n in frames.size)
     side = min(height, width)
     return (height - side) // 2, (width - side) // 2, side
 
