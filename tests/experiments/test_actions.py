@@ -67,6 +67,7 @@ def test_networks_of_the_arms(arch: str) -> None:
         ({"archs": ("resnet18",)}, "needed: some of small, resnet3d18"),
         ({"training_clips": 4}, "each of the 8 motions"),
         ({"seeds": 0}, "got seeds=0"),
+        ({"splits": Path("lists")}, "got splits='lists' without --data"),
     ],
 )
 def test_settings_without_sense_are_refused(wrong: dict[str, object], text: str) -> None:

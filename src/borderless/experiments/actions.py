@@ -91,6 +91,8 @@ class Config:
                 f"got seeds={self.seeds}, training_clips={self.training_clips}, test_clips={self.test_clips}, "
                 f"split={self.split}; needed: one seed, split 1 and a clip for each of the 8 motions at least"
             )
+        if self.splits is not None and self.data is None:
+            raise ConfigError(f"got splits={str(self.splits)!r} without --data; needed: the folder of the videos")
         check_device(self.device)
 
     @classmethod
