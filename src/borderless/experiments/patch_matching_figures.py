@@ -13,7 +13,7 @@ from borderless.report import Figure, Section, Table
 
 LOOKS = {
     "same": {"marker": "s", "color": "#c43c2a"},
-    "full": {"marker": "o", "color": "#2878b5", "linestyle": "--"},
+    "full": {"marker": "o", "color": "#2878b5", "linestyle": "--", "markerfacecolor": "white"},
     "full-128": {"marker": "o", "color": "#2878b5"},
 }
 EXAMPLES = 10
@@ -83,16 +83,18 @@ def _curves(
     fig, axes = figures.new_figure(1, 1, panel_size=(3.4, 5.6))
     ax = axes[0, 0]
     at = range(len(counts))
-    for arm, title in titles.items():
+    for number, (arm, title) in enumerate(titles.items(), 1):
         means = [100 * np.mean(rates[arm, count]) for count in counts]
         ax.plot(at, means, label=title, **LOOKS[arm])
-        for x, count in enumerate(counts):
+        for x, count in enumerate(counts):  # each arm's seeds in a column of their own, right of the mean
             ax.plot(
-                [x] * len(rates[arm, count]),
+                [x + 0.04 * number] * len(rates[arm, count]),
                 [100 * rate for rate in rates[arm, count]],
-                ".",
+                LOOKS[arm]["marker"],
                 color=LOOKS[arm]["color"],
-                alpha=0.4,
+                markerfacecolor=LOOKS[arm].get("markerfacecolor", LOOKS[arm]["color"]),
+                markersize=3.5,
+                alpha=0.5,
             )
     known = {
         x: 100 * published.PATCH_MATCHING[n].value
@@ -109,7 +111,8 @@ def _curves(
     last = {title: 100 * np.mean(rates[arm, counts[-1]]) for arm, title in titles.items()}
     return Figure(
         path,
-        "False positive rate at 95 % recall on the test pairs against the number of training pairs; dots: seeds.",
+        "False positive rate at 95 % recall on the test pairs against the number of training pairs; small, to the "
+        "right: each seed.",
         f"With {counts[-1]} pairs: " + ", ".join(f"{title} {value:.1f} percent" for title, value in last.items()) + ".",
     )
 
