@@ -40,7 +40,7 @@ LOCAL = _CELL_BY_CELL | {
     shapes.getitem,
 }
 # They ask what a map is and compute nothing; hooks may ask more than the model does, so they are on no tape.
-QUESTIONS = {shapes.query, shapes.query_window, shapes.values}
+_QUESTIONS = {shapes.query, shapes.query_window, shapes.values}
 # These mix channels or all of space: over channels alone, a window is enough for them too.
 OVER_CHANNELS = {reductions.reduction, reductions.extremum}
 
@@ -175,7 +175,35 @@ class Record(Signal):
         return self.window.new_full((), beyond if self.border.keeps == "frame" else 0.0).expand(sizes)
 
 
-class Canvas(Signal):
+class OnTape(Signal):
+    """A map whose pass writes a tape or reads along one: of its calls only the model's own are steps."""
+
+    @property
+    def tape(self) -> Tape:
+        raise NotImplementedError
+
+    def called(self, func: Any, rule: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """The model has called `func` on this map, the first of its arguments."""
+        raise NotImplementedError
+
+    @classmethod
+    def __torch_function__(
+        cls, func: Any, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        source = first_signal(args, kwargs)
+        assert isinstance(source, OnTape)
+        tape, rule = source.tape, find_rule(func)
+        if tape.calls or rule in _QUESTIONS:
+            return rule(func, *args, **kwargs)
+        tape.calls += 1
+        try:
+            return source.called(func, rule, args, kwargs)
+        finally:
+            tape.calls -= 1
+
+
+class Canvas(OnTape):
     """A map of the empty canvas, whose scope is a `Tape`. record: what the tape keeps of it."""
 
     _record: Record | None = None
@@ -190,33 +218,25 @@ class Canvas(Signal):
         self.record.keep(self.window, self.box)
         return super().crop()
 
-    @classmethod
-    def __torch_function__(
-        cls, func: Any, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        kwargs = kwargs or {}
-        source = first_signal(args, kwargs)
-        assert isinstance(source, Canvas) and isinstance(source.scope, Tape)
-        tape, rule = source.scope, find_rule(func)
-        if tape.calls or rule in QUESTIONS:
-            return rule(func, *args, **kwargs)
+    @property
+    def tape(self) -> Tape:
+        assert isinstance(self.scope, Tape)
+        return self.scope
+
+    def called(self, func: Any, rule: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         maps = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Canvas)]
-        operands, record = operands_of(args, kwargs), source.record
-        is_fixed = all(id(t) in tape.parameters for t in operands)
-        is_local = is_fixed and (rule in LOCAL or pads_space(rule, source, args, kwargs))
+        operands, record = operands_of(args, kwargs), self.record
+        is_fixed = all(id(t) in self.tape.parameters for t in operands)
+        is_local = is_fixed and (rule in LOCAL or pads_space(rule, self, args, kwargs))
         read = [] if is_local and len(maps) == 1 and not _reads_around(rule, args, kwargs) else maps
         windows = [(leaf.record, leaf.window) for leaf in read]
         for leaf in read:
             leaf.aliased = True  # so that a function in place leaves these cells alone
-        tape.calls += 1
-        try:
-            result = rule(func, *args, **kwargs)
-        finally:
-            tape.calls -= 1
+        result = rule(func, *args, **kwargs)
         step = Step(func, record, operands, tree_map(_new_record, result), is_local or rule in OVER_CHANNELS)
-        tape.steps.append(step)
+        self.tape.steps.append(step)
         for kept, window in windows:
-            kept.keep(window, tape.within_reach(kept, step.maps) if is_local and step.maps else kept.box)
+            kept.keep(window, self.tape.within_reach(kept, step.maps) if is_local and step.maps else kept.box)
         return result
 
 

@@ -17,14 +17,14 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
 from borderless.borders import Border, Keep, Outside
-from borderless.canvas import LOCAL, OVER_CHANNELS, QUESTIONS, Record, Step, Tape, like, operands_of, pads_space
+from borderless.canvas import LOCAL, OVER_CHANNELS, OnTape, Record, Step, Tape, like, operands_of, pads_space
 from borderless.cells import cut, memory_format_of, pasted, strips
 from borderless.geometry import Box, intersection
 from borderless.rules import reductions, sliding
-from borderless.rules.registry import describe, find_rule
+from borderless.rules.registry import describe
 from borderless.rules.uniform import UniformMaps
 from borderless.scope import Scope
-from borderless.signal import Signal, first_signal
+from borderless.signal import Signal
 
 _POOLS = {reductions.reduction, reductions.adaptive_average_pool, reductions.adaptive_max_pool, sliding.average_pool}
 
@@ -68,7 +68,7 @@ def placing(tape: Tape, root: nn.Module, offsets: tuple[tuple[int, ...], ...] | 
     return Placing(_OnCanvas("full", reach=reach), root, warned=tape.warned, tape=tape, offsets=offsets)
 
 
-class Placed(Signal):
+class Placed(OnTape):
     """A map of objects on a canvas. whole: the same on the whole canvas, once it had to be computed."""
 
     canvas: Record
@@ -91,6 +91,10 @@ class Placed(Signal):
     def placing(self) -> Placing:
         assert isinstance(self.scope, Placing)
         return self.scope
+
+    @property
+    def tape(self) -> Tape:
+        return self.placing.tape
 
     def derive(self, *args: Any, **kwargs: Any) -> "Placed":  # pyright: ignore[reportIncompatibleMethodOverride]
         made = super().derive(*args, **kwargs)
@@ -180,22 +184,8 @@ class Placed(Signal):
         lowest = torch.full_like(canvas.window.amax(self.axes), -torch.inf)
         return torch.stack([lowest, *largest]).amax(0)
 
-    @classmethod
-    def __torch_function__(
-        cls, func: Any, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        kwargs = kwargs or {}
-        source = first_signal(args, kwargs)
-        assert isinstance(source, Placed)
-        scope, rule = source.placing, find_rule(func)
-        if scope.tape.calls or rule in QUESTIONS:
-            return rule(func, *args, **kwargs)
-        step = scope.step(func)
-        scope.tape.calls += 1
-        try:
-            return _run(func, rule, step, source, args, kwargs)
-        finally:
-            scope.tape.calls -= 1
+    def called(self, func: Any, rule: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        return _run(func, rule, self.placing.step(func), self, args, kwargs)
 
 
 def _run(func: Any, rule: Any, step: Step, source: Placed, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -211,9 +201,8 @@ def _run(func: Any, rule: Any, step: Step, source: Placed, args: tuple[Any, ...]
         elif rule in LOCAL or pads_space(rule, source, args, kwargs):
             scope.beyond = -torch.inf if rule is sliding.max_pool else 0.0
             result = rule(func, *args, **kwargs)
-            if isinstance(result, Signal) == isinstance(
-                step.result, Signal
-            ):  # a pool over the whole frame is a map too
+            # A pool over the whole frame is a map too.
+            if isinstance(result, Signal) == isinstance(step.result, Signal):
                 if rule is sliding.average_pool:
                     result = _as_the_model_divides(func, step, result, args, kwargs)
                 return _on_canvas(result, step)
