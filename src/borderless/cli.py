@@ -191,23 +191,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(error, BrokenPipeError):  # whoever read what is printed has seen enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return _CLOSED_PIPE
-        if isinstance(error, OSError) and error.errno in _FULL:
+        if isinstance(error, OSError) and (need := _need_of_files(error)):
             where = "" if error.filename is None else f" at {error.filename}"
-            return _fail(
-                UsageError(
-                    f"got {error.strerror}{where}; needed: more room; what was there before is untouched, and the same "
-                    "command goes on from it"
-                )
-            )
-        if isinstance(error, OSError) and error.errno in _CLOSED and error.filename is not None:
-            return _fail(
-                UsageError(
-                    f"got {error.strerror} at {error.filename}; needed: a file or folder there that can be used so, or "
-                    "another one"
-                )
-            )
+            return _fail(UsageError(f"got {error.strerror}{where}; needed: {need}"))
         raise
     return 0
+
+
+def _need_of_files(error: OSError) -> str:
+    """What would mend an error of the place that files are in; "" if it is of something else."""
+    if error.errno in _FULL:
+        return "more room; what was there before is untouched, and the same command goes on from it"
+    if error.errno in _CLOSED and error.filename is not None:
+        return "a file or folder there that can be used so, or another one"
+    return ""
 
 
 def _demo(words: list[str]) -> None:

@@ -1,18 +1,22 @@
 """Files that are there whole or not at all: written beside their place, then moved into it."""
 
+import contextlib
 import csv
+import glob
 import io
 import os
 import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+_HALF_WRITTEN = ".tmp"
+
 
 def write_atomically(path: Path, content: str | bytes | memoryview) -> None:
     """Write `content` (text as UTF-8) to `path`. Whoever reads it, even after a crash, sees the old file or the new."""
     path.parent.mkdir(parents=True, exist_ok=True)
     data = content.encode("utf-8") if isinstance(content, str) else content
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=_HALF_WRITTEN)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
@@ -26,6 +30,13 @@ def write_atomically(path: Path, content: str | bytes | memoryview) -> None:
         if isinstance(error, OSError) and error.errno is not None:  # a full disk does not say which
             error.filename = str(path)
         raise
+
+
+def clear_half_written(path: Path) -> None:
+    """Delete what `write_atomically` left beside `path` in processes that were killed; what cannot be deleted stays."""
+    for temporary in path.parent.glob(f".{glob.escape(path.name)}.*{_HALF_WRITTEN}"):
+        with contextlib.suppress(OSError):
+            temporary.unlink()
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

@@ -108,10 +108,11 @@ def run(name: str, options: Options) -> Outcome:
         raise DataError(f"got {classes} class in {str(options.data)!r}; needed: two folders of images at least")
     asked = NetworkRequest(name, options.arch, options.weights, options.classes, options.seed)
     folder = options.folder or Path("runs") / "finetune" / asked.slug
+    normalised = asked.normalisation
     seen = {
-        "train": shown(split.train, options.size, *asked.normalisation, in_training=True),
-        "validation": shown(split.validation, options.size, *asked.normalisation),
-        "test": shown(split.test, options.size, *asked.normalisation),
+        "train": shown(split.train, options.size, *normalised, in_training=True),
+        "validation": shown(split.validation, options.size, *normalised),
+        "test": shown(split.test, options.size, *normalised),
     }
     original = asked.load().to(options.device)
     team().led(lambda: _check_settings(folder, _settings(name, options, split)))

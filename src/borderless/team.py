@@ -45,11 +45,7 @@ class Team:
         """What `compute` gives in every process, in the order of their ranks; an error in one is raised in all."""
         if self.size == 1:
             return [compute()]
-        try:
-            found: tuple[T | None, Exception | None] = (compute(), None)
-        except Exception as error:
-            found = (None, _portable(error))
-        everyones = self.gathered(found)
+        everyones = self.gathered(_attempted(compute))
         for _, error in everyones:
             if error is not None:
                 raise error
@@ -59,13 +55,7 @@ class Team:
         """What `compute` gives in the first process, the only one to call it; an error there is raised in all."""
         if self.size == 1:
             return compute()
-        found: tuple[T | None, Exception | None] = (None, None)
-        if self.is_leader:
-            try:
-                found = (compute(), None)
-            except Exception as error:
-                found = (None, _portable(error))
-        value, error = self.shared(found)
+        value, error = self.shared(_attempted(compute) if self.is_leader else (None, None))
         if error is not None:
             raise error
         return value  # type: ignore[return-value]
@@ -79,6 +69,14 @@ class Team:
     def total(self, *amounts: float) -> list[float]:
         """Each amount, summed over the processes."""
         return [sum(each) for each in zip(*self.gathered(amounts), strict=True)]
+
+
+def _attempted(compute: Callable[[], T]) -> tuple[T | None, Exception | None]:
+    """What `compute` gives, or the error that it ends in, as other processes can be sent it."""
+    try:
+        return compute(), None
+    except Exception as error:
+        return None, _portable(error)
 
 
 def _portable(error: Exception) -> Exception:

@@ -61,7 +61,7 @@ def run(name: str, options: Any) -> tuple[list[Finding], Path, float | None]:
     made = _measured(model, found, Path(name).stem if asked.is_file else name, options)
     if asked.is_random:
         made = replace(made, notes=(*made.notes, f"its weights are random, drawn with seed {options.seed}"))
-    page = made.save(folder) if team().is_leader else folder
+    page = team().led(lambda: made.save(folder))
     share = None if made.sensitivity is None else made.sensitivity.all_places.flips
     return judge(made), page, share
 

@@ -19,9 +19,8 @@ import torch
 from torch import Tensor, nn
 
 import borderless as bl
-from borderless.borders import Phase
 from borderless.data.clips import ClipSplit, from_videos, generated
-from borderless.experiments import actions_figures
+from borderless.experiments import actions_figures, arms
 from borderless.experiments.arms import SMALL, check_arms, check_device
 from borderless.experiments.runner import Cell, ConfigError, Experiment, Result, write_table
 from borderless.models import load
@@ -29,14 +28,14 @@ from borderless.modes import one_thread, seeded
 from borderless.report import Section
 from borderless.training import Recipe, fit
 
+# `same` under these arms of the other experiments; `full` is built, as in the paper.
+CONVERTED = ("infinite", "infinite-adaptive")
 ARMS = {
     "same": "same",
     "full": "full over space",
     "full-temporal": "full over space and time",
-    "infinite": "infinite",
-    "infinite-adaptive": "infinite, adaptive phase",
+    **{name: arms.ARMS[name].title for name in CONVERTED},
 }
-_PHASES: dict[str, Phase] = {"infinite": "fixed", "infinite-adaptive": "adaptive"}
 NETWORKS = (SMALL, "resnet3d18", "resnet3d34", "resnet3d50")
 EMBEDDED = Recipe(epochs=12, batch_size=32, optimizer="adamw", learning_rate=3e-3, weight_decay=1e-2, schedule="linear")
 PAPER = Recipe(
@@ -136,14 +135,14 @@ def network(arch: str, arm: str, classes: int, seed: int) -> nn.Module:
                 arm.removeprefix("full").replace("-", "_"),
             )
             model = load(f"{prefix}_{arch}{suffix if arm.startswith('full') else ''}", num_classes=classes)
-    return bl.convert(model, "infinite", phase=_PHASES[arm]) if arm in _PHASES else model
+    return arms.ARMS[arm].of(model) if arm in CONVERTED else model
 
 
 def cost(arch: str, arm: str, classes: int, size: tuple[int, ...]) -> float:
     """Multiply-adds of one clip of `size` (frames, height, width), relative to `same`."""
     same = network(arch, "same", classes, 0)
-    if arm in _PHASES:
-        return bl.explain(same, size, "infinite", phase=_PHASES[arm]).cost
+    if arm in CONVERTED:
+        return arms.ARMS[arm].explained(same, size).cost
     return bl.explain(network(arch, arm, classes, 0), size).macs_own / bl.explain(same, size).macs_own
 
 

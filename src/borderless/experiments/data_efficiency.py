@@ -24,7 +24,7 @@ from borderless.data.labelled import Labelled, LabelledSplit, digits_anywhere, l
 from borderless.experiments import data_efficiency_figures
 from borderless.experiments.arms import ARMS, SMALL, check_arms, check_device, classifier
 from borderless.experiments.runner import Cell, ConfigError, Experiment, Result, write_table
-from borderless.experiments.shifts import PAPER, PAPER_CROP_PX, SHORTER_SIDE_PX
+from borderless.experiments.shifts import PAPER, PAPER_CROP_PX
 from borderless.modes import one_thread
 from borderless.report import Section
 from borderless.training import Recipe, evaluate, fit
@@ -144,7 +144,7 @@ def _seen(config: Config, images: Labelled, in_training: bool) -> Labelled:
     if in_training:
         crops = [v2.RandomResizedCrop(PAPER_CROP_PX, antialias=True), v2.RandomHorizontalFlip()]
     else:
-        crops = [v2.Resize(SHORTER_SIDE_PX, antialias=True), v2.CenterCrop(PAPER_CROP_PX)]
+        crops = imagenet.middle(PAPER_CROP_PX)
     return images.through(v2.Compose([v2.ToImage(), *crops, *normalised]), is_random=in_training)
 
 

@@ -1,6 +1,7 @@
 """The page of `finetune`: accuracy in the middle and at the edge, before fine-tuning and after."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -61,6 +62,15 @@ PLACES = {
 }
 
 
+def _mark(marker: str, is_filled: bool, colour: str) -> dict[str, Any]:
+    return {
+        "marker": marker,
+        "color": colour,
+        "markerfacecolor": colour if is_filled else "none",
+        "linestyle": "none",
+    }
+
+
 def _dots(path: Path, arch: str, arms: tuple[str, ...], values: dict[str, list[float]]) -> Figure:
     """A line an arm and moment: the middle on one end, the worst edge on the other; smaller, below, the seeds."""
     seeds = len(next(iter(values.values())))
@@ -72,17 +82,16 @@ def _dots(path: Path, arch: str, arms: tuple[str, ...], values: dict[str, list[f
         means = [np.mean(values[f"{arm} {moment}{key}"]) for key in PLACES]
         ax.plot([min(means), max(means)], [y, y], color=colour, linewidth=2, alpha=0.4, zorder=1)
         for mean, (key, (marker, is_filled, _)) in zip(means, PLACES.items(), strict=True):
-            style = {"color": colour, "markerfacecolor": colour if is_filled else "none", "linestyle": "none"}
-            ax.plot(mean, y, marker, markersize=8, **style)
+            style = _mark(marker, is_filled, colour)
+            ax.plot(mean, y, markersize=8, **style)
             if seeds > 1:
-                ax.plot(values[f"{arm} {moment}{key}"], [y + 0.24] * seeds, marker, markersize=3.5, **style)
+                ax.plot(values[f"{arm} {moment}{key}"], [y + 0.24] * seeds, markersize=3.5, **style)
     labels = {"before ": "before", "": "after"}
     ax.set_yticks(range(len(rows)), [f"{ARMS[arm].title}, {labels[moment]}" for arm, moment in rows])
     ax.set(xlabel="test accuracy, %", xlim=(0, 102), ylim=(len(rows) - 0.5, -0.5))
     ax.grid(axis="x")
     for marker, is_filled, text in PLACES.values():
-        style = {"color": "#4c4b47", "markerfacecolor": "#4c4b47" if is_filled else "none", "linestyle": "none"}
-        ax.plot([], [], marker, markersize=8, label=text, **style)
+        ax.plot([], [], markersize=8, label=text, **_mark(marker, is_filled, "#4c4b47"))
     fig.legend(loc="outside lower center", ncols=len(PLACES))
     figures.save(fig, path)
     return Figure(

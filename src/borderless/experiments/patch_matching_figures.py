@@ -90,9 +90,7 @@ def _curves(
             ax.plot(
                 [x + 0.04 * number] * len(rates[arm, count]),
                 [100 * rate for rate in rates[arm, count]],
-                LOOKS[arm]["marker"],
-                color=LOOKS[arm]["color"],
-                markerfacecolor=LOOKS[arm].get("markerfacecolor", LOOKS[arm]["color"]),
+                **{**LOOKS[arm], "linestyle": "none"},
                 markersize=3.5,
                 alpha=0.5,
             )

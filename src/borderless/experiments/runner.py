@@ -152,7 +152,7 @@ def _run(
             "change its config"
         )
     done = _finished(experiment, config, cells, folder)
-    kept = len(done)
+    has_kept = bool(done)
     console = Console(stderr=True, quiet=not progress)
     try:
         with Progress(
@@ -174,15 +174,7 @@ def _run(
                 bar.advance(task)
             bar.update(task, description="drawing")
             with figures.style():
-                try:
-                    section = experiment.draw(config, [done[name] for name in names], folder)
-                except KeyError as error:
-                    if not kept:
-                        raise
-                    raise RunError(
-                        f"got no {error} in a result that {folder} holds; needed: results of this version of "
-                        f"borderless; choose another with --folder, or delete {folder}"
-                    ) from error
+                section = _drawn(experiment, config, [done[name] for name in names], folder, has_kept)
             bar.update(task, description="")
     except KeyboardInterrupt:
         raise RunInterrupted(
@@ -191,6 +183,19 @@ def _run(
         ) from None
     write([section], folder / "report.html", experiment.title, experiment.summary, provenance(config))
     return section
+
+
+def _drawn(experiment: Experiment, config: Any, results: list[Result], folder: Path, has_kept: bool) -> Section:
+    """has_kept: whether some of the results are of an earlier run, whose version may have measured less."""
+    try:
+        return experiment.draw(config, results, folder)
+    except KeyError as error:
+        if not has_kept:
+            raise
+        raise RunError(
+            f"got no {error} in a result that {folder} holds; needed: results of this version of borderless; choose "
+            f"another with --folder, or delete {folder}"
+        ) from error
 
 
 def _results(

@@ -133,31 +133,21 @@ def _moved(config: Config, model: nn.Module, test: Labelled, seed: int, stride_p
     metrics: dict[str, Any] = {"stride_px": stride_px}
     for protocol in PROTOCOLS:
         images, range_px = _seen(config, test, protocol), _range_px(config, protocol)
+        how: dict[str, Any] = {
+            "protocol": protocol,
+            "range_px": range_px,
+            "seed": seed,
+            "workers": config.training.workers,
+        }
         kinds = {protocol: 1}
         if protocol == "canvas" and stride_px < range_px:
             kinds["canvas_stride"] = stride_px
         for name, multiple_px in kinds.items():
-            found = bl.consistency(
-                model,
-                images,
-                protocol=protocol,  # type: ignore[arg-type]
-                range_px=range_px,
-                multiple_px=multiple_px,
-                passes=config.passes,
-                seed=seed,
-                workers=config.training.workers,
-            )
+            found = bl.consistency(model, images, multiple_px=multiple_px, passes=config.passes, **how)
             metrics |= {name: found.value, f"{name}_low": found.low, f"{name}_high": found.high}
             metrics[f"{name}_fidelity"] = found.fidelity
         if protocol in CROPPED:
-            along = bl.diagonal(
-                model,
-                images,
-                protocol=protocol,  # type: ignore[arg-type]
-                range_px=range_px,
-                seed=seed,
-                workers=config.training.workers,
-            )
+            along = bl.diagonal(model, images, **how)
             metrics |= {f"{protocol}_diagonal": along.value, f"{protocol}_along": along.at.tolist()}
     return metrics
 

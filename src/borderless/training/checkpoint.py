@@ -1,6 +1,5 @@
 """The file that a training goes on from, and the one before it, in case the last cannot be read."""
 
-import contextlib
 import io
 import os
 import warnings
@@ -10,7 +9,7 @@ from typing import Any
 import torch
 
 from borderless.errors import TrainingError
-from borderless.files import write_atomically
+from borderless.files import clear_half_written, write_atomically
 
 LAST, PREVIOUS, BEST = "last.pt", "previous.pt", "best.pt"
 
@@ -25,15 +24,15 @@ class Checkpoints:
     def __init__(self, folder: Path, identity: dict[str, Any]) -> None:
         self.folder, self.identity = folder, identity
         self._last_is_good = False
+        self._new = folder / f"{LAST}.new"
 
     def load(self) -> dict[str, Any] | None:
         """The newest good one; None if there is none at all. TrainingError if there are only others.
 
         What a training that was killed left half written is deleted.
         """
-        for half_written in (*self.folder.glob(f".{LAST}.new.*.tmp"), *self.folder.glob(f".{BEST}.*.tmp")):
-            with contextlib.suppress(OSError):
-                half_written.unlink()
+        for path in (self._new, self.folder / BEST):
+            clear_half_written(path)
         refused: list[TrainingError] = []
         for name in (LAST, PREVIOUS):
             path = self.folder / name
@@ -76,11 +75,10 @@ class Checkpoints:
         """Keep `state`; what was the last before is still there as the previous one."""
         data = io.BytesIO()
         torch.save({"identity": self.identity, "state": state}, data)
-        new = self.folder / f"{LAST}.new"
-        self._write(new, data.getbuffer())
+        self._write(self._new, data.getbuffer())
         if self._last_is_good:  # what was refused does not take the place of a good one
             os.replace(self.folder / LAST, self.folder / PREVIOUS)
-        os.replace(new, self.folder / LAST)
+        os.replace(self._new, self.folder / LAST)
         self._last_is_good = True
 
     def save_best(self, weights: dict[str, Any]) -> None:
