@@ -134,7 +134,7 @@ def _rook(gr: Any) -> None:
                 yield text, views.rook_moment(moment, border, epoch, EPOCHS)
 
     running = train.click(training, [border, seed], [accuracy, picture])
-    stop.click(lambda: "cancelled", None, accuracy, cancels=[running])
+    _cancels(stop, running, accuracy)
 
 
 def _network(gr: Any) -> None:
@@ -194,7 +194,7 @@ def _network(gr: Any) -> None:
     thing.change(views.canvas, [thing, place], scene).then(ask, inputs, outputs)
     press.click(ask, inputs, outputs)
     running = grow.click(growing, [thing, *choice], [state, heat])
-    stop.click(lambda: "cancelled", None, state, cancels=[running])
+    _cancels(stop, running, state)
 
 
 def _audit(gr: Any) -> None:
@@ -232,7 +232,12 @@ def _audit(gr: Any) -> None:
             shutil.rmtree(folder, ignore_errors=True)
 
     running = start.click(audit, [files, name, weights, size], [state, verdict, report])
-    stop.click(lambda: "cancelled", None, state, cancels=[running])
+    _cancels(stop, running, state)
+
+
+def _cancels(stop: Any, running: Any, state: Any) -> None:
+    """`stop` ends `running`, and says so once that has ended: what it still yields on the way would be read last."""
+    stop.click(None, cancels=[running]).then(lambda: "cancelled", None, state)
 
 
 def _picture(gr: Any, text: str) -> Any:
