@@ -17,6 +17,7 @@ from borderless.errors import (
     ImageError,
     PositionDependentError,
     PositionDependentWarning,
+    RoundingWarning,
     SignalError,
     UnsupportedOperation,
 )
@@ -48,6 +49,7 @@ __all__ = [
     "ImageError",
     "PositionDependentError",
     "PositionDependentWarning",
+    "RoundingWarning",
     "Signal",
     "SignalError",
     "UnsupportedOperation",

@@ -18,9 +18,11 @@ Outside = Literal[
     "nothing", "zero", "reflect", "replicate", "circular", "background", "canvas"
 ]  # canvas: see `canvas.Placed`
 Phase = Literal["fixed", "adaptive"]
+Count = Literal["frame", "window"]
 
 BORDERS: tuple[str, ...] = get_args(BorderName)
 PHASES: tuple[str, ...] = get_args(Phase)
+COUNTS: tuple[str, ...] = get_args(Count)
 
 _ANSWERS: dict[str, tuple[Outside, Keep]] = {
     "valid": ("nothing", "inside"),
@@ -40,7 +42,9 @@ class Border:
     name: one of `BORDERS`. phase: "fixed" keeps the model's own sublattice at every stride; "adaptive" keeps, for each
     sample, the one with the most energy. reach: how many cells a map may grow beyond its frame (None: all that it
     needs), for `full` and `infinite`. background: what surrounds the input under `infinite`, in input units: a number,
-    or one number per channel.
+    or one number per channel. count: the cells that a mean over space is divided by under `infinite`. "frame" suits
+    small objects in a large, empty frame: the unmodified model's values, however far maps grow. "window" suits images
+    that fill the frame, above all to train from random weights: means stay within the range of what they average.
 
     >>> Border("infinite", phase="adaptive", reach=2)
     Border('infinite', phase='adaptive', reach=2)
@@ -50,6 +54,7 @@ class Border:
     phase: Phase = "fixed"
     reach: int | None = None
     background: float | tuple[float, ...] = 0.0
+    count: Count = "frame"
 
     def __post_init__(self) -> None:
         if self.name not in BORDERS:
@@ -64,6 +69,13 @@ class Border:
                     f"got reach={self.reach} with the border {self.name!r}, where it would have no effect: "
                     "maps only grow under 'full' and 'infinite'; leave reach out"
                 )
+        if self.count not in COUNTS:
+            raise BorderError(f"Expected count to be one of {', '.join(COUNTS)} but got {self.count!r}")
+        if self.count != "frame" and self.outside != "background":
+            raise BorderError(
+                f"Expected count={self.count!r} with the border 'infinite' but got {self.name!r}, where it would have "
+                "no effect: other borders divide by the cells that they store; leave it out"
+            )
         self._check_background()
 
     def _check_background(self) -> None:
@@ -109,6 +121,7 @@ class Border:
                 ("phase", self.phase, "fixed"),
                 ("reach", self.reach, None),
                 ("background", self.background, 0.0),
+                ("count", self.count, "frame"),
             )
             if value != default
         ]

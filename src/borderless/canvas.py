@@ -15,7 +15,7 @@ from borderless.cells import cut, pasted
 from borderless.geometry import Box, intersection
 from borderless.rules import normalisation, pointwise, reductions, shapes, sliding
 from borderless.rules.plan import per_axis
-from borderless.rules.registry import find_rule
+from borderless.rules.registry import describe, find_rule
 from borderless.scope import Scope
 from borderless.signal import Signal, first_signal
 
@@ -192,7 +192,9 @@ class OnTape(Signal):
     ) -> Any:
         kwargs = kwargs or {}
         source = first_signal(args, kwargs)
-        assert isinstance(source, OnTape)
+        if not isinstance(source, OnTape):
+            assert source is not None
+            raise source.scope.unsupported(describe(func), "a placement cannot join a pool over a whole frame to a map")
         tape, rule = source.tape, find_rule(func)
         if tape.calls or rule in _QUESTIONS:
             return rule(func, *args, **kwargs)
@@ -217,6 +219,9 @@ class Canvas(OnTape):
     def crop(self) -> Tensor:
         self.record.keep(self.window, self.box)
         return super().crop()
+
+    def untaped(self) -> Signal:
+        return like(self, self.window)
 
     @property
     def tape(self) -> Tape:

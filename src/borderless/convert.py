@@ -17,6 +17,7 @@ from torch.utils._pytree import tree_any, tree_map
 
 from borderless.borders import Border, BorderName, Phase
 from borderless.errors import ApproximatePhaseWarning, BorderError, ConversionError, ImageError
+from borderless.rules.frame_pools import FramePool
 from borderless.rules.uniform import UniformMaps
 from borderless.scope import Scope
 from borderless.signal import Signal
@@ -55,7 +56,7 @@ class Conversion:
         """Also called, without an output, when the pass ends in an error."""
         UniformMaps.stop(module)
         if self.output == "signal":
-            return output
+            return tree_map(lambda leaf: leaf.local() if isinstance(leaf, FramePool) else leaf, output)
         return tree_map(lambda leaf: leaf.crop() if isinstance(leaf, Signal) else leaf, output)
 
 

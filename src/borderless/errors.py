@@ -63,3 +63,7 @@ class PositionDependentWarning(UserWarning):
 
 class ApproximatePhaseWarning(UserWarning):
     """``phase="adaptive"`` was asked for under a border that makes it approximate."""
+
+
+class RoundingWarning(UserWarning):
+    """A mean over space is many times larger than what it averages, so that later layers lose digits."""

@@ -92,8 +92,8 @@ class _Placement:
     def at(self, positions: list[Position]) -> Tensor:
         border = self.run.border
         endless = border.name == "infinite" and border.reach is None and _is_all(self.empty, border.background)
-        if endless:
-            return self._answers(positions, *self._on_a_plane(positions))
+        if endless and (on_a_plane := self._on_a_plane(positions)) is not None:
+            return self._answers(positions, *on_a_plane)
         if border.name not in _WINDOWED or border.is_adaptive:
             return self._answers(positions, *self._whole(positions))
         rows, columns = zip(*positions, strict=True)
@@ -157,8 +157,11 @@ class _Placement:
 
         return self._grouped(positions, kind), make
 
-    def _on_a_plane(self, positions: list[Position]) -> tuple[list[_Group], Callable[..., Any]]:
-        """On an endless plane of the border's own background: nowhere is another place than elsewhere."""
+    def _on_a_plane(self, positions: list[Position]) -> tuple[list[_Group], Callable[..., Any]] | None:
+        """On an endless plane of the border's own background, where no position differs from another.
+
+        None where the model counts the cells of its window: that of a patch is not that of a whole canvas.
+        """
         events: list[Event] = []
 
         def make(places: list[Position], cells: Tensor, observer: Any = None) -> Tensor:
@@ -167,6 +170,8 @@ class _Placement:
             return self.run(lambda leaf: _like_image(leaf, Signal, scope, start, _space(self.empty)), cells)
 
         probe = make([(0, 0)], self.patches[:1], events.append)
+        if any(event.kind == "window" for event in events):
+            return None
         maps = [event.signal for event in events if event.signal is not None]
         movable = not any(event.kind == "position" for event in events) and _is_without_place(probe)
         stride = [1 if self.run.border.is_adaptive else max(int(m.lattice.stride[i]) for m in maps) for i in (0, 1)]

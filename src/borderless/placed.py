@@ -21,6 +21,7 @@ from borderless.canvas import LOCAL, OVER_CHANNELS, OnTape, Record, Step, Tape, 
 from borderless.cells import cut, memory_format_of, pasted, strips
 from borderless.geometry import Box, intersection
 from borderless.rules import reductions, sliding
+from borderless.rules.frame_pools import FramePool
 from borderless.rules.registry import describe
 from borderless.rules.uniform import UniformMaps
 from borderless.scope import Scope
@@ -165,10 +166,14 @@ class Placed(OnTape):
             elsewhere = {box: self._largest_elsewhere(box) for box in dict.fromkeys(boxes)}
             value = torch.maximum(self.window.amax(self.axes), torch.cat([elsewhere[box] for box in boxes]))
         elif name in ("mean", "sum"):
-            box = self.canvas.box if self.canvas.border.name == "full" else self.canvas.frame_box
-            count = prod(b - a for a, b in box)
+            border = self.canvas.border
+            counts_window = border.name == "full" or border.count == "window"
+            count = prod(b - a for a, b in (self.canvas.box if counts_window else self.canvas.frame_box))
             change = (self.window - cells).sum(self.axes)
-            change = change / count if name == "mean" else change
+            if name == "mean":
+                change = change / count
+            elif border.count == "window":  # a sum is the mean times the cells of the frame
+                change = change * (prod(self.canvas.frame) / count)
             value = change + canvas_value.reshape(1, *change.shape[1:])
         else:
             return None
@@ -198,7 +203,7 @@ def _run(func: Any, rule: Any, step: Step, source: Placed, args: tuple[Any, ...]
                 if scope.tape.watched:
                     UniformMaps.start(scope)
                 return pooled
-        elif rule in LOCAL or pads_space(rule, source, args, kwargs):
+        elif not isinstance(step.result, FramePool) and (rule in LOCAL or pads_space(rule, source, args, kwargs)):
             scope.beyond = -torch.inf if rule is sliding.max_pool else 0.0
             result = rule(func, *args, **kwargs)
             # A pool over the whole frame is a map too.
@@ -215,7 +220,7 @@ def _run(func: Any, rule: Any, step: Step, source: Placed, args: tuple[Any, ...]
         UniformMaps.start(scope)
 
     def wrapped(leaf: Any) -> Any:
-        if not isinstance(leaf, Signal):
+        if not isinstance(leaf, Signal) or isinstance(leaf, FramePool):
             return leaf
         for changed in placed:
             if wholes[id(changed)] is leaf:  # in place

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 class Event:
     """Something that happened in a pass, for `explain` and the measures.
 
-    kind: "slide" (a sliding operation), "position" (absolute position was read). macs: multiply-adds, bias not counted.
+    kind: "slide" (a sliding operation), "position" (absolute position was read), "window" (the value depends on how
+    many cells the window has). macs: multiply-adds, bias not counted.
     slides: a sliding operation's numbers along each axis, where it has them; source: the frame that it slides over.
     """
 
@@ -78,6 +79,11 @@ class Scope:
         if self.observer is not None:
             module = self.module_path()
             self.observer(Event("slide", describe(function), module, signal, macs, slides=slides, source=source))
+
+    def counts_window(self, function: Any, signal: "Signal") -> None:
+        """Record that a value depends on how many cells of the endless plane the window holds."""
+        if self.observer is not None and self.border.outside == "background":
+            self.observer(Event("window", describe(function), self.module_path(), signal))
 
     def reads_position(self, operation: str, reason: str) -> None:
         """Record that absolute position is read here; warn once per module, or refuse in strict mode."""

@@ -155,7 +155,7 @@ class Signal(Tensor):
         is_deviation: bool = False,
     ) -> "Signal":
         """A Signal of the same pass; whatever is not given stays as it is."""
-        self._check_gradients()
+        self.check_gradients()
         return type(self)(  # pyright: ignore[reportCallIssue]
             stored,
             self.start if box is None else tuple([a for a, _ in box]),
@@ -173,7 +173,7 @@ class Signal(Tensor):
         self, window: Tensor, background: Tensor | None, *, box: Box | None = None, field: Stride | None = None
     ) -> "Signal":
         """Take over what an in-place operation left, so that whoever holds this map sees it."""
-        self._check_gradients()
+        self.check_gradients()
         self.window, self.background, self.aliased = window, background, False
         self._sizes, self._deviation = window.shape, None
         if box is not None:
@@ -187,8 +187,7 @@ class Signal(Tensor):
         known = self.known_deviation
         if known is not None:
             return known
-        assert self.background is not None
-        return less(self.window, tile(self.background, self.axes, ranges_of(self.box)))
+        return less(self.window, self.around_window())
 
     def read(self, box: Box) -> Tensor:
         """The cells of `box` (frame indices) as an ordinary tensor. Only this and `take` know what lies outside."""
@@ -202,6 +201,11 @@ class Signal(Tensor):
                 "where nothing lies outside; use a larger image, or another border"
             )
         return read(self.window, self.axes, self.box, box, self.background)
+
+    def around_window(self) -> Tensor:
+        """The background on the cells of the window, of size 1 along space where it is constant."""
+        assert self.background is not None
+        return tile(self.background, self.axes, ranges_of(self.box))
 
     def around(self, box: Box) -> Tensor:
         """What `read(box)` would give on the cells that are not stored, which have no place: of size 1 along space."""
@@ -236,9 +240,13 @@ class Signal(Tensor):
             )
         return box, None if self.background is None else shifted_tile(self.background, self.axes, shift)
 
+    def untaped(self) -> "Signal":
+        """The same map as a plain Signal, whose further calls no placement records or replays."""
+        return self
+
     def crop(self) -> Tensor:
         """The map on its frame, as the unmodified model would have it: an ordinary tensor of `.shape`."""
-        self._check_gradients()
+        self.check_gradients()
         if self.border.outside == "nothing" and geometry.intersection([self.box, self.frame_box]) != self.frame_box:
             raise ImageError(
                 f"got a map stored on {self.box} where the model needs its whole frame {self.frame_box}: under the "
@@ -246,7 +254,8 @@ class Signal(Tensor):
             )
         return self.read(self.frame_box)
 
-    def _check_gradients(self) -> None:
+    def check_gradients(self) -> None:
+        """Refuse a map that left PyTorch's autograd on its way, before its gradients are lost."""
         if not torch.is_grad_enabled():
             return
         with torch._C.DisableTorchFunctionSubclass():

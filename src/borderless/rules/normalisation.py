@@ -1,4 +1,4 @@
-"""Normalisations. Statistics are the window's; the background is normalised with the same ones.
+"""Normalizations. Statistics are the window's (`statistics`); the background is normalized with the same ones.
 
 Shapes: window (N, C, *space), background (1 or N, C, 1…), statistics (C) or (N, groups).
 """
@@ -10,9 +10,10 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from borderless.cells import less
+from borderless.cells import is_constant, less
 from borderless.rules.plan import check_axes
 from borderless.rules.registry import rule
+from borderless.rules.statistics import moments
 from borderless.signal import Signal
 
 
@@ -75,6 +76,8 @@ def _batch_norm_by_deviation(
     BatchNorm does not see a constant that is taken off a channel. Without it, cells of pure background are 0: sums do
     not depend on where the object stands, and these cells come out as the new background.
     """
+    if not is_constant(background, signal.axes):
+        return _batch_norm_over_a_tile(signal, background, running_mean, running_var, weight, bias, momentum, eps)
     known = signal.known_deviation
     if known is not None and len(background) == 1:
         constant, deviation, around = background.detach(), known, torch.zeros_like(background)
@@ -88,12 +91,45 @@ def _batch_norm_by_deviation(
     normalised, around, mean, var = _DeviationNorm.apply(  # pyright: ignore[reportGeneralTypeIssues]
         deviation, around.to(deviation.dtype), weight, bias, eps
     )
-    if running_mean is not None and running_var is not None:
-        count = deviation.numel() // deviation.shape[1]
-        with torch.no_grad():
-            running_mean.lerp_((mean + constant.flatten()).to(running_mean.dtype), momentum)
-            running_var.lerp_((var * (count / (count - 1))).to(running_var.dtype), momentum)
+    _update_running(running_mean, running_var, mean + constant.flatten(), var, deviation, momentum)
     return signal.derive(normalised.to(dtype), around.to(dtype))
+
+
+def _batch_norm_over_a_tile(
+    signal: Signal,
+    background: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    momentum: float,
+    eps: float,
+) -> Signal:
+    """Batch statistics that do not depend on how many cells of each kind of a tile the window holds."""
+    window = signal.window
+    F._verify_batch_size(list(window.shape))  # pyright: ignore[reportAttributeAccessIssue]
+    mean, var = moments(window, background, signal.axes, signal.box, (0, *signal.axes))
+    _update_running(running_mean, running_var, mean.flatten(), var.flatten(), window, momentum)
+    return signal.derive(
+        _normalise(window, mean, var, weight, bias, eps), _normalise(background, mean, var, weight, bias, eps)
+    )
+
+
+@torch.no_grad()
+def _update_running(
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    mean: Tensor,
+    var: Tensor,
+    cells: Tensor,
+    momentum: float,
+) -> None:
+    """Move running statistics (C) towards those of a batch of `cells`, whose variance is the biased one."""
+    if running_mean is None or running_var is None:
+        return
+    count = cells.numel() // cells.shape[1]
+    running_mean.lerp_(mean.to(running_mean.dtype), momentum)
+    running_var.lerp_((var * (count / (count - 1))).to(running_var.dtype), momentum)
 
 
 class _DeviationNorm(torch.autograd.Function):
@@ -176,14 +212,18 @@ def instance_norm(
 ) -> Signal:
     check_axes(signal, len(signal.axes), function)
     window, background = signal.window, signal.background
-    normalised = function(window, running_mean, running_var, weight, bias, use_input_stats, momentum, eps)
-    if background is not None:
-        if use_input_stats:
-            mean, var = _statistics(window, signal.axes)
-            background = _normalise(background, mean, var, weight, bias, eps).to(normalised.dtype)
-        else:
-            background = function(background, running_mean, running_var, weight, bias, False, momentum, eps)
-    return signal.derive(normalised, background)
+    numbers = (running_mean, running_var, weight, bias, use_input_stats, momentum, eps)
+    if background is None:
+        return signal.derive(function(window, *numbers), None)
+    if not use_input_stats:
+        return signal.derive(function(window, *numbers), function(background, *numbers))
+    signal.scope.counts_window(function, signal)
+    mean, var = moments(window, background, signal.axes, signal.box, signal.axes)
+    around = _normalise(background, mean, var, weight, bias, eps)
+    if is_constant(background, signal.axes):
+        return signal.derive(function(window, *numbers), around)
+    _update_running(running_mean, running_var, mean.mean(0).flatten(), var.mean(0).flatten(), window[:1], momentum)
+    return signal.derive(_normalise(window, mean, var, weight, bias, eps), around)
 
 
 @rule(F.group_norm, torch.group_norm)
@@ -195,38 +235,36 @@ def group_norm(
     bias: Tensor | None = None,
     eps: float = 1e-5,
     *_: Any,
+    **__: Any,
 ) -> Signal:
     check_axes(signal, len(signal.axes), function)
     window, background = signal.window, signal.background
-    normalised = F.group_norm(window, num_groups, weight, bias, eps)
-    if background is not None:
-        n, channels = window.shape[:2]
-        grouped = window.reshape(n, num_groups, channels // num_groups, -1)
-        mean, var = (s.repeat_interleave(channels // num_groups, 1) for s in _statistics(grouped, (2, 3)))
-        background = _normalise(background, mean, var, weight, bias, eps).to(normalised.dtype)
-    return signal.derive(normalised, background)
-
-
-def _statistics(cells: Tensor, dims: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-    """Mean and biased variance over `dims`, in float32 at least."""
-    if cells.dtype in (torch.float16, torch.bfloat16):
-        cells = cells.float()
-    var, mean = torch.var_mean(cells, dims, correction=0)
-    return mean, var
+    if background is None:
+        return signal.derive(F.group_norm(window, num_groups, weight, bias, eps), None)
+    signal.scope.counts_window(function, signal)
+    axes = tuple(axis + 1 for axis in signal.axes)
+    grouped = (cells.unflatten(1, (num_groups, -1)) for cells in (window, background))
+    mean, var = moments(*grouped, axes, signal.box, (2, *axes))
+    members = window.shape[1] // num_groups
+    mean, var = (values.expand(-1, -1, members, *[-1] * len(axes)).flatten(1, 2) for values in (mean, var))
+    around = _normalise(background, mean, var, weight, bias, eps)
+    if is_constant(background, signal.axes):
+        return signal.derive(F.group_norm(window, num_groups, weight, bias, eps), around)
+    return signal.derive(_normalise(window, mean, var, weight, bias, eps), around)
 
 
 def _normalise(
-    background: Tensor, mean: Tensor, var: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
+    cells: Tensor, mean: Tensor, var: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
 ) -> Tensor:
-    """(background - mean) / sqrt(var + eps) · weight + bias, channel by channel; statistics are (C) or (N, C).
+    """(cells - mean) / sqrt(var + eps) · weight + bias, in the type of `cells`; statistics are (1 or N, C, 1…).
 
-    Computed as background · scale + shift, as PyTorch does for the window, so that equal cells stay equal.
+    Computed as cells · scale + shift, as PyTorch does, so that equal cells stay equal.
     """
-
-    def along_channels(values: Tensor) -> Tensor:
-        return values.reshape(*(values.shape if values.ndim == 2 else (1, -1)), *[1] * (background.ndim - 2))
-
     scale = 1 / torch.sqrt(var + eps)
-    scale = scale if weight is None else scale * weight
-    shift = -mean * scale if bias is None else bias - mean * scale
-    return background * along_channels(scale) + along_channels(shift)
+    shift = -mean * scale
+    if weight is not None:
+        weight = weight.reshape(-1, *[1] * (cells.ndim - 2))
+        scale, shift = scale * weight, shift * weight
+    if bias is not None:
+        shift = shift + bias.reshape(-1, *[1] * (cells.ndim - 2))
+    return (cells * scale + shift).to(cells.dtype)

@@ -1,69 +1,154 @@
 """Reductions: over space, over channels, or over both.
 
 Over space an endless plane has no sum, but it has a sum of deviations from the background. Under `infinite` the mean is
-Σ(window - background) / frame count + background, so a small object in a large frame gives the unmodified model's
-value; a maximum includes the background; spreads (norm, variance) are the window's. Under every other border a
-reduction runs over the window, as in the paper.
+Σ(window - background) / count + background, where `Border.count` says what is counted: the cells of the frame, so that
+a small object in a large frame gives the unmodified model's value, or those of the window. A sum is the mean times the
+cells of the frame. A maximum includes the background; spreads (norm, variance) are the window's. Under every other
+border a reduction runs over the window, as in the paper.
 """
 
+import warnings
 from collections.abc import Sequence
 from math import prod
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from borderless.cells import is_constant
+from borderless.errors import RoundingWarning
 from borderless.rules.pointwise import elementwise
 from borderless.rules.registry import describe, named, rule
+from borderless.rules.statistics import mean_of, moments
 from borderless.rules.uniform import UniformMaps
 from borderless.signal import Signal
 
+# A mean this many times larger than all that it averages has lost two digits or more.
+_TOO_LARGE = 32
+_NORMS = ("norm", "vector_norm")
+_SPREADS = ("std", "var", "std_mean", "var_mean")
 
-@rule(*named("mean", "sum", "amax", "amin", "norm", "vector_norm", "std", "var", "var_mean", "std_mean"))
+
+@rule(*named("mean", "sum", "amax", "amin", *_NORMS, *_SPREADS))
 def reduction(function: Any, signal: Signal, *args: Any, **kwargs: Any) -> Any:
-    dims, keepdim, args, kwargs = _arguments(function, signal, args, kwargs)
-    spatial = tuple(d for d in dims if d in signal.axes)
-    others = tuple(d for d in dims if d not in signal.axes)
-    if not spatial:
-        return _over_channels(function, signal, others, keepdim, args, kwargs)
+    """Reduce over the dimensions that PyTorch would, under its own names for the arguments."""
+    asked = _arguments(function, signal, args, kwargs)
+    spatial = tuple(d for d in asked.dims if d in signal.axes)
+    others = tuple(d for d in asked.dims if d not in signal.axes)
     name = function.__name__
-    if name in ("mean", "sum"):
-        reduced = _linear(signal, spatial, divide=name == "mean")
-    elif len(spatial) < len(signal.axes):
+    if not spatial:
+        return _over_channels(function, signal, others, asked.keepdim, asked.options)
+    signal.check_gradients()
+    if name not in ("mean", "sum") and len(spatial) < len(signal.axes):
         raise signal.scope.unsupported(describe(function), "it runs over some spatial axes and not over others")
-    elif name in ("amax", "amin"):
-        reduced = function(signal.window, dim=spatial, keepdim=True)
-        if signal.background is not None:
-            around = function(signal.background, dim=spatial, keepdim=True)
-            reduced = (torch.maximum if name == "amax" else torch.minimum)(reduced, around)
+    if name in _NORMS or name in _SPREADS:
+        signal.scope.counts_window(function, signal)
+        reduced = _spread(function, signal, asked)
+    elif name in ("mean", "sum"):
+        reduced = _linear(function, signal, spatial, asked.options.get("dtype"))
+        reduced = function(reduced, dim=others, keepdim=True) if others else reduced
     else:
-        return function(signal.window, *args, dim=dims, keepdim=keepdim, **kwargs)
-    if others:
-        reduced = function(reduced, dim=others, keepdim=True)
+        reduced = _extreme(function, signal, spatial)
+        reduced = function(reduced, dim=others, keepdim=True) if others else reduced
     if not isinstance(reduced, Signal):
         UniformMaps.start(signal.scope)
-    return reduced if keepdim else reduced.squeeze(dims)
+    if asked.keepdim:
+        return reduced
+    if isinstance(reduced, tuple):
+        return tuple(part.squeeze(asked.dims) for part in reduced)
+    return reduced.squeeze(asked.dims)
 
 
-def mean_over_space(signal: Signal) -> Tensor:
-    """Mean over all of space, (N, C, 1…)."""
+def mean_over_space(function: Any, signal: Signal) -> Tensor:
+    """Return the mean over all of space, (N, C, 1…)."""
+    signal.check_gradients()
     UniformMaps.start(signal.scope)
-    return _linear(signal, signal.axes, divide=True)
+    return _linear(function, signal, signal.axes, None, divide=True)
 
 
-def _linear(signal: Signal, axes: tuple[int, ...], *, divide: bool) -> Any:
+def _linear(
+    function: Any, signal: Signal, axes: tuple[int, ...], dtype: torch.dtype | None, *, divide: bool | None = None
+) -> Any:
     """Mean or sum over the dimensions `axes`, kept at size 1: a tensor, or a Signal where a spatial axis is left."""
-    background = signal.background
+    background, window = signal.background, signal.window
+    divide = function.__name__ == "mean" if divide is None else divide
     if background is None:
-        total = signal.window.mean(axes, keepdim=True) if divide else signal.window.sum(axes, keepdim=True)
+        total = (window.mean if divide else window.sum)(axes, keepdim=True, dtype=dtype)
     else:
-        count = prod(signal.frame[signal.axes.index(axis)] for axis in axes)
-        total = signal.deviation().sum(axes, keepdim=True)
-        background = background.mean(axes, keepdim=True)
-        total, background = (total / count, background) if divide else (total, background * count)
-        total = total + background
+        if dtype is None and not window.dtype.is_floating_point:  # booleans and integers: PyTorch sums them as integers
+            dtype = torch.int64
+        deviation = signal.deviation() if dtype is None else signal.window.to(dtype) - signal.around_window().to(dtype)
+        frame = prod(signal.frame[signal.axes.index(axis)] for axis in axes)
+        count = frame
+        if signal.border.count == "window":
+            signal.scope.counts_window(function, signal)
+            count = prod(window.shape[axis] for axis in axes)
+        total = deviation.sum(axes, keepdim=True)
+        if count == frame:
+            _check_rounding(function, signal, deviation, total, count)
+        background = background.to(total.dtype)
+        if divide:
+            background = background.mean(axes, keepdim=True)
+            total = total / count + background
+        else:
+            background = background.sum(axes, keepdim=True) * frame / prod(background.shape[axis] for axis in axes)
+            total = (total if count == frame else total * (frame / count)) + background
+            total, background = (t if dtype is None else t.to(dtype) for t in (total, background))
     return total if len(axes) == len(signal.axes) else _line(signal, total, background, axes)
+
+
+def _check_rounding(function: Any, signal: Signal, deviation: Tensor, total: Tensor, count: int) -> None:
+    """Warn where a window far larger than its frame makes a mean many times larger than what it averages."""
+    if deviation[0, 0].numel() < _TOO_LARGE * count or torch.compiler.is_compiling() or torch.jit.is_tracing():
+        return
+    with torch.no_grad():
+        ratio = float(total.abs().amax() / count / deviation.abs().amax().clamp_min(torch.finfo(total.dtype).tiny))
+    where = signal.scope.describe_module()
+    if ratio > _TOO_LARGE and f"rounding {where}" not in signal.scope.warned:
+        signal.scope.warned.add(f"rounding {where}")
+        warnings.warn(
+            f"Expected a mean over space within the range of its feature map but got one {ratio:.0f} times as large in "
+            f"{describe(function)} in {where}: the content fills a window of {tuple(b - a for a, b in signal.box)} "
+            f"cells, and the sum over it is divided by the frame's {signal.frame}. Later layers lose digits to "
+            "rounding. Use bl.Border('infinite', count='window'), a reach, or a larger canvas around small objects",
+            RoundingWarning,
+            stacklevel=2,
+        )
+
+
+def _extreme(function: Any, signal: Signal, axes: tuple[int, ...]) -> Tensor:
+    reduced = function(signal.window, dim=axes, keepdim=True)
+    if signal.background is not None:
+        around = function(signal.background, dim=axes, keepdim=True)
+        reduced = (torch.maximum if function.__name__ == "amax" else torch.minimum)(reduced, around)
+    return reduced
+
+
+def _spread(function: Any, signal: Signal, asked: "_Asked") -> Any:
+    """A norm or a variance of the window, with the dimensions `asked.dims` kept at size 1."""
+    background, axes, dims = signal.background, signal.axes, asked.dims
+    if background is None or is_constant(background, axes):
+        return function(signal.window, dim=dims, keepdim=True, **asked.options)
+    where = (signal.window, background, axes, signal.box, dims)
+    count = prod(signal.window.shape[d] for d in dims)
+    name = function.__name__
+    if name in _SPREADS:
+        mean, var = moments(*where)
+        var = var * (count / max(0, count - asked.options.get("correction", 1)))
+        spread = var if name.startswith("var") else var.sqrt()
+        spread, mean = spread.to(signal.window.dtype), mean.to(signal.window.dtype)
+        return (spread, mean) if name.endswith("_mean") else spread
+    order = asked.options.get("p", asked.options.get("ord", 2))
+    if order in (float("inf"), float("-inf")):
+        return _extreme(
+            torch.amax if order > 0 else torch.amin, signal.derive(signal.window.abs(), background.abs()), dims
+        )
+    if not isinstance(order, int | float) and order != "fro":
+        raise signal.scope.unsupported(describe(function), f"it is a norm of order {order!r}")
+    power = 2 if order == "fro" else order
+    total = mean_of(lambda cells: cells.abs().pow(power), *where) * count
+    return total.clamp_min(0).pow(1 / power)
 
 
 def _line(signal: Signal, window: Tensor, background: Tensor | None, axes: Sequence[int]) -> Signal:
@@ -86,14 +171,12 @@ def _line(signal: Signal, window: Tensor, background: Tensor | None, axes: Seque
     )
 
 
-def _over_channels(
-    function: Any, signal: Signal, dims: tuple[int, ...], keepdim: bool, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> Any:
+def _over_channels(function: Any, signal: Signal, dims: tuple[int, ...], keepdim: bool, options: dict[str, Any]) -> Any:
     if 0 in dims:
         raise signal.scope.unsupported(describe(function), "it runs over the batch and not over space")
 
     def apply(cells: Tensor) -> Any:
-        return function(cells, *args, dim=dims, keepdim=keepdim, **kwargs)
+        return function(cells, dim=dims, keepdim=keepdim, **options)
 
     axes = signal.axes if keepdim else tuple(axis - sum(d < axis for d in dims) for axis in signal.axes)
     windows = apply(signal.window)
@@ -104,26 +187,40 @@ def _over_channels(
     return tuple(signal.derive(w, b, axes=axes) for w, b in zip(windows, parts, strict=True))
 
 
-def _arguments(
-    function: Any, signal: Signal, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> tuple[tuple[int, ...], bool, tuple[Any, ...], dict[str, Any]]:
-    """The dimensions, keepdim, and what is left of the arguments."""
-    name, rest, options = function.__name__, list(args), dict(kwargs)
-    leading: list[Any] = []
-    if name in ("norm", "vector_norm"):
-        order = options.pop("p", options.pop("ord", None))
-        leading = [rest.pop(0) if rest else (2 if order is None else order)]
-    dim = options.pop("dim", options.pop("axis", None))
-    if dim is None and rest:
-        dim = rest.pop(0)
-    keepdim = bool(options.pop("keepdim", rest.pop(0) if rest and name not in ("std", "var") else False))
-    if rest:
-        raise signal.scope.unsupported(describe(function), f"it was called with {len(args)} positional arguments")
-    if dim is None or (isinstance(dim, list | tuple) and not dim):
-        dims = tuple(range(signal.ndim))
+class _Asked(NamedTuple):
+    """What a reduction was asked for: sorted dimensions, keepdim, and the other arguments by their names."""
+
+    dims: tuple[int, ...]
+    keepdim: bool
+    options: dict[str, Any]
+
+
+def _arguments(function: Any, signal: Signal, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Asked:
+    """Read a reduction's arguments, positional or under the names that PyTorch takes, NumPy's among them."""
+    name = function.__name__
+    options = {{"axis": "dim", "keepdims": "keepdim"}.get(key, key): value for key, value in kwargs.items()}
+    if name in _SPREADS:
+        if args and isinstance(args[0], bool):  # std(unbiased)
+            args = (None, *args)
+        order = ("dim", "unbiased", "keepdim")
+    elif name in _NORMS:
+        order = ("p" if name == "norm" else "ord", "dim", "keepdim", "out", "dtype")
     else:
-        dims = tuple(sorted(d % signal.ndim for d in ((dim,) if isinstance(dim, int) else dim)))
-    return dims, keepdim, tuple(leading), options
+        order = ("dim", "keepdim")
+    if len(args) > len(order):
+        raise signal.scope.unsupported(describe(function), f"it was called with {len(args)} positional arguments")
+    options |= dict(zip(order, args, strict=False))
+    if options.pop("out", None) is not None:
+        raise signal.scope.unsupported(describe(function), "it writes into out=, which a map cannot be")
+    dim, keepdim = options.pop("dim", None), bool(options.pop("keepdim", False))
+    if name in _SPREADS:
+        unbiased, correction = options.pop("unbiased", True), options.pop("correction", None)
+        options["correction"] = float(unbiased) if correction is None else correction
+    if dim is None or (isinstance(dim, list | tuple) and not dim):
+        dims = range(signal.ndim)
+    else:
+        dims = sorted(d % signal.ndim for d in ((dim,) if isinstance(dim, int) else dim))
+    return _Asked(tuple(dims), keepdim, {key: value for key, value in options.items() if value is not None})
 
 
 @rule(*named("max", "min"))
@@ -133,25 +230,21 @@ def extremum(function: Any, signal: Signal, *args: Any, **kwargs: Any) -> Any:
     if isinstance(other, Tensor):
         return elementwise(torch.maximum if function.__name__ == "max" else torch.minimum, signal, other)
     over = torch.Tensor.amax if function.__name__ == "max" else torch.Tensor.amin
-    dim = args[0] if args else kwargs.get("dim")
-    if dim is None:
+    asked = _arguments(over, signal, args, kwargs)
+    if len(asked.dims) == signal.ndim:
         return reduction(over, signal)
-    if dim % signal.ndim in signal.axes:
+    if asked.dims[0] in signal.axes:
         raise signal.scope.unsupported(describe(function), "indices of maxima over space are absolute positions")
-    keepdim = bool(args[1] if len(args) > 1 else kwargs.get("keepdim", False))
-    return _over_channels(
-        lambda cells, dim, keepdim: tuple(function(cells, dim[0], keepdim)),
-        signal,
-        (dim % signal.ndim,),
-        keepdim,
-        (),
-        {},
-    )
+
+    def apply(cells: Tensor, dim: tuple[int, ...], keepdim: bool) -> tuple[Tensor, ...]:
+        return tuple(function(cells, dim[0], keepdim))
+
+    return _over_channels(apply, signal, asked.dims, asked.keepdim, {})
 
 
 @rule(F.adaptive_avg_pool1d, F.adaptive_avg_pool2d, F.adaptive_avg_pool3d)
 def adaptive_average_pool(function: Any, signal: Signal, output_size: Any) -> Any:
-    return _adaptive(function, signal, output_size, lambda: mean_over_space(signal))
+    return _adaptive(function, signal, output_size, lambda: mean_over_space(function, signal))
 
 
 @rule(F.adaptive_max_pool1d, F.adaptive_max_pool2d, F.adaptive_max_pool3d)
@@ -170,6 +263,7 @@ def _adaptive(function: Any, signal: Signal, output_size: Any, global_pool: Any)
     if set(sizes) == {1} and not signal.border.is_own:
         return global_pool()
     if set(sizes) == {1}:
+        signal.check_gradients()
         UniformMaps.start(signal.scope)
         return function(signal.window, sizes)
     if sizes == signal.frame:

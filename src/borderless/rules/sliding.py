@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from borderless.cells import less, pad, ranges_of, take_shifted, thin, tile
 from borderless.geometry import Interval, Slide, cover, intersection
+from borderless.rules.frame_pools import FramePool
 from borderless.rules.plan import Plan, check_axes, per_axis, plan
 from borderless.rules.reductions import mean_over_space
 from borderless.rules.registry import describe, rule
@@ -201,30 +202,39 @@ def average_pool(
     count_include_pad: bool = True,
     divisor_override: int | None = None,
 ) -> Any:
-    """Averages over whole kernels: what lies outside counts like any cell. A pool over the whole frame is global."""
+    """Averages over whole kernels: what lies outside counts like any cell."""
     count = len(signal.axes)
     check_axes(signal, _count_in_name(function), function)
     kernel, padding = per_axis(kernel_size, count), per_axis(padding, count)
     stride = kernel if stride is None or stride == [] else per_axis(stride, count)
     override = {} if divisor_override is None else {"divisor_override": divisor_override}
-    if kernel == signal.frame and not any(padding) and not override and not signal.border.is_own:
-        return mean_over_space(signal)
-    options = zip(kernel, stride, padding, padding, strict=True)
-    planned = plan(signal, tuple(Slide(*numbers, 1, ceil_mode) for numbers in options), function)
+    slides = tuple(Slide(*numbers, 1, ceil_mode) for numbers in zip(kernel, stride, padding, padding, strict=True))
 
     def run(cells: Tensor) -> Tensor:
         return function(cells, kernel, stride, 0, **override)
 
-    if signal.border.is_own:
-        window = function(planned.window(), kernel, stride, padding, ceil_mode, count_include_pad, **override)
-    else:
-        window = run(planned.cells())
-    background = planned.background
-    if background is not None and (override or not planned.is_constant_around):
-        background = planned.response(run)
-    result = planned.result(window, background)
-    signal.scope.observe(function, result, 0, planned.slides, signal.frame)
-    return result
+    def local(signal: Signal) -> Signal:
+        planned = plan(signal, slides, function)
+        if signal.border.is_own:
+            window = function(planned.window(), kernel, stride, padding, ceil_mode, count_include_pad, **override)
+        else:
+            window = run(planned.cells())
+        background = planned.background
+        if background is not None and (override or not planned.is_constant_around):
+            background = planned.response(run)
+        result = planned.result(window, background)
+        signal.scope.observe(function, result, 0, slides, signal.frame)
+        return result
+
+    if not override and not signal.border.is_own and _covers_frame(slides, signal.frame):
+        whole = signal.untaped()
+        return FramePool.of(whole, mean_over_space(function, whole), lambda: local(whole))
+    return local(signal)
+
+
+def _covers_frame(slides: tuple[Slide, ...], frame: tuple[int, ...]) -> bool:
+    """Whether a pool reads the whole frame at once, and so may be meant for all of space."""
+    return all(s.kernel >= n and s.padding == 0 and s.frame(n) == 1 for s, n in zip(slides, frame, strict=True))
 
 
 def _count_in_name(function: Any) -> int:
