@@ -74,6 +74,7 @@ class Placed(OnTape):
 
     canvas: Record
     whole: Signal | None
+    may_pool_frame = False  # such a pool runs on whole canvases
 
     @classmethod
     def from_objects(cls, objects: Tensor, position: Sequence[int], scope: Placing) -> "Placed":

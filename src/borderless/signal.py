@@ -43,6 +43,7 @@ class Signal(Tensor):
     scope: Scope
     field: Stride
     aliased: bool
+    may_pool_frame = True  # whether an average over the whole frame may turn out to be a global one
     _shape: torch.Size
     _sizes: torch.Size  # of the window
     _deviation: Tensor | None

@@ -24,8 +24,8 @@ from borderless.rules.statistics import mean_of, moments
 from borderless.rules.uniform import UniformMaps
 from borderless.signal import Signal
 
-# A mean this many times larger than all that it averages has lost two digits or more.
-_TOO_LARGE = 32
+# A mean that is this many times larger than all that it averages is none, and the layers after it lose digits.
+_TOO_LARGE = 8
 _NORMS = ("norm", "vector_norm")
 _SPREADS = ("std", "var", "std_mean", "var_mean")
 
@@ -36,7 +36,7 @@ def reduction(function: Any, signal: Signal, *args: Any, **kwargs: Any) -> Any:
     asked = _arguments(function, signal, args, kwargs)
     spatial = tuple(d for d in asked.dims if d in signal.axes)
     others = tuple(d for d in asked.dims if d not in signal.axes)
-    name = function.__name__
+    name = _name(function)
     if not spatial:
         return _over_channels(function, signal, others, asked.keepdim, asked.options)
     signal.check_gradients()
@@ -132,7 +132,7 @@ def _spread(function: Any, signal: Signal, asked: "_Asked") -> Any:
         return function(signal.window, dim=dims, keepdim=True, **asked.options)
     where = (signal.window, background, axes, signal.box, dims)
     count = prod(signal.window.shape[d] for d in dims)
-    name = function.__name__
+    name = _name(function)
     if name in _SPREADS:
         mean, var = moments(*where)
         var = var * (count / max(0, count - asked.options.get("correction", 1)))
@@ -187,6 +187,10 @@ def _over_channels(function: Any, signal: Signal, dims: tuple[int, ...], keepdim
     return tuple(signal.derive(w, b, axes=axes) for w, b in zip(windows, parts, strict=True))
 
 
+def _name(function: Any) -> str:
+    return function.__name__.removeprefix("linalg_")
+
+
 class _Asked(NamedTuple):
     """What a reduction was asked for: sorted dimensions, keepdim, and the other arguments by their names."""
 
@@ -197,7 +201,7 @@ class _Asked(NamedTuple):
 
 def _arguments(function: Any, signal: Signal, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Asked:
     """Read a reduction's arguments, positional or under the names that PyTorch takes, NumPy's among them."""
-    name = function.__name__
+    name = _name(function)
     options = {{"axis": "dim", "keepdims": "keepdim"}.get(key, key): value for key, value in kwargs.items()}
     if name in _SPREADS:
         if args and isinstance(args[0], bool):  # std(unbiased)

@@ -226,7 +226,8 @@ def average_pool(
         signal.scope.observe(function, result, 0, slides, signal.frame)
         return result
 
-    if not override and not signal.border.is_own and _covers_frame(slides, signal.frame):
+    may_be_global = signal.may_pool_frame and not signal.border.is_own and not override
+    if may_be_global and _covers_frame(slides, signal.frame):
         whole = signal.untaped()
         return FramePool.of(whole, mean_over_space(function, whole), lambda: local(whole))
     return local(signal)
