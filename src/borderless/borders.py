@@ -44,7 +44,8 @@ class Border:
     needs), for `full` and `infinite`. background: what surrounds the input under `infinite`, in input units: a number,
     or one number per channel. count: the cells that a mean over space is divided by under `infinite`. "frame" suits
     small objects in a large, empty frame: the unmodified model's values, however far maps grow. "window" suits images
-    that fill the frame, above all to train from random weights: means stay within the range of what they average.
+    that fill the frame, above all to train from random weights: it divides by as many cells of the grown window as the
+    content of a full frame fills (`geometry.filled_cells`), so that means keep the unmodified model's scale.
 
     >>> Border("infinite", phase="adaptive", reach=2)
     Border('infinite', phase='adaptive', reach=2)

@@ -7,6 +7,7 @@ that is, from s·j - p to s·j - p + e with e = d(k-1). Output indices are the u
 branches line up by index.
 """
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Literal, NamedTuple
 
@@ -127,6 +128,17 @@ def clip(window: Interval, n: int, reach: int | None) -> Interval:
         return window
     a = min(max(window[0], -reach), n + reach - 1)
     return a, max(min(window[1], n + reach), a + 1)
+
+
+def filled_cells(window: Interval, n: int) -> float:
+    """Return over how many cells of `window` the content of a full frame of `n` cells spreads in effect.
+
+    A convolution of 3 cells widens a window by 2 and spreads content as a step of a random walk does, with a variance
+    of 2/3: of a window of n + g cells the content fills about the square root of n² + 4 g (effective receptive fields:
+    Luo et al., NeurIPS 2016).
+    """
+    cells = window[1] - window[0]
+    return min(float(cells), math.sqrt(n * n + 4 * max(0, cells - n)))
 
 
 def union(boxes: Iterable[Box]) -> Box:

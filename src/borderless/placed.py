@@ -19,7 +19,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 from borderless.borders import Border, Keep, Outside
 from borderless.canvas import LOCAL, OVER_CHANNELS, OnTape, Record, Step, Tape, like, operands_of, pads_space
 from borderless.cells import cut, memory_format_of, pasted, strips
-from borderless.geometry import Box, intersection
+from borderless.geometry import Box, filled_cells, intersection
 from borderless.rules import reductions, sliding
 from borderless.rules.frame_pools import FramePool
 from borderless.rules.registry import describe
@@ -167,14 +167,17 @@ class Placed(OnTape):
             elsewhere = {box: self._largest_elsewhere(box) for box in dict.fromkeys(boxes)}
             value = torch.maximum(self.window.amax(self.axes), torch.cat([elsewhere[box] for box in boxes]))
         elif name in ("mean", "sum"):
-            border = self.canvas.border
-            counts_window = border.name == "full" or border.count == "window"
-            count = prod(b - a for a, b in (self.canvas.box if counts_window else self.canvas.frame_box))
+            border, frame, box = self.canvas.border, self.canvas.frame, self.canvas.box
+            count: float = prod(frame)
+            if border.name == "full":
+                count = prod(b - a for a, b in box)
+            elif border.count == "window":
+                count = prod(filled_cells(window, n) for window, n in zip(box, frame, strict=True))
             change = (self.window - cells).sum(self.axes)
             if name == "mean":
                 change = change / count
             elif border.count == "window":  # a sum is the mean times the cells of the frame
-                change = change * (prod(self.canvas.frame) / count)
+                change = change * (prod(frame) / count)
             value = change + canvas_value.reshape(1, *change.shape[1:])
         else:
             return None

@@ -168,15 +168,21 @@ def test_gradients_lost_in_a_custom_function_are_refused_before_a_pool() -> None
             model(torch.randn(1, 1, 8, 8))
 
 
-def test_counting_the_window_keeps_means_within_the_range_of_the_map() -> None:
+def test_counting_the_window_keeps_the_scale_of_the_unmodified_model() -> None:
+    """Random layers and images that fill the frame: frame's count gives several times as much."""
     torch.manual_seed(0)
-    model = nn.Sequential(nn.Conv2d(1, 4, 9, padding=4), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()).double()
-    nn.init.zeros_(model[0].bias)
-    image = torch.ones(1, 1, 3, 3, dtype=torch.float64)
-    window = F.relu(F.conv2d(image, model[0].weight, padding=8))
-    frame, counted = (bl.convert(model, bl.Border("infinite", count=c))(image) for c in ("frame", "window"))
-    assert torch.allclose(frame, window.sum((2, 3)) / 9)
-    assert torch.allclose(counted, window.mean((2, 3)))
+    layers = [m for i in range(6) for m in (nn.Conv2d(3 if i == 0 else 16, 16, 3, padding=1), nn.ReLU())]
+    model = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten()).double()
+    for layer in layers[::2]:
+        nn.init.kaiming_normal_(layer.weight)
+        nn.init.zeros_(layer.bias)
+    images = torch.randn(32, 3, 4, 4, dtype=torch.float64)
+    own = model(images).mean()
+    frame, window = (bl.convert(model, bl.Border("infinite", count=c))(images).mean() for c in ("frame", "window"))
+    assert frame > 2 * own and 0.5 * own < window < 2 * own
+    deviations = F.conv2d(images, layers[0].weight, padding=2)  # 6 cells along each axis, of which the root of 24 count
+    one = bl.convert(nn.Sequential(layers[0], nn.AdaptiveAvgPool2d(1)), bl.Border("infinite", count="window"))(images)
+    assert torch.allclose(one[..., 0, 0], deviations.sum((2, 3)) / 24)
 
 
 def test_a_sum_is_the_mean_times_the_cells_of_the_frame() -> None:

@@ -2,9 +2,9 @@
 
 Over space an endless plane has no sum, but it has a sum of deviations from the background. Under `infinite` the mean is
 Σ(window - background) / count + background, where `Border.count` says what is counted: the cells of the frame, so that
-a small object in a large frame gives the unmodified model's value, or those of the window. A sum is the mean times the
-cells of the frame. A maximum includes the background; spreads (norm, variance) are the window's. Under every other
-border a reduction runs over the window, as in the paper.
+a small object in a large frame gives the unmodified model's value, or those of the window that the content of a full
+frame fills. A sum is the mean times the cells of the frame. A maximum includes the background; spreads (norm, variance)
+are the window's. Under every other border a reduction runs over the window, as in the paper.
 """
 
 import warnings
@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from borderless.cells import is_constant
 from borderless.errors import RoundingWarning
+from borderless.geometry import filled_cells
 from borderless.rules.pointwise import elementwise
 from borderless.rules.registry import describe, named, rule
 from borderless.rules.statistics import mean_of, moments
@@ -83,7 +84,8 @@ def _linear(
         count = frame
         if signal.border.count == "window":
             signal.scope.counts_window(function, signal)
-            count = prod(window.shape[axis] for axis in axes)
+            spans = dict(zip(signal.axes, zip(signal.box, signal.frame, strict=True), strict=True))
+            count = prod(filled_cells(*spans[axis]) for axis in axes)
         total = deviation.sum(axes, keepdim=True)
         if count == frame:
             _check_rounding(function, signal, deviation, total, count)
