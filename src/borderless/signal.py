@@ -18,7 +18,8 @@ from borderless.cells import Ranges, Shift, less, ranges_of, read, read_mirrored
 from borderless.errors import ImageError
 from borderless.geometry import Box
 from borderless.lattice import Lattice, Stride
-from borderless.rules.registry import find_rule
+from borderless.rules.registry import describe, find_rule
+from borderless.rules.signatures import by_position
 from borderless.scope import Scope
 
 
@@ -269,7 +270,10 @@ class Signal(Tensor):
     def __torch_function__(
         cls, func: Any, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        return find_rule(func)(func, *args, **(kwargs or {}))
+        if not kwargs:
+            return find_rule(func)(func, *args)
+        args, kwargs = as_rules_take_it(func, args, kwargs)
+        return find_rule(func)(func, *args, **kwargs)
 
     @classmethod
     def __torch_dispatch__(
@@ -279,6 +283,18 @@ class Signal(Tensor):
 
         signal = next(leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Signal))
         raise signal.scope.unsupported(str(func), "it reached PyTorch's dispatcher without passing a rule")
+
+
+def as_rules_take_it(
+    function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """A call with keywords as rules know it: PyTorch's names, the first argument by position, no `out`."""
+    args, kwargs = by_position(function, args, kwargs)
+    if isinstance(kwargs.get("out"), Tensor):
+        signal = first_signal(args, kwargs)
+        assert signal is not None
+        raise signal.scope.unsupported(describe(function), "it writes into out=, which a feature map cannot be")
+    return args, kwargs
 
 
 def first_signal(*values: Any) -> Signal | None:

@@ -1,12 +1,16 @@
 """Which rule answers for which torch function. Knows no rule itself: the families register theirs on import."""
 
+import inspect
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import torch
 from torch.nn import functional as F
 
 Rule = Callable[..., Any]
+
+_PLACES = (torch, torch.Tensor, F, torch.special, torch.linalg, torch._C._nn)
 
 _RULES: dict[Any, Rule] = {}
 _fallbacks: list[Callable[[Any], Rule | None]] = []
@@ -42,8 +46,20 @@ def find_rule(function: Any) -> Rule:
 def named(*names: str, inplace: bool = False) -> list[Any]:
     """The functions of these names in `torch`, `torch.Tensor` and `torch.nn.functional`, wherever they exist."""
     everywhere = [*names, *(f"{name}_" for name in names)] if inplace else names
-    places = (torch, torch.Tensor, F, torch.special, torch.linalg)
-    return [getattr(place, name) for name in everywhere for place in places if hasattr(place, name)]
+    found = [getattr(place, name) for name in everywhere for place in _PLACES if hasattr(place, name)]
+    return [function for function in found if callable(function) and not inspect.ismodule(function)]
+
+
+def is_torch_own(function: Any) -> bool:
+    """Whether this very function is PyTorch's, and does not only bear the name of one that is."""
+    return function in _torch_functions()
+
+
+@cache
+def _torch_functions() -> frozenset[Any]:
+    return frozenset(
+        value for place in _PLACES for name in dir(place) if inspect.isroutine(value := getattr(place, name))
+    )
 
 
 def describe(function: Any) -> str:
