@@ -1,8 +1,8 @@
 """Signal: a feature map that knows what surrounds it. The unmodified code of a model computes with it as with a tensor.
 
 All work happens in `__torch_function__`: each function that a model calls is looked up in `rules/`, which compute with
-ordinary tensors, so autograd, autocast and export see nothing unusual. A function that reaches the dispatcher with a
-Signal in it has slipped past the rules and is refused by name.
+ordinary tensors, so autograd, autocast and export see nothing unusual. What reaches the dispatcher with a Signal in it
+has slipped past the rules: see `rules.scripted`.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from borderless.cells import Ranges, Shift, less, ranges_of, read, read_mirrored
 from borderless.errors import ImageError
 from borderless.geometry import Box
 from borderless.lattice import Lattice, Stride
-from borderless.rules.registry import describe, find_rule
+from borderless.rules.registry import DISPATCHED, describe, find_rule
 from borderless.rules.signatures import by_position
 from borderless.scope import Scope
 
@@ -254,9 +254,10 @@ class Signal(Tensor):
             node = self.grad_fn
         if node is not None:
             raise self.scope.unsupported(
-                f"the custom autograd function {node.name().removesuffix('Backward')!r}",
+                _describe_node(node),
                 "PyTorch runs it without recording what happens to the map, so gradients would be lost without a word "
-                "(for checkpointing, use_reentrant=False works)",
+                "(for checkpointing, use_reentrant=False works; without gradients, under torch.no_grad(), it may work)",
+                relation="in or before",
             )
 
     def __repr__(self, *, tensor_contents: Any = None) -> str:
@@ -279,10 +280,7 @@ class Signal(Tensor):
     def __torch_dispatch__(
         cls, func: Any, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        from torch.utils._pytree import tree_leaves
-
-        signal = next(leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Signal))
-        raise signal.scope.unsupported(str(func), "it reached PyTorch's dispatcher without passing a rule")
+        return find_rule(DISPATCHED)(func, *args, **(kwargs or {}))
 
 
 def as_rules_take_it(
@@ -311,6 +309,14 @@ def first_signal(*values: Any) -> Signal | None:
         if found is not None:
             return found
     return None
+
+
+def _describe_node(node: Any) -> str:
+    """What left its mark on a map, which itself takes no part in autograd."""
+    function = getattr(node, "_forward_cls", None)
+    if function is None:
+        return f"a function that runs below Python (scripted or compiled) and records {node.name()!r}"
+    return f"the custom autograd function {function.__name__!r} of {function.__module__}"
 
 
 def _input_background(image: Tensor, border: Border) -> Tensor:

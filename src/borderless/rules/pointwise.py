@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch._ops import OpOverload
+from torch._ops import OpOverload, OpOverloadPacket
 
 from borderless import geometry
 from borderless.cells import inside, is_constant, same_period, strips
@@ -41,21 +41,23 @@ _OPERATORS = {
 
 @fallback
 def _elementwise_rule(function: Any) -> Rule | None:
-    """PyTorch's own functions by the tags of the operator that bears their name, operators by their own tags."""
-    if isinstance(function, OpOverload):
-        is_listed = function.namespace == "aten" and function._opname in _ALSO_POINTWISE
-        return elementwise if is_listed or torch.Tag.pointwise in function.tags else None
+    """PyTorch's own functions by the tags of the operator that bears their name; operators by their own tags."""
+    if isinstance(function, OpOverload | OpOverloadPacket):
+        return elementwise if _is_pointwise(function) else None
     if not is_torch_own(function):
         return None
     name = function.__name__
     name = _OPERATORS.get(name) or (name.strip("_") if name.startswith("__") else name)
-    if name in _ALSO_POINTWISE:
-        return elementwise
-    for candidate in (name, name.rstrip("_")):
-        packet = getattr(torch.ops.aten, candidate, None) if candidate else None
-        if packet is not None and any(torch.Tag.pointwise in getattr(packet, o).tags for o in packet.overloads()):
-            return elementwise
-    return None
+    operators = (getattr(torch.ops.aten, candidate, None) for candidate in (name, name.rstrip("_")) if candidate)
+    is_pointwise = name in _ALSO_POINTWISE or any(_is_pointwise(o) for o in operators if o is not None)
+    return elementwise if is_pointwise else None
+
+
+def _is_pointwise(operator: OpOverload | OpOverloadPacket) -> bool:
+    if isinstance(operator, OpOverloadPacket):
+        return any(_is_pointwise(getattr(operator, overload)) for overload in operator.overloads())
+    is_listed = operator.namespace == "aten" and operator._opname in _ALSO_POINTWISE
+    return is_listed or torch.Tag.pointwise in operator.tags
 
 
 def elementwise(function: Any, *args: Any, **kwargs: Any) -> Any:
@@ -94,7 +96,7 @@ def _one_map(function: Any, signal: Signal, result: Any) -> Tensor:
 
 def _is_in_place(function: Any) -> bool:
     """Whether `function`, one of PyTorch's own, changes its first argument: PyTorch marks these with an underscore."""
-    name = function._opname if isinstance(function, OpOverload) else function.__name__
+    name = function.__name__.partition(".")[0]  # of an operator without its overload
     if name.startswith("__"):
         return name.startswith("__i") and name != "__invert__"
     return name.endswith("_")

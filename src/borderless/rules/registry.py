@@ -6,9 +6,12 @@ from functools import cache
 from typing import Any
 
 import torch
+from torch._ops import OpOverload, OpOverloadPacket
 from torch.nn import functional as F
 
 Rule = Callable[..., Any]
+
+DISPATCHED = "an operator that PyTorch's dispatcher met with a Signal"  # its rule is registered under this key
 
 _PLACES = (torch, torch.Tensor, F, torch.special, torch.linalg, torch._C._nn)
 
@@ -64,6 +67,10 @@ def _torch_functions() -> frozenset[Any]:
 
 def describe(function: Any) -> str:
     """A function's name as a user would write it."""
+    if isinstance(function, OpOverload | OpOverloadPacket):
+        return f"torch.ops.{function}"
+    if isinstance(function, torch._C.ScriptMethod):
+        return f"the scripted method {function.name!r}"
     name = getattr(function, "__name__", str(function))
     if name == "__get__":
         return f"the attribute {getattr(function.__self__, '__name__', '?')!r}"
