@@ -78,7 +78,9 @@ def elementwise(function: Any, *args: Any, **kwargs: Any) -> Any:
     if len(args) == len(signals) == 2 and _is_in_place(function) and _joins_in_parts(*signals):
         return _change_in_parts(function, signal, args[1], kwargs)
     operands = [own_window(a) if a is signal and box == a.box else _read(a, box) for a in args]
-    window = _one_map(function, signal, function(*operands, **{k: _read(v, box) for k, v in kwargs.items()}))
+    window = function(*operands, **{k: _read(v, box) for k, v in kwargs.items()})
+    if not isinstance(window, Tensor):
+        return _no_map(function, signal, window)
     background = None if signal.background is None else _background(function, args, kwargs)
     if window is operands[0]:  # in place: whoever holds the first operand sees the change
         if args[0] is not signal:
@@ -88,8 +90,8 @@ def elementwise(function: Any, *args: Any, **kwargs: Any) -> Any:
     return signal.derive(window, background, box=box, axes=axes, field=widest_field(signals))
 
 
-def _one_map(function: Any, signal: Signal, result: Any) -> Tensor:
-    if isinstance(result, Tensor):
+def _no_map(function: Any, signal: Signal, result: Any) -> Any:
+    if result is NotImplemented:  # Python then asks the other operand
         return result
     raise signal.scope.unsupported(describe(function), f"it returns a {type(result).__name__} and not one feature map")
 
@@ -128,10 +130,12 @@ def _change_in_parts(function: Any, signal: Signal, other: Signal, options: dict
     return signal.become(window, background, field=widest_field([signal, other]))
 
 
-def _of_one(function: Any, signal: Signal, options: dict[str, Any]) -> Signal:
+def _of_one(function: Any, signal: Signal, options: dict[str, Any]) -> Any:
     """An elementwise function of one Signal and nothing else: no need to align anything."""
     stored = own_window(signal)
-    window = _one_map(function, signal, function(stored, **options))
+    window = function(stored, **options)
+    if not isinstance(window, Tensor):
+        return _no_map(function, signal, window)
     background = signal.background
     if background is not None:
         background = function(background.clone() if window is stored else background, **options)

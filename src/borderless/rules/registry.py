@@ -41,7 +41,7 @@ def fallback(search: Callable[[Any], Rule | None]) -> Callable[[Any], Rule | Non
 def find_rule(function: Any) -> Rule:
     found = _RULES.get(function)
     if found is None:
-        found = next((answer for search in _fallbacks if (answer := search(function)) is not None), _refuse)
+        found = next((answer for search in _fallbacks if (answer := search(function)) is not None), refuse)
         _RULES[function] = found
     return found
 
@@ -80,7 +80,7 @@ def describe(function: Any) -> str:
     return f"{'torch.Tensor' if 'TensorBase' in getattr(function, '__qualname__', '') else 'torch'}.{name}"
 
 
-def _refuse(function: Any, *args: Any, **kwargs: Any) -> Any:
+def refuse(function: Any, *args: Any, **kwargs: Any) -> Any:
     from borderless.signal import first_signal
 
     signal = first_signal(args, kwargs)
