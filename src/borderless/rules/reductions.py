@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from borderless.rules.pointwise import elementwise
+from borderless.rules.pointwise import along_channels, elementwise
 from borderless.rules.registry import describe, named, rule
 from borderless.rules.uniform import UniformMaps
 from borderless.signal import Signal
@@ -138,15 +138,7 @@ def extremum(function: Any, signal: Signal, *args: Any, **kwargs: Any) -> Any:
         return reduction(over, signal)
     if dim % signal.ndim in signal.axes:
         raise signal.scope.unsupported(describe(function), "indices of maxima over space are absolute positions")
-    keepdim = bool(args[1] if len(args) > 1 else kwargs.get("keepdim", False))
-    return _over_channels(
-        lambda cells, dim, keepdim: tuple(function(cells, dim[0], keepdim)),
-        signal,
-        (dim % signal.ndim,),
-        keepdim,
-        (),
-        {},
-    )
+    return along_channels(function, signal, *args, **kwargs)
 
 
 @rule(F.adaptive_avg_pool1d, F.adaptive_avg_pool2d, F.adaptive_avg_pool3d)

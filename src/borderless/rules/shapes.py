@@ -84,7 +84,11 @@ def move(function: Any, signal: Signal, *args: Any, **kwargs: Any) -> Signal:
     if places[0] != 0:
         raise signal.scope.unsupported(describe(function), "it moves the batch dimension")
     if axes != tuple(sorted(axes)):
-        raise signal.scope.unsupported(describe(function), "it exchanges spatial axes")
+        raise signal.scope.unsupported(
+            describe(function),
+            "it exchanges spatial axes (those from the third on: borderless takes every input tensor for "
+            "(batch, channels, *space), so give a channels-last input as (N, C, H, W))",
+        )
     background = None if signal.background is None else function(signal.background, *args, **kwargs)
     return signal.derive(function(signal.window, *args, **kwargs), background, axes=axes)
 

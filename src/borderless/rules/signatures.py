@@ -11,16 +11,22 @@ from itertools import takewhile
 from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 
 # NumPy's names, which PyTorch's argument parser takes for builtin functions (torch/csrc/utils/python_arg_parser.cpp).
 _NUMPY_NAMES = {"axis": "dim", "keepdims": "keepdim", "x": "input", "a": "input", "x1": "input", "x2": "other"}
 
 
 class Signature(NamedTuple):
-    """One overload of a function: its parameters in order with their defaults, and how many may be positional."""
+    """One overload of a function.
+
+    defaults: its parameters in order, with their defaults. positional: how many of them may be given by position.
+    tensors: those that only a tensor can be.
+    """
 
     defaults: dict[str, Any]
     positional: int
+    tensors: frozenset[str] = frozenset()
 
     @property
     def names(self) -> list[str]:
@@ -28,8 +34,13 @@ class Signature(NamedTuple):
 
     def accepts(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
         names = self.names
-        given = names[: len(args)]
-        return len(args) <= len(names) and all(name in self.defaults and name not in given for name in kwargs)
+        given = dict(zip(names, args, strict=False)) | kwargs
+        return (
+            len(args) <= len(names)
+            and len(given) == len(args) + len(kwargs)
+            and given.keys() <= self.defaults.keys()
+            and all(isinstance(given[name], Tensor) for name in self.tensors & given.keys())
+        )
 
 
 @cache
@@ -50,8 +61,10 @@ def signatures(function: Any) -> tuple[Signature, ...]:
 
 def _of_schema(schema: Any) -> Signature:
     arguments = [a for a in schema.arguments if not a.is_out]
-    defaults = {("input" if a.name == "self" else a.name): a.default_value for a in arguments}
-    return Signature(defaults, sum(not a.kwarg_only for a in arguments))
+    names = ["input" if a.name == "self" else a.name for a in arguments]
+    defaults = {name: a.default_value for name, a in zip(names, arguments, strict=True)}
+    tensors = frozenset(name for name, a in zip(names, arguments, strict=True) if str(a.type) == "Tensor")
+    return Signature(defaults, sum(not a.kwarg_only for a in arguments), tensors)
 
 
 def is_builtin(function: Any) -> bool:
