@@ -317,3 +317,94 @@ def test_an_input_with_channels_last_is_told_what_to_give() -> None:
     model = bl.convert(seeded(lambda a, b: a.permute(0, 3, 1, 2)), "zero")
     with pytest.raises(bl.UnsupportedOperation, match=r"give a channels-last input as \(N, C, H, W\)"):
         model(noise(1, 3, 7, 10))
+
+
+# What people write, from a survey of other people's networks. More of it may run one day; none of it may crash.
+
+IDIOMS: dict[str, Callable[[Tensor], Tensor]] = {
+    "repeat": lambda y: y.repeat(1, 2, 1, 1),
+    "expand": lambda y: y[:, :1].expand(-1, 3, -1, -1),
+    "flatten(2).mean(2)": lambda y: y.flatten(2).mean(2),
+    "view(N, C, -1).max(2)[0]": lambda y: y.view(1, 4, -1).max(2)[0],
+    "amax(3).amax(2)": lambda y: y.amax(3).amax(2),
+    "max(3)[0].max(2)[0]": lambda y: y.max(3)[0].max(2)[0],
+    "mean(3).mean(2)": lambda y: y.mean(3).mean(2),
+    "index_select": lambda y: y.index_select(1, torch.arange(4)),
+    "narrow": lambda y: y.narrow(1, 0, 4),
+    "select": lambda y: y.select(1, 0),
+    "flip channels": lambda y: y.flip(1),
+    "flip": lambda y: y.flip(3),
+    "einsum": lambda y: torch.einsum("nchw,oc->nohw", y, torch.ones(3, 4)),
+    "matmul, channels last": lambda y: y.permute(0, 2, 3, 1) @ torch.ones(4, 3),
+    "assignment to a channel": lambda y: y.clone().__setitem__((slice(None), 0), 0.0),
+    "mse_loss of maps": lambda y: F.mse_loss(y, y * 2),
+    "cosine_similarity": lambda y: F.cosine_similarity(y, y + 1, 1),
+    "stack(0).sum(0)": lambda y: torch.stack([y, y]).sum(0),
+    "siamese cat and chunk": lambda y: torch.cat([y, y]).chunk(2)[0],
+    "isnan().any()": lambda y: y.isnan().any(),
+    "data": lambda y: y.data,
+    "threshold": lambda y: F.threshold(y, 0.1, 0.0),
+    "randn_like": lambda y: torch.randn_like(y),
+    "bool": lambda y: (y > 0).bool(),
+    "lp_pool2d": lambda y: F.lp_pool2d(y, 2, 2),
+    "coordinate attention": lambda y: y * y.mean(3, keepdim=True).sigmoid(),
+    "softmax over space": lambda y: y.softmax(3),
+    "PReLU, channels last": lambda y: F.prelu(y.permute(0, 2, 3, 1), torch.ones(1)),
+    "depth to space": lambda y: y.view(1, 1, 2, 2, 9, 9).permute(0, 1, 4, 2, 5, 3).reshape(1, 1, 18, 18),
+    "interpolate by 1/2": lambda y: F.interpolate(y, scale_factor=0.5, mode="bilinear"),
+    "max_pool2d over the frame": lambda y: F.max_pool2d(y, y.shape[2:]).flatten(1),
+    "AdaptiveAvgPool2d((1, None))": lambda y: F.adaptive_avg_pool2d(y, (1, None)),
+    "cat with a repeated pool": lambda y: torch.cat([y, y.mean((2, 3), keepdim=True).repeat(1, 1, 9, 9)], 1),
+    "cat with zeros": lambda y: torch.cat([y, torch.zeros(y.shape)], 1),
+    "a pool larger than the map": lambda y: F.avg_pool2d(y, 16, ceil_mode=True).flatten(1),
+    "xcorr": lambda y: F.conv2d(y[:1], y[:1, :, 4:9, 4:9]),
+    "keepdims": lambda y: y * y.mean(axis=(2, 3), keepdims=True),
+    "sigmoid by name": lambda y: torch.sigmoid(input=y),
+    "mean by name": lambda y: torch.mean(input=y, dim=(2, 3)),
+}
+
+
+@pytest.mark.filterwarnings("ignore::borderless.PositionDependentWarning")
+@pytest.mark.parametrize("idiom", IDIOMS.values(), ids=IDIOMS)
+def test_idioms_give_the_unmodified_models_output_or_are_refused(idiom: Callable[[Tensor], Tensor]) -> None:
+    model = nn.Sequential(nn.Conv2d(1, 4, 3, 2, 1), in_module(idiom)[1]).eval()
+    is_without_oracle = idiom in (IDIOMS["assignment to a channel"], IDIOMS["randn_like"])
+    expected = None if is_without_oracle else model(noise(1, 1, 18, 18).float())
+    for border in ("zero", "infinite"):
+        for phase in ("fixed", "adaptive") if border == "infinite" else ("fixed",):
+            got = output_or_refusal(bl.convert_(model, border, phase=phase), noise(1, 1, 18, 18).float())
+            if isinstance(got, bl.BorderlessError):
+                assert "module '1' (Act)" in str(got)
+                continue
+            assert expected is not None and got.shape == expected.shape
+            if border == "zero":
+                torch.testing.assert_close(got, expected)
+
+
+def output_or_refusal(model: nn.Module, images: Tensor) -> Tensor | bl.BorderlessError:
+    try:
+        return model(images)
+    except bl.BorderlessError as refusal:
+        return refusal
+
+
+INPUTS: dict[str, tuple[Callable[..., Tensor], tuple[Tensor, ...]]] = {
+    "integer labels": (lambda y, labels: F.cross_entropy(y, labels), (torch.zeros(1, 8, 8, dtype=torch.long),)),
+    "text embeddings": (lambda y, text: y + text.mean(1)[:, :, None, None], (torch.rand(1, 5, 4),)),
+    "a hidden state of another stride": (lambda y, hidden: y + hidden, (torch.rand(1, 4, 8, 8),)),
+}
+
+
+@pytest.mark.parametrize(("call", "others"), INPUTS.values(), ids=INPUTS)
+def test_inputs_that_are_no_images_are_refused(call: Callable[..., Tensor], others: tuple[Tensor, ...]) -> None:
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(1, 4, 3, 2, 1)
+
+        def forward(self, images: Tensor, *others: Tensor) -> Tensor:
+            return call(self.conv(images), *others)
+
+    for border in ("zero", "infinite"):
+        with pytest.raises(bl.BorderlessError):
+            bl.convert(Model(), border)(torch.rand(1, 1, 16, 16), *others)

@@ -23,6 +23,7 @@ from borderless.signal import Signal, first_signal
 _ALSO_POINTWISE = {"hardswish", "hardswish_", "log_sigmoid", "logsigmoid", "softsign", "tanhshrink", "relu6"} | {
     "leaky_relu",  # tagged from torch 2.9 on
     "leaky_relu_",
+    "_threshold",  # torch.nn.functional.threshold
 }
 _OPERATORS = {
     "__rsub__": "sub",
@@ -155,6 +156,12 @@ def joint_box(signals: list[Signal], function: Any) -> Box:
     if len(signals) == 1:
         return first.box
     for other in signals[1:]:
+        if len(other.frame) != len(first.frame):
+            raise first.scope.unsupported(
+                describe(function),
+                f"it joins a feature map of {first.frame} cells with one of {other.frame} (every floating-point input "
+                "of three or more dimensions is taken for an image, (batch, channels, *space))",
+            )
         if other.frame != first.frame or from_end(other) != from_end(first):
             raise ImageError(
                 f"{describe(function)} got maps with the frames {first.frame} and {other.frame} in "
