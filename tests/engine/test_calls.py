@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import borderless as bl
+from borderless.rules import registry
 from engine.canvas import assert_as_on_a_huge_canvas
 from engine.test_rules import noise, seeded
 
@@ -172,7 +173,7 @@ def in_module(call: Callable[[Tensor], Tensor], module: nn.Module | None = None)
 @pytest.mark.parametrize(
     ("call", "text"),
     [
-        (scripted(flipped), r"torch\.ops\.aten\.flip\.default, called by a scripted function, in module '1' \(Act\)"),
+        (scripted(flipped), r"torch\.ops\.aten\.flip\.default, called below Python .* in module '1' \(Act\)"),
         (lambda maps: scripted(halves)(maps)[1], r"torch\.ops\.aten\.(chunk|split).*in module '1' \(Act\)"),
         (scripted(nn.Conv2d(4, 4, 1)), r"torch\.ops\.aten\.convolution.*in module '1' \(Act\)"),
     ],
@@ -182,6 +183,15 @@ def test_other_scripted_functions_are_refused_by_name(call: Callable[[Tensor], T
     for _ in range(3):
         with torch.no_grad(), pytest.raises(bl.UnsupportedOperation, match=f"{text}.*those that act on every cell"):
             model(torch.rand(1, 3, 8, 8))
+
+
+def test_a_scripted_module_leaves_nothing_behind() -> None:
+    model = bl.convert_(in_module(scripted(nn.SiLU())), "infinite")
+    with torch.no_grad():
+        model(torch.rand(1, 3, 8, 8))
+        known = len(registry._RULES)
+        model(torch.rand(1, 3, 8, 8))
+    assert len(registry._RULES) == known
 
 
 def test_scripted_functions_are_refused_where_gradients_would_be_lost() -> None:
@@ -197,7 +207,7 @@ def test_a_scripted_function_that_asks_for_values_says_so_in_a_warning() -> None
     model = bl.convert_(in_module(scripted(by_sign)), "infinite")
     with (
         torch.no_grad(),
-        pytest.warns(UserWarning, match=r"aten\.sum\.default, called by a scripted function"),
+        pytest.warns(UserWarning, match=r"aten\.sum\.default, called below Python"),
         pytest.raises(RuntimeError, match="TorchScript interpreter"),
     ):
         model(torch.rand(1, 3, 8, 8))

@@ -7,9 +7,11 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+import hypothesis.strategies as st
 import pytest
 import torch
 import torch.nn.functional as F
+from hypothesis import given, settings
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
@@ -152,6 +154,7 @@ CALLS: dict[str, list[dict[str, Any]]] = {
     "swapaxes": [{"input": MAP, "axis0": 1, "axis1": 2}],
     "swapdims": [{"input": MAP, "dim0": 1, "dim1": 2}],
     "tensor_split": [{"input": MAP, "indices_or_sections": 2, "dim": 1}, {"input": MAP, "sections": 2, "dim": 1}],
+    "_threshold": [{"input": MAP, "threshold": 0.8, "value": 0.0}],
     "threshold": [{"input": MAP, "threshold": 0.1, "value": 0.0}],
     "to": [{"input": MAP, "dtype": torch.float32}],
     "topk": [{"input": MAP, "k": 2, "dim": 1}],
@@ -307,6 +310,20 @@ def test_a_call_by_keyword_is_the_call_by_position(initial: str) -> None:
                 continue
             by_position, by_keyword = (run(function, parameters, n, kind, border) for n in (most, least))
             assert same(by_keyword, by_position), f"{registry.describe(function)} under {border}"
+
+
+@pytest.mark.filterwarnings("ignore")
+@settings(max_examples=40)
+@given(st.data())
+def test_arguments_by_position_and_by_keyword_mix(data: st.DataObject) -> None:
+    function = data.draw(st.sampled_from([f for f in FUNCTIONS if f.__name__ in CALLS.keys() - REFUSED]))
+    found = as_pytorch_takes_it(function)
+    assert found is not None
+    parameters, least, most, kind = found
+    count = data.draw(st.integers(least, most))
+    names = list(parameters)[:count] + data.draw(st.permutations(list(parameters)[count:]))
+    mixed = run(function, {name: parameters[name] for name in names}, count, kind, "infinite")
+    assert same(mixed, run(function, parameters, most, kind, "infinite")), registry.describe(function)
 
 
 def test_every_rule_is_of_a_function_that_is_called_here() -> None:

@@ -13,7 +13,8 @@ Rule = Callable[..., Any]
 
 DISPATCHED = "an operator that PyTorch's dispatcher met with a Signal"  # its rule is registered under this key
 
-_PLACES = (torch, torch.Tensor, F, torch.special, torch.linalg, torch._C._nn)
+_BUILTINS = torch._C._nn  # pyright: ignore[reportAttributeAccessIssue]
+_PLACES = (torch, torch.Tensor, F, torch.special, torch.linalg, _BUILTINS)
 
 _RULES: dict[Any, Rule] = {}
 _fallbacks: list[Callable[[Any], Rule | None]] = []
@@ -42,7 +43,8 @@ def find_rule(function: Any) -> Rule:
     found = _RULES.get(function)
     if found is None:
         found = next((answer for search in _fallbacks if (answer := search(function)) is not None), refuse)
-        _RULES[function] = found
+        if is_torch_own(function):  # scripted methods and closures may be new ones at every call
+            _RULES[function] = found
     return found
 
 

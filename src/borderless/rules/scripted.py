@@ -35,15 +35,15 @@ def run_operator(operator: Any, *args: Any, **kwargs: Any) -> Any:
     signal = first_signal(args, kwargs)
     assert signal is not None
     error = next((value.error for value in tree_leaves((args, kwargs)) if isinstance(value, _Refused)), None)
+    operation = f"{describe(operator)}, called below Python (by a scripted function, for example),"
     if error is None and find_rule(operator) is not elementwise:
         error = signal.scope.unsupported(
-            f"{describe(operator)}, called by a scripted function,",
+            operation,
             "of scripted functions only those that act on every cell alike are known. Call the Python function itself",
         )
     elif error is None and torch.is_grad_enabled() and _require_gradients(args, kwargs):
         error = signal.scope.unsupported(
-            f"{describe(operator)}, called by a scripted function,",
-            "its gradients would be lost. Use torch.no_grad(), or call the Python function itself",
+            operation, "its gradients would be lost. Use torch.no_grad(), or call the Python function itself"
         )
     if error is not None:
         return _refused_result(error, signal, operator, args, kwargs)
@@ -73,7 +73,7 @@ def _refused_result(
     error: Exception, signal: Signal, operator: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Any:
     def refuse(result: Tensor) -> _Refused:
-        made = _Refused(result, (), (), (), None, signal.lattice, signal.scope, ())  # pyright: ignore[reportCallIssue]
+        made: Any = _Refused(result, (), (), (), None, signal.lattice, signal.scope, ())  # pyright: ignore[reportCallIssue]
         made.error = error
         return made
 
