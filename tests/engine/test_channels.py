@@ -52,12 +52,12 @@ def test_along_channels(body: Callable[[Tensor, Tensor], Tensor]) -> None:
 
 
 OUTPUTS: dict[str, Callable[[Tensor, Tensor], object]] = {
-    "labels": lambda a, b: a.argmax(1),
+    "labels": lambda a, b: [a.argmax(1)],
     "topk": lambda a, b: (a + b).topk(2, 1),
     "unbind": lambda a, b: a.unbind(dim=1),
-    "expand_as": lambda a, b: a[:, :1].expand_as(b),
+    "expand_as": lambda a, b: [a[:, :1].expand_as(b)],
     "max": lambda a, b: torch.max(input=a, dim=1),
-    "min": lambda a, b: a.min(1).values,
+    "min": lambda a, b: [a.min(1).values],
 }
 
 
@@ -70,6 +70,18 @@ def test_what_leaves_the_model_is_what_the_unmodified_model_gives(body: Callable
     for one, other in zip(got, expected, strict=True):
         assert one.shape == other.shape and one.dtype == other.dtype
         assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("border", ["zero", "infinite"])
+def test_functions_along_channels_are_placed(border: str) -> None:
+    patch = noise(3, 8, 8)
+    canvas = torch.zeros(1, 3, 30, 30, dtype=torch.float64)
+    canvas[..., 4:12, 6:14] = patch
+    for body in OUTPUTS.values():
+        model = bl.convert(seeded(lambda a, b, body=body: body(a, b)[0] * 1), border)
+        with torch.inference_mode():
+            expected, got = model(canvas), bl.place(model, patch, [(4, 6)], canvas=(30, 30))
+        assert (got - expected).abs().max() <= 1e-12
 
 
 REFUSED: dict[str, tuple[Callable[[Tensor, Tensor], Tensor], str]] = {
