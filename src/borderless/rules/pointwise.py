@@ -21,7 +21,7 @@ from borderless.rules.signatures import arguments
 from borderless.signal import Signal, first_signal
 
 _ALSO_POINTWISE = {"hardswish", "hardswish_", "log_sigmoid", "logsigmoid", "softsign", "tanhshrink", "relu6"} | {
-    "leaky_relu",  # tagged from torch 2.9 on
+    "leaky_relu",  # not tagged by torch 2.8
     "leaky_relu_",
     "_threshold",  # torch.nn.functional.threshold
 }

@@ -6,7 +6,7 @@ the schemas of their operators, whose `self` is the `input` of the function.
 """
 
 import inspect
-from functools import cache
+from functools import lru_cache
 from itertools import takewhile
 from typing import Any, NamedTuple
 
@@ -43,7 +43,7 @@ class Signature(NamedTuple):
         )
 
 
-@cache
+@lru_cache(4096)
 def signatures(function: Any) -> tuple[Signature, ...]:
     """The overloads of `function`, or none where PyTorch does not tell."""
     if is_builtin(function):
