@@ -31,6 +31,7 @@ from borderless.rules import normalisation as _normalisation  # noqa: F401  the 
 from borderless.rules import pointwise as _pointwise  # noqa: F401
 from borderless.rules import reductions as _reductions  # noqa: F401
 from borderless.rules import resampling as _resampling  # noqa: F401
+from borderless.rules import scripted as _scripted  # noqa: F401
 from borderless.rules import shapes as _shapes  # noqa: F401
 from borderless.rules import sliding as _sliding  # noqa: F401
 from borderless.signal import Signal

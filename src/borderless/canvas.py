@@ -17,7 +17,7 @@ from borderless.rules import normalisation, pointwise, reductions, shapes, slidi
 from borderless.rules.plan import per_axis
 from borderless.rules.registry import describe, find_rule
 from borderless.scope import Scope
-from borderless.signal import Signal, first_signal
+from borderless.signal import Signal, as_rules_take_it, first_signal
 
 _CELL_BY_CELL = {
     pointwise.elementwise,
@@ -190,7 +190,7 @@ class OnTape(Signal):
     def __torch_function__(
         cls, func: Any, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        kwargs = kwargs or {}
+        args, kwargs = as_rules_take_it(func, args, kwargs) if kwargs else (args, {})
         source = first_signal(args, kwargs)
         if not isinstance(source, OnTape):
             assert source is not None

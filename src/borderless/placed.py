@@ -55,6 +55,9 @@ class Placing(Scope):
     beyond: float = 0.0  # what a pool reads outside the frame
     _next: int = 0
 
+    def reads_position(self, operation: str, reason: str) -> None:
+        """The pass over the empty canvas, under the model's own border, has said so already."""
+
     def step(self, function: Any) -> Step:
         if self._next < len(self.tape.steps) and self.tape.steps[self._next].function is function:
             self._next += 1

@@ -105,9 +105,12 @@ class Scope:
                 stacklevel=2,
             )
 
-    def unsupported(self, operation: str, reason: str = "there is no rule for it") -> UnsupportedOperation:
+    def unsupported(
+        self, operation: str, reason: str = "there is no rule for it", relation: str = "in"
+    ) -> UnsupportedOperation:
+        """The error for `operation`, met in the module that is running (or, as `relation` says, before it)."""
         return UnsupportedOperation(
-            f"got {operation} in {self.describe_module()} under the border {self.border.name!r}: {reason}. "
+            f"got {operation} {relation} {self.describe_module()} under the border {self.border.name!r}: {reason}. "
             "Needed: a function that borderless knows how to run on a map and on what surrounds it. "
             "Register one with @borderless.rules.rule(function), or convert only the part of the model before it"
         )

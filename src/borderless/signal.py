@@ -1,8 +1,8 @@
 """Signal: a feature map that knows what surrounds it. The unmodified code of a model computes with it as with a tensor.
 
 All work happens in `__torch_function__`: each function that a model calls is looked up in `rules/`, which compute with
-ordinary tensors, so autograd, autocast and export see nothing unusual. A function that reaches the dispatcher with a
-Signal in it has slipped past the rules and is refused by name.
+ordinary tensors, so autograd, autocast and export see nothing unusual. What reaches the dispatcher with a Signal in it
+has slipped past the rules: see `rules.scripted`.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,8 @@ from borderless.cells import Ranges, Shift, less, ranges_of, read, read_mirrored
 from borderless.errors import ImageError
 from borderless.geometry import Box
 from borderless.lattice import Lattice, Stride
-from borderless.rules.registry import find_rule
+from borderless.rules.registry import DISPATCHED, describe, find_rule
+from borderless.rules.signatures import by_position
 from borderless.scope import Scope
 
 
@@ -263,9 +264,10 @@ class Signal(Tensor):
             node = self.grad_fn
         if node is not None:
             raise self.scope.unsupported(
-                f"the custom autograd function {node.name().removesuffix('Backward')!r}",
+                _describe_node(node),
                 "PyTorch runs it without recording what happens to the map, so gradients would be lost without a word "
-                "(for checkpointing, use_reentrant=False works)",
+                "(for checkpointing, use_reentrant=False works; without gradients, under torch.no_grad(), it may work)",
+                relation="in or before",
             )
 
     def __repr__(self, *, tensor_contents: Any = None) -> str:
@@ -279,16 +281,28 @@ class Signal(Tensor):
     def __torch_function__(
         cls, func: Any, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        return find_rule(func)(func, *args, **(kwargs or {}))
+        if not kwargs:
+            return find_rule(func)(func, *args)
+        args, kwargs = as_rules_take_it(func, args, kwargs)
+        return find_rule(func)(func, *args, **kwargs)
 
     @classmethod
     def __torch_dispatch__(
         cls, func: Any, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        from torch.utils._pytree import tree_leaves
+        return find_rule(DISPATCHED)(func, *args, **(kwargs or {}))
 
-        signal = next(leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Signal))
-        raise signal.scope.unsupported(str(func), "it reached PyTorch's dispatcher without passing a rule")
+
+def as_rules_take_it(
+    function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """A call with keywords as rules know it: PyTorch's names, the first argument by position, no `out`."""
+    args, kwargs = by_position(function, args, kwargs)
+    if isinstance(kwargs.get("out"), Tensor):
+        signal = first_signal(args, kwargs)
+        assert signal is not None
+        raise signal.scope.unsupported(describe(function), "it writes into out=, which a feature map cannot be")
+    return args, kwargs
 
 
 def first_signal(*values: Any) -> Signal | None:
@@ -305,6 +319,14 @@ def first_signal(*values: Any) -> Signal | None:
         if found is not None:
             return found
     return None
+
+
+def _describe_node(node: Any) -> str:
+    """What left its mark on a map, which itself takes no part in autograd."""
+    function = getattr(node, "_forward_cls", None)
+    if function is None:
+        return f"a function that runs below Python (scripted or compiled) and records {node.name()!r}"
+    return f"the custom autograd function {function.__name__!r} of {function.__module__}"
 
 
 def _input_background(image: Tensor, border: Border) -> Tensor:

@@ -17,6 +17,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from borderless.rules import normalisation, pointwise
 from borderless.rules.registry import find_rule, named
+from borderless.rules.signatures import by_position
 from borderless.signal import Signal
 
 _CONVOLUTIONS = (torch.conv1d, torch.conv2d, torch.conv3d)
@@ -53,7 +54,7 @@ class FramePool(Signal):
     def __torch_function__(
         cls, func: Any, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        kwargs = kwargs or {}
+        args, kwargs = by_position(func, args, kwargs) if kwargs else (args, {})
         pools = {id(leaf): leaf.local for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, cls)}
 
         def on_maps() -> Any:

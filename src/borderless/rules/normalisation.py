@@ -46,7 +46,7 @@ def batch_norm(
     momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> Signal:
-    check_axes(signal, len(signal.axes), function)
+    check_axes(signal, None, function, weight, bias, running_mean, running_var)
     background = signal.background
     if training and background is not None:
         return _batch_norm_by_deviation(signal, background, running_mean, running_var, weight, bias, momentum, eps)
@@ -210,7 +210,7 @@ def instance_norm(
     momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> Signal:
-    check_axes(signal, len(signal.axes), function)
+    check_axes(signal, None, function, weight, bias, running_mean, running_var)
     window, background = signal.window, signal.background
     numbers = (running_mean, running_var, weight, bias, use_input_stats, momentum, eps)
     if background is None:
@@ -234,10 +234,9 @@ def group_norm(
     weight: Tensor | None = None,
     bias: Tensor | None = None,
     eps: float = 1e-5,
-    *_: Any,
-    **__: Any,
+    cudnn_enabled: bool = True,
 ) -> Signal:
-    check_axes(signal, len(signal.axes), function)
+    check_axes(signal, None, function, weight, bias)
     window, background = signal.window, signal.background
     if background is None:
         return signal.derive(F.group_norm(window, num_groups, weight, bias, eps), None)

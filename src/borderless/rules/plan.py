@@ -15,6 +15,7 @@ from borderless.cells import Shift, is_constant, periods, ranges_of, tile
 from borderless.errors import ImageError
 from borderless.geometry import Box, Keep, Slide
 from borderless.lattice import Lattice, Stride, settle
+from borderless.rules.pointwise import map_as_parameter
 from borderless.rules.registry import describe
 from borderless.signal import Signal
 
@@ -148,11 +149,42 @@ def per_axis(value: Any, count: int) -> tuple[int, ...]:
     return values * count if len(values) == 1 else values
 
 
-def check_axes(signal: Any, count: int, function: Any) -> None:
+_AXIS_NAMES = {1: "T", 2: "H, W", 3: "T, H, W"}
+
+
+def check_axes(signal: Any, count: int | None, function: Any, *parameters: Any) -> None:
+    """Refuse a map that is not (batch, channels, `count` spatial axes), and one among the `parameters` (weights).
+
+    count: None for as many spatial axes as the map has.
+    """
     if not isinstance(signal, Signal):
-        raise TypeError(f"{describe(function)} got a map as a parameter; needed: the map as its input")
-    if signal.ndim != 2 + count or len(signal.axes) != count or signal.axes[0] != 2:
-        raise ImageError(
-            f"{describe(function)} got a map of shape {tuple(signal.shape)} with its spatial axes at {signal.axes} in "
-            f"{signal.scope.describe_module()}; needed: a batch, channels, then {count} spatial axes"
+        raise map_as_parameter(function, signal, *parameters)
+    for value in parameters:
+        if isinstance(value, Signal):
+            raise map_as_parameter(function, signal)
+    axes, ndim = signal.axes, signal.ndim
+    count = len(axes) if count is None else count
+    if ndim == 2 + count and len(axes) == count and axes[0] == 2:
+        return
+    spatial = "1 spatial axis" if count == 1 else f"{count} spatial axes"
+    raise ImageError(
+        f"Expected a feature map (batch, channels, {spatial}) for {describe(function)} in "
+        f"{signal.scope.describe_module()}, but got the shape {tuple(signal.shape)} with the spatial axes {axes}. "
+        f"borderless takes every input tensor for (batch, channels, *space). {_remedy(signal, count)}"
+    )
+
+
+def _remedy(signal: Signal, count: int) -> str:
+    names = _AXIS_NAMES.get(max(count, signal.ndim - 2), "*space")
+    if len(signal.axes) > count:
+        names = _AXIS_NAMES.get(count, "*space")
+        return (
+            f"Give several images per sample, (N, B, C, {names}), as (N * B, C, {names}), or convert only the part of "
+            "the model that takes single images"
         )
+    if signal.axes[-1] != signal.ndim - 1:
+        return f"Give (N, C, {names}), or convert only the part of the model after it has moved its channels"
+    return (
+        f"Give an image without a batch as (1, C, {names}); of a detector, which takes a list of images, convert "
+        "model.backbone. A function that slides over channels as over space has no rule"
+    )

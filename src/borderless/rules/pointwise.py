@@ -9,16 +9,22 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._ops import OpOverload, OpOverloadPacket
 
 from borderless import geometry
 from borderless.cells import inside, is_constant, same_period, strips
-from borderless.errors import ImageError
+from borderless.errors import ImageError, UnsupportedOperation
 from borderless.geometry import Box
 from borderless.lattice import Stride
-from borderless.rules.registry import Rule, describe, fallback, named, rule
+from borderless.rules.registry import Rule, describe, fallback, is_torch_own, named, rule
+from borderless.rules.signatures import arguments
 from borderless.signal import Signal, first_signal
 
-_ALSO_POINTWISE = {"hardswish", "hardswish_", "log_sigmoid", "logsigmoid", "softsign", "tanhshrink", "relu6"}
+_ALSO_POINTWISE = {"hardswish", "hardswish_", "log_sigmoid", "logsigmoid", "softsign", "tanhshrink", "relu6"} | {
+    "leaky_relu",  # not tagged by torch 2.8
+    "leaky_relu_",
+    "_threshold",  # torch.nn.functional.threshold
+}
 _OPERATORS = {
     "__rsub__": "sub",
     "__rpow__": "pow",
@@ -36,15 +42,23 @@ _OPERATORS = {
 
 @fallback
 def _elementwise_rule(function: Any) -> Rule | None:
-    name = getattr(function, "__name__", "")
+    """PyTorch's own functions by the tags of the operator that bears their name; operators by their own tags."""
+    if isinstance(function, OpOverload | OpOverloadPacket):
+        return elementwise if _is_pointwise(function) else None
+    if not is_torch_own(function):
+        return None
+    name = function.__name__
     name = _OPERATORS.get(name) or (name.strip("_") if name.startswith("__") else name)
-    if name in _ALSO_POINTWISE:
-        return elementwise
-    for candidate in (name, name.rstrip("_")):
-        packet = getattr(torch.ops.aten, candidate, None) if candidate else None
-        if packet is not None and any(torch.Tag.pointwise in getattr(packet, o).tags for o in packet.overloads()):
-            return elementwise
-    return None
+    operators = (getattr(torch.ops.aten, candidate, None) for candidate in (name, name.rstrip("_")) if candidate)
+    is_pointwise = name in _ALSO_POINTWISE or any(_is_pointwise(o) for o in operators if o is not None)
+    return elementwise if is_pointwise else None
+
+
+def _is_pointwise(operator: OpOverload | OpOverloadPacket) -> bool:
+    if isinstance(operator, OpOverloadPacket):
+        return any(_is_pointwise(getattr(operator, overload)) for overload in operator.overloads())
+    is_listed = operator.namespace == "aten" and operator._opname in _ALSO_POINTWISE
+    return is_listed or torch.Tag.pointwise in operator.tags
 
 
 def elementwise(function: Any, *args: Any, **kwargs: Any) -> Any:
@@ -53,8 +67,6 @@ def elementwise(function: Any, *args: Any, **kwargs: Any) -> Any:
         return _of_one(function, args[0], kwargs)
     signals = [a for a in (*args, *kwargs.values()) if isinstance(a, Signal)]
     signal = signals[0]
-    if kwargs.get("out") is not None:
-        raise signal.scope.unsupported(describe(function), "it writes into out=, which a map cannot be")
     aligned = _without_spatial_extent(signal, args, kwargs)
     reason = None if aligned is not None else "an ordinary tensor with a value for each place enters"
     if reason is None and any(s.frame != signal.frame and set(s.frame) == {1} for s in signals):
@@ -68,6 +80,8 @@ def elementwise(function: Any, *args: Any, **kwargs: Any) -> Any:
         return _change_in_parts(function, signal, args[1], kwargs)
     operands = [own_window(a) if a is signal and box == a.box else _read(a, box) for a in args]
     window = function(*operands, **{k: _read(v, box) for k, v in kwargs.items()})
+    if not isinstance(window, Tensor):
+        return _no_map(function, signal, window)
     background = None if signal.background is None else _background(function, args, kwargs)
     if window is operands[0]:  # in place: whoever holds the first operand sees the change
         if args[0] is not signal:
@@ -77,9 +91,18 @@ def elementwise(function: Any, *args: Any, **kwargs: Any) -> Any:
     return signal.derive(window, background, box=box, axes=axes, field=widest_field(signals))
 
 
+def _no_map(function: Any, signal: Signal, result: Any) -> Any:
+    if result is NotImplemented:  # Python then asks the other operand
+        return result
+    raise signal.scope.unsupported(describe(function), f"it returns a {type(result).__name__} and not one feature map")
+
+
 def _is_in_place(function: Any) -> bool:
-    name = function.__name__
-    return name.startswith("__i") or (name.endswith("_") and not name.endswith("__"))
+    """Whether `function`, one of PyTorch's own, changes its first argument: PyTorch marks these with an underscore."""
+    name = function.__name__.partition(".")[0]  # of an operator without its overload
+    if name.startswith("__"):
+        return name.startswith("__i") and name != "__invert__"
+    return name.endswith("_")
 
 
 def _joins_in_parts(signal: Signal, other: Signal) -> bool:
@@ -108,10 +131,12 @@ def _change_in_parts(function: Any, signal: Signal, other: Signal, options: dict
     return signal.become(window, background, field=widest_field([signal, other]))
 
 
-def _of_one(function: Any, signal: Signal, options: dict[str, Any]) -> Signal:
+def _of_one(function: Any, signal: Signal, options: dict[str, Any]) -> Any:
     """An elementwise function of one Signal and nothing else: no need to align anything."""
     stored = own_window(signal)
     window = function(stored, **options)
+    if not isinstance(window, Tensor):
+        return _no_map(function, signal, window)
     background = signal.background
     if background is not None:
         background = function(background.clone() if window is stored else background, **options)
@@ -131,6 +156,12 @@ def joint_box(signals: list[Signal], function: Any) -> Box:
     if len(signals) == 1:
         return first.box
     for other in signals[1:]:
+        if len(other.frame) != len(first.frame):
+            raise first.scope.unsupported(
+                describe(function),
+                f"it joins a feature map of {first.frame} cells with one of {other.frame} (every floating-point input "
+                "of three or more dimensions is taken for an image, (batch, channels, *space))",
+            )
         if other.frame != first.frame or from_end(other) != from_end(first):
             raise ImageError(
                 f"{describe(function)} got maps with the frames {first.frame} and {other.frame} in "
@@ -231,9 +262,10 @@ def _on_frames(function: Any, signal: Signal, reason: str, args: tuple[Any, ...]
 )
 def alike(function: Any, signal: Any, *args: Any, **kwargs: Any) -> Any:
     """Apply `function`, which keeps the shape, to the window and to the background."""
-    if not isinstance(signal, Signal):  # an ordinary tensor takes the type of a Signal
-        return function(signal, *(a.window if isinstance(a, Signal) else a for a in args), **kwargs)
     others = tuple(a.window if isinstance(a, Signal) else a for a in args)
+    kwargs = {name: value.window if isinstance(value, Signal) else value for name, value in kwargs.items()}
+    if not isinstance(signal, Signal):  # an ordinary tensor takes the type of a Signal
+        return function(signal, *others, **kwargs)
     background = signal.background
     if "channels_last" in str(kwargs.get("memory_format")):
         others_for_background, options = others, {k: v for k, v in kwargs.items() if k != "memory_format"}
@@ -246,22 +278,48 @@ def alike(function: Any, signal: Any, *args: Any, **kwargs: Any) -> Any:
 
 @rule(
     *named("softmax", "log_softmax", "softmin", "normalize", "glu", "cumsum", "layer_norm", "rms_norm", "linear"),
-    *named("prelu", "local_response_norm", "logsumexp", "argmax", "argmin", "sort", "topk"),
+    *named("prelu", "local_response_norm", "logsumexp", "argmax", "argmin", "sort", "topk", "argsort"),
+    *named("kthvalue", "median", "nanmedian", "mode", "logcumsumexp", "cumprod", "cummax", "cummin"),
 )
 def along_channels(function: Any, signal: Any, *args: Any, **kwargs: Any) -> Any:
-    """A function along the channels: each cell by itself, so window and background alike."""
-    if not isinstance(signal, Signal):
-        found = first_signal(args, kwargs)
-        assert found is not None
-        raise found.scope.unsupported(describe(function), "a map is its parameter, not its input")
+    """A function along the channels: each cell by itself, so window and background alike.
+
+    With several results (values and indices) each is a Signal; without its dimension, where it drops that one.
+    """
+    parameters = (*args, *kwargs.values())
+    if not isinstance(signal, Signal) or any(isinstance(value, Signal) for value in parameters):
+        raise map_as_parameter(function, signal, *parameters)
     touched = _dimensions_touched(function, signal, args, kwargs)
     if touched & set(signal.axes):
         if function.__name__ in ("layer_norm", "rms_norm", "linear"):
             signal.scope.reads_position(describe(function), "it has a weight for each place")
             return function(signal.crop(), *args, **kwargs)
         raise signal.scope.unsupported(describe(function), "it runs over space")
-    background = None if signal.background is None else function(signal.background, *args, **kwargs)
-    return signal.derive(function(signal.window, *args, **kwargs), background)
+    if 0 in touched:
+        raise signal.scope.unsupported(describe(function), "it runs over the batch")
+    windows = function(signal.window, *args, **kwargs)
+    backgrounds = None if signal.background is None else function(signal.background, *args, **kwargs)
+    if isinstance(windows, tuple):
+        parts = backgrounds or (None,) * len(windows)
+        made = [_without(touched, signal, window, around) for window, around in zip(windows, parts, strict=True)]
+        return type(windows)(made)  # pyright: ignore[reportCallIssue]  a named tuple of torch.return_types
+    return _without(touched, signal, windows, backgrounds)
+
+
+def _without(dropped: set[int], signal: Signal, window: Tensor, background: Tensor | None) -> Signal:
+    """The Signal of `window`, which has all dimensions of `signal`, or those that are not `dropped`."""
+    if window.ndim == signal.ndim:
+        return signal.derive(window, background)
+    return signal.derive(window, background, axes=tuple(axis - sum(d < axis for d in dropped) for axis in signal.axes))
+
+
+def map_as_parameter(function: Any, *values: Any) -> UnsupportedOperation:
+    """The error for a feature map among the parameters of a function that takes one map alone."""
+    signal = first_signal(*values)
+    assert signal is not None
+    return signal.scope.unsupported(
+        describe(function), "a feature map is its parameter (a weight, for example), not only its input"
+    )
 
 
 def _dimensions_touched(function: Any, signal: Signal, args: tuple[Any, ...], kwargs: dict[str, Any]) -> set[int]:
@@ -271,11 +329,12 @@ def _dimensions_touched(function: Any, signal: Signal, args: tuple[Any, ...], kw
         return set(range(signal.ndim - (1 if isinstance(shape, int) else len(shape)), signal.ndim))
     if name == "linear":
         return {signal.ndim - 1}
-    if name in ("prelu", "local_response_norm"):
+    if name == "prelu":
+        weight = args[0] if args else kwargs["weight"]
+        return {1} if weight.numel() > 1 else set()
+    if name == "local_response_norm":
         return {1}
-    default = {"normalize": 1, "glu": -1}.get(name)
-    position = 1 if name in ("normalize", "topk") else 0
-    dim = kwargs.get("dim", args[position] if len(args) > position else default)
+    dim = arguments(function, (signal, *args), kwargs).get("dim")
     if dim is None:
         raise signal.scope.unsupported(describe(function), "it was called without a dimension, so it runs over space")
     return {d % signal.ndim for d in ((dim,) if isinstance(dim, int) else dim)}

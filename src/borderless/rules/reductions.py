@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from borderless.cells import is_constant
 from borderless.errors import RoundingWarning
 from borderless.geometry import filled_cells
-from borderless.rules.pointwise import elementwise
+from borderless.rules.pointwise import along_channels, elementwise
 from borderless.rules.registry import describe, named, rule
 from borderless.rules.statistics import mean_of, moments
 from borderless.rules.uniform import UniformMaps
@@ -202,22 +202,20 @@ class _Asked(NamedTuple):
 
 
 def _arguments(function: Any, signal: Signal, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Asked:
-    """Read a reduction's arguments, positional or under the names that PyTorch takes, NumPy's among them."""
-    name = _name(function)
-    options = {{"axis": "dim", "keepdims": "keepdim"}.get(key, key): value for key, value in kwargs.items()}
+    name, options = _name(function), dict(kwargs)
     if name in _SPREADS:
         if args and isinstance(args[0], bool):  # std(unbiased)
             args = (None, *args)
         order = ("dim", "unbiased", "keepdim")
     elif name in _NORMS:
-        order = ("p" if name == "norm" else "ord", "dim", "keepdim", "out", "dtype")
+        is_linalg = function.__name__.startswith("linalg_")
+        order = ("ord" if is_linalg else "p", "dim", "keepdim", "out", "dtype")
     else:
         order = ("dim", "keepdim")
     if len(args) > len(order):
         raise signal.scope.unsupported(describe(function), f"it was called with {len(args)} positional arguments")
     options |= dict(zip(order, args, strict=False))
-    if options.pop("out", None) is not None:
-        raise signal.scope.unsupported(describe(function), "it writes into out=, which a map cannot be")
+    options.pop("out", None)
     dim, keepdim = options.pop("dim", None), bool(options.pop("keepdim", False))
     if name in _SPREADS:
         unbiased, correction = options.pop("unbiased", True), options.pop("correction", None)
@@ -226,6 +224,8 @@ def _arguments(function: Any, signal: Signal, args: tuple[Any, ...], kwargs: dic
         dims = range(signal.ndim)
     else:
         dims = sorted(d % signal.ndim for d in ((dim,) if isinstance(dim, int) else dim))
+    if function.__name__ == "linalg_norm" and len(dims) == 2 and options.get("ord") not in (None, "fro"):
+        raise signal.scope.unsupported(describe(function), f"it is a matrix norm of order {options['ord']!r}")
     return _Asked(tuple(dims), keepdim, {key: value for key, value in options.items() if value is not None})
 
 
@@ -241,11 +241,7 @@ def extremum(function: Any, signal: Signal, *args: Any, **kwargs: Any) -> Any:
         return reduction(over, signal)
     if asked.dims[0] in signal.axes:
         raise signal.scope.unsupported(describe(function), "indices of maxima over space are absolute positions")
-
-    def apply(cells: Tensor, dim: tuple[int, ...], keepdim: bool) -> tuple[Tensor, ...]:
-        return tuple(function(cells, dim[0], keepdim))
-
-    return _over_channels(apply, signal, asked.dims, asked.keepdim, {})
+    return along_channels(function, signal, *args, **kwargs)
 
 
 @rule(F.adaptive_avg_pool1d, F.adaptive_avg_pool2d, F.adaptive_avg_pool3d)

@@ -1,12 +1,20 @@
 """Which rule answers for which torch function. Knows no rule itself: the families register theirs on import."""
 
+import inspect
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import torch
+from torch._ops import OpOverload, OpOverloadPacket
 from torch.nn import functional as F
 
 Rule = Callable[..., Any]
+
+DISPATCHED = "an operator that PyTorch's dispatcher met with a Signal"  # its rule is registered under this key
+
+_BUILTINS = torch._C._nn  # pyright: ignore[reportAttributeAccessIssue]
+_PLACES = (torch, torch.Tensor, F, torch.special, torch.linalg, _BUILTINS)
 
 _RULES: dict[Any, Rule] = {}
 _fallbacks: list[Callable[[Any], Rule | None]] = []
@@ -34,20 +42,37 @@ def fallback(search: Callable[[Any], Rule | None]) -> Callable[[Any], Rule | Non
 def find_rule(function: Any) -> Rule:
     found = _RULES.get(function)
     if found is None:
-        found = next((answer for search in _fallbacks if (answer := search(function)) is not None), _refuse)
-        _RULES[function] = found
+        found = next((answer for search in _fallbacks if (answer := search(function)) is not None), refuse)
+        if is_torch_own(function):  # scripted methods and closures may be new ones at every call
+            _RULES[function] = found
     return found
 
 
 def named(*names: str, inplace: bool = False) -> list[Any]:
     """The functions of these names in `torch`, `torch.Tensor` and `torch.nn.functional`, wherever they exist."""
     everywhere = [*names, *(f"{name}_" for name in names)] if inplace else names
-    places = (torch, torch.Tensor, F, torch.special, torch.linalg)
-    return [getattr(place, name) for name in everywhere for place in places if hasattr(place, name)]
+    found = [getattr(place, name) for name in everywhere for place in _PLACES if hasattr(place, name)]
+    return [function for function in found if callable(function) and not inspect.ismodule(function)]
+
+
+def is_torch_own(function: Any) -> bool:
+    """Whether this very function is PyTorch's, and does not only bear the name of one that is."""
+    return function in _torch_functions()
+
+
+@cache
+def _torch_functions() -> frozenset[Any]:
+    return frozenset(
+        value for place in _PLACES for name in dir(place) if inspect.isroutine(value := getattr(place, name))
+    )
 
 
 def describe(function: Any) -> str:
     """A function's name as a user would write it."""
+    if isinstance(function, OpOverload | OpOverloadPacket):
+        return f"torch.ops.{function}"
+    if isinstance(function, torch._C.ScriptMethod):
+        return f"the scripted method {function.name!r}"
     name = getattr(function, "__name__", str(function))
     if name == "__get__":
         return f"the attribute {getattr(function.__self__, '__name__', '?')!r}"
@@ -57,7 +82,7 @@ def describe(function: Any) -> str:
     return f"{'torch.Tensor' if 'TensorBase' in getattr(function, '__qualname__', '') else 'torch'}.{name}"
 
 
-def _refuse(function: Any, *args: Any, **kwargs: Any) -> Any:
+def refuse(function: Any, *args: Any, **kwargs: Any) -> Any:
     from borderless.signal import first_signal
 
     signal = first_signal(args, kwargs)

@@ -38,7 +38,7 @@ def transposed_convolution(
     dilation: Any = 1,
 ) -> Signal:
     count = weight.ndim - 2
-    check_axes(signal, count, function)
+    check_axes(signal, count, function, weight, bias)
     stride, padding, output_padding, dilation = (
         per_axis(v, count) for v in (stride, padding, output_padding, dilation)
     )
@@ -114,8 +114,8 @@ def interpolate(
     recompute_scale_factor: bool | None = None,
     antialias: bool = False,
 ) -> Any:
+    check_axes(signal, None, function)
     count = len(signal.axes)
-    check_axes(signal, count, function)
     frame = _frame_after(signal, size, scale_factor)
     up = [out // n if out % n == 0 else 0 for out, n in zip(frame, signal.frame, strict=True)]
     down = [n // out if n % out == 0 else 0 for out, n in zip(frame, signal.frame, strict=True)]

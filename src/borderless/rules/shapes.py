@@ -18,6 +18,7 @@ from borderless.geometry import Slide
 from borderless.rules.plan import plan
 from borderless.rules.pointwise import from_end, joint_box, widest_field, without_extent
 from borderless.rules.registry import describe, named, rule
+from borderless.rules.signatures import arguments
 from borderless.rules.sliding import strided_slice
 from borderless.signal import Signal, first_signal
 
@@ -83,7 +84,11 @@ def move(function: Any, signal: Signal, *args: Any, **kwargs: Any) -> Signal:
     if places[0] != 0:
         raise signal.scope.unsupported(describe(function), "it moves the batch dimension")
     if axes != tuple(sorted(axes)):
-        raise signal.scope.unsupported(describe(function), "it exchanges spatial axes")
+        raise signal.scope.unsupported(
+            describe(function),
+            "it exchanges spatial axes (those from the third on: borderless takes every input tensor for "
+            "(batch, channels, *space), so give a channels-last input as (N, C, H, W))",
+        )
     background = None if signal.background is None else function(signal.background, *args, **kwargs)
     return signal.derive(function(signal.window, *args, **kwargs), background, axes=axes)
 
@@ -95,7 +100,7 @@ def reshape(function: Any, signal: Signal, *args: Any, **kwargs: Any) -> Any:
         assert found is not None
         with torch._C.DisableTorchFunctionSubclass():
             return signal.reshape(found.shape)
-    if function.__name__ == "view" and args and isinstance(args[0], torch.dtype):
+    if any(isinstance(value, torch.dtype) for value in (*args, *kwargs.values())):
         raise signal.scope.unsupported(describe(function), "it reinterprets the bits of a map")
     target = tuple(_shape_after(function, signal, args, kwargs))
     axes = geometry.preserved_axes(signal.shape, target, signal.axes)
@@ -141,7 +146,7 @@ def _into_blocks(
 
 def _shape_after(function: Any, signal: Signal, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Sequence[int]:
     if function.__name__ in ("view_as", "reshape_as"):
-        return args[0].shape
+        return (args[0] if args else kwargs["other"]).shape
     return function(torch.empty(signal.shape, device="meta"), *args, **kwargs).shape
 
 
@@ -150,11 +155,13 @@ def _flatten_space(function: Any, signal: Signal, target: tuple[int, ...]) -> Te
     for n in signal.frame:
         space *= n
     if space in target and space > 1 and len(signal.frame) > 1:
+        size = " × ".join(map(str, signal.frame))
         raise signal.scope.unsupported(
             describe(function),
-            f"it turns the map of {signal.frame} cells into a sequence of {space} places (tokens), and attention or "
-            "embeddings over places have no border to change",
+            f"it flattens the feature map of {size} cells into a sequence of {space}, which has no border to change",
         )
+    if space == 1 and signal.border.is_own:  # every cell there is is read, as in the unmodified model
+        return signal.crop().reshape(target)
     signal.scope.reads_position(
         describe(function),
         f"it flattens the map of {signal.frame} cells to the shape {target}, a weight for each place",
@@ -164,14 +171,7 @@ def _flatten_space(function: Any, signal: Signal, target: tuple[int, ...]) -> Te
 
 @rule(*named("chunk", "split", "tensor_split", "unbind", "split_with_sizes"))
 def split(function: Any, signal: Signal, *args: Any, **kwargs: Any) -> Any:
-    default = 0
-    if "dim" in kwargs:
-        dim = kwargs["dim"]
-    elif function.__name__ == "unbind":
-        dim = args[0] if args else default
-    else:
-        dim = args[1] if len(args) > 1 else default
-    dim %= signal.ndim
+    dim = arguments(function, (signal, *args), kwargs).get("dim", 0) % signal.ndim
     if dim == 0 or dim in signal.axes:
         raise signal.scope.unsupported(describe(function), "it cuts a map along the batch or along space")
     windows = function(signal.window, *args, **kwargs)
@@ -325,12 +325,29 @@ def padding(function: Any, signal: Signal, pad: Sequence[int], mode: str = "cons
 
 @rule(*named("expand_as"))
 def expand_as(function: Any, tensor: Any, other: Any) -> Any:
-    """A tensor without spatial extent broadcasts by itself; it need not be spread over a map."""
+    """A map spreads over channels and batch; an ordinary tensor without spatial extent broadcasts by itself."""
     if isinstance(tensor, Signal):
-        if isinstance(other, Signal) and tensor.frame == other.frame:
-            return tensor
-        raise tensor.scope.unsupported(describe(function), "it spreads a map over a larger one")
+        return _expand(function, tensor, tuple(other.shape))
     if all(tensor.shape[axis - other.ndim] == 1 for axis in other.axes):
         return tensor
     with torch._C.DisableTorchFunctionSubclass():
         return tensor.expand(other.shape)
+
+
+def _expand(function: Any, signal: Signal, target: tuple[int, ...]) -> Signal:
+    """`signal` spread over the channels and the batch of the shape `target`."""
+    added = len(target) - signal.ndim
+    axes = tuple(axis + added for axis in signal.axes)
+    if added < 0 or any(target[axis] != n for axis, n in zip(axes, signal.frame, strict=True)):
+        raise signal.scope.unsupported(
+            describe(function), f"it spreads a feature map of {signal.frame} cells over a larger one"
+        )
+    if target == tuple(signal.shape):
+        return signal
+    if added or (signal.border.is_adaptive and target[0] != signal.shape[0]):
+        raise signal.scope.unsupported(describe(function), "it spreads a feature map along the batch")
+    sizes = [-1 if axis in axes else n for axis, n in enumerate(target)]
+    background = signal.background
+    if background is not None:
+        background = background.expand([-1 if background.shape[0] == 1 else sizes[0], *sizes[1:]])
+    return signal.derive(signal.window.expand(sizes), background, aliased=True)

@@ -35,7 +35,7 @@ def convolution(
     groups: int = 1,
 ) -> Signal:
     count = weight.ndim - 2
-    check_axes(signal, count, function)
+    check_axes(signal, count, function, weight, bias)
     stride, dilation = per_axis(stride, count), per_axis(dilation, count)
     padding = padding if isinstance(padding, str) else per_axis(padding, count)
     slides = _conv_slides(tuple(weight.shape[2:]), stride, padding, dilation)
@@ -170,8 +170,8 @@ def max_pool(
     return_indices: bool = False,
 ) -> Signal:
     """Outside lies the border's answer under `full` (0) and `infinite`; other borders keep the pool's own -inf."""
-    count = len(signal.axes)
-    check_axes(signal, _count_in_name(function), function)
+    count = _count_in_name(function)
+    check_axes(signal, count, function)
     if return_indices:
         raise signal.scope.unsupported(describe(function), "indices of maxima are absolute positions")
     kernel, padding, dilation = (per_axis(v, count) for v in (kernel_size, padding, dilation))
@@ -191,6 +191,11 @@ def max_pool(
     return result
 
 
+@rule(F.max_pool1d_with_indices, F.max_pool2d_with_indices, F.max_pool3d_with_indices)
+def max_pool_with_indices(function: Any, signal: Signal, *_: Any, **__: Any) -> Any:
+    raise signal.scope.unsupported(describe(function), "indices of maxima are absolute positions")
+
+
 @rule(F.avg_pool1d, F.avg_pool2d, F.avg_pool3d)
 def average_pool(
     function: Any,
@@ -203,8 +208,8 @@ def average_pool(
     divisor_override: int | None = None,
 ) -> Any:
     """Averages over whole kernels: what lies outside counts like any cell."""
-    count = len(signal.axes)
-    check_axes(signal, _count_in_name(function), function)
+    count = _count_in_name(function)
+    check_axes(signal, count, function)
     kernel, padding = per_axis(kernel_size, count), per_axis(padding, count)
     stride = kernel if stride is None or stride == [] else per_axis(stride, count)
     override = {} if divisor_override is None else {"divisor_override": divisor_override}
