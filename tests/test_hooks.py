@@ -86,7 +86,7 @@ def test_reverting_one_leaves_the_other_converted(through: Callable[..., nn.Modu
         reverted, kept = (twin, model) if first == "copy" else (model, twin)
         bl.revert_(reverted)
         assert torch.equal(reverted(images()), own) and torch.equal(kept(images()), expected)
-        assert reverted.stem(images()).shape == (2, 8, 24, 24), "its parts are free again"
+        assert reverted.stem(images()).shape == (2, 4, 12, 12), "its parts are free again"
         with pytest.raises(ConversionError, match=REFUSED):
             kept.forward(images())
 
@@ -176,10 +176,24 @@ def test_a_trace_of_a_converted_network_is_refused_and_a_converted_trace_runs(na
     node = next(path for path, _ in own.named_children())
     with pytest.raises(ConversionError, match=REFUSED):
         create_feature_extractor(bl.convert(own, "full"), [node])(images(1, 3, 32, 32))
-    extractor = bl.convert(create_feature_extractor(own, [node]), "full")
+    extractor = bl.convert(create_feature_extractor(own, [node]).eval(), "full")
+    assert not any(module.training for module in extractor.modules())
     with torch.no_grad():
         expected = bl.convert(nn.Sequential(getattr(own, node)), "full")(images(1, 3, 32, 32))
         assert torch.equal(extractor(images(1, 3, 32, 32))[node], expected)
+    with pytest.raises(ConversionError, match=REFUSED):
+        copy.deepcopy(extractor)(images(1, 3, 32, 32))
+
+
+def test_a_converted_trace_freezes() -> None:
+    model = bl.convert(torch.fx.symbolic_trace(nn.Sequential(nn.Sequential(nn.Conv2d(3, 4, 3)), nn.ReLU())), "infinite")
+    with torch.no_grad():
+        expected = model(images())
+        for dynamic_batch in (False, True):
+            run = bl.freeze(model, images(), dynamic_batch=dynamic_batch).module()
+            assert torch.equal(run(images()), expected)
+        with pytest.raises(ConversionError, match=REFUSED):
+            copy.deepcopy(model)(images())
 
 
 def test_a_trace_around_a_converted_model_is_refused() -> None:
@@ -269,8 +283,8 @@ def test_an_interrupted_pass_leaves_the_guards_up_and_the_model_whole() -> None:
             model[0](images())
         again = bl.convert(model, "infinite")
         again.interrupt = False
-        assert torch.equal(again(images()), bl.convert(nn.Conv2d(3, 4, 3), "infinite")(images())) is False
         assert type(again.map) is Tensor
+        assert torch.equal(again(images()), bl.convert(bl.revert_(model)[0], "infinite")(images()))
 
 
 # torch.compile

@@ -218,10 +218,22 @@ def make_border(
 
 
 def copied(model: Model) -> Model:
-    """A copy. A pass that the user interrupted may have left maps on `model`, which are no tensors to copy."""
-    if isinstance(model, nn.Module):
-        release(model)
-    return copy.deepcopy(model)
+    """A copy, in the same modes and under the same border. torch.fx copies its graphs without hooks and in training mode.
+
+    A pass that the user interrupted may have left maps on `model`, which are no tensors to copy.
+    """
+    if not isinstance(model, nn.Module):
+        return model
+    release(model)
+    made = copy.deepcopy(model)
+    conversion = conversion_of(model)
+    if conversion is not None and conversion_of(made) is None:
+        _attach(made, copy.deepcopy(conversion))
+    made.train(model.training)
+    modes = {name: module.training for name, module in model.named_modules()}
+    for name, module in made.named_modules():
+        module.training = modes.get(name, module.training)
+    return made
 
 
 def check_convertible(model: Any) -> None:

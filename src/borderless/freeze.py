@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
+from torch.fx import GraphModule
 from torch.utils._pytree import tree_map
 
 from borderless.convert import arguments_named, conversion_of, copied
@@ -40,6 +41,9 @@ def freeze(
     from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 
     kwargs = kwargs or {}
+    frozen = copied(model).eval()
+    if isinstance(frozen, GraphModule):
+        frozen = _Called(frozen)
     shapes = None
     if dynamic_batch:
         if len(example) < 2:
@@ -48,18 +52,17 @@ def freeze(
                 "because PyTorch takes a batch of one for a constant"
             )
         with arguments_named(model, args, kwargs):
-            given = inspect.signature(model.forward).bind(example, *args, **kwargs).arguments
+            given = inspect.signature(frozen.forward).bind(example, *args, **kwargs).arguments
         batch = Dim("batch", min=1)
         shapes = tree_map(lambda leaf: {0: batch} if has_batch(leaf, len(example)) else None, dict(given))
-    frozen = copied(model).eval()
     try:
         with torch.no_grad(), arguments_named(model, args, kwargs):
             program = torch.export.export(frozen, (example, *args), kwargs, dynamic_shapes=shapes, strict=False)
     except GuardOnDataDependentSymNode as error:
         raise ConversionError(
             f"Expected sizes that follow from the shape of the images but got a {type(model).__name__} that computes a "
-            f"size or a branch from values (tensor.item(), int(tensor)): {str(error).splitlines()[0]}. Compute it from "
-            "shapes, or write it into the model as a number, before freezing"
+            "size or a branch from the values of a tensor (tensor.item(), tensor.tolist(), int(tensor)). Compute it from "
+            "shapes alone, or write it into the model as a number"
         ) from error
     except UserError as error:
         raise ConversionError(
@@ -73,6 +76,17 @@ def freeze(
             "needed: a model of plain torch functions"
         )
     return program
+
+
+class _Called(nn.Module):
+    """Calls a graph of torch.fx, which torch.export would read instead, past its hooks."""
+
+    def __init__(self, model: GraphModule) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        return self.model(*args, **kwargs)
 
 
 def has_batch(leaf: Any, size: int) -> bool:

@@ -110,10 +110,10 @@ def _remove(handles: list[RemovableHandle]) -> None:
 
 
 def _called_parts(model: nn.Module, prefix: str = "") -> list[tuple[str, nn.Module]]:
-    """The direct children of `model`, and instead of those that are mere lists what they hold."""
+    """The direct children of `model`, and instead of those that are mere folders what they hold."""
     parts: list[tuple[str, nn.Module]] = []
     for name, child in model.named_children():
-        if isinstance(child, _UNCALLED):
+        if isinstance(child, _UNCALLED) or type(child) is nn.Module:
             parts += _called_parts(child, f"{prefix}{name}.")
         else:
             parts.append((prefix + name, child))

@@ -3,9 +3,8 @@
 No tensor leaves as a view with strides of 0, whose cells share their memory: a write to one would be a write to all.
 """
 
-import copy
 import sys
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType, NoneType
 from typing import Any
@@ -25,9 +24,12 @@ _OPAQUE = (nn.Module, type, ModuleType)
 # Of what a module holds: tensors of its own, and what may hold a map.
 _NOT_KEPT = _ATOMS | {Tensor, nn.Parameter, set}
 _HOLDERS = (list, tuple, dict, deque)
-_LAYERS = frozenset(
-    kind for kind in vars(nn).values() if isinstance(kind, type) and issubclass(kind, nn.Module)
-) - {nn.Module, nn.Sequential, nn.ModuleList, nn.ModuleDict}
+_LAYERS = frozenset(kind for kind in vars(nn).values() if isinstance(kind, type) and issubclass(kind, nn.Module)) - {
+    nn.Module,
+    nn.Sequential,
+    nn.ModuleList,
+    nn.ModuleDict,
+}
 # What every module has, and no map is kept in, but among the buffers.
 _BOOKKEEPING = frozenset(vars(nn.Module()))
 
@@ -65,16 +67,16 @@ def _changed(value: Any, changed: Callable[[Any], Any], of_signal: Callable[[Sig
     if isinstance(value, list | tuple | set | frozenset):  # of a class of their own
         new = [changed(part) for part in value]
         return type(value)(new) if _differ(value, new) else value
-    made = value
-    for name, part in _attributes(value):
-        if (new := changed(part)) is not part:
-            made = copy.copy(value) if made is value else made
-            object.__setattr__(made, name, new)  # of a frozen dataclass too
-    if isinstance(value, dict):
-        for key, part in value.items():
-            if (new := changed(part)) is not part:
-                made = copy.copy(value) if made is value else made
-                made[key] = new
+    held = {name: (part, changed(part)) for name, part in _attributes(value).items()}
+    items = {key: (part, changed(part)) for key, part in value.items()} if isinstance(value, dict) else {}
+    if all(old is new for old, new in (*held.values(), *items.values())):
+        return value
+    made = type(value).__new__(type(value))  # copy.copy would call constructors that want arguments
+    for name, (_, new) in held.items():
+        object.__setattr__(made, name, new)  # of a frozen dataclass too
+    put = OrderedDict.__setitem__ if isinstance(value, OrderedDict) else dict.__setitem__
+    for key, (_, new) in items.items():
+        put(made, key, new)
     return made
 
 
@@ -82,11 +84,11 @@ def _differ(old: Any, new: Any) -> bool:
     return any(a is not b for a, b in zip(old, new, strict=True))
 
 
-def _attributes(value: Any) -> list[tuple[str, Any]]:
+def _attributes(value: Any) -> dict[str, Any]:
     slots = [getattr(kind, "__slots__", ()) for kind in type(value).__mro__]
     names = [name for some in slots for name in ((some,) if isinstance(some, str) else some)]
     held = {name: getattr(value, name) for name in names if not name.startswith("__") and hasattr(value, name)}
-    return list({**held, **getattr(value, "__dict__", {})}.items())
+    return {**held, **getattr(value, "__dict__", {})}
 
 
 def materialized(tensor: Tensor) -> Tensor:

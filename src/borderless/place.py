@@ -174,7 +174,10 @@ class _Placement:
         probe = make([(0, 0)], self.patches[:1], events.append)
         maps = [event.signal for event in events if event.signal is not None]
         movable = not any(event.kind == "position" for event in events) and _is_without_place(probe)
-        stride = [1 if self.run.border.is_adaptive else max((int(m.lattice.stride[i]) for m in maps), default=1) for i in (0, 1)]
+        stride = [
+            1 if self.run.border.is_adaptive else max((int(m.lattice.stride[i]) for m in maps), default=1)
+            for i in (0, 1)
+        ]
         largest = max(m.numel() * m.element_size() for m in (self.patches[:1], *(m.window for m in maps)))
         self.per_sample = _WINDOWS_AT_A_TIME * largest
 
