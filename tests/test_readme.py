@@ -39,7 +39,7 @@ def test_public_names() -> None:
     assert sorted(bl.__all__) == sorted(
         """Audit BORDERS ApproximatePhaseWarning Border BorderError BorderlessError ConversionError Explanation
         ImageError PositionDependentError PositionDependentWarning Signal SignalError UnsupportedOperation audit blur
-        border_of bordered consistency convert convert_ diagonal equivariance_error explain freeze nn place revert_ rules
-        save_onnx testing""".split()
+        border_of bordered consistency convert convert_ diagonal equivariance_error explain freeze nn place revert_
+        rules save_onnx testing""".split()
     )
     assert all(hasattr(bl, name) for name in bl.__all__)

@@ -46,7 +46,7 @@ class Conversion:
         # Dynamo runs what it cannot trace as ordinary Python, and goes on to compile what that calls. The check stands
         # here, because Dynamo would also try to trace a function of its own.
         if torch.compiler.is_dynamo_compiling() or (
-            "torch._dynamo" in sys.modules and callable(torch._C._dynamo.eval_frame.get_eval_frame_callback())
+            "torch._dynamo" in sys.modules and callable(torch._C._dynamo.eval_frame.get_eval_frame_callback())  # pyright: ignore
         ):
             raise ConversionError(
                 f"Expected plain PyTorch operations but got a converted {type(module).__name__} inside torch.compile. "
@@ -218,9 +218,10 @@ def make_border(
 
 
 def copied(model: Model) -> Model:
-    """A copy, in the same modes and under the same border. torch.fx copies its graphs without hooks and in training mode.
+    """Return a copy in the same modes and under the same border.
 
-    A pass that the user interrupted may have left maps on `model`, which are no tensors to copy.
+    torch.fx copies its graphs without hooks and in training mode. A pass that the user interrupted may have left maps
+    on `model`, which are no tensors to copy.
     """
     if not isinstance(model, nn.Module):
         return model
@@ -319,7 +320,7 @@ def _no_image(module: nn.Module, arguments: list[Any]) -> BorderlessError:
 
 @contextmanager
 def arguments_named(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterator[None]:
-    """Where a call of `model` with one image, `args` and `kwargs` fails because they do not fit, say how they are given.
+    """Say how arguments are given where a call of `model` with an image, `args` and `kwargs` fails because of them.
 
     A TypeError of the model's own code stays what it is.
     """

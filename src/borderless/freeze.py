@@ -61,8 +61,8 @@ def freeze(
     except GuardOnDataDependentSymNode as error:
         raise ConversionError(
             f"Expected sizes that follow from the shape of the images but got a {type(model).__name__} that computes a "
-            "size or a branch from the values of a tensor (tensor.item(), tensor.tolist(), int(tensor)). Compute it from "
-            "shapes alone, or write it into the model as a number"
+            "size or a branch from the values of a tensor (tensor.item(), tensor.tolist(), int(tensor)). Compute it "
+            "from shapes alone, or write it into the model as a number"
         ) from error
     except UserError as error:
         raise ConversionError(

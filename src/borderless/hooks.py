@@ -115,7 +115,7 @@ def _called_parts(model: nn.Module, prefix: str = "") -> list[tuple[str, nn.Modu
     for name, child in model.named_children():
         if isinstance(child, _UNCALLED) or type(child) is nn.Module:
             parts += _called_parts(child, f"{prefix}{name}.")
-        else:
+        elif not isinstance(child, torch.jit.ScriptModule):  # which takes no hooks, and no Signals either
             parts.append((prefix + name, child))
     return parts
 

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import nn
@@ -21,7 +20,7 @@ class _Block:
 
 
 # The modules that are inside a block now.
-_BLOCKS: "WeakKeyDictionary[nn.Module, _Block]" = WeakKeyDictionary()
+_BLOCKS: dict[nn.Module, _Block] = {}
 _LOCK = threading.Lock()
 
 

@@ -29,8 +29,8 @@ def save_onnx(
 
     With `dynamic_batch` (the default) the file takes batches of any size, and the example holds two images or more. The
     file is run by onnxruntime on the example, and on its first image alone, and replaces `path` only if it answers as
-    the model does, within 1e-4 of the largest number. Returns the path. args, kwargs: as for `freeze`; their tensors are
-    inputs of the file, anything else is written into it.
+    the model does, within 1e-4 of the largest number. Returns the path. args, kwargs: as for `freeze`; their tensors
+    are inputs of the file, anything else is written into it.
 
     Raises ConversionError if the model is not converted or the answers differ, MissingPackage without the extra.
     """

@@ -71,10 +71,11 @@ def _changed(value: Any, changed: Callable[[Any], Any], of_signal: Callable[[Sig
     items = {key: (part, changed(part)) for key, part in value.items()} if isinstance(value, dict) else {}
     if all(old is new for old, new in (*held.values(), *items.values())):
         return value
-    made = type(value).__new__(type(value))  # copy.copy would call constructors that want arguments
+    kind: Any = type(value)
+    made = kind.__new__(kind)  # copy.copy would call constructors that want arguments
     for name, (_, new) in held.items():
         object.__setattr__(made, name, new)  # of a frozen dataclass too
-    put = OrderedDict.__setitem__ if isinstance(value, OrderedDict) else dict.__setitem__
+    put: Any = OrderedDict.__setitem__ if isinstance(value, OrderedDict) else dict.__setitem__
     for key, (_, new) in items.items():
         put(made, key, new)
     return made

@@ -48,8 +48,8 @@ def place(
     what else is on it, in input units: a number, one per channel, or an image (C, height, width), which brings the
     canvas's size along. output: the name of a module whose output is wanted; "" for the model's own. pool: the average
     or the maximum of a map over space. budget_mib: about how much memory the windows of one pass may take; the maps of
-    the empty canvas come on top. progress: called with how many answers are there, and how many there will be. args, kwargs: what the
-    model takes after the image, the same for every patch and position (a batch dimension in it is 1).
+    the empty canvas come on top. progress: called with how many answers are there, and how many there will be.
+    args, kwargs: what the model takes after the image, the same for all patches and positions (of batch size 1).
 
     The model runs with its own padding or under the border that it was converted to, in eval mode, without gradients.
     Equal to running every canvas whole, but for rounding: the empty canvas runs once, and a patch costs the windows
@@ -242,7 +242,7 @@ class _Pass(Conversion):
         for leaf in tree_leaves((self.args, self.kwargs)):
             if _is_image(leaf):
                 raise ImageError(
-                    f"Expected one image, the canvas, but got args or kwargs with a tensor of shape {tuple(leaf.shape)}. "
+                    f"Expected one image, the canvas, but got a tensor of shape {tuple(leaf.shape)} in args or kwargs. "
                     "Put it into a module around the model"
                 )
         self.make: Callable[[Tensor], Any] = lambda leaf: leaf
