@@ -8,7 +8,7 @@ from borderless import nn, rules, testing
 from borderless.audit.measure import Audit, audit
 from borderless.blur import blur
 from borderless.borders import BORDERS, Border
-from borderless.convert import bordered, convert, convert_, revert_
+from borderless.convert import border_of, bordered, convert, convert_, revert_
 from borderless.errors import (
     ApproximatePhaseWarning,
     BorderError,
@@ -56,6 +56,7 @@ __all__ = [
     "UnsupportedOperation",
     "audit",
     "blur",
+    "border_of",
     "bordered",
     "consistency",
     "convert",

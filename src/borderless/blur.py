@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.hooks import RemovableHandle
 
 from borderless.convert import conversion_of
 from borderless.errors import ConversionError
@@ -63,7 +64,8 @@ def blur(model: nn.Module, taps: int = 3) -> nn.Module:
             continue
         changed += 1
         if not is_pool:
-            module.register_forward_pre_hook(_BlurredInput(_filter(taps, stride)))
+            hook = _BlurredInput(_filter(taps, stride))
+            hook.handle = module.register_forward_pre_hook(hook)
             continue
         pool = _BlurredPool(module, _filter(taps, stride), stride)
         if module is model:
@@ -96,11 +98,15 @@ def _blurred(maps: Tensor, kernel: Tensor, stride: Sequence[int]) -> Tensor:
     return _CONVOLVE[dimensions](maps, kernel, None, stride, half, 1, channels)
 
 
-@dataclass(frozen=True)
+@dataclass
 class _BlurredInput:
-    """A hook, so that a convolution of any class keeps its own code and its parameters' names."""
+    """A hook, so that a convolution of any class keeps its own code and its parameters' names.
+
+    handle: its own. Loaded in another process, that moves PyTorch's count of hooks past this one.
+    """
 
     kernel: Tensor
+    handle: RemovableHandle | None = None
 
     def __call__(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         maps, *others = inputs

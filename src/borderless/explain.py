@@ -4,12 +4,13 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
 import torch
 from torch import nn
 
 from borderless.borders import Border, BorderName, Phase
-from borderless.convert import bordered, make_border
+from borderless.convert import arguments_named, bordered, make_border
 from borderless.errors import ConversionError
 from borderless.lattice import Stride
 from borderless.modes import measured
@@ -61,7 +62,7 @@ class Explanation:
     @property
     def cost(self) -> float:
         """Multiply-adds relative to the model with its own padding."""
-        return self.macs / self.macs_own
+        return self.macs / self.macs_own if self.macs_own else 1.0
 
     def __str__(self) -> str:
         columns = ("module", "operation", "frame", "window", "stride", "field", "MACs")
@@ -104,11 +105,14 @@ def explain(
     background: float = 0.0,
     reach: int | None = None,
     channels: int | None = None,
+    args: tuple[Any, ...] = (),
+    kwargs: dict[str, Any] | None = None,
 ) -> Explanation:
     """Run `model` once on an empty image of `size` (height, width) and report each layer under `border`.
 
-    channels: of the image; by default those of the model's first convolution. The model runs in eval mode, without
-    gradients, and is left as it was. Raises ConversionError when the number of channels cannot be told.
+    channels: of the image; by default those of the model's first convolution. args, kwargs: what the model takes after
+    the image. The model runs in eval mode, without gradients, and is left as it was. Raises ConversionError when the
+    number of channels cannot be told, or the model takes other arguments.
     """
     from torch.utils.flop_counter import FlopCounterMode  # loads triton, where there is one
 
@@ -118,12 +122,13 @@ def explain(
     example = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
     image = torch.zeros(1, channels, *size, dtype=example.dtype, device=example.device)
     events: list[Event] = []
-    with measured(model), warnings.catch_warnings():
+    kwargs = kwargs or {}
+    with measured(model), warnings.catch_warnings(), arguments_named(model, args, kwargs):
         warnings.simplefilter("ignore")  # what reads position is reported, not warned about
         with bordered(model, "zero"), FlopCounterMode(display=False) as own:
-            model(image)
+            model(image, *args, **kwargs)
         with bordered(model, made, observer=events.append), FlopCounterMode(display=False) as counted:
-            model(image)
+            model(image, *args, **kwargs)
     layers, reads = [], []
     for event in events:
         if event.kind == "position":

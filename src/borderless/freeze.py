@@ -1,32 +1,49 @@
 """A converted model as a program of plain ATen operations, which runs where this library is not installed."""
 
-import copy
+import inspect
 import operator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
+from torch.fx import GraphModule
+from torch.utils._pytree import tree_map
 
-from borderless.convert import conversion_of
+from borderless.convert import arguments_named, conversion_of, copied
 from borderless.errors import ConversionError
 
 
-def freeze(model: nn.Module, example: Tensor, *, dynamic_batch: bool = False) -> ExportedProgram:
+def freeze(
+    model: nn.Module,
+    example: Tensor,
+    *,
+    dynamic_batch: bool = False,
+    args: tuple[Any, ...] = (),
+    kwargs: dict[str, Any] | None = None,
+) -> ExportedProgram:
     """Export a converted `model`, in eval mode, for images of the shape of `example`.
 
     The program computes what the model does, for any images of that size and batch, or of any batch with
     `dynamic_batch` (the example then holds two images or more); a sample's phase is a tensor in it, never a number of
     the example. Save it with `torch.export.save`, run it with `program.module()(images)`. The model is left as it is.
+    args, kwargs: what the model takes after the images; with `dynamic_batch` those tensors in it whose first dimension
+    is the example's batch change their size with it.
 
-    Raises ConversionError if the model is not converted, if it does not take batches of any size, or if something but
-    ATen operations would be in the program.
+    Raises ConversionError if the model is not converted, if it takes other arguments, if it does not take batches of
+    any size, if its sizes depend on values, or if something but ATen operations would be in the program.
     """
     if conversion_of(model) is None:
         raise ConversionError(
             f"got a {type(model).__name__} that is not converted; needed: bl.freeze(bl.convert(model, border), example)"
         )
     from torch._dynamo.exc import UserError  # loads the compiler
+    from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 
+    kwargs = kwargs or {}
+    frozen = copied(model).eval()
+    if isinstance(frozen, GraphModule):
+        frozen = _Called(frozen)
     shapes = None
     if dynamic_batch:
         if len(example) < 2:
@@ -34,11 +51,19 @@ def freeze(model: nn.Module, example: Tensor, *, dynamic_batch: bool = False) ->
                 f"got an example of shape {tuple(example.shape)} with dynamic_batch=True; needed: two images or more, "
                 "because PyTorch takes a batch of one for a constant"
             )
-        shapes = ({0: Dim("batch", min=1)},)
-    frozen = copy.deepcopy(model).eval()
+        with arguments_named(model, args, kwargs):
+            given = inspect.signature(frozen.forward).bind(example, *args, **kwargs).arguments
+        batch = Dim("batch", min=1)
+        shapes = tree_map(lambda leaf: {0: batch} if has_batch(leaf, len(example)) else None, dict(given))
     try:
-        with torch.no_grad():
-            program = torch.export.export(frozen, (example,), dynamic_shapes=shapes, strict=False)
+        with torch.no_grad(), arguments_named(model, args, kwargs):
+            program = torch.export.export(frozen, (example, *args), kwargs, dynamic_shapes=shapes, strict=False)
+    except GuardOnDataDependentSymNode as error:
+        raise ConversionError(
+            f"Expected sizes that follow from the shape of the images but got a {type(model).__name__} that computes a "
+            "size or a branch from the values of a tensor (tensor.item(), tensor.tolist(), int(tensor)). Compute it "
+            "from shapes alone, or write it into the model as a number"
+        ) from error
     except UserError as error:
         raise ConversionError(
             f"got a {type(model).__name__} that computes with the size of its batch, so dynamic_batch=True cannot be "
@@ -51,6 +76,22 @@ def freeze(model: nn.Module, example: Tensor, *, dynamic_batch: bool = False) ->
             "needed: a model of plain torch functions"
         )
     return program
+
+
+class _Called(nn.Module):
+    """Calls a graph of torch.fx, which torch.export would read instead, past its hooks."""
+
+    def __init__(self, model: GraphModule) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        return self.model(*args, **kwargs)
+
+
+def has_batch(leaf: Any, size: int) -> bool:
+    """Whether this is a tensor with a batch dimension of `size`."""
+    return isinstance(leaf, Tensor) and leaf.ndim > 0 and leaf.shape[0] == size
 
 
 def _is_plain(node: torch.fx.Node) -> bool:

@@ -1,23 +1,80 @@
 """Run a model to measure it, on one thread, or with numbers drawn from a seed, and leave everything as it was."""
 
+import asyncio
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
+
+from borderless.errors import ConversionError
+
+
+@dataclass
+class _Block:
+    owner: tuple[threading.Thread, Any]
+    depth: int = 0
+
+
+# The modules that are inside a block now.
+_BLOCKS: dict[nn.Module, _Block] = {}
+_LOCK = threading.Lock()
+
+
+@contextmanager
+def exclusive(model: nn.Module) -> Iterator[None]:
+    """Let this thread or asyncio task alone change `model`, or a model that shares modules with it, in a with-block.
+
+    Blocks of the same thread or task may be nested. Anyone may call the model meanwhile, and gets it as it is then.
+
+    Raises:
+        ConversionError: Another thread or task is inside such a block.
+    """
+    owner = threading.current_thread(), _current_task()
+    modules = list(model.modules())
+    with _LOCK:
+        blocks = [_BLOCKS.get(module) for module in modules]
+        if any(block is not None and block.owner != owner for block in blocks):
+            raise ConversionError(
+                f"Expected a {type(model).__name__} that nobody else is changing but got one that is already inside a "
+                "block (bl.bordered, or a measure) of another thread or task; give each its own copy: "
+                "bl.convert(model, …)"
+            )
+        for module, block in zip(modules, blocks, strict=True):
+            _BLOCKS.setdefault(module, block or _Block(owner)).depth += 1
+    try:
+        yield
+    finally:
+        with _LOCK:
+            for module in modules:
+                block = _BLOCKS[module]
+                block.depth -= 1
+                if not block.depth:
+                    del _BLOCKS[module]
+
+
+def _current_task() -> Any:
+    try:
+        return asyncio.current_task()
+    except RuntimeError:  # no event loop is running in this thread
+        return None
 
 
 @contextmanager
 def measured(model: nn.Module) -> Iterator[None]:
     """Eval mode and no gradients for the length of a with-block; each module's own mode is restored afterwards."""
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
+    with exclusive(model):
+        modes = {module: module.training for module in model.modules()}
+        try:
+            model.eval()
+            with torch.no_grad():
+                yield
+        finally:
+            for module, mode in modes.items():
+                module.training = mode
 
 
 @contextmanager

@@ -7,12 +7,13 @@ from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_map
+from torch.utils._pytree import tree_leaves, tree_map
 
 from borderless.borders import Border
 from borderless.canvas import Canvas, NotKept, Tape
-from borderless.convert import Conversion, attached, check_convertible, conversion_of
+from borderless.convert import Conversion, arguments_named, attached, check_convertible, conversion_of
 from borderless.errors import ConversionError, ImageError
+from borderless.outputs import materialized, release
 from borderless.placed import Placed, placing
 from borderless.rules.uniform import UniformMaps
 from borderless.scope import Event, Scope
@@ -37,6 +38,8 @@ def place(
     pool: Pool | None = None,
     budget_mib: int = 128,
     progress: Callable[[int, int], Any] | None = None,
+    args: tuple[Any, ...] = (),
+    kwargs: dict[str, Any] | None = None,
 ) -> Tensor:
     """The model's answers to every patch at every position: (positions, patches, ...).
 
@@ -46,6 +49,7 @@ def place(
     canvas's size along. output: the name of a module whose output is wanted; "" for the model's own. pool: the average
     or the maximum of a map over space. budget_mib: about how much memory the windows of one pass may take; the maps of
     the empty canvas come on top. progress: called with how many answers are there, and how many there will be.
+    args, kwargs: what the model takes after the image, the same for all patches and positions (of batch size 1).
 
     The model runs with its own padding or under the border that it was converted to, in eval mode, without gradients.
     Equal to running every canvas whole, but for rounding: the empty canvas runs once, and a patch costs the windows
@@ -64,8 +68,9 @@ def place(
     patches = patches[None] if single else patches
     empty = _empty_canvas(patches, canvas, background)
     where = _checked_positions(positions, _space(patches), _space(empty))
+    run = _Pass(model, output, pool, args, kwargs)
     with torch.no_grad():
-        answers = _Placement(model, _Pass(model, output, pool), patches, empty, budget_mib * 2**20, progress).at(where)
+        answers = _Placement(model, run, patches, empty, budget_mib * 2**20, progress).at(where)
     return answers[:, 0] if single else answers
 
 
@@ -174,8 +179,11 @@ class _Placement:
             return None
         maps = [event.signal for event in events if event.signal is not None]
         movable = not any(event.kind == "position" for event in events) and _is_without_place(probe)
-        stride = [1 if self.run.border.is_adaptive else max(int(m.lattice.stride[i]) for m in maps) for i in (0, 1)]
-        largest = max(m.window.numel() * m.window.element_size() for m in maps)
+        stride = [
+            1 if self.run.border.is_adaptive else max((int(m.lattice.stride[i]) for m in maps), default=1)
+            for i in (0, 1)
+        ]
+        largest = max(m.numel() * m.element_size() for m in (self.patches[:1], *(m.window for m in maps)))
         self.per_sample = _WINDOWS_AT_A_TIME * largest
 
         def kind(axis: int, p: int, size: int, n: int) -> tuple[Any, Any]:
@@ -220,7 +228,9 @@ class _Reached(Exception):
 class _Pass(Conversion):
     """Runs a model on Signals that the caller makes, as far as a module of it, and pools what comes out."""
 
-    def __init__(self, model: nn.Module, output: str, pool: Pool | None) -> None:
+    def __init__(
+        self, model: nn.Module, output: str, pool: Pool | None, args: tuple[Any, ...], kwargs: dict[str, Any] | None
+    ) -> None:
         before = conversion_of(model)
         super().__init__(Border("zero") if before is None else before.border)
         if before is not None and before.strict:
@@ -233,7 +243,13 @@ class _Pass(Conversion):
             )
         if pool is not None and pool not in get_args(Pool):
             raise ImageError(f"got pool={pool!r}; needed: one of {', '.join(map(repr, get_args(Pool)))}, or None")
-        self.model, self.module, self.pool = model, modules[output], pool
+        self.model, self.module, self.pool, self.args, self.kwargs = model, modules[output], pool, args, kwargs or {}
+        for leaf in tree_leaves((self.args, self.kwargs)):
+            if _is_image(leaf):
+                raise ImageError(
+                    f"Expected one image, the canvas, but got a tensor of shape {tuple(leaf.shape)} in args or kwargs. "
+                    "Put it into a module around the model"
+                )
         self.make: Callable[[Tensor], Any] = lambda leaf: leaf
         self.answer: Tensor | None = None
 
@@ -241,8 +257,8 @@ class _Pass(Conversion):
         self.make, self.answer = make, None
         inner = None if self.module is self.model else self.module.register_forward_hook(self._reached)
         try:
-            with attached(self.model, self):
-                self.model(images)
+            with attached(self.model, self), arguments_named(self.model, self.args, self.kwargs):
+                self.model(images, *self.args, **self.kwargs)
         except _Reached:
             pass
         finally:
@@ -256,7 +272,7 @@ class _Pass(Conversion):
         return self.answer
 
     def enter(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
-        return tree_map(lambda leaf: self.make(leaf) if isinstance(leaf, Tensor) else leaf, (args, kwargs))
+        return tree_map(lambda leaf: self.make(leaf) if _is_image(leaf) else leaf, (args, kwargs))
 
     def leave(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> Any:
         try:
@@ -264,6 +280,8 @@ class _Pass(Conversion):
                 self.answer = self._pooled(output)
         finally:
             UniformMaps.stop(module)
+            # Of a map on a canvas that nobody asked for, the window will do.
+            release(module, lambda signal: materialized(signal.window))
         return output
 
     def _reached(self, module: nn.Module, args: Any, output: Any) -> Any:
@@ -295,6 +313,10 @@ def _like_image(
     return kind(  # pyright: ignore[reportCallIssue]
         image, tuple(start), size, whole.axes, whole.background, whole.lattice, scope, whole.field, aliased=True
     )
+
+
+def _is_image(leaf: Any) -> bool:
+    return isinstance(leaf, Tensor) and leaf.ndim > 2 and leaf.is_floating_point()
 
 
 def _is_without_place(answer: Tensor) -> bool:

@@ -1,7 +1,7 @@
 """One forward pass under a border: the policy, the model's root (to name modules), and who listens.
 
 Every Signal of a pass shares one `Scope`. Module names are looked up only when there is something to say, by walking
-the interpreter's stack for the innermost running module, so nothing is attached to the model's submodules.
+the interpreter's stack for the innermost running module, so a pass needs no hooks on the model's submodules.
 """
 
 import sys

@@ -29,7 +29,8 @@ def equivariance_error(
     largest absolute value of that. For an output with spatial axes, (N, C, h, w), the unshifted output is moved
     likewise and compared where both are known; the shifts must then be multiples of its stride.
 
-    The model runs in eval mode and is left as it was. Raises ImageError for shifts or canvases that do not fit.
+    The model runs in eval mode and is left as it was. Raises ImageError for shifts or canvases that do not fit, and for
+    images to which the unshifted output is 0 everywhere, so that no change is relative to it.
 
     >>> import torch, borderless as bl
     >>> model = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3, padding=1), torch.nn.AdaptiveMaxPool2d(1)).eval()
@@ -56,6 +57,11 @@ def equivariance_error(
 
     with measured(model):
         reference = output(0, 0)
+        if not reference.any():
+            raise ImageError(
+                f"Expected an output with values other than 0 but got a {type(model).__name__} whose output for these "
+                "images is 0 everywhere, so a relative change is not defined. Use images that it responds to"
+            )
         errors = [_relative_change(output(dy, dx), reference, (dy, dx), size) for dy, dx in every[1:]]
     return torch.stack(errors)
 

@@ -74,6 +74,11 @@ class FramePool(Signal):
         return cls.of(source, result, on_maps)
 
 
+def as_map(signal: Signal) -> Signal:
+    """Return `signal`, or of a pool over a frame the map that the local pool gives."""
+    return signal.local() if isinstance(signal, FramePool) else signal
+
+
 def _needs_maps(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
     """Whether `func` makes sense for maps alone."""
     if func in _OF_MAPS:
