@@ -13,6 +13,7 @@ from borderless.borders import Border
 from borderless.canvas import Canvas, NotKept, Tape
 from borderless.convert import Conversion, attached, check_convertible, conversion_of
 from borderless.errors import ConversionError, ImageError
+from borderless.lattice import Lattice
 from borderless.placed import Placed, placing
 from borderless.rules.uniform import UniformMaps
 from borderless.scope import Event, Scope
@@ -160,17 +161,24 @@ class _Placement:
     def _on_a_plane(self, positions: list[Position]) -> tuple[list[_Group], Callable[..., Any]]:
         """On an endless plane of the border's own background: nowhere is another place than elsewhere."""
         events: list[Event] = []
+        grids: list[Lattice] = []
 
         def make(places: list[Position], cells: Tensor, observer: Any = None) -> Tensor:
             scope = Scope(self.run.border, self.model, warned=self.run.warned, observer=observer)
             start = [max(p, 0) for p in places[0]]
-            return self.run(lambda leaf: _like_image(leaf, Signal, scope, start, _space(self.empty)), cells)
+
+            def image(leaf: Tensor) -> Signal:
+                made = _like_image(leaf, Signal, scope, start, _space(self.empty))
+                grids.append(made.lattice)
+                return made
+
+            return self.run(image, cells)
 
         probe = make([(0, 0)], self.patches[:1], events.append)
         maps = [event.signal for event in events if event.signal is not None]
         movable = not any(event.kind == "position" for event in events) and _is_without_place(probe)
-        stride = [1 if self.run.border.is_adaptive else max(int(m.lattice.stride[i]) for m in maps) for i in (0, 1)]
-        largest = max(m.window.numel() * m.window.element_size() for m in maps)
+        stride = (1, 1) if self.run.border.is_adaptive else grids[0].total_stride
+        largest = max(m.numel() * m.element_size() for m in (self.patches[:1], *(m.window for m in maps)))
         self.per_sample = _WINDOWS_AT_A_TIME * largest
 
         def kind(axis: int, p: int, size: int, n: int) -> tuple[Any, Any]:
@@ -184,9 +192,9 @@ class _Placement:
     def _whole(self, positions: list[Position]) -> tuple[list[_Group], Callable[..., Any]]:
         """Every canvas by itself."""
         self.per_sample = 100 * self.empty.numel() * self.empty.element_size()
-        scope = Scope(self.run.border, self.model, warned=self.run.warned)
 
         def make(places: list[Position], cells: Tensor) -> Tensor:
+            scope = Scope(self.run.border, self.model, warned=self.run.warned)
             canvases = self.empty.repeat(len(cells), 1, 1, 1)
             for canvas, (row, column), patch in zip(canvases, places, cells, strict=True):
                 row, column = max(row, 0), max(column, 0)

@@ -9,6 +9,7 @@ or less to compute.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 from math import prod
 from typing import Any
 
@@ -133,7 +134,7 @@ class Placed(OnTape):
         return torch.cat([cells[offset] for offset in offsets])
 
     def _moved(self, box: Box, offset: Sequence[int]) -> Box:
-        steps = [o // int(s) for o, s in zip(offset, self.lattice.stride, strict=True)]
+        steps = [int(o / Fraction(s)) for o, s in zip(offset, self.lattice.stride, strict=True)]
         return tuple((a + step, b + step) for (a, b), step in zip(box, steps, strict=True))
 
     def _boxes(self) -> list[Box]:

@@ -17,7 +17,8 @@ from borderless.borders import Border
 from borderless.cells import Ranges, Shift, less, ranges_of, read, read_mirrored, shifted_tile, take_shifted, thin, tile
 from borderless.errors import ImageError
 from borderless.geometry import Box
-from borderless.lattice import Lattice, Stride
+from borderless.lattice import Lattice
+from borderless.receptive_field import PIXEL, Field
 from borderless.rules.registry import find_rule
 from borderless.scope import Scope
 
@@ -29,7 +30,7 @@ class Signal(Tensor):
     of the window's first cell (negative when the map has grown). frame: for each axis, the size that the unmodified
     model would see; `.shape` reports it. background: what lies outside the window: the tile that is repeated endlessly
     (see `cells`), of size 1 along space where it is constant, or None for 0. lattice: the grid of its cells. scope:
-    border and model. field: for each axis, how many input pixels wide a cell looks (its receptive field).
+    border and model. field: for each axis, which input pixels each cell reads.
 
     A Signal may be made of its deviation, window - background, instead: the window is then added up when it is asked
     for, which batch normalisation never does.
@@ -41,7 +42,7 @@ class Signal(Tensor):
     background: Tensor | None
     lattice: Lattice
     scope: Scope
-    field: Stride
+    field: tuple[Field, ...]
     aliased: bool
     _shape: torch.Size
     _sizes: torch.Size  # of the window
@@ -57,7 +58,7 @@ class Signal(Tensor):
         background: Tensor | None,
         lattice: Lattice,
         scope: Scope,
-        field: Stride,
+        field: tuple[Field, ...],
         aliased: bool = False,
         is_deviation: bool = False,
     ) -> "Signal":
@@ -100,7 +101,7 @@ class Signal(Tensor):
             background=background,
             lattice=Lattice((1,) * len(axes)),
             scope=scope,
-            field=(1,) * len(axes),
+            field=(PIXEL,) * len(axes),
         )
 
     # Models and rules ask for these at every step; as properties they need not pass `__torch_function__`.
@@ -150,7 +151,7 @@ class Signal(Tensor):
         frame: tuple[int, ...] | None = None,
         axes: tuple[int, ...] | None = None,
         lattice: Lattice | None = None,
-        field: Stride | None = None,
+        field: tuple[Field, ...] | None = None,
         aliased: bool = False,
         is_deviation: bool = False,
     ) -> "Signal":
@@ -170,7 +171,12 @@ class Signal(Tensor):
         )
 
     def become(
-        self, window: Tensor, background: Tensor | None, *, box: Box | None = None, field: Stride | None = None
+        self,
+        window: Tensor,
+        background: Tensor | None,
+        *,
+        box: Box | None = None,
+        field: tuple[Field, ...] | None = None,
     ) -> "Signal":
         """Take over what an in-place operation left, so that whoever holds this map sees it."""
         self._check_gradients()
