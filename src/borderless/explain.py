@@ -8,7 +8,7 @@ from math import lcm
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from borderless.borders import Border, BorderName, Phase
@@ -59,8 +59,8 @@ class Explanation:
 
     macs: multiply-adds of the whole pass on one image, all of the model counted; macs_own: with the model's own
     padding. total_stride: the smallest shifts, in pixels, whose multiples the border's guarantee holds for with a fixed
-    phase: the least common multiple of all strides. receptive_field and reach: the largest of all layers and of the
-    maps that the model returns, as in `Layer`.
+    phase: the least common multiple of all strides. receptive_field and reach: as in `Layer`, of the maps that the
+    model returns; the largest of all layers where it returns something else.
     """
 
     model: str
@@ -143,7 +143,7 @@ def explain(
             model(image)
         with attached(model, watched), FlopCounterMode(display=False) as counted:
             model(image)
-    layers, reads, fields = [], [], watched.fields
+    layers, reads, fields = [], [], watched.entered
     for event in events:
         if event.kind == "position":
             reads.append(PositionRead(event.module, event.operation, event.reason))
@@ -163,7 +163,8 @@ def explain(
                 )
             )
     strides = [lattice.total_stride for lattice in watched.lattices if len(lattice.stride) == len(size)]
-    along_axes = list(zip(*(f for f in fields if len(f) == len(size)), strict=True))
+    returned = [f for f in watched.returned if len(f) == len(size)]
+    along_axes = list(zip(*(returned or [f for f in fields if len(f) == len(size)]), strict=True))
     return Explanation(
         model=type(model).__name__,
         border=made,
@@ -182,20 +183,27 @@ def explain(
 
 @dataclass
 class _Watched(Conversion):
-    """A conversion that remembers the lattices of the images and the fields of images and returned maps."""
+    """A conversion that remembers the images' lattices, and the fields of what enters and of what the model returns.
+
+    returned: empty where the model returns anything but maps.
+    """
 
     lattices: list[Lattice] = field(default_factory=list)
-    fields: list[tuple[Field, ...]] = field(default_factory=list)
+    entered: list[tuple[Field, ...]] = field(default_factory=list)
+    returned: list[tuple[Field, ...]] = field(default_factory=list)
 
     def enter(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
         entered = super().enter(module, args, kwargs)
         images = [leaf for leaf in tree_leaves(entered) if isinstance(leaf, Signal)]
         self.lattices += [image.lattice for image in images]
-        self.fields += [image.field for image in images]
+        self.entered += [image.field for image in images]
         return entered
 
     def leave(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> Any:
-        self.fields += [leaf.field for leaf in tree_leaves(output) if isinstance(leaf, Signal)]
+        tensors = [leaf for leaf in tree_leaves(output) if isinstance(leaf, Tensor)]
+        self.returned = [leaf.field for leaf in tensors if isinstance(leaf, Signal)]
+        if len(self.returned) < len(tensors):
+            self.returned = []
         return super().leave(module, args, kwargs, output)
 
 
