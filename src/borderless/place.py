@@ -130,6 +130,12 @@ class _Placement:
             samples = samples[len(now) :]
             cells = self.patches[[n for _, n in now]][(..., *group.cut)]
             answers.append(make([place for place, _ in now], cells))
+            if answers[-1].shape[:1] != (len(now),):
+                raise ImageError(
+                    f"Expected one output for each image of a batch but got an output of shape "
+                    f"{tuple(answers[-1].shape)} for {len(now)} images; name a module before images are mixed or "
+                    "channels become images with output="
+                )
         return torch.cat(answers).unflatten(0, (len(places), len(self.patches)))
 
     def _on_a_tape(self, positions: list[Position], tape: Tape) -> tuple[list[_Group], Callable[..., Any]]:

@@ -46,11 +46,12 @@ class _OnCanvas(Border):
 class Placing(Scope):
     """A pass over objects on the canvas of `tape`.
 
-    offsets: for each sample how many pixels further on it stands than the first one says; multiples of the total stride
-    that lead nowhere near the edge of the canvas. None: all in the same place.
+    samples: the number of objects. offsets: for each sample how many pixels further on it stands than the first one
+    says; multiples of the total stride that lead nowhere near the edge of the canvas. None: all in the same place.
     """
 
     tape: Tape = field(kw_only=True)
+    samples: int = 0
     offsets: tuple[tuple[int, ...], ...] | None = None
     beyond: float = 0.0  # what a pool reads outside the frame
     _next: int = 0
@@ -78,7 +79,7 @@ class Placed(OnTape):
     @classmethod
     def from_objects(cls, objects: Tensor, position: Sequence[int], scope: Placing) -> "Placed":
         """`objects` (N, C, *space) with their first cell at `position`; they lie wholly on the canvas."""
-        canvas = scope.tape.steps[0].source
+        canvas, scope.samples = scope.tape.steps[0].source, len(objects)
         made = cls(  # pyright: ignore[reportCallIssue]
             objects, tuple(position), canvas.frame, canvas.axes, None, canvas.lattice, scope, canvas.field, aliased=True
         )
@@ -124,10 +125,10 @@ class Placed(OnTape):
         return self._canvas_cells(box)
 
     def _canvas_cells(self, box: Box) -> Tensor:
-        """The empty canvas's cells of `box`: (1, C, …), or (N, C, …) where samples stand in different places."""
+        """The empty canvas's cells of `box`, for all samples; (1, C, …) where these are the same."""
         offsets = self.placing.offsets
         if offsets is None:
-            return self.canvas.read(box, self.placing.beyond)
+            return self._for_each_sample(self.canvas.read(box, self.placing.beyond))
         cells = {
             offset: self.canvas.read(self._moved(box, offset), self.placing.beyond) for offset in dict.fromkeys(offsets)
         }
@@ -137,23 +138,25 @@ class Placed(OnTape):
         steps = [int(o / Fraction(s)) for o, s in zip(offset, self.lattice.stride, strict=True)]
         return tuple((a + step, b + step) for (a, b), step in zip(box, steps, strict=True))
 
+    def _for_each_sample(self, cells: Tensor) -> Tensor:
+        """`cells` of the canvas; repeated for every sample where channels were folded into the batch."""
+        return cells if len(cells) == 1 else cells.repeat(self.placing.samples, *[1] * (cells.ndim - 1))
+
     def _boxes(self) -> list[Box]:
-        """Where each sample's window lies."""
+        """Where the window lies, for each row of the batch: those that a sample was folded into follow each other."""
         offsets = self.placing.offsets
         if offsets is None:
             return [self.box] * len(self.window)
-        return [self._moved(self.box, offset) for offset in offsets]
+        rows = len(self.window) // len(offsets)
+        return [box for offset in offsets for box in [self._moved(self.box, offset)] * rows]
 
     def on_whole_canvas(self) -> Signal:
         """The same maps, all stored: a Signal under the border of the canvas."""
         if self.whole is not None:
             return self.whole
         canvas = self.canvas.whole
-        cells = canvas.window.expand(len(self.window), *canvas.window.shape[1:]).contiguous(
-            memory_format=memory_format_of(canvas.window)
-        )
-        if len(cells) == 1:
-            cells = cells.clone()  # because it is the tape's
+        cells = self._for_each_sample(canvas.window).expand(len(self.window), *canvas.window.shape[1:])
+        cells = cells.clone(memory_format=memory_format_of(canvas.window))  # because they are the tape's
         for sample, window, box in zip(cells, self.window, self._boxes(), strict=True):
             cut(sample, tuple(axis - 1 for axis in self.axes), canvas.box, box).copy_(window)
         return like(canvas, cells)
@@ -239,6 +242,14 @@ def _same(expected: list[Tensor], got: list[Tensor]) -> bool:
 def _on_canvas(result: Any, step: Step) -> Any:
     made = [leaf for leaf in tree_leaves(result) if isinstance(leaf, Placed)]
     for signal, canvas in zip(made, step.maps, strict=True):
+        expected = [size * signal.placing.samples if axis == 0 else size for axis, size in enumerate(canvas._sizes)]
+        got = list(signal._sizes)
+        if any(expected[axis] != got[axis] for axis in range(len(got)) if axis not in signal.axes):
+            raise signal.scope.unsupported(
+                describe(step.function),
+                f"it makes a map of shape {tuple(canvas.shape)} of one image and {tuple(signal.shape)} of "
+                f"{signal.placing.samples} images, and bl.place needs rows of the batch that belong to one image each",
+            )
         signal._on(canvas)
     return result
 
