@@ -1,4 +1,4 @@
-"""The lattices of one image: whatever strides run in whatever order, distances are whole and lie within their bounds."""
+"""The lattices of one image: in whatever order strides run, distances are whole and lie within their bounds."""
 
 from fractions import Fraction
 
@@ -108,22 +108,26 @@ def test_the_total_stride_is_the_least_common_multiple(strides: tuple[int, int],
 
 
 class Branches(nn.Module):
-    """Two strided branches, joined on the image's lattice after upsampling, or where both have the product's stride."""
+    """Two strided branches, joined on the image's lattice after upsampling; or, with a third that has the stride of both
+    at once and runs first or last, on the coarse lattice that all lead to.
+    """
 
-    def __init__(self, first: int, second: int, *, upsampled: bool) -> None:
+    def __init__(self, first: int, second: int, *, upsampled: bool, long_first: bool) -> None:
         super().__init__()
-        self.strides, self.upsampled = (first, second), upsampled
+        self.strides, self.upsampled, self.long_first = (first, second), upsampled, long_first
+        self.long = nn.Conv2d(1, 3, 1, first * second)
         self.a, self.b = nn.Conv2d(1, 3, 3, first, padding=1), nn.Conv2d(1, 3, 3, second, padding=1)
         self.then_b, self.then_a = nn.Conv2d(3, 3, 3, second, padding=1), nn.Conv2d(3, 3, 1, first)
-        self.last = nn.Conv2d(6, 4, 3, 2, padding=1)
+        self.last = nn.Conv2d(6 if upsampled else 9, 4, 3, 2, padding=1)
 
     def forward(self, images: Tensor) -> Tensor:
+        long = [self.long(images)] if self.long_first and not self.upsampled else []
         a, b = self.a(images).relu(), self.b(images).relu()
         if self.upsampled:
-            a, b = (F.interpolate(m, scale_factor=s) for m, s in zip((a, b), self.strides, strict=True))
+            joined = [F.interpolate(m, scale_factor=s) for m, s in zip((a, b), self.strides, strict=True)]
         else:
-            a, b = self.then_b(a), self.then_a(b)
-        return self.last(torch.cat([a, b], 1)).relu().mean((2, 3))
+            joined = [self.then_b(a), self.then_a(b), *(long or [self.long(images)])]
+        return self.last(torch.cat(joined, 1)).relu().mean((2, 3))
 
 
 @pytest.mark.parametrize("upsampled", [True, False])
@@ -132,14 +136,15 @@ class Branches(nn.Module):
 @given(
     strides=st.tuples(st.integers(1, 5), st.integers(1, 5)),
     shift=st.tuples(st.integers(0, 40), st.integers(0, 40)),
+    long_first=st.booleans(),
     seed=st.integers(0, 99),
 )
 def test_branches_of_any_two_strides_are_exact_under_shifts(
-    phase: str, upsampled: bool, strides: tuple[int, int], shift: tuple[int, int], seed: int
+    phase: str, upsampled: bool, strides: tuple[int, int], shift: tuple[int, int], long_first: bool, seed: int
 ) -> None:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        model = Branches(*strides, upsampled=upsampled).double().eval()
+        model = Branches(*strides, upsampled=upsampled, long_first=long_first).double().eval()
         thing = torch.randn(1, 1, 11, 11, dtype=torch.float64)
     converted = bl.convert(model, "infinite", phase=phase)  # pyright: ignore[reportArgumentType]
     if phase == "fixed":

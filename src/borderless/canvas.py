@@ -131,16 +131,16 @@ class Tape(Scope):
 
 def _margin(size: int, maps: Sequence[tuple[int, Field]]) -> int:
     """`Tape.margin` along an axis of `size` pixels, of maps with these frames and fields."""
-    if any(field.has_gaps for _, field in maps):  # what such cells see of the edge, their fields do not tell
+    if any(read.has_gaps for _, read in maps):  # what such cells see of the edge, their fields do not tell
         return size
     edge = 0
-    for frame, field in maps:
-        period = len(field.intervals)
+    for frame, read in maps:
+        period = len(read.intervals)
         # Whatever reads a cell beyond the frame reads all the pixels that this cell stands for.
-        before = [interval for cell in range(-period, 0) if (interval := field.of(cell))]
-        after = [interval for cell in range(frame, frame + period) if (interval := field.of(cell))]
+        before = [interval for cell in range(-period, 0) if (interval := read.of(cell))]
+        after = [interval for cell in range(frame, frame + period) if (interval := read.of(cell))]
         edge = max(edge, *(start + 1 for start, _ in before), *(size - stop + 1 for _, stop in after))
-    return edge + max(field.width for _, field in maps) + max(field.advance for _, field in maps)
+    return edge + max(read.width for _, read in maps) + max(read.advance for _, read in maps)
 
 
 def _mirrored(size: int, frame: int, field: Field, cells: int) -> int:

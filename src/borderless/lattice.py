@@ -1,13 +1,13 @@
 """The grids that maps live on, and the phase of every stride: which of the sublattices a strided operation keeps.
 
-A strided operation leaves a map on a coarser lattice, upsampling on a finer one. The lattices of one image are a family:
-one for each stride, and every two of them share cells, so whichever operations lead to a stride, in whatever order, they
-lead to the same cells, and parallel branches stay aligned.
+A strided operation leaves a map on a coarser lattice, upsampling on a finer one. The lattices of one image are a
+family: one for each stride, and every two of them share cells, so whichever operations lead to a stride, in whatever
+order, they lead to the same cells, and parallel branches stay aligned.
 
 Under the fixed phase every sample keeps the sublattice 0. Under the adaptive phase (Chaman and Dokmanic, CVPR 2021)
 each sample keeps, of the sublattices that share cells with the whole family, the one on which the operation's input
 deviates most, in energy, from its background. A phase stands for a residue class of cells; it is the member between
--factor and factor that lets the map grow least. Upsampling back to a lattice of the family undoes the phases in between.
+-factor and factor that lets the map grow least. Upsampling back to a lattice of the family undoes the phases between.
 
 Shapes: N samples, D spatial axes.
 """
@@ -120,7 +120,7 @@ class Lattice:
         return finest._further(stride, None, ((0, 0),) * len(factor))
 
     def _further(self, stride: Stride, pixels: Tensor | None, bounds: Box) -> "Lattice":
-        """A new lattice of the family, its offset `pixels` (None: 0) more than this one's, which lie within `bounds`."""
+        """A new lattice of the family; its offset is `pixels` (None: 0) more than this one's, which lie in `bounds`."""
         offset = self.offset
         if pixels is not None:
             offset = pixels if offset is None else offset + pixels
@@ -265,7 +265,7 @@ def choose_phase(deviation: Tensor, axes: tuple[int, ...], start: tuple[int, ...
 
 
 def _times(stride: Stride, factor: tuple[int | Fraction, ...]) -> Stride:
-    products = (Fraction(s) * f for s, f in zip(stride, factor, strict=True))
+    products = (s * f for s, f in zip(stride, factor, strict=True))
     return tuple(int(p) if p.denominator == 1 else p for p in products)
 
 

@@ -159,7 +159,10 @@ class Placed(OnTape):
         cells = cells.clone(memory_format=memory_format_of(canvas.window))  # because they are the tape's
         for sample, window, box in zip(cells, self.window, self._boxes(), strict=True):
             cut(sample, tuple(axis - 1 for axis in self.axes), canvas.box, box).copy_(window)
-        return like(canvas, cells)
+        whole = like(canvas, cells)
+        if whole.background is not None:
+            whole.background = self._for_each_sample(whole.background)
+        return whole
 
     def pooled(self, name: str, canvas_value: Tensor) -> Tensor | None:
         """Mean, sum or maximum over all of space, given the empty canvas's; None if it is another function."""
@@ -242,13 +245,12 @@ def _same(expected: list[Tensor], got: list[Tensor]) -> bool:
 def _on_canvas(result: Any, step: Step) -> Any:
     made = [leaf for leaf in tree_leaves(result) if isinstance(leaf, Placed)]
     for signal, canvas in zip(made, step.maps, strict=True):
-        expected = [size * signal.placing.samples if axis == 0 else size for axis, size in enumerate(canvas._sizes)]
-        got = list(signal._sizes)
-        if any(expected[axis] != got[axis] for axis in range(len(got)) if axis not in signal.axes):
+        samples, alone = signal.placing.samples, (canvas._sizes[0], *canvas.shape[1:])
+        if tuple(signal.shape) != (samples * alone[0], *alone[1:]):
             raise signal.scope.unsupported(
                 describe(step.function),
-                f"it makes a map of shape {tuple(canvas.shape)} of one image and {tuple(signal.shape)} of "
-                f"{signal.placing.samples} images, and bl.place needs rows of the batch that belong to one image each",
+                f"it makes a map of shape {alone} of one image and {tuple(signal.shape)} of {samples} images, and "
+                "bl.place needs rows of the batch that belong to one image each",
             )
         signal._on(canvas)
     return result

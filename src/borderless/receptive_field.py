@@ -1,9 +1,10 @@
 """Receptive fields along one axis: which input pixels a cell of a map reads. Integers only; no tensor enters here.
 
-A cell reads an interval of pixels. On a map that was upsampled, neighboring cells read intervals of different widths, in
-a pattern that repeats: a `Field` holds one interval for each phase of the pattern. What lies between the pixels of an
-interval may be skipped (a dilation); its two ends are read. Padding is not told from pixels: intervals are those of cells
-far from the edge. A function that mixes all of space (a global pool, GroupNorm) leaves the intervals as they are.
+A cell reads an interval of pixels. On a map that was upsampled, neighboring cells read intervals of different widths,
+in a pattern that repeats: a `Field` holds one interval for each phase of the pattern. What lies between the pixels of
+an interval may be skipped (a dilation); its two ends are read. Padding is not told from pixels: the intervals are those
+of cells far from the edge. A function that mixes all of space (a global pool, GroupNorm) leaves the intervals as they
+are. Under an adaptive phase cells are counted as under the fixed one: an image is as good as moved by its phase.
 
 The functions are cached and return the same object for equal fields, so that a `Field` is compared by identity.
 """
