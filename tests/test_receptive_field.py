@@ -5,6 +5,7 @@ Far from the edge the original padding does not matter: the intervals are those 
 
 from collections import OrderedDict
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -145,9 +146,10 @@ def test_the_receptive_field_is_what_gradients_measure(name: str) -> None:
     assert found.reach[1] == (before, max(stop - 1 - j * stride for j, (_, stop) in measured.items()))
 
 
+@pytest.mark.parametrize("phase", ["fixed", "adaptive"])
 @pytest.mark.parametrize(("mode", "px"), [("bilinear", 116), ("k2 s2", 100)])
-def test_the_field_of_a_decoder_is_neither_too_small_nor_too_large(mode: str, px: int) -> None:
-    assert bl.explain(UNet(3, mode), (32, 32)).receptive_field == (px, px)
+def test_the_field_of_a_decoder_is_neither_too_small_nor_too_large(mode: str, px: int, phase: Any) -> None:
+    assert bl.explain(UNet(3, mode), (32, 32), phase=phase).receptive_field == (px, px)
 
 
 def test_explain_prints_the_reach_on_both_sides() -> None:
