@@ -12,7 +12,8 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
 from borderless.cells import cut, pasted
-from borderless.geometry import Box, intersection
+from borderless.geometry import Box, Interval, intersection
+from borderless.receptive_field import Field
 from borderless.rules import normalisation, pointwise, reductions, shapes, sliding
 from borderless.rules.plan import per_axis
 from borderless.rules.registry import describe, find_rule
@@ -54,6 +55,7 @@ class Step:
     operands: list[Tensor]
     result: Any
     is_windowed: bool  # an object changes a window of the result, if it changes one of the source
+    mirrored: int = 0  # cells that it repeats beyond each edge of the source, at most
     divisors: Tensor | None = None  # of an average
 
     @property
@@ -78,13 +80,22 @@ class Tape(Scope):
 
     @property
     def margin(self) -> tuple[int, ...]:
-        """For each axis: no cell sees both the edge and an object this many pixels away, and one lies between them."""
-        return tuple(max(int(m.field[i]) + int(m.lattice.stride[i]) for m in self._maps()) for i in self._axes())
+        """For each axis: no cell reads both what lies beyond the edge and an object this many pixels away from it, and
+        cells of every phase lie between them that read neither.
+        """
+        source, maps = self.steps[0].source, self._maps()
+        return tuple(
+            _margin(n, [(m.frame[i], m.field[i]) for m in maps])
+            + max(
+                _mirrored(n, s.source.frame[i], s.source.field[i], s.mirrored) if s.mirrored else 0 for s in self.steps
+            )
+            for i, n in enumerate(source.frame)
+        )
 
     @property
     def stride(self) -> tuple[int, ...]:
         """The total stride for each axis: objects that far apart meet the same sublattices."""
-        return tuple(max(int(m.lattice.stride[i]) for m in self._maps()) for i in self._axes())
+        return self.steps[0].source.lattice.total_stride
 
     def window_bytes(self, size: Sequence[int]) -> int:
         """What the largest map takes for one object of `size` pixels, at most."""
@@ -95,7 +106,10 @@ class Tape(Scope):
                 cells = [b - a for a, b in m.box]
                 channels = m._sizes.numel() // prod(cells)
                 if windowed:
-                    touched = [(n + px) // s + 2 for n, px, s in zip(size, m.field, m.lattice.stride, strict=False)]
+                    touched = [
+                        (n + sum(field.reach)) // s + 2
+                        for n, field, s in zip(size, m.field, m.lattice.stride, strict=False)
+                    ]
                     cells = [min(a, int(b)) for a, b in zip(cells, touched, strict=True)]
                 largest = max(largest, prod(cells) * channels * m.window.element_size())
         return largest
@@ -104,10 +118,9 @@ class Tape(Scope):
         """The cells of `signal` that `results` may depend on, where an object changes them."""
         if self.region is None:
             return signal.box
-        reach = [max(result.field[i] for result in results if len(result.field) > i) for i in range(len(signal.field))]
         kept = tuple(
-            (max(a, int((first - 2 * px) // s) - 2), min(b, int((stop + 2 * px) // s) + 3))
-            for (a, b), (first, stop), px, s in zip(signal.box, self.region, reach, signal.lattice.stride, strict=True)
+            _read_for(pixels, window, field, [result.field[i] for result in results if len(result.field) > i])
+            for i, (pixels, window, field) in enumerate(zip(self.region, signal.box, signal.field, strict=True))
         )
         return kept if all(a < b for a, b in kept) else signal.box
 
@@ -115,8 +128,36 @@ class Tape(Scope):
         maps = [signal for step in self.steps for signal in (step.source, *step.maps)]
         return [signal for signal in maps if len(signal.frame) == len(maps[0].frame)]
 
-    def _axes(self) -> range:
-        return range(len(self.steps[0].source.frame))
+
+def _margin(size: int, maps: Sequence[tuple[int, Field]]) -> int:
+    """`Tape.margin` along an axis of `size` pixels, of maps with these frames and fields."""
+    if any(read.has_gaps for _, read in maps):  # what such cells see of the edge, their fields do not tell
+        return size
+    edge = 0
+    for frame, read in maps:
+        period = len(read.intervals)
+        # Whatever reads a cell beyond the frame reads all the pixels that this cell stands for.
+        before = [interval for cell in range(-period, 0) if (interval := read.of(cell))]
+        after = [interval for cell in range(frame, frame + period) if (interval := read.of(cell))]
+        edge = max(edge, *(start + 1 for start, _ in before), *(size - stop + 1 for _, stop in after))
+    return edge + max(read.width for _, read in maps) + max(read.advance for _, read in maps)
+
+
+def _mirrored(size: int, frame: int, field: Field, cells: int) -> int:
+    """How many pixels from the edge those lie at most that `cells` cells at the edge of a map read."""
+    first, last = field.read_by((0, cells)), field.read_by((frame - cells, frame))
+    return 0 if first is None or last is None else max(first[1], size - last[0])
+
+
+def _read_for(pixels: Interval, window: Interval, field: Field, results: Sequence[Field]) -> Interval:
+    """The cells of `window` that cells of `results` may read, where these read any of `pixels`."""
+    if field.has_gaps or any(result.has_gaps for result in results):  # what reads no pixel may read any cell
+        return window
+    # A window may hold a cell or two that read no object.
+    read = [result.read_by((cells[0] - 2, cells[1] + 2)) for result in results if (cells := result.meeting(pixels))]
+    ends = [interval for interval in read if interval is not None]
+    found = field.within((min(a for a, _ in ends), max(b for _, b in ends))) if ends else None
+    return window if found is None else (max(window[0], found[0] - 1), min(window[1], found[1] + 1))
 
 
 class NotKept(Exception):
@@ -238,7 +279,9 @@ class Canvas(OnTape):
         for leaf in read:
             leaf.aliased = True  # so that a function in place leaves these cells alone
         result = rule(func, *args, **kwargs)
-        step = Step(func, record, operands, tree_map(_new_record, result), is_local or rule in OVER_CHANNELS)
+        is_windowed = is_local or rule in OVER_CHANNELS
+        mirrored = 0 if is_windowed or rule is not shapes.padding else max(0, *_amounts(args, kwargs))
+        step = Step(func, record, operands, tree_map(_new_record, result), is_windowed, mirrored)
         self.tape.steps.append(step)
         for kept, window in windows:
             kept.keep(window, self.tape.within_reach(kept, step.maps) if is_local and step.maps else kept.box)
@@ -283,6 +326,9 @@ def pads_space(rule: Any, source: Signal, args: tuple[Any, ...], kwargs: dict[st
     """Whether this is F.pad, adding constant cells along space alone."""
     if rule is not shapes.padding:
         return False
-    amounts = args[1] if len(args) > 1 else kwargs["pad"]
     mode = args[2] if len(args) > 2 else kwargs.get("mode", "constant")
-    return mode == "constant" and len(amounts) <= 2 * (source.ndim - source.axes[0])
+    return mode == "constant" and len(_amounts(args, kwargs)) <= 2 * (source.ndim - source.axes[0])
+
+
+def _amounts(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Sequence[int]:
+    return args[1] if len(args) > 1 else kwargs["pad"]

@@ -2,25 +2,36 @@
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
+from math import lcm
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from borderless.borders import Border, BorderName, Phase
-from borderless.convert import arguments_named, bordered, make_border
+from borderless.convert import Conversion, arguments_named, attached, bordered, make_border
 from borderless.errors import ConversionError
-from borderless.lattice import Stride
+from borderless.lattice import Lattice, Stride
 from borderless.modes import measured
+from borderless.receptive_field import Field
 from borderless.scope import Event
+from borderless.signal import Signal
+
+Reach = tuple[tuple[int | Fraction, int | Fraction], ...]
 
 
 @dataclass(frozen=True)
 class Layer:
-    """One sliding operation. Sizes are cells (height, width); stride and receptive field are input pixels, fractions
-    where a map is finer than the image.
+    """One sliding operation, and the map that it leaves.
+
+    Sizes are cells (height, width); stride and receptive field are input pixels, fractions where a map is finer than
+    the image. receptive_field: from the first to the last pixel that a cell reads, of the cell that reads furthest.
+    reach: for each axis, how many pixels before and after its own position, index · stride, a cell reads at most. Both
+    are those of cells far from the edge; an operation that reads all of space (a global pool, GroupNorm) counts as if
+    it read its own cell alone.
     """
 
     module: str
@@ -28,7 +39,8 @@ class Layer:
     frame: tuple[int, ...]
     window: tuple[int, ...]
     stride: Stride
-    receptive_field: Stride
+    receptive_field: tuple[int, ...]
+    reach: Reach
     macs: int
 
 
@@ -46,7 +58,9 @@ class Explanation:
     """What `explain` found; `str()` of it is a table.
 
     macs: multiply-adds of the whole pass on one image, all of the model counted; macs_own: with the model's own
-    padding. total_stride: the shifts, in pixels, under which the border's guarantee holds with a fixed phase.
+    padding. total_stride: the smallest shifts, in pixels, whose multiples the border's guarantee holds for with a fixed
+    phase: the least common multiple of all strides. receptive_field and reach: as in `Layer`, of the maps that the
+    model returns; the largest of all layers where it returns something else.
     """
 
     model: str
@@ -54,8 +68,9 @@ class Explanation:
     size: tuple[int, ...]
     layers: tuple[Layer, ...]
     position_reads: tuple[PositionRead, ...]
-    total_stride: Stride
-    receptive_field: Stride
+    total_stride: tuple[int, ...]
+    receptive_field: tuple[int, ...]
+    reach: Reach
     macs: int
     macs_own: int
 
@@ -87,7 +102,9 @@ class Explanation:
             "",
             f"multiply-adds   {_count(self.macs)}, {self.cost:.2f} × its own padding's {_count(self.macs_own)}",
             f"total stride    {_sizes(self.total_stride)} pixels",
-            f"receptive field {_sizes(self.receptive_field)} pixels",
+            f"receptive field {_sizes(self.receptive_field)} pixels: "
+            f"{_sizes([before for before, _ in self.reach])} before and {_sizes([after for _, after in self.reach])} "
+            "after a cell's position",
         ]
         if not self.position_reads:
             lines.append("position        nothing in the model reads absolute position")
@@ -123,18 +140,20 @@ def explain(
     image = torch.zeros(1, channels, *size, dtype=example.dtype, device=example.device)
     events: list[Event] = []
     kwargs = kwargs or {}
+    watched = _Watched(made, observer=events.append)
     with measured(model), warnings.catch_warnings(), arguments_named(model, args, kwargs):
         warnings.simplefilter("ignore")  # what reads position is reported, not warned about
         with bordered(model, "zero"), FlopCounterMode(display=False) as own:
             model(image, *args, **kwargs)
-        with bordered(model, made, observer=events.append), FlopCounterMode(display=False) as counted:
+        with attached(model, watched), FlopCounterMode(display=False) as counted:
             model(image, *args, **kwargs)
-    layers, reads = [], []
+    layers, reads, fields = [], [], watched.entered
     for event in events:
         if event.kind == "position":
             reads.append(PositionRead(event.module, event.operation, event.reason))
         elif event.signal is not None:
             window = tuple(b - a for a, b in event.signal.box)
+            fields.append(event.signal.field)
             layers.append(
                 Layer(
                     event.module,
@@ -142,22 +161,54 @@ def explain(
                     event.signal.frame,
                     window,
                     event.signal.lattice.stride,
-                    event.signal.field,
+                    tuple(along.width for along in event.signal.field),
+                    tuple(along.reach for along in event.signal.field),
                     event.macs,
                 )
             )
-    ones = (1,) * len(size)
+    strides = [lattice.total_stride for lattice in watched.lattices if len(lattice.stride) == len(size)]
+    returned = [f for f in watched.returned if len(f) == len(size)]
+    along_axes = list(zip(*(returned or [f for f in fields if len(f) == len(size)]), strict=True))
     return Explanation(
         model=type(model).__name__,
         border=made,
         size=tuple(size),
         layers=tuple(layers),
         position_reads=tuple(reads),
-        total_stride=tuple(max(s) for s in zip(ones, *(layer.stride for layer in layers), strict=True)),
-        receptive_field=tuple(max(f) for f in zip(ones, *(layer.receptive_field for layer in layers), strict=True)),
+        total_stride=tuple(lcm(*axis) for axis in zip(*strides, strict=True)),
+        receptive_field=tuple(max(along.width for along in axis) for axis in along_axes),
+        reach=tuple(
+            (max(along.reach[0] for along in axis), max(along.reach[1] for along in axis)) for axis in along_axes
+        ),
         macs=counted.get_total_flops() // 2,
         macs_own=own.get_total_flops() // 2,
     )
+
+
+@dataclass
+class _Watched(Conversion):
+    """A conversion that remembers the images' lattices, and the fields of what enters and of what the model returns.
+
+    returned: empty where the model returns anything but maps.
+    """
+
+    lattices: list[Lattice] = field(default_factory=list)
+    entered: list[tuple[Field, ...]] = field(default_factory=list)
+    returned: list[tuple[Field, ...]] = field(default_factory=list)
+
+    def enter(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
+        entered = super().enter(module, args, kwargs)
+        images = [leaf for leaf in tree_leaves(entered) if isinstance(leaf, Signal)]
+        self.lattices += [image.lattice for image in images]
+        self.entered += [image.field for image in images]
+        return entered
+
+    def leave(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> Any:
+        tensors = [leaf for leaf in tree_leaves(output) if isinstance(leaf, Tensor)]
+        self.returned = [leaf.field for leaf in tensors if isinstance(leaf, Signal)]
+        if len(self.returned) < len(tensors):
+            self.returned = []
+        return super().leave(module, args, kwargs, output)
 
 
 def _input_channels(model: nn.Module) -> int:

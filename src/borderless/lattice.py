@@ -1,26 +1,27 @@
-"""The grid that a map lives on, and the phase of every stride: which of the sublattices a strided operation keeps.
+"""The grids that maps live on, and the phase of every stride: which of the sublattices a strided operation keeps.
 
-A strided operation leaves a map on a coarser lattice, upsampling on a finer one. Under the fixed phase every sample
-keeps the sublattice 0. Under the adaptive phase (Chaman and Dokmanic, CVPR 2021) each sample keeps the one on which the
-operation's input deviates most, in energy, from its background. The first strided operation decides; later ones on the
-same lattice follow, also in several steps or in one, so parallel branches stay aligned. A phase stands for a residue
-class of cells; it is the member between -factor and factor that lets the map grow least. Upsampling back to a lattice
-that the map came from undoes the phases in between.
+A strided operation leaves a map on a coarser lattice, upsampling on a finer one. The lattices of one image are a
+family: one for each stride, and every two of them share cells, so whichever operations lead to a stride, in whatever
+order, they lead to the same cells, and parallel branches stay aligned.
+
+Under the fixed phase every sample keeps the sublattice 0. Under the adaptive phase (Chaman and Dokmanic, CVPR 2021)
+each sample keeps, of the sublattices that share cells with the whole family, the one on which the operation's input
+deviates most, in energy, from its background. A phase stands for a residue class of cells; it is the member between
+-factor and factor that lets the map grow least. Upsampling back to a lattice of the family undoes the phases between.
 
 Shapes: N samples, D spatial axes.
 """
 
-import math
-from collections.abc import Iterator
 from fractions import Fraction
+from math import gcd, lcm, prod, sqrt
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from borderless.cells import Shift
-from borderless.geometry import Box, Slide
+from borderless.cells import Shift, less, tile
+from borderless.geometry import Box, Slide, ceil_div
 
 if TYPE_CHECKING:
     from borderless.signal import Signal
@@ -28,86 +29,117 @@ if TYPE_CHECKING:
 Stride = tuple[int | Fraction, ...]
 # Energies closer than this, relative to the largest, are equal but for rounding.
 TIE = 1e-4
-_ROUND_UP_ABOVE = (math.sqrt(5) - 1) / 2
+_ROUND_UP_ABOVE = (sqrt(5) - 1) / 2
 
 
 class Lattice:
     """The cells i · stride + offset, in input pixels.
 
     stride: for each axis, a fraction where a map is finer than the image. offset: integers (N, D), or None: all 0.
-    offsets: for each axis, the smallest and the largest offset that there can be. parent: the finer lattice that this
-    one is a part of.
+    family: the lattices of one image by their strides, this one among them.
     """
 
-    __slots__ = ("_coarser", "_finer", "_projections", "offset", "offsets", "parent", "stride")
+    __slots__ = ("_apart", "_lines", "family", "offset", "stride")
 
     def __init__(
-        self,
-        stride: Stride,
-        offset: Tensor | None = None,
-        offsets: Box | None = None,
-        parent: "Lattice | None" = None,
+        self, stride: Stride, offset: Tensor | None = None, family: "dict[Stride, Lattice] | None" = None
     ) -> None:
         self.stride = stride
         self.offset = offset
-        self.offsets = offsets or ((0, 0),) * len(stride)
-        self.parent = parent
-        self._coarser: list[Lattice] = []
-        self._finer: dict[Stride, Lattice] = {}
-        self._projections: dict[int, Lattice] = {}
+        self.family: dict[Stride, Lattice] = {} if family is None else family
+        self.family[stride] = self
+        # By how many pixels, at least and at most, the offset of another of the family exceeds this one's (else 0).
+        self._apart: dict[Stride, Box] = {}
+        self._lines: dict[int, Lattice] = {}
+
+    @property
+    def total_stride(self) -> tuple[int, ...]:
+        """The smallest shift, in pixels, along each axis that moves every lattice of the family onto itself."""
+        strides = [lattice.stride for lattice in self.family.values()]
+        for lattice in self.family.values():
+            for index, line in lattice._lines.items():
+                along = line.total_stride
+                strides.append((*along[:index], 1, *along[index:]))
+        return tuple(lcm(*(s.numerator for s in axis)) for axis in zip(*strides, strict=True))
 
     def is_same(self, other: "Lattice") -> bool:
-        """Whether cells of equal number are the same place on both, in every sample."""
+        """Whether cells of equal number have the same position on both, in every sample."""
         return self is other or (self.offset is None and other.offset is None and self.stride == other.stride)
 
     def coarser(self, factor: tuple[int, ...]) -> "Lattice | None":
-        """The part of this lattice, `factor` times coarser, that an earlier strided operation chose, if one did."""
-        stride = _times(self.stride, factor)
-        return next((below for below in self._below() if below.stride == stride), None)
+        """The part of this lattice that is `factor` times coarser, if the family has it already."""
+        return self.family.get(_times(self.stride, factor))
 
-    def implied_class(self, factor: tuple[int, ...]) -> Tensor | None:
-        """(N, D): the residue class that an earlier, longer stride has decided for this factor already, if one has."""
-        stride = _times(self.stride, factor)
-        below = next((below for below in self._below() if _divides(stride, below.stride)), None)
-        distance = None if below is None else self.distance_to(below)
-        return None if distance is None else distance % torch.tensor(factor, device=distance.device)
+    def known_class(self, factor: tuple[int, ...]) -> tuple[list[Tensor | int], tuple[int, ...]]:
+        """What the family decides about the phase of a new part: for each axis, it is residue (N) modulo a number.
+
+        The number divides `factor`; it is 1 where all phases are left to choose from.
+        """
+        residues: list[Tensor | int] = []
+        moduli: list[int] = []
+        for axis, (here, f) in enumerate(zip(self.stride, factor, strict=True)):
+            residue, modulus = 0, 1
+            for other in self.family.values():
+                # here · phase = distance (mod coarse), so that the new lattice has cells in common with the other one.
+                fine, coarse = _gcd(other.stride[axis], here), _gcd(other.stride[axis], here * f)
+                period = int(coarse / Fraction(fine))
+                shared = gcd(modulus, period)
+                if period == shared:
+                    continue
+                distance = _along(other.offset, axis) - _along(self.offset, axis)
+                steps = distance * fine.denominator // fine.numerator
+                wanted = steps * pow(int(here / Fraction(fine)), -1, period) % period
+                missing = (wanted - residue) // shared * pow(modulus // shared, -1, period // shared)
+                residue = residue + modulus * (missing % (period // shared))
+                modulus *= period // shared
+            residues.append(residue)
+            moduli.append(modulus)
+        return residues, tuple(moduli)
 
     def coarsen(self, factor: tuple[int, ...], phase: Tensor | None, largest: tuple[int, ...]) -> "Lattice":
         """A new part of this lattice: of every `factor` cells the one at `phase` (N, D) (None: the first).
 
         largest: of the phases; the smallest is `factor` - 1 less.
         """
-        offset, offsets = self.offset, self.offsets
-        if phase is not None:
-            step = phase * torch.tensor(self.stride, device=phase.device)
-            offset = step if offset is None else offset + step
-            offsets = tuple(
-                (low + (most - f + 1) * int(s), high + most * int(s))
-                for (low, high), f, most, s in zip(offsets, factor, largest, self.stride, strict=True)
-            )
-        made = Lattice(_times(self.stride, factor), offset, offsets, self)
-        for below in [b for b in self._coarser if _divides(made.stride, b.stride)]:  # whose phase this one follows
-            self._coarser.remove(below)
-            made._coarser.append(below)
-            below.parent = made
-        self._coarser.append(made)
-        return made
+        stride = _times(self.stride, factor)
+        if phase is None:
+            return self._further(stride, None, ((0, 0),) * len(factor))
+        pixels = phase * torch.tensor(self.stride, device=phase.device)
+        bounds = tuple(
+            ((most - f + 1) * int(s), most * int(s)) for f, most, s in zip(factor, largest, self.stride, strict=True)
+        )
+        return self._further(stride, pixels, bounds)
 
     def finer(self, factor: tuple[int, ...]) -> "Lattice":
-        """The lattice of a map upsampled by `factor`: one that this is a part of, or else a new one.
+        """The lattice of a map upsampled by `factor`: that of the family, or else a new one.
 
-        A new one has its cell 0 where the next coarser lattice above this one has it.
+        A new one has its cell 0 where the finest of its parts in the family has it.
         """
         stride = _times(self.stride, tuple(Fraction(1, f) for f in factor))
-        above = self
-        while above.stride != stride and above.parent is not None and _divides(stride, above.parent.stride):
-            above = above.parent
-        if above.stride == stride:
-            return above
-        if stride not in above._finer:
-            made = above._finer[stride] = Lattice(stride, above.offset, above.offsets, above.parent)
-            made._coarser.append(above)
-        return above._finer[stride]
+        if stride in self.family:
+            return self.family[stride]
+        parts = (lattice for lattice in self.family.values() if _divides(stride, lattice.stride))
+        finest = min(parts, key=lambda lattice: [float(s) for s in lattice.stride])
+        return finest._further(stride, None, ((0, 0),) * len(factor))
+
+    def _further(self, stride: Stride, pixels: Tensor | None, bounds: Box) -> "Lattice":
+        """A new lattice of the family; its offset is `pixels` (None: 0) more than this one's, which lie in `bounds`."""
+        offset = self.offset
+        if pixels is not None:
+            offset = pixels if offset is None else offset + pixels
+        others = list(self.family.values()) if pixels is not None or self._apart else []
+        made = Lattice(stride, offset, self.family)
+        for other in others:
+            apart = [
+                (low - most, high - least)
+                for (low, high), (least, most) in zip(self._pixels_to(other), bounds, strict=True)
+            ]
+            made._apart[other.stride] = tuple(apart)
+            other._apart[stride] = tuple((-high, -low) for low, high in apart)
+        return made
+
+    def _pixels_to(self, other: "Lattice") -> Box:
+        return self._apart.get(other.stride, ((0, 0),) * len(self.stride))
 
     def distance_to(self, below: "Lattice") -> Tensor | None:
         """(N, D): on which cell of this lattice each sample's cell 0 of `below`, a part of it, sits; None: all on 0."""
@@ -124,22 +156,15 @@ class Lattice:
         distance = self.distance_to(below)
         if distance is None:
             return None
-        bounds = [
-            (int((low - here_low) / Fraction(s)), int((high - here_high) / Fraction(s)))
-            for (low, high), (here_low, here_high), s in zip(below.offsets, self.offsets, self.stride, strict=True)
-        ]
-        return Shift(distance, tuple(low for low, _ in bounds), tuple(high for _, high in bounds))
+        bounds = list(zip(self._pixels_to(below), self.stride, strict=True))
+        low = tuple(int(ceil_div(least, s)) for (least, _), s in bounds)  # pyright: ignore[reportArgumentType]
+        return Shift(distance, low, tuple(int(most // s) for (_, most), s in bounds))
 
     def without(self, index: int) -> "Lattice":
         """The same grid after its `index`-th axis was summed over; always the same object for the same axis."""
-        if index not in self._projections:
-            self._projections[index] = Lattice(tuple(s for i, s in enumerate(self.stride) if i != index))
-        return self._projections[index]
-
-    def _below(self) -> "Iterator[Lattice]":
-        for lattice in self._coarser:
-            yield lattice
-            yield from lattice._below()
+        if index not in self._lines:
+            self._lines[index] = Lattice(tuple(s for i, s in enumerate(self.stride) if i != index))
+        return self._lines[index]
 
     def __repr__(self) -> str:
         stride = ", ".join(map(str, self.stride))
@@ -167,20 +192,41 @@ def settle(signal: "Signal", slides: tuple[Slide, ...]) -> Settled:
     if coarse is None:
         phase, largest = None, tuple(f - 1 for f in factor)
         if signal.border.is_adaptive:
-            if not all(isinstance(s, int) for s in lattice.stride):
-                raise signal.scope.unsupported(
-                    "a strided operation", "phase='adaptive' chooses among whole pixels, and this map is finer"
-                )
-            phase = lattice.implied_class(factor)
-            if phase is None:
-                deviation = signal.deviation()
-                phase = choose_phase(deviation, signal.axes, signal.start, factor)
+            phase, deviation = _chosen(signal, factor)
             if signal.border.keeps == "touching":
                 largest = tuple(s.cheapest_phase(window) for s, window in zip(slides, signal.box, strict=True))
                 bound = torch.tensor(largest, device=phase.device)
                 phase = torch.where(phase > bound, phase - torch.tensor(factor, device=phase.device), phase)
         coarse = lattice.coarsen(factor, phase, largest)
     return Settled(coarse, lattice.shift_to(coarse), deviation)
+
+
+def _chosen(signal: "Signal", factor: tuple[int, ...]) -> tuple[Tensor, Tensor | None]:
+    """(N, D): the phase that each sample takes of those that the family leaves, and the deviation if it was needed."""
+    if not all(isinstance(s, int) for s in signal.lattice.stride):
+        raise signal.scope.unsupported(
+            "a strided operation", "phase='adaptive' chooses among whole pixels, and this map is finer"
+        )
+    residues, moduli = signal.lattice.known_class(factor)
+    if max(moduli) == 1:
+        deviation = signal.deviation()
+        return choose_phase(deviation, signal.axes, signal.start, factor), deviation
+    device, samples = signal.window.device, len(signal.window)
+    known = torch.stack([torch.as_tensor(r, device=device).expand(samples) for r in residues], 1)
+    if moduli == factor:
+        return known, None
+    # Among the cells of the known class, which are renumbered to the multiples of its modulus.
+    shift = Shift(known, (0,) * len(factor), tuple(m - 1 for m in moduli))
+    box, background = signal.renumbered(shift)
+    wanted = tuple(range(ceil_div(a, m) * m, b, m) for (a, b), m in zip(box, moduli, strict=True))
+    if not all(wanted):  # under `valid`, too small a map to tell
+        return known, None
+    cells = signal.take(wanted, shift)
+    if background is not None:
+        cells = less(cells, tile(background, signal.axes, wanted))
+    start = tuple(along.start // m for along, m in zip(wanted, moduli, strict=True))
+    rest = choose_phase(cells, signal.axes, start, tuple(f // m for f, m in zip(factor, moduli, strict=True)))
+    return known + rest * torch.tensor(moduli, device=device), None
 
 
 def unsettle(lattice: Lattice, factor: tuple[int, ...]) -> tuple[Lattice, Shift | None]:
@@ -226,7 +272,7 @@ def choose_phase(deviation: Tensor, axes: tuple[int, ...], start: tuple[int, ...
         shape = [f if j == i else 1 for j in range(len(factor))]
         behind = (torch.arange(f, device=along.device) - nearest[:, None]).remainder(f)
         rank = rank * f + behind.reshape(-1, *shape)
-    index = torch.where(by_class >= (1 - TIE) * largest, rank, math.prod(factor)).flatten(1).argmin(1)
+    index = torch.where(by_class >= (1 - TIE) * largest, rank, prod(factor)).flatten(1).argmin(1)
     phase: list[Tensor] = []
     for f in reversed(factor):
         phase.insert(0, index % f)
@@ -247,9 +293,18 @@ def _energy_by_class(energy: Tensor, start: tuple[int, ...], factor: tuple[int, 
 
 
 def _times(stride: Stride, factor: tuple[int | Fraction, ...]) -> Stride:
-    products = (Fraction(s) * f for s, f in zip(stride, factor, strict=True))
+    products = (s * f for s, f in zip(stride, factor, strict=True))
     return tuple(int(p) if p.denominator == 1 else p for p in products)
 
 
 def _divides(finer: Stride, coarser: Stride) -> bool:
     return all((Fraction(c) / f).denominator == 1 for f, c in zip(finer, coarser, strict=True))
+
+
+def _gcd(a: int | Fraction, b: int | Fraction) -> Fraction:
+    """The largest number of which both are multiples."""
+    return Fraction(gcd(a.numerator * b.denominator, b.numerator * a.denominator), a.denominator * b.denominator)
+
+
+def _along(offset: Tensor | None, axis: int) -> Tensor | int:
+    return 0 if offset is None else offset[:, axis]

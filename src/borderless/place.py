@@ -13,6 +13,7 @@ from borderless.borders import Border
 from borderless.canvas import Canvas, NotKept, Tape
 from borderless.convert import Conversion, arguments_named, attached, check_convertible, conversion_of
 from borderless.errors import ConversionError, ImageError
+from borderless.lattice import Lattice
 from borderless.outputs import materialized, release
 from borderless.placed import Placed, placing
 from borderless.rules.uniform import UniformMaps
@@ -134,6 +135,12 @@ class _Placement:
             samples = samples[len(now) :]
             cells = self.patches[[n for _, n in now]][(..., *group.cut)]
             answers.append(make([place for place, _ in now], cells))
+            if answers[-1].shape[:1] != (len(now),):
+                raise ImageError(
+                    f"Expected one output for each image of a batch but got an output of shape "
+                    f"{tuple(answers[-1].shape)} for {len(now)} images; name a module before images are mixed or "
+                    "channels become images with output="
+                )
         return torch.cat(answers).unflatten(0, (len(places), len(self.patches)))
 
     def _on_a_tape(self, positions: list[Position], tape: Tape) -> tuple[list[_Group], Callable[..., Any]]:
@@ -168,21 +175,25 @@ class _Placement:
         None where the model counts the cells of its window: that of a patch is not that of a whole canvas.
         """
         events: list[Event] = []
+        grids: list[Lattice] = []
 
         def make(places: list[Position], cells: Tensor, observer: Any = None) -> Tensor:
             scope = Scope(self.run.border, self.model, warned=self.run.warned, observer=observer)
             start = [max(p, 0) for p in places[0]]
-            return self.run(lambda leaf: _like_image(leaf, Signal, scope, start, _space(self.empty)), cells)
+
+            def image(leaf: Tensor) -> Signal:
+                made = _like_image(leaf, Signal, scope, start, _space(self.empty))
+                grids.append(made.lattice)
+                return made
+
+            return self.run(image, cells)
 
         probe = make([(0, 0)], self.patches[:1], events.append)
         if any(event.kind == "window" for event in events):
             return None
         maps = [event.signal for event in events if event.signal is not None]
         movable = not any(event.kind == "position" for event in events) and _is_without_place(probe)
-        stride = [
-            1 if self.run.border.is_adaptive else max((int(m.lattice.stride[i]) for m in maps), default=1)
-            for i in (0, 1)
-        ]
+        stride = (1, 1) if self.run.border.is_adaptive else grids[0].total_stride
         largest = max(m.numel() * m.element_size() for m in (self.patches[:1], *(m.window for m in maps)))
         self.per_sample = _WINDOWS_AT_A_TIME * largest
 
@@ -197,9 +208,9 @@ class _Placement:
     def _whole(self, positions: list[Position]) -> tuple[list[_Group], Callable[..., Any]]:
         """Every canvas by itself."""
         self.per_sample = 100 * self.empty.numel() * self.empty.element_size()
-        scope = Scope(self.run.border, self.model, warned=self.run.warned)
 
         def make(places: list[Position], cells: Tensor) -> Tensor:
+            scope = Scope(self.run.border, self.model, warned=self.run.warned)
             canvases = self.empty.repeat(len(cells), 1, 1, 1)
             for canvas, (row, column), patch in zip(canvases, places, cells, strict=True):
                 row, column = max(row, 0), max(column, 0)

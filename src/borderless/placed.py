@@ -9,6 +9,7 @@ or less to compute.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 from math import prod
 from typing import Any
 
@@ -21,7 +22,7 @@ from borderless.canvas import LOCAL, OVER_CHANNELS, OnTape, Record, Step, Tape, 
 from borderless.cells import cut, memory_format_of, pasted, strips
 from borderless.geometry import Box, filled_cells, intersection
 from borderless.rules import reductions, sliding
-from borderless.rules.frame_pools import FramePool
+from borderless.rules.frame_pools import FramePool, as_map
 from borderless.rules.registry import describe
 from borderless.rules.uniform import UniformMaps
 from borderless.scope import Scope
@@ -46,11 +47,12 @@ class _OnCanvas(Border):
 class Placing(Scope):
     """A pass over objects on the canvas of `tape`.
 
-    offsets: for each sample how many pixels further on it stands than the first one says; multiples of the total stride
-    that lead nowhere near the edge of the canvas. None: all in the same place.
+    samples: the number of objects. offsets: for each sample how many pixels further on it stands than the first one
+    says; multiples of the total stride that lead nowhere near the edge of the canvas. None: all in the same place.
     """
 
     tape: Tape = field(kw_only=True)
+    samples: int = 0
     offsets: tuple[tuple[int, ...], ...] | None = None
     beyond: float = 0.0  # what a pool reads outside the frame
     _next: int = 0
@@ -82,7 +84,7 @@ class Placed(OnTape):
     @classmethod
     def from_objects(cls, objects: Tensor, position: Sequence[int], scope: Placing) -> "Placed":
         """`objects` (N, C, *space) with their first cell at `position`; they lie wholly on the canvas."""
-        canvas = scope.tape.steps[0].source
+        canvas, scope.samples = scope.tape.steps[0].source, len(objects)
         made = cls(  # pyright: ignore[reportCallIssue]
             objects, tuple(position), canvas.frame, canvas.axes, None, canvas.lattice, scope, canvas.field, aliased=True
         )
@@ -128,39 +130,44 @@ class Placed(OnTape):
         return self._canvas_cells(box)
 
     def _canvas_cells(self, box: Box) -> Tensor:
-        """The empty canvas's cells of `box`: (1, C, …), or (N, C, …) where samples stand in different places."""
+        """The empty canvas's cells of `box`, for all samples; (1, C, …) where these are the same."""
         offsets = self.placing.offsets
         if offsets is None:
-            return self.canvas.read(box, self.placing.beyond)
+            return self._for_each_sample(self.canvas.read(box, self.placing.beyond))
         cells = {
             offset: self.canvas.read(self._moved(box, offset), self.placing.beyond) for offset in dict.fromkeys(offsets)
         }
         return torch.cat([cells[offset] for offset in offsets])
 
     def _moved(self, box: Box, offset: Sequence[int]) -> Box:
-        steps = [o // int(s) for o, s in zip(offset, self.lattice.stride, strict=True)]
+        steps = [int(o / Fraction(s)) for o, s in zip(offset, self.lattice.stride, strict=True)]
         return tuple((a + step, b + step) for (a, b), step in zip(box, steps, strict=True))
 
+    def _for_each_sample(self, cells: Tensor) -> Tensor:
+        """`cells` of the canvas; repeated for every sample where channels were folded into the batch."""
+        return cells if len(cells) == 1 else cells.repeat(self.placing.samples, *[1] * (cells.ndim - 1))
+
     def _boxes(self) -> list[Box]:
-        """Where each sample's window lies."""
+        """Where the window lies, for each row of the batch: those that a sample was folded into follow each other."""
         offsets = self.placing.offsets
         if offsets is None:
             return [self.box] * len(self.window)
-        return [self._moved(self.box, offset) for offset in offsets]
+        rows = len(self.window) // len(offsets)
+        return [box for offset in offsets for box in [self._moved(self.box, offset)] * rows]
 
     def on_whole_canvas(self) -> Signal:
         """The same maps, all stored: a Signal under the border of the canvas."""
         if self.whole is not None:
             return self.whole
         canvas = self.canvas.whole
-        cells = canvas.window.expand(len(self.window), *canvas.window.shape[1:]).contiguous(
-            memory_format=memory_format_of(canvas.window)
-        )
-        if len(cells) == 1:
-            cells = cells.clone()  # because it is the tape's
+        cells = self._for_each_sample(canvas.window).expand(len(self.window), *canvas.window.shape[1:])
+        cells = cells.clone(memory_format=memory_format_of(canvas.window))  # because they are the tape's
         for sample, window, box in zip(cells, self.window, self._boxes(), strict=True):
             cut(sample, tuple(axis - 1 for axis in self.axes), canvas.box, box).copy_(window)
-        return like(canvas, cells)
+        whole = like(canvas, cells)
+        if whole.background is not None:
+            whole.background = self._for_each_sample(whole.background)
+        return whole
 
     def pooled(self, name: str, canvas_value: Tensor) -> Tensor | None:
         """Mean, sum or maximum over all of space, given the empty canvas's; None if it is another function."""
@@ -250,6 +257,13 @@ def _same(expected: list[Tensor], got: list[Tensor]) -> bool:
 def _on_canvas(result: Any, step: Step) -> Any:
     made = [leaf for leaf in tree_leaves(result) if isinstance(leaf, Placed)]
     for signal, canvas in zip(made, step.maps, strict=True):
+        samples, alone = signal.placing.samples, (canvas._sizes[0], *canvas.shape[1:])
+        if tuple(signal.shape) != (samples * alone[0], *alone[1:]):
+            raise signal.scope.unsupported(
+                describe(step.function),
+                f"it makes a map of shape {alone} of one image and {tuple(signal.shape)} of {samples} images, and "
+                "bl.place needs rows of the batch that belong to one image each",
+            )
         signal._on(canvas)
     return result
 
@@ -286,6 +300,6 @@ def _divisors(func: Any, canvas: Signal, one: Tensor, args: tuple[Any, ...], kwa
     def average(border: Border) -> Tensor:
         maps = like(canvas, ones)
         maps.scope = Scope(border, canvas.scope.root)
-        return sliding.average_pool(func, maps, *args[1:], **kwargs).window
+        return as_map(sliding.average_pool(func, maps, *args[1:], **kwargs)).window
 
     return average(canvas.border) / average(Border("full", reach=0))

@@ -17,7 +17,8 @@ from borderless.borders import Border
 from borderless.cells import Ranges, Shift, less, ranges_of, read, read_mirrored, shifted_tile, take_shifted, thin, tile
 from borderless.errors import ImageError
 from borderless.geometry import Box
-from borderless.lattice import Lattice, Stride
+from borderless.lattice import Lattice
+from borderless.receptive_field import PIXEL, Field
 from borderless.rules.registry import DISPATCHED, describe, find_rule
 from borderless.rules.signatures import by_position
 from borderless.scope import Scope
@@ -30,7 +31,7 @@ class Signal(Tensor):
     of the window's first cell (negative when the map has grown). frame: for each axis, the size that the unmodified
     model would see; `.shape` reports it. background: what lies outside the window: the tile that is repeated endlessly
     (see `cells`), of size 1 along space where it is constant, or None for 0. lattice: the grid of its cells. scope:
-    border and model. field: for each axis, how many input pixels wide a cell looks (its receptive field).
+    border and model. field: for each axis, which input pixels each cell reads.
 
     A Signal may be made of its deviation, window - background, instead: the window is then added up when it is asked
     for, which batch normalisation never does.
@@ -42,7 +43,7 @@ class Signal(Tensor):
     background: Tensor | None
     lattice: Lattice
     scope: Scope
-    field: Stride
+    field: tuple[Field, ...]
     aliased: bool
     may_pool_frame = True  # whether an average over the whole frame may turn out to be a global one
     _shape: torch.Size
@@ -59,7 +60,7 @@ class Signal(Tensor):
         background: Tensor | None,
         lattice: Lattice,
         scope: Scope,
-        field: Stride,
+        field: tuple[Field, ...],
         aliased: bool = False,
         is_deviation: bool = False,
     ) -> "Signal":
@@ -102,7 +103,7 @@ class Signal(Tensor):
             background=background,
             lattice=Lattice((1,) * len(axes)),
             scope=scope,
-            field=(1,) * len(axes),
+            field=(PIXEL,) * len(axes),
         )
 
     # Models and rules ask for these at every step; as properties they need not pass `__torch_function__`.
@@ -152,7 +153,7 @@ class Signal(Tensor):
         frame: tuple[int, ...] | None = None,
         axes: tuple[int, ...] | None = None,
         lattice: Lattice | None = None,
-        field: Stride | None = None,
+        field: tuple[Field, ...] | None = None,
         aliased: bool = False,
         is_deviation: bool = False,
     ) -> "Signal":
@@ -172,7 +173,12 @@ class Signal(Tensor):
         )
 
     def become(
-        self, window: Tensor, background: Tensor | None, *, box: Box | None = None, field: Stride | None = None
+        self,
+        window: Tensor,
+        background: Tensor | None,
+        *,
+        box: Box | None = None,
+        field: tuple[Field, ...] | None = None,
     ) -> "Signal":
         """Take over what an in-place operation left, so that whoever holds this map sees it."""
         self.check_gradients()

@@ -76,6 +76,33 @@ def test_a_pool_in_the_middle_is_local(body: Callable[..., Tensor]) -> None:
     assert (small.window - large.read(read)).abs().max() <= 1e-12
 
 
+@pytest.mark.parametrize("training", [False, True])
+def test_a_norm_does_not_change_what_a_pool_means(training: bool) -> None:
+    """The shortcut of a ResNet-D on a small image: in training its norm sees the same map as afterwards."""
+    images = torch.randn(1, 1, 4, 4, dtype=torch.float64)
+    body = lambda m, x: m.next(x) + F.relu(m.norm(m.point(x)), inplace=True)  # noqa: E731
+    small, large = (bl.convert(Then(body).train(training), "infinite", output="signal") for _ in range(2))
+    got, expected = small(images), large(F.pad(images, [0, 4, 0, 4]))
+    assert isinstance(got, bl.Signal) and isinstance(expected, bl.Signal)
+    if training:  # windows of unequal sizes have unequal statistics
+        assert got.window.shape[2:] == (5, 5)
+        assert not torch.equal(small.norm.running_mean, Then(body).norm.running_mean)
+    else:
+        assert (got.window - expected.read(got.box)).abs().max() <= 1e-12
+
+
+def test_a_norm_in_training_runs_once() -> None:
+    body = lambda m, x: m.head(m.norm(m.point(x)).relu().flatten(1))  # noqa: E731
+    images = torch.randn(8, 1, 4, 4, dtype=torch.float64)
+    model = bl.convert(Then(body).train(), "infinite")
+    before = model.norm.running_mean.clone()
+    model(images)
+    other = bl.convert(Then(body, nn.AdaptiveAvgPool2d(1)).train(), "infinite")
+    other(images)
+    assert torch.allclose(model.norm.running_mean, other.norm.running_mean)
+    assert not torch.equal(model.norm.running_mean, before)
+
+
 def test_a_pool_that_leaves_as_a_signal_is_a_map() -> None:
     images = torch.randn(1, 1, 4, 4)
     signal = bl.convert(nn.Sequential(nn.Conv2d(1, 2, 3, padding=1), nn.AvgPool2d(4)), "infinite", output="signal")(

@@ -254,7 +254,7 @@ def _layer(event: Event) -> _Layer:
         event.operation.rpartition(".")[2],
         signal.frame,
         float(max(signal.lattice.stride)),
-        float(max(signal.field)),
+        float(max(field.width for field in signal.field)),
         torch.zeros(signal.frame, dtype=torch.float64),
     )
 

@@ -21,6 +21,7 @@ from borderless.rules.signatures import by_position
 from borderless.signal import Signal
 
 _CONVOLUTIONS = (torch.conv1d, torch.conv2d, torch.conv3d)
+_BATCH_NORMS = (normalisation.batch_norm, normalisation.torch_batch_norm)
 _OF_MAPS = (
     F.pad,
     *named("conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "pixel_shuffle", "pixel_unshuffle"),
@@ -29,49 +30,81 @@ _OF_MAPS = (
 
 
 class FramePool(Signal):
-    """The result of an average pool over the whole frame of a map.
+    """The result of an average pool over the whole frame of a map. Nothing is computed before it is known of which.
 
-    pooled: what the global pool gives, an ordinary tensor (N, C, 1…). local: makes the map that the local pool gives.
+    pooled: makes what the global pool gives, an ordinary tensor (N, C, 1…). local: makes the map of the local pool.
     """
 
-    pooled: Tensor
+    pooled: Callable[[], Tensor]
     local: Callable[[], Signal]
 
     @classmethod
-    def of(cls, source: Signal, pooled: Tensor, local: Callable[[], Signal]) -> "FramePool":
-        """Return what stands for both pools of `source`; `local` runs at most once, and only if a map is needed."""
+    def of(cls, source: Signal, like: Tensor, pooled: Callable[[], Tensor], local: Callable[[], Signal]) -> "FramePool":
+        """Return what stands for both pools of `source`. like: of the channels, type and device of the result."""
         count = len(source.axes)
+        stored = source.window.new_full((), torch.nan, dtype=like.dtype).expand(*like.shape[:2], *[1] * count)
         made = cls(  # pyright: ignore[reportCallIssue]
-            pooled, (0,) * count, (1,) * count, source.axes, None, source.lattice, source.scope, source.field
+            stored, (0,) * count, (1,) * count, source.axes, None, source.lattice, source.scope, source.field
         )
-        made.__dict__.update(pooled=pooled, local=cache(local))
+        made.pooled, made.local = _later(pooled), _later(local)
         return made
 
     def crop(self) -> Tensor:
-        return self.pooled
+        return self.pooled()
 
     @classmethod
     def __torch_function__(
         cls, func: Any, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         args, kwargs = by_position(func, args, kwargs) if kwargs else (args, {})
-        pools = {id(leaf): leaf.local for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, cls)}
+        pools = {id(leaf): (leaf.pooled, leaf.local) for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, cls)}
 
-        def on_maps() -> Any:
-            own = tree_map(lambda leaf: pools[id(leaf)]() if isinstance(leaf, cls) else leaf, (args, kwargs))
+        def call(kind: int) -> Any:
+            own = tree_map(lambda leaf: pools[id(leaf)][kind]() if isinstance(leaf, cls) else leaf, (args, kwargs))
             return func(*own[0], **own[1])
+
+        def on_vectors() -> Tensor:
+            return call(0)
+
+        def on_maps() -> Signal:
+            return call(1)
 
         if _needs_maps(func, args, kwargs):
             return on_maps()
-        tensors = tree_map(lambda leaf: leaf.pooled if isinstance(leaf, cls) else leaf, (args, kwargs))
-        result = func(*tensors[0], **tensors[1])
         source = args[0] if args else None
-        if not isinstance(source, cls) or not isinstance(result, Tensor) or not _acts_on_cells(func, args, kwargs):
-            return result
-        if result is source.pooled:  # in place
-            source.__dict__["local"] = cache(on_maps)
+        if not isinstance(source, cls) or not _acts_on_cells(func, args, kwargs):
+            return on_vectors()
+        like = _shaped_like(func, source, args, kwargs)
+        if like is None:  # in place
+            source.pooled, source.local = _later(on_vectors), _later(on_maps)
             return source
-        return cls.of(source, result, on_maps)
+        return cls.of(source, like, on_vectors, on_maps)
+
+
+def _later(make: Callable[[], Any]) -> Callable[[], Any]:
+    """`make`, run at most once, with gradients if they are enabled now."""
+    has_gradients = torch.is_grad_enabled()
+
+    def run() -> Any:
+        with torch.set_grad_enabled(has_gradients):
+            return make()
+
+    return cache(run)
+
+
+def _shaped_like(func: Any, source: FramePool, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor | None:
+    """A tensor like the result of `func`, which acts on cells; None where it changes `source` in place."""
+    if find_rule(func) in _BATCH_NORMS:
+        return source.window
+    stands_for = {id(leaf): _without_values(leaf) for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)}
+    own = tree_map(lambda leaf: stands_for[id(leaf)] if isinstance(leaf, Tensor) else leaf, (args, kwargs))
+    result = func(*own[0], **own[1])
+    return None if result is stands_for[id(source)] else result
+
+
+def _without_values(tensor: Tensor) -> Tensor:
+    stored = tensor.window if isinstance(tensor, Signal) else tensor
+    return torch.empty(stored.shape, dtype=stored.dtype, device="meta")
 
 
 def as_map(signal: Signal) -> Signal:
@@ -98,7 +131,10 @@ def _acts_on_cells(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
         options = (tuple(given["weight"].shape[2:]), given.get("stride", 1), given.get("padding", 0))
         kernel, stride, padding = (o if isinstance(o, tuple | list) else (o,) for o in options)
         return set(kernel) == set(stride) == {1} and set(padding) in ({0}, {"valid"}, {"same"})
-    rule = find_rule(func)
-    if rule in (normalisation.batch_norm, normalisation.torch_batch_norm):
-        return not (args[5] if len(args) > 5 else kwargs.get("training", False))
-    return rule in (pointwise.elementwise, pointwise.alike, pointwise.along_channels, pointwise.dropout)
+    return find_rule(func) in (
+        *_BATCH_NORMS,
+        pointwise.elementwise,
+        pointwise.alike,
+        pointwise.along_channels,
+        pointwise.dropout,
+    )

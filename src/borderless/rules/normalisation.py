@@ -242,8 +242,8 @@ def group_norm(
         return signal.derive(F.group_norm(window, num_groups, weight, bias, eps), None)
     signal.scope.counts_window(function, signal)
     axes = tuple(axis + 1 for axis in signal.axes)
-    grouped = (cells.unflatten(1, (num_groups, -1)) for cells in (window, background))
-    mean, var = moments(*grouped, axes, signal.box, (2, *axes))
+    groups, around = (cells.unflatten(1, (num_groups, -1)) for cells in (window, background))
+    mean, var = moments(groups, around, axes, signal.box, (2, *axes))
     members = window.shape[1] // num_groups
     mean, var = (values.expand(-1, -1, members, *[-1] * len(axes)).flatten(1, 2) for values in (mean, var))
     around = _normalise(background, mean, var, weight, bias, eps)

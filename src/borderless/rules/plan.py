@@ -14,7 +14,8 @@ from torch import Tensor
 from borderless.cells import Shift, is_constant, periods, ranges_of, tile
 from borderless.errors import ImageError
 from borderless.geometry import Box, Keep, Slide
-from borderless.lattice import Lattice, Stride, settle
+from borderless.lattice import Lattice, settle
+from borderless.receptive_field import Field, slid
 from borderless.rules.pointwise import map_as_parameter
 from borderless.rules.registry import describe
 from borderless.signal import Signal
@@ -22,13 +23,13 @@ from borderless.signal import Signal
 
 class Layout(NamedTuple):
     """The integers of a sliding operation: the frame of its result, the outputs that are kept, the inputs that they
-    read (none where nothing is kept), and the receptive field of a cell of the result, in pixels.
+    read (none where nothing is kept), and the receptive field of the result.
     """
 
     frame: tuple[int, ...]
     outputs: Box
     needed: Box
-    field: Stride
+    field: tuple[Field, ...]
 
 
 @lru_cache(8192)
@@ -38,15 +39,14 @@ def layout(
     frame: tuple[int, ...],
     keep: Keep,
     reach: int | None,
-    field: Stride,
-    stride: Stride,
+    field: tuple[Field, ...],
 ) -> Layout:
-    """Where `slides` leave a map with these sizes; `field` and `stride` are those of its cells, in pixels."""
+    """Where `slides` leave a map with these sizes; `field` is that of its cells."""
     outputs = tuple(s.kept(window, n, keep, reach) for s, window, n in zip(slides, box, frame, strict=True))
     kept = all(first < stop for first, stop in outputs)
     needed = tuple(s.needed(interval) for s, interval in zip(slides, outputs, strict=True)) if kept else ()
     after = tuple(s.frame(n) for s, n in zip(slides, frame, strict=True))
-    wider = tuple(f + s.extent * step for f, s, step in zip(field, slides, stride, strict=True))
+    wider = tuple(slid(*pair) for pair in zip(field, slides, strict=True))
     return Layout(after, outputs, needed if min(after) > 0 else (), wider)
 
 
@@ -121,7 +121,7 @@ def plan(signal: Signal, slides: tuple[Slide, ...], function: Any) -> Plan:
     box, background, border = signal.box, signal.background, signal.border
     if shift is not None:
         box, background = signal.renumbered(shift)
-    found = layout(slides, box, signal.frame, border.keeps, border.reach, signal.field, signal.lattice.stride)
+    found = layout(slides, box, signal.frame, border.keeps, border.reach, signal.field)
     if not found.needed:
         kernel = " × ".join(str(s.kernel) for s in slides)
         raise nothing_left(signal, f"{describe(function)} with a kernel of {kernel}")

@@ -15,7 +15,7 @@ from borderless import geometry
 from borderless.cells import inside, is_constant, same_period, strips
 from borderless.errors import ImageError, UnsupportedOperation
 from borderless.geometry import Box
-from borderless.lattice import Stride
+from borderless.receptive_field import Field, united
 from borderless.rules.registry import Rule, describe, fallback, is_torch_own, named, rule
 from borderless.rules.signatures import arguments
 from borderless.signal import Signal, first_signal
@@ -86,9 +86,9 @@ def elementwise(function: Any, *args: Any, **kwargs: Any) -> Any:
     if window is operands[0]:  # in place: whoever holds the first operand sees the change
         if args[0] is not signal:
             raise signal.scope.unsupported(describe(function), "it changes an ordinary tensor in place by a map")
-        return signal.become(window, background, box=box, field=widest_field(signals))
+        return signal.become(window, background, box=box, field=joint_field(signals))
     axes = tuple(axis - signal.ndim + window.ndim for axis in signal.axes)
-    return signal.derive(window, background, box=box, axes=axes, field=widest_field(signals))
+    return signal.derive(window, background, box=box, axes=axes, field=joint_field(signals))
 
 
 def _no_map(function: Any, signal: Signal, result: Any) -> Any:
@@ -128,7 +128,7 @@ def _change_in_parts(function: Any, signal: Signal, other: Signal, options: dict
         function(strip, outside, **options)
     function(inside(window, axes, missing), other.window, **options)
     background = None if signal.background is None else _background(function, (signal, other), options)
-    return signal.become(window, background, field=widest_field([signal, other]))
+    return signal.become(window, background, field=joint_field([signal, other]))
 
 
 def _of_one(function: Any, signal: Signal, options: dict[str, Any]) -> Any:
@@ -185,10 +185,12 @@ def joint_box(signals: list[Signal], function: Any) -> Box:
     return common
 
 
-def widest_field(signals: list[Signal]) -> Stride:
-    if len(signals) == 1:
-        return signals[0].field
-    return tuple(max(widths) for widths in zip(*(s.field for s in signals), strict=True))
+def joint_field(signals: list[Signal]) -> tuple[Field, ...]:
+    """The receptive field of Signals that are joined."""
+    first = signals[0].field
+    if all(other.field == first for other in signals[1:]):
+        return first
+    return tuple(united(fields) for fields in zip(*(s.field for s in signals), strict=True))
 
 
 def _read(value: Any, box: Box | None) -> Any:

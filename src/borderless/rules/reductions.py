@@ -81,7 +81,7 @@ def _linear(
             dtype = torch.int64
         deviation = signal.deviation() if dtype is None else signal.window.to(dtype) - signal.around_window().to(dtype)
         frame = prod(signal.frame[signal.axes.index(axis)] for axis in axes)
-        count = frame
+        count: float = frame
         if signal.border.count == "window":
             signal.scope.counts_window(function, signal)
             spans = dict(zip(signal.axes, zip(signal.box, signal.frame, strict=True), strict=True))
@@ -100,7 +100,7 @@ def _linear(
     return total if len(axes) == len(signal.axes) else _line(signal, total, background, axes)
 
 
-def _check_rounding(function: Any, signal: Signal, deviation: Tensor, total: Tensor, count: int) -> None:
+def _check_rounding(function: Any, signal: Signal, deviation: Tensor, total: Tensor, count: float) -> None:
     """Warn where a window far larger than its frame makes a mean many times larger than what it averages."""
     if deviation[0, 0].numel() < _TOO_LARGE * count or torch.compiler.is_compiling() or torch.jit.is_tracing():
         return

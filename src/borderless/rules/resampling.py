@@ -15,7 +15,8 @@ from torch.nn import functional as F
 
 from borderless.cells import is_constant, pad, periods, ranges_of, tile
 from borderless.geometry import Box, Slide, Spread, clip
-from borderless.lattice import Stride, unsettle
+from borderless.lattice import unsettle
+from borderless.receptive_field import Field, interpolated, spread_out
 from borderless.rules.plan import check_axes, nothing_left, per_axis, plan
 from borderless.rules.registry import describe, named, rule
 from borderless.rules.sliding import strided_slice
@@ -79,10 +80,7 @@ def transposed_convolution(
         sources = tuple(s.needed(o) for s, o in zip(spreads, outputs, strict=True))
         read = signal.read(sources)
         window = run(read, [a for a, _ in sources], outputs, bias)
-    field = tuple(
-        f + -(-s.extent // s.stride) * step
-        for f, s, step in zip(signal.field, spreads, signal.lattice.stride, strict=True)
-    )
+    field = tuple(spread_out(*pair) for pair in zip(signal.field, spreads, strict=True))
     result = _on_finer_lattice(signal, stride, window, background, outputs, frame, field)
     signal.scope.observe(function, result, read.numel() * weight[0].numel())
     return result
@@ -168,8 +166,7 @@ def _upsample(function: Any, signal: Signal, factor: tuple[int, ...], mode: str,
         window = window if background is None else window + tile(background, axes, ranges_of(outputs))
     else:
         window = run(signal.read(tuple((a - halo, b + halo) for a, b in signal.box)), [-halo] * len(axes), outputs)
-    reads = [2 * halo - 1 if halo and f > 1 else 0 for f in factor]
-    field = tuple(f + more * step for f, more, step in zip(signal.field, reads, signal.lattice.stride, strict=True))
+    field = tuple(interpolated(*pair, halo) for pair in zip(signal.field, factor, strict=True))
     result = _on_finer_lattice(signal, factor, window, background, outputs, frame, field)
     signal.scope.observe(function, result, 0)
     return result
@@ -196,7 +193,8 @@ def pixel_shuffle(function: Any, signal: Signal, upscale_factor: int) -> Signal:
     frame = tuple(r * n for n in signal.frame)
     background = None if signal.background is None else function(signal.background, r)
     window = function(signal.window, r)
-    return _on_finer_lattice(signal, (r, r), window, background, box, frame, signal.field)
+    field = tuple(interpolated(f, r, 0) for f in signal.field)
+    return _on_finer_lattice(signal, (r, r), window, background, box, frame, field)
 
 
 @rule(*named("pixel_unshuffle"))
@@ -221,7 +219,7 @@ def _on_finer_lattice(
     background: Tensor | None,
     box: Box,
     frame: tuple[int, ...],
-    field: Stride,
+    field: tuple[Field, ...],
 ) -> Signal:
     """The Signal of an upsampled map, in the numbers of the lattice that it is on now."""
     lattice, shift = unsettle(signal.lattice, factor)

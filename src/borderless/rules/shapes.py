@@ -15,8 +15,9 @@ from borderless import geometry
 from borderless.cells import periods, same_period, tile
 from borderless.errors import SignalError
 from borderless.geometry import Slide
+from borderless.receptive_field import renumbered
 from borderless.rules.plan import plan
-from borderless.rules.pointwise import from_end, joint_box, widest_field, without_extent
+from borderless.rules.pointwise import from_end, joint_box, joint_field, without_extent
 from borderless.rules.registry import describe, named, rule
 from borderless.rules.signatures import arguments
 from borderless.rules.sliding import strided_slice
@@ -216,7 +217,7 @@ def join(function: Any, tensors: Sequence[Any], dim: int = 0, **kwargs: Any) -> 
         batch = max(s.shape[0] for s in surroundings)
         background = function([s.expand(batch, *s.shape[1:]) for s in surroundings], dim, **kwargs)
     axes = tuple(axis + (is_stack and axis >= dim) for axis in signal.axes)
-    return signal.derive(window, background, box=box, axes=axes, field=widest_field(signals))
+    return signal.derive(window, background, box=box, axes=axes, field=joint_field(signals))
 
 
 @rule(torch.Tensor.__getitem__)
@@ -285,10 +286,11 @@ def padding(function: Any, signal: Signal, pad: Sequence[int], mode: str = "cons
         amounts[signal.ndim - 1 - i] = (int(pad[2 * i]), int(pad[2 * i + 1]))
     channels = [0 if i // 2 in [signal.ndim - 1 - axis for axis in signal.axes] else int(p) for i, p in enumerate(pad)]
     window, background = signal.window, signal.background
+    field = tuple(renumbered(f, amounts[axis][0]) for axis, f in zip(signal.axes, signal.field, strict=True))
     if signal.border.is_own:
         window = function(window, list(pad), mode, value)
         frame = tuple(window.shape[axis] for axis in signal.axes)
-        return signal.derive(window, None, box=tuple((0, n) for n in frame), frame=frame)
+        return signal.derive(window, None, box=tuple((0, n) for n in frame), frame=frame, field=field)
     if any(channels):
         window = F.pad(window, channels, mode, value)
         background = None if background is None else F.pad(background, channels, mode, value)
@@ -320,7 +322,9 @@ def padding(function: Any, signal: Signal, pad: Sequence[int], mode: str = "cons
         window = signal.derive(window, unpadded).read(back)
     if window is signal.window:
         signal.aliased = True
-    return signal.derive(window, background, box=tuple(shifted), frame=tuple(frame), aliased=window is signal.window)
+    return signal.derive(
+        window, background, box=tuple(shifted), frame=tuple(frame), field=field, aliased=window is signal.window
+    )
 
 
 @rule(*named("expand_as"))

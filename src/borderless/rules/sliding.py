@@ -234,7 +234,7 @@ def average_pool(
     may_be_global = signal.may_pool_frame and not signal.border.is_own and not override
     if may_be_global and _covers_frame(slides, signal.frame):
         whole = signal.untaped()
-        return FramePool.of(whole, mean_over_space(function, whole), lambda: local(whole))
+        return FramePool.of(whole, whole.window, lambda: mean_over_space(function, whole), lambda: local(whole))
     return local(signal)
 
 
