@@ -17,7 +17,6 @@ from torch.utils._pytree import tree_any, tree_map
 
 from borderless.borders import Border, BorderName, Phase
 from borderless.errors import ApproximatePhaseWarning, BorderError, ConversionError, ImageError
-from borderless.rules.uniform import UniformMaps
 from borderless.scope import Scope
 from borderless.signal import Signal
 
@@ -53,7 +52,6 @@ class Conversion:
 
     def leave(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> Any:
         """Also called, without an output, when the pass ends in an error."""
-        UniformMaps.stop(module)
         if self.output == "signal":
             return output
         return tree_map(lambda leaf: leaf.crop() if isinstance(leaf, Signal) else leaf, output)

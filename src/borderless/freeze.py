@@ -9,6 +9,7 @@ from torch.export import Dim, ExportedProgram
 
 from borderless.convert import conversion_of
 from borderless.errors import ConversionError
+from borderless.rules.uniform import Constants
 
 
 def freeze(model: nn.Module, example: Tensor, *, dynamic_batch: bool = False) -> ExportedProgram:
@@ -37,7 +38,7 @@ def freeze(model: nn.Module, example: Tensor, *, dynamic_batch: bool = False) ->
         shapes = ({0: Dim("batch", min=1)},)
     frozen = copy.deepcopy(model).eval()
     try:
-        with torch.no_grad():
+        with torch.no_grad(), Constants():
             program = torch.export.export(frozen, (example,), dynamic_shapes=shapes, strict=False)
     except UserError as error:
         raise ConversionError(

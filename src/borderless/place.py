@@ -14,7 +14,6 @@ from borderless.canvas import Canvas, NotKept, Tape
 from borderless.convert import Conversion, attached, check_convertible, conversion_of
 from borderless.errors import ConversionError, ImageError
 from borderless.placed import Placed, placing
-from borderless.rules.uniform import UniformMaps
 from borderless.scope import Event, Scope
 from borderless.signal import Signal
 
@@ -170,7 +169,7 @@ class _Placement:
         maps = [event.signal for event in events if event.signal is not None]
         movable = not any(event.kind == "position" for event in events) and _is_without_place(probe)
         stride = [1 if self.run.border.is_adaptive else max(int(m.lattice.stride[i]) for m in maps) for i in (0, 1)]
-        largest = max(m.window.numel() * m.window.element_size() for m in maps)
+        largest = max(m._sizes.numel() * m.dtype.itemsize for m in maps)
         self.per_sample = _WINDOWS_AT_A_TIME * largest
 
         def kind(axis: int, p: int, size: int, n: int) -> tuple[Any, Any]:
@@ -254,11 +253,8 @@ class _Pass(Conversion):
         return tree_map(lambda leaf: self.make(leaf) if isinstance(leaf, Tensor) else leaf, (args, kwargs))
 
     def leave(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> Any:
-        try:
-            if self.module is self.model and output is not None:
-                self.answer = self._pooled(output)
-        finally:
-            UniformMaps.stop(module)
+        if self.module is self.model and output is not None:
+            self.answer = self._pooled(output)
         return output
 
     def _reached(self, module: nn.Module, args: Any, output: Any) -> Any:

@@ -16,7 +16,6 @@ from torch.nn import functional as F
 
 from borderless.rules.pointwise import elementwise
 from borderless.rules.registry import describe, named, rule
-from borderless.rules.uniform import UniformMaps
 from borderless.signal import Signal
 
 
@@ -41,14 +40,11 @@ def reduction(function: Any, signal: Signal, *args: Any, **kwargs: Any) -> Any:
         return function(signal.window, *args, dim=dims, keepdim=keepdim, **kwargs)
     if others:
         reduced = function(reduced, dim=others, keepdim=True)
-    if not isinstance(reduced, Signal):
-        UniformMaps.start(signal.scope)
     return reduced if keepdim else reduced.squeeze(dims)
 
 
 def mean_over_space(signal: Signal) -> Tensor:
     """Mean over all of space, (N, C, 1…)."""
-    UniformMaps.start(signal.scope)
     return _linear(signal, signal.axes, divide=True)
 
 
@@ -170,7 +166,6 @@ def _adaptive(function: Any, signal: Signal, output_size: Any, global_pool: Any)
     if set(sizes) == {1} and not signal.border.is_own:
         return global_pool()
     if set(sizes) == {1}:
-        UniformMaps.start(signal.scope)
         return function(signal.window, sizes)
     if sizes == signal.frame:
         return signal

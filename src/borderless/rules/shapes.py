@@ -5,6 +5,8 @@ is cut off and nothing is added. What merges spatial dimensions with channels re
 """
 
 from collections.abc import Sequence
+from functools import partial
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -12,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from borderless import geometry
+from borderless.aliases import View
 from borderless.cells import periods, same_period, tile
 from borderless.errors import SignalError
 from borderless.geometry import Slide
@@ -84,8 +87,7 @@ def move(function: Any, signal: Signal, *args: Any, **kwargs: Any) -> Signal:
         raise signal.scope.unsupported(describe(function), "it moves the batch dimension")
     if axes != tuple(sorted(axes)):
         raise signal.scope.unsupported(describe(function), "it exchanges spatial axes")
-    background = None if signal.background is None else function(signal.background, *args, **kwargs)
-    return signal.derive(function(signal.window, *args, **kwargs), background, axes=axes)
+    return signal.alias(View(lambda cells: function(cells, *args, **kwargs), signal.axes), axes=axes)
 
 
 @rule(*named("reshape", "view", "flatten", "unflatten", "unsqueeze", "squeeze", "view_as", "reshape_as"))
@@ -104,23 +106,36 @@ def reshape(function: Any, signal: Signal, *args: Any, **kwargs: Any) -> Any:
         if blocks is not None:
             return _into_blocks(function, signal, target, *blocks)
         return _flatten_space(function, signal, target)
-    window, background = list(target), list(target)
-    for axis, new in zip(signal.axes, axes, strict=True):
-        window[new] = signal.window.shape[axis]
-        background[new] = 1 if signal.background is None else signal.background.shape[axis]
-    surroundings = signal.background
-    if surroundings is not None:
-        if target[0] == signal.shape[0]:
-            background[0] = surroundings.shape[0]
-        else:
-            surroundings = surroundings.expand(signal.window.shape[0], *surroundings.shape[1:])
-        surroundings = surroundings.reshape(background)
-    if target[0] != signal.shape[0] and signal.border.is_adaptive:
+    keeps_batch = target[0] == signal.shape[0]
+    if not keeps_batch and signal.border.is_adaptive:
         raise signal.scope.unsupported(
             describe(function),
             "it changes the batch dimension, and with phase='adaptive' each sample has its own phase",
         )
-    return signal.derive(signal.window.reshape(window), surroundings, axes=axes, aliased=signal.aliased)
+
+    def apply(cells: Tensor) -> Tensor:
+        sizes = list(target)
+        for axis, new in zip(signal.axes, axes, strict=True):
+            sizes[new] = cells.shape[axis]
+        if keeps_batch:
+            sizes[0] = cells.shape[0]
+        return cells.reshape(sizes)
+
+    view = View(apply, signal.axes, None if keeps_batch else len(signal.window))
+    window = apply(signal.window)
+    if function.__name__ in ("reshape", "flatten", "reshape_as") and not geometry.only_splits(signal.shape, target):
+        background = None if signal.background is None else view.of_background(signal.background)
+        return signal.possible_alias(signal.derive(window, background, axes=axes), function)
+    return signal.alias(view, window, axes=axes, is_copy=not _is_view(window, signal.window))
+
+
+def _is_view(reshaped: Tensor, cells: Tensor) -> bool:
+    """Whether `reshaped`, a reshape of `cells`, shares their memory."""
+    try:
+        cells.view(reshaped.shape)
+    except RuntimeError:
+        return False
+    return True
 
 
 def _into_blocks(
@@ -136,7 +151,7 @@ def _into_blocks(
         return cells.reshape(shape)
 
     background = None if planned.background is None else planned.response(run)
-    return planned.result(run(planned.cells()), background, axes=axes)
+    return signal.possible_alias(planned.result(run(planned.cells()), background, axes=axes), function)
 
 
 def _shape_after(function: Any, signal: Signal, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Sequence[int]:
@@ -175,9 +190,18 @@ def split(function: Any, signal: Signal, *args: Any, **kwargs: Any) -> Any:
     if dim == 0 or dim in signal.axes:
         raise signal.scope.unsupported(describe(function), "it cuts a map along the batch or along space")
     windows = function(signal.window, *args, **kwargs)
-    backgrounds = (None,) * len(windows) if signal.background is None else function(signal.background, *args, **kwargs)
-    axes = tuple(axis - (function.__name__ == "unbind" and axis > dim) for axis in signal.axes)
-    return tuple(signal.derive(w, b, axes=axes) for w, b in zip(windows, backgrounds, strict=True))
+    if function.__name__ == "unbind":
+        axes = tuple(axis - (axis > dim) for axis in signal.axes)
+        views = [partial(torch.select, dim=dim, index=i) for i in range(len(windows))]
+    else:
+        axes, sizes = signal.axes, [window.shape[dim] for window in windows]
+        starts = accumulate(sizes[:-1], initial=0)
+        views = [
+            partial(torch.narrow, dim=dim, start=start, length=n) for start, n in zip(starts, sizes, strict=True)
+        ]
+    return tuple(
+        signal.alias(View(view, signal.axes), window, axes=axes) for view, window in zip(views, windows, strict=True)
+    )
 
 
 @rule(*named("channel_shuffle", "native_channel_shuffle"))
@@ -245,24 +269,20 @@ def getitem(function: Any, signal: Any, index: Any) -> Any:
         dimension += 1
     full = [(0, n, 1) for n in signal.frame]
     if slices != full:
-        signal = strided_slice(signal, slices)
-    if all(entry == slice(None) for entry in plain if not isinstance(entry, Tensor)) and not any(
-        isinstance(entry, Tensor) for entry in plain
-    ):
+        signal = signal.possible_alias(strided_slice(signal, slices), function)
+    is_list = any(isinstance(entry, Tensor) for entry in plain)
+    if not is_list and all(entry == slice(None) for entry in plain):
         return signal
     if signal.border.is_adaptive and plain[0] != slice(None):
         raise signal.scope.unsupported(
             "an index along the batch", "with phase='adaptive' each sample has its own phase"
         )
-    background = signal.background
-    if background is not None:
-        around = list(plain)
-        if background.shape[0] == 1 and isinstance(around[0], slice):
-            around[0] = slice(None)
-        elif background.shape[0] == 1:
-            background = background.expand(signal.window.shape[0], *background.shape[1:])
-        background = background[tuple(around)]
-    return signal.derive(signal.window[tuple(plain)], background, axes=tuple(axes), aliased=signal.aliased)
+    samples = None if plain[0] == slice(None) else len(signal.window)
+    view = View(lambda cells: cells[tuple(plain)], signal.axes, samples)
+    if not is_list:
+        return signal.alias(view, axes=tuple(axes))
+    background = None if signal.background is None else view.of_background(signal.background)
+    return signal.derive(view.apply(signal.window), background, axes=tuple(axes))
 
 
 def _one_per_dimension(signal: Signal, index: tuple[Any, ...]) -> list[Any]:
@@ -318,19 +338,37 @@ def padding(function: Any, signal: Signal, pad: Sequence[int], mode: str = "cons
             (a - amounts[axis][0], b - amounts[axis][0]) for axis, (a, b) in zip(signal.axes, shifted, strict=True)
         )
         window = signal.derive(window, unpadded).read(back)
-    if window is signal.window:
-        signal.aliased = True
-    return signal.derive(window, background, box=tuple(shifted), frame=tuple(frame), aliased=window is signal.window)
+    grows = any(window.shape[axis] > signal.window.shape[axis] for axis in signal.axes)
+    is_shared = not any(channels) and not grows  # it was only renumbered, or cut
+    if is_shared:
+        signal.share_window()
+    return signal.derive(window, background, box=tuple(shifted), frame=tuple(frame), aliased=is_shared)
 
 
 @rule(*named("expand_as"))
 def expand_as(function: Any, tensor: Any, other: Any) -> Any:
     """A tensor without spatial extent broadcasts by itself; it need not be spread over a map."""
     if isinstance(tensor, Signal):
-        if isinstance(other, Signal) and tensor.frame == other.frame:
-            return tensor
-        raise tensor.scope.unsupported(describe(function), "it spreads a map over a larger one")
+        return expand(function, tensor, *other.shape)
     if all(tensor.shape[axis - other.ndim] == 1 for axis in other.axes):
         return tensor
     with torch._C.DisableTorchFunctionSubclass():
         return tensor.expand(other.shape)
+
+
+@rule(*named("expand"))
+def expand(function: Any, signal: Signal, *size: Any) -> Signal:
+    """Channels of size 1 may be repeated, and samples where they have one phase."""
+    sizes = tuple(size[0]) if len(size) == 1 and not isinstance(size[0], int) else size
+    if len(sizes) != signal.ndim:
+        raise signal.scope.unsupported(describe(function), "it adds dimensions to a map")
+    if any(sizes[axis] not in (-1, n) for axis, n in zip(signal.axes, signal.frame, strict=True)):
+        raise signal.scope.unsupported(describe(function), "it spreads a map over a larger one")
+    keeps_batch = sizes[0] in (-1, signal.shape[0])
+    if not keeps_batch and signal.border.is_adaptive:
+        raise signal.scope.unsupported(
+            describe(function), "it repeats samples, and with phase='adaptive' each sample has its own phase"
+        )
+    sizes = [-1 if i in signal.axes or (i == 0 and keeps_batch) else n for i, n in enumerate(sizes)]
+    view = View(lambda cells: cells.expand(sizes), signal.axes, None if keeps_batch else len(signal.window))
+    return signal.alias(view)
