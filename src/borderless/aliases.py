@@ -110,6 +110,10 @@ class Memory:
         signal.field = tuple([max(widths) for widths in zip(signal.field, changed.field, strict=True)])
 
 
+class CellsForgotten(UnsupportedOperation):
+    """The cells of a map are unknown since another map was changed in place."""
+
+
 class Change(NamedTuple):
     """An in-place operation: its function, the modules that ran it, and the function that made the maps' relation."""
 
@@ -117,9 +121,9 @@ class Change(NamedTuple):
     modules: tuple[nn.Module, ...]
     origin: Any
 
-    def error(self, signal: "Signal") -> UnsupportedOperation:
+    def error(self, signal: "Signal") -> CellsForgotten:
         relation = "shares memory" if self.origin is None else f"may share memory, through {describe(self.origin)},"
-        return UnsupportedOperation(
+        return CellsForgotten(
             f"got {describe(self.function)} in {signal.scope.describe(*self.modules)} under the border "
             f"{signal.border.name!r}: it changed in place a map that {relation} with another one, which is used "
             "afterwards and whose cells are unknown since then. Write .clone() before the change, or use the function "

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
+from borderless.aliases import CellsForgotten
 from borderless.borders import Border
 from borderless.canvas import Canvas, NotKept, Tape
 from borderless.convert import Conversion, attached, check_convertible, conversion_of
@@ -104,6 +105,8 @@ class _Placement:
                 return self._answers(positions, *self._on_a_tape(positions, tape))
             except NotKept:
                 continue
+            except CellsForgotten:  # a tape does not tell what an in-place operation leaves around other maps
+                return self._answers(positions, *self._whole(positions))
             finally:  # its maps know it, and it knows its maps: without this, large as they are, they would stay
                 tape.steps.clear()
         raise AssertionError("a tape that keeps everything lacks nothing")
