@@ -2,14 +2,19 @@
 
 import copy
 import operator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
+from torch.overrides import TorchFunctionMode
 
 from borderless.convert import conversion_of
 from borderless.errors import ConversionError
-from borderless.rules.uniform import Constants
+from borderless.rules import pointwise
+from borderless.rules.registry import find_rule, named
+from borderless.rules.uniform import NOTE, constant_dims
+from borderless.signal import Signal
 
 
 def freeze(model: nn.Module, example: Tensor, *, dynamic_batch: bool = False) -> ExportedProgram:
@@ -38,7 +43,7 @@ def freeze(model: nn.Module, example: Tensor, *, dynamic_batch: bool = False) ->
         shapes = ({0: Dim("batch", min=1)},)
     frozen = copy.deepcopy(model).eval()
     try:
-        with torch.no_grad(), Constants():
+        with torch.no_grad(), _Constants():
             program = torch.export.export(frozen, (example,), dynamic_shapes=shapes, strict=False)
     except UserError as error:
         raise ConversionError(
@@ -52,6 +57,37 @@ def freeze(model: nn.Module, example: Tensor, *, dynamic_batch: bool = False) ->
             "needed: a model of plain torch functions"
         )
     return program
+
+
+class _Constants(TorchFunctionMode):
+    """Notes which ordinary tensors are constant along which dimensions: a program's values cannot be looked at."""
+
+    def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        tensors = [a for a in (*args, *kwargs.values()) if isinstance(a, Tensor)]
+        before = [(t.ndim, constant_dims(t)) for t in tensors if not isinstance(t, Signal)]
+        result = func(*args, **kwargs)
+        if not isinstance(result, Tensor) or isinstance(result, Signal):
+            return result
+        every = frozenset(range(result.ndim))
+        if func in _FILLING:
+            dims = every
+        elif func in _SPREADING:
+            added = result.ndim - before[0][0]
+            dims = frozenset(added + i for i, n in enumerate(args[0].shape) if isinstance(n, int) and n == 1)
+        elif before and find_rule(func) in (pointwise.elementwise, pointwise.alike):
+            dims = every
+            for ndim, constant in before:
+                added = result.ndim - ndim
+                dims &= {*range(added), *(added + i for i in constant)}
+        else:
+            return result
+        setattr(result, NOTE, (result._version, dims))
+        return result
+
+
+_FILLING = frozenset(named("zeros", "ones", "full", "new_zeros", "new_ones", "new_full"))
+_SPREADING = frozenset(named("interpolate", "repeat"))
 
 
 def _is_plain(node: torch.fx.Node) -> bool:

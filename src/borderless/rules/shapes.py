@@ -196,9 +196,7 @@ def split(function: Any, signal: Signal, *args: Any, **kwargs: Any) -> Any:
     else:
         axes, sizes = signal.axes, [window.shape[dim] for window in windows]
         starts = accumulate(sizes[:-1], initial=0)
-        views = [
-            partial(torch.narrow, dim=dim, start=start, length=n) for start, n in zip(starts, sizes, strict=True)
-        ]
+        views = [partial(torch.narrow, dim=dim, start=start, length=n) for start, n in zip(starts, sizes, strict=True)]
     return tuple(
         signal.alias(View(view, signal.axes), window, axes=axes) for view, window in zip(views, windows, strict=True)
     )

@@ -3,28 +3,24 @@
 Such a tensor joins a map as a value for each channel; any other has a value for each position, which an endless plane
 has no use for. What tells them apart: strides of 0, how autograd says the tensor was made, or else its values. Values
 tell nothing where gradients go to the tensor (a position embedding that is still 0 everywhere is no constant), and
-there are none while `torch.export` records a program: `Constants` then watches how tensors are made.
+there are none while `torch.export` records a program: `freeze` then notes how tensors are made.
 """
 
+import re
 from collections.abc import Sequence
-from typing import Any
+from functools import cache
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
-from torch.overrides import TorchFunctionMode
 
-# Nodes of autograd that keep the shape of what they spread, or that itself.
-_SPREADING = ("Upsample", "AdaptiveAvgPool", "Repeat", "Expand")
-_FILLING = (torch.zeros, torch.ones, torch.full, torch.zeros_like, torch.ones_like, torch.full_like)
-_FILLING += (torch.Tensor.new_zeros, torch.Tensor.new_ones, torch.Tensor.new_full)
-_NOTE = "_borderless_constant"  # an attribute of a tensor: its version, and the dimensions along which it is constant
+NOTE = "_borderless_constant"  # an attribute of a tensor: its version, and the dimensions along which it is constant
+_SPREADING = ("Upsample", "AdaptiveAvgPool", "Repeat", "Expand")  # nodes of autograd that know what they have spread
+_PLAIN = (Tensor, torch.nn.Parameter)
 
 
 def is_constant_along(tensor: Tensor, axes: Sequence[int]) -> bool:
     """Whether an ordinary tensor is known to have the same values everywhere along `axes` (counted from the end)."""
-    axes = [axis for axis in axes if tensor.stride(axis) != 0]
-    if not axes or _was_spread(tensor, axes):
+    if _was_spread(tensor, axes):
         return True
     if tensor.requires_grad or not _has_values(tensor):
         return False
@@ -34,17 +30,37 @@ def is_constant_along(tensor: Tensor, axes: Sequence[int]) -> bool:
     return _is_close(tensor, first)
 
 
+def constant_dims(tensor: Tensor) -> frozenset[int]:
+    """The dimensions along which its strides, or a note of what made it, say that `tensor` is constant."""
+    shape = enumerate(tensor.shape)  # a size that is a symbol, that of a batch, is left one
+    spread = {i for i, n in shape if isinstance(n, int) and (n == 1 or tensor.stride(i) == 0)}
+    version, dims = getattr(tensor, NOTE, (None, ()))
+    return frozenset(spread.union(dims) if dims and version == tensor._version else spread)
+
+
 def _was_spread(tensor: Tensor, axes: Sequence[int]) -> bool:
     """Whether the function that made `tensor` spread it along `axes` from a single cell."""
-    version, dims = getattr(tensor, _NOTE, (None, ()))
-    if dims and version == tensor._version:
-        return all(tensor.ndim + axis in dims for axis in axes)
+    if constant_dims(tensor).issuperset(tensor.ndim + axis for axis in axes):
+        return True
     node = tensor.grad_fn
+    while node is not None and _is_unary(node.name()):
+        node = node.next_functions[0][0]
     if node is None or not node.name().startswith(_SPREADING):
         return False
     source = getattr(node, "_saved_self_sym_sizes", None)
     source = node._saved_self.shape if source is None else source  # pyright: ignore[reportAttributeAccessIssue]
     return all(len(source) >= -axis and source[axis] == 1 for axis in axes)
+
+
+@cache
+def _is_unary(node: str) -> bool:
+    """Whether an autograd node of this name belongs to a function of one tensor that treats all cells alike."""
+    name = re.sub("(?<=[a-z0-9])(?=[A-Z])", "_", node.partition("Backward")[0]).lower()
+    packet = getattr(torch.ops.aten, name, None)
+    if packet is None or "default" not in packet.overloads():
+        return False
+    tensors = [a for a in packet.default._schema.arguments if "Tensor" in str(a.type)]
+    return len(tensors) == 1 and (name == "clone" or torch.Tag.pointwise in packet.default.tags)
 
 
 def _has_values(tensor: Tensor) -> bool:
@@ -58,9 +74,6 @@ def _has_values(tensor: Tensor) -> bool:
     return True
 
 
-_PLAIN = (Tensor, torch.nn.Parameter)
-
-
 def _is_close(tensor: Tensor, first: Tensor) -> bool:
     """Whether all of `tensor` is `first`, up to the rounding of an interpolation."""
     if not tensor.is_floating_point():
@@ -69,21 +82,3 @@ def _is_close(tensor: Tensor, first: Tensor) -> bool:
     rounding = exact.eps * (32 if exact.bits >= 32 else 2)  # 15 measured, bicubic
     is_same = torch.isclose(tensor, first, rtol=rounding, atol=0.0, equal_nan=True)
     return bool(is_same.all())
-
-
-class Constants(TorchFunctionMode):
-    """Notes which tensors are constant, and along which dimensions, by the functions that make them."""
-
-    def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        if not isinstance(result, Tensor):
-            return result
-        if func in _FILLING:
-            dims = range(result.ndim)
-        elif func in (F.interpolate, torch.Tensor.repeat) and isinstance(args[0], Tensor):
-            added = result.ndim - args[0].ndim
-            dims = [added + i for i, n in enumerate(args[0].shape) if n == 1]
-        else:
-            return result
-        setattr(result, _NOTE, (result._version, frozenset(dims)))
-        return result
