@@ -4,7 +4,6 @@ Oracle: the same program, unmodified, on a hugely padded image. Every program en
 around the windows.
 """
 
-import gc
 import weakref
 from collections import Counter
 from collections.abc import Callable
@@ -164,7 +163,8 @@ def count(check: Callable[[Program], str | None], max_examples: int) -> Counter[
         try:
             result = check(program) or "exact"
         except bl.errors.UnsupportedOperation as error:
-            assert "changed in place a map that" in str(error), error
+            if "changed in place a map that" not in str(error):
+                raise
             result = "refused by name"
         seen[result] += 1
 
@@ -223,7 +223,7 @@ def has_exact_gradients(program: Program) -> str | None:
     converted = bl.convert(model, "infinite", output="signal")
     try:
         expected = model(F.pad(images(), [PADDING_PX] * 4))
-    except RuntimeError as error:
+    except RuntimeError:
         return "refused by PyTorch"
     got = converted(images())
     loss = expected_loss = torch.zeros((), dtype=torch.float64)
@@ -246,4 +246,163 @@ def has_exact_gradients(program: Program) -> str | None:
 
 def test_random_programs_have_exact_gradients() -> None:
     seen = count(has_exact_gradients, 60)
-    assert seen["exact"] > 2 * seen["refused by PyTorch"] + 4 * seen["refused by name"]
+    assert seen["exact"] > 2 * seen["refused by name"]
+    assert seen["exact"] > seen["refused by PyTorch"], "no power"
+
+
+Body = Callable[[Tensor, Tensor], Tensor]
+
+
+class Net(nn.Module):
+    """Two maps, the second one wider, then `body`, then a wide kernel."""
+
+    def __init__(self, body: Body) -> None:
+        super().__init__()
+        self.first, self.second = (nn.Conv2d(3, 4, k, padding=k // 2, dtype=torch.float64) for k in (3, 5))
+        self.last = nn.Conv2d(4, 2, 9, padding=4, dtype=torch.float64)
+        self.body = body
+        for i, parameter in enumerate(self.parameters()):
+            parameter.data = noise(*parameter.shape, seed=i)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.body(self.first(x), self.second(x)))
+
+
+def a_part_grows(y: Tensor, w: Tensor) -> Tensor:
+    y[:, :2].add_(w[:, 1:3])
+    return y
+
+
+def the_whole_grows(y: Tensor, w: Tensor) -> Tensor:
+    part = y.view(len(y), 2, 2, *y.shape[2:])[:, 0]
+    y += w
+    return torch.cat([part, part.relu()], 1)
+
+
+def a_gate_for_each_sample(y: Tensor, w: Tensor) -> Tensor:
+    y.permute(0, 2, 3, 1).unflatten(3, (2, 2))[..., 1, :].mul_(gates(y))
+    return y
+
+
+def siblings_overlap(y: Tensor, w: Tensor) -> Tensor:
+    left, right = y[:, :3], y[:, 1:]
+    del y
+    left.relu_()
+    return torch.cat([left[:, :1], right], 1)
+
+
+def dropped_in_place(y: Tensor, w: Tensor) -> Tensor:
+    F.dropout(y[:, :2], 1.0, training=True, inplace=True)
+    return y + F.dropout(w, training=False, inplace=True)
+
+
+BODIES = [a_part_grows, the_whole_grows, a_gate_for_each_sample, siblings_overlap]
+
+
+@pytest.mark.parametrize("body", BODIES)
+@pytest.mark.parametrize("mode", ["no_grad", "grad", "inference", "frozen", "placed"])
+def test_an_in_place_operation_reaches_every_alias(body: Body, mode: str) -> None:
+    model = Net(body)
+    expected = on_a_huge_canvas(model, images(), 16, 1)[..., 16:-16, 16:-16]
+    if mode == "frozen":
+        got = bl.freeze(bl.convert(model, "infinite"), images()).module()(images())
+    elif mode == "placed":  # on a canvas of zeros, with the model's own padding
+        canvas = F.pad(images(), (2, 9, 3, 9))
+        expected = model(canvas)
+        got = bl.place(model.eval(), images()[:1], [(3, 2)], canvas=canvas.shape[2:])[0]
+        expected = expected[:1]
+    else:
+        context = {"no_grad": torch.no_grad, "grad": torch.enable_grad, "inference": torch.inference_mode}[mode]
+        with context():
+            got = bl.convert(model, "infinite")(images())
+    assert (got - expected).abs().max() <= 1e-10 * expected.abs().max()
+
+
+def test_dropout_in_place_reaches_the_map_that_it_is_a_part_of() -> None:
+    signal = bl.convert(Net(dropped_in_place), "infinite", output="signal")(images())
+    assert signal.frame == SIZE
+
+
+@pytest.mark.parametrize(
+    ("body", "text"),
+    [
+        (lambda y, w: [F.relu_(y.contiguous()), y][1], r"torch.relu_ .*through torch.Tensor.contiguous"),
+        (lambda y, w: [F.relu_(y[..., 1:, :]), y][1], r"torch.relu_ .*through torch.Tensor.__getitem__"),
+        (
+            lambda y, w: [y.view(2, 2, 2, *SIZE).flatten(1, 2).neg_(), y][1],
+            r"Tensor.neg_ .*through torch.Tensor.flatten",
+        ),
+    ],
+)
+def test_what_may_be_a_view_or_a_copy_is_refused_where_it_matters(body: Body, text: str) -> None:
+    model = bl.convert(nn.Sequential(Net(body)), "infinite")
+    with pytest.raises(bl.errors.UnsupportedOperation, match=text) as raised:
+        model(images())
+    assert "in module '0' (Net)" in str(raised.value)
+    assert ".clone()" in str(raised.value)
+
+
+def test_what_may_be_a_view_goes_on_where_nobody_reads_the_other() -> None:
+    model = Net(lambda y, w: F.relu_(y.contiguous()[..., 1:, 1:].add_(1.0)))
+    expected = on_a_huge_canvas(model, images(), 16, 1)
+    got = bl.convert(model, "infinite", output="signal")(images())
+    rows, columns = (slice(a + 16, b + 16) for a, b in got.box)
+    assert (got.window - expected[..., rows, columns]).abs().max() <= 1e-10
+
+
+def test_changing_nothing_gives_the_very_same_map() -> None:
+    def body(y: Tensor, w: Tensor) -> Tensor:
+        same = [y.to(y.dtype), y.to("cpu"), y.to(w), y.double(), y.type(torch.float64), y.type_as(w), y.cpu()]
+        assert all(other is y for other in same)
+        assert y.to(y.dtype, copy=True) is not y
+        assert y.requires_grad_() is y
+        assert y.type() == "torch.DoubleTensor"
+        return y
+
+    bl.convert(Net(body), "infinite")(images())
+
+
+def test_views_do_not_keep_maps_alive() -> None:
+    def body(y: Tensor, w: Tensor) -> Tensor:
+        views = [y[:, i:] for i in range(4)]
+        gone = [weakref.ref(view) for view in views]
+        del views
+        assert all(ref() is None for ref in gone)
+        for _ in range(200):
+            y[:, :1]
+        assert len(y.memory.maps) <= 8, "the dead are forgotten"  # pyright: ignore
+        part, base = y[:, :1], weakref.ref(y)
+        del y
+        assert base() is None
+        part.add_(1)
+        assert part.memory is None, "nobody shares it any more"  # pyright: ignore
+        return w
+
+    bl.convert(Net(body), "infinite")(images())
+
+
+def test_a_change_without_gradients_leaves_those_of_the_rest() -> None:
+    def body(y: Tensor, w: Tensor) -> Tensor:
+        with torch.no_grad():
+            y[:, :2].mul_(2.0)
+        return y
+
+    model = Net(body)
+    converted = bl.convert(model, "infinite")
+    model(F.pad(images(), [16] * 4))[..., 16:-16, 16:-16].sum().backward()
+    converted(images()).sum().backward()
+    for wanted, got in zip(model.parameters(), converted.parameters(), strict=True):
+        assert wanted.grad is None or (got.grad - wanted.grad).abs().max() <= 1e-10 * wanted.grad.abs().max()
+
+
+def test_padding_by_less_than_nothing_copies() -> None:
+    """Under `valid`, where a crop is a part of the window, and not only renumbers it."""
+
+    class Crops(nn.Module):
+        def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+            x = x * 1
+            return x, F.pad(x, (-1, -1, -1, -1)).mul_(0)
+
+    whole, cropped = bl.convert(Crops(), "valid", output="signal")(images())
+    assert torch.equal(whole.window, images())
+    assert not cropped.window.any()
