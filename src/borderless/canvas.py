@@ -182,7 +182,10 @@ class OnTape(Signal):
     """
 
     is_written_through = False
-    _is_laid_out_as_unmodified = False
+
+    @property
+    def _is_laid_out_as_unmodified(self) -> bool:
+        return False
 
     @property
     def tape(self) -> Tape:

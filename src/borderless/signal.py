@@ -201,15 +201,24 @@ class Signal(Tensor):
         return self
 
     def alias(
-        self, view: View, window: Tensor | None = None, *, axes: tuple[int, ...] | None = None, is_copy: bool = False
+        self,
+        view: View,
+        stored: Sequence[Any] | None = None,
+        *,
+        axes: tuple[int, ...] | None = None,
+        is_copy: bool = False,
     ) -> "Signal":
         """A Signal of what the unmodified model has as a view of this map.
 
-        window: that of the view, where it is known already. is_copy: whether it shares no memory with this window.
+        stored: the window and the background of the view, where they are known already. is_copy: whether that window
+        shares no memory with this one.
         """
-        memory = aliases.memory_of(self)
-        window = view.apply(self.window) if window is None else window
-        background = None if self.background is None else view.of_background(self.background)
+        memory = self.memory or aliases.memory_of(self)
+        if stored is None:
+            window = view.apply(self.window)
+            background = None if self.background is None else view.of_background(self.background)
+        else:
+            window, background = stored
         made = self.derive(window, background, axes=axes, aliased=self.aliased)
         shown = (memory.window, window) if not is_copy and memory.is_shown_by(self) else None
         aliases.join(made, memory, (*self.views, view), shown)
@@ -240,7 +249,8 @@ class Signal(Tensor):
     def forget(self, change: Change) -> None:
         """Forget the cells, which `change` may have changed in the unmodified model."""
         self.change, self.memory, self._deviation = change, None, None
-        self.__dict__.pop("window", None)
+        if "window" in self.__dict__:
+            del self.window
 
     def deviation(self) -> Tensor:
         """The window less the background."""

@@ -126,7 +126,9 @@ def _of_one(function: Any, signal: Signal, options: dict[str, Any]) -> Signal:
 
 def _copied(background: Tensor) -> Tensor:
     """A copy for an in-place function. Its gradients go on also where the function itself is not recorded."""
-    with torch.set_grad_enabled(background.requires_grad):
+    if not background.requires_grad:
+        return background.clone(memory_format=torch.contiguous_format)
+    with torch.enable_grad():
         return background.clone(memory_format=torch.contiguous_format)
 
 

@@ -113,29 +113,23 @@ def reshape(function: Any, signal: Signal, *args: Any, **kwargs: Any) -> Any:
             "it changes the batch dimension, and with phase='adaptive' each sample has its own phase",
         )
 
-    def apply(cells: Tensor) -> Tensor:
-        sizes = list(target)
-        for axis, new in zip(signal.axes, axes, strict=True):
-            sizes[new] = cells.shape[axis]
+    def sizes(cells: Tensor) -> list[int]:
+        found = list(target)
+        for axis, new in zip(signal.axes, axes):  # noqa: B905  one each
+            found[new] = cells.shape[axis]
         if keeps_batch:
-            sizes[0] = cells.shape[0]
-        return cells.reshape(sizes)
+            found[0] = cells.shape[0]
+        return found
 
-    view = View(apply, signal.axes, None if keeps_batch else len(signal.window))
-    window = apply(signal.window)
-    if function.__name__ in ("reshape", "flatten", "reshape_as") and not geometry.only_splits(signal.shape, target):
-        background = None if signal.background is None else view.of_background(signal.background)
-        return signal.possible_alias(signal.derive(window, background, axes=axes), function)
-    return signal.alias(view, window, axes=axes, is_copy=not _is_view(window, signal.window))
-
-
-def _is_view(reshaped: Tensor, cells: Tensor) -> bool:
-    """Whether `reshaped`, a reshape of `cells`, shares their memory."""
+    view = View(lambda cells: cells.reshape(sizes(cells)), signal.axes, None if keeps_batch else len(signal.window))
+    background = None if signal.background is None else view.of_background(signal.background)
     try:
-        cells.view(reshaped.shape)
-    except RuntimeError:
-        return False
-    return True
+        window, is_copy = signal.window.view(sizes(signal.window)), False
+    except RuntimeError:  # no view, as this window is laid out
+        window, is_copy = view.apply(signal.window), True
+    if function.__name__ in ("reshape", "flatten", "reshape_as") and not geometry.only_splits(signal.shape, target):
+        return signal.possible_alias(signal.derive(window, background, axes=axes), function)
+    return signal.alias(view, (window, background), axes=axes, is_copy=is_copy)
 
 
 def _into_blocks(
@@ -190,6 +184,7 @@ def split(function: Any, signal: Signal, *args: Any, **kwargs: Any) -> Any:
     if dim == 0 or dim in signal.axes:
         raise signal.scope.unsupported(describe(function), "it cuts a map along the batch or along space")
     windows = function(signal.window, *args, **kwargs)
+    backgrounds = (None,) * len(windows) if signal.background is None else function(signal.background, *args, **kwargs)
     if function.__name__ == "unbind":
         axes = tuple(axis - (axis > dim) for axis in signal.axes)
         views = [partial(torch.select, dim=dim, index=i) for i in range(len(windows))]
@@ -198,7 +193,8 @@ def split(function: Any, signal: Signal, *args: Any, **kwargs: Any) -> Any:
         starts = accumulate(sizes[:-1], initial=0)
         views = [partial(torch.narrow, dim=dim, start=start, length=n) for start, n in zip(starts, sizes, strict=True)]
     return tuple(
-        signal.alias(View(view, signal.axes), window, axes=axes) for view, window in zip(views, windows, strict=True)
+        signal.alias(View(view, signal.axes), stored, axes=axes)
+        for view, *stored in zip(views, windows, backgrounds, strict=True)
     )
 
 
