@@ -305,6 +305,8 @@ def test_an_in_place_operation_reaches_every_alias(body: Body, mode: str) -> Non
     model = Net(body)
     expected = on_a_huge_canvas(model, images(), 16, 1)[..., 16:-16, 16:-16]
     if mode == "frozen":
+        if torch.__version__ < "2.9":
+            pytest.skip("its export turns slices into a function without a rule, so they are refused by name")
         got = bl.freeze(bl.convert(model, "infinite"), images()).module()(images())
     elif mode == "placed":  # on a canvas of zeros, with the model's own padding
         canvas = F.pad(images(), (2, 9, 3, 9))
