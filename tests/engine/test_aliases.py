@@ -250,7 +250,7 @@ def has_exact_gradients(program: Program) -> str | None:
 def test_random_programs_have_exact_gradients() -> None:
     seen = count(has_exact_gradients, 60)
     assert seen["exact"] > 2 * seen["refused by name"]
-    assert seen["exact"] > seen["refused by PyTorch"], "no power"
+    assert seen["exact"] >= 20, "no power: PyTorch itself refuses about half, whose saved tensors were changed"
 
 
 Body = Callable[[Tensor, Tensor], Tensor]
