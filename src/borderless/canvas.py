@@ -217,7 +217,16 @@ class Record(Signal):
 
 
 class OnTape(Signal):
-    """A map whose pass writes a tape or reads along one: of its calls only the model's own are steps."""
+    """A map whose pass writes a tape or reads along one: of its calls only the model's own are steps.
+
+    A step tells what it leaves around its own results, and not around maps that share memory with them.
+    """
+
+    is_written_through = False
+
+    @property
+    def _is_laid_out_as_unmodified(self) -> bool:
+        return False
 
     @property
     def tape(self) -> Tape:
@@ -277,7 +286,7 @@ class Canvas(OnTape):
         read = [] if is_local and len(maps) == 1 and not _reads_around(rule, args, kwargs) else maps
         windows = [(leaf.record, leaf.window) for leaf in read]
         for leaf in read:
-            leaf.aliased = True  # so that a function in place leaves these cells alone
+            leaf.share_window()  # so that a function in place leaves these cells alone
         result = rule(func, *args, **kwargs)
         is_windowed = is_local or rule in OVER_CHANNELS
         mirrored = 0 if is_windowed or rule is not shapes.padding else max(0, *_amounts(args, kwargs))

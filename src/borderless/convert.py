@@ -24,7 +24,6 @@ from borderless.hooks import Hooks, hooks_of, way_in
 from borderless.modes import exclusive
 from borderless.outputs import on_frame, ordinary, release
 from borderless.rules.frame_pools import as_map
-from borderless.rules.uniform import UniformMaps
 from borderless.scope import Scope
 from borderless.signal import Signal
 
@@ -66,7 +65,6 @@ class Conversion:
 
     def leave(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> Any:
         """Also called, without an output, when the pass ends in an error."""
-        UniformMaps.stop(module)
         release(module)
         return ordinary(output, on_frame if self.output == "frame" else as_map)
 

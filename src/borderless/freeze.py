@@ -8,10 +8,15 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 from torch.fx import GraphModule
+from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_map
 
 from borderless.convert import arguments_named, conversion_of, copied
 from borderless.errors import ConversionError
+from borderless.rules import pointwise
+from borderless.rules.registry import find_rule, named
+from borderless.rules.uniform import NOTE, constant_dims
+from borderless.signal import Signal
 
 
 def freeze(
@@ -56,7 +61,7 @@ def freeze(
         batch = Dim("batch", min=1)
         shapes = tree_map(lambda leaf: {0: batch} if has_batch(leaf, len(example)) else None, dict(given))
     try:
-        with torch.no_grad(), arguments_named(model, args, kwargs):
+        with torch.no_grad(), arguments_named(model, args, kwargs), _Constants():
             program = torch.export.export(frozen, (example, *args), kwargs, dynamic_shapes=shapes, strict=False)
     except GuardOnDataDependentSymNode as error:
         raise ConversionError(
@@ -92,6 +97,37 @@ class _Called(nn.Module):
 def has_batch(leaf: Any, size: int) -> bool:
     """Whether this is a tensor with a batch dimension of `size`."""
     return isinstance(leaf, Tensor) and leaf.ndim > 0 and leaf.shape[0] == size
+
+
+class _Constants(TorchFunctionMode):
+    """Notes which ordinary tensors are constant along which dimensions: a program's values cannot be looked at."""
+
+    def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        tensors = [a for a in (*args, *kwargs.values()) if isinstance(a, Tensor)]
+        before = [(t.ndim, constant_dims(t)) for t in tensors if not isinstance(t, Signal)]
+        result = func(*args, **kwargs)
+        if not isinstance(result, Tensor) or isinstance(result, Signal):
+            return result
+        every = frozenset(range(result.ndim))
+        if func in _FILLING:
+            dims = every
+        elif func in _SPREADING:
+            added = result.ndim - before[0][0]
+            dims = frozenset(added + i for i, n in enumerate(args[0].shape) if isinstance(n, int) and n == 1)
+        elif before and find_rule(func) in (pointwise.elementwise, pointwise.alike):
+            dims = every
+            for ndim, constant in before:
+                added = result.ndim - ndim
+                dims &= {*range(added), *(added + i for i in constant)}
+        else:
+            return result
+        setattr(result, NOTE, (result._version, dims))
+        return result
+
+
+_FILLING = frozenset(named("zeros", "ones", "full", "new_zeros", "new_ones", "new_full"))
+_SPREADING = frozenset(named("interpolate", "repeat"))
 
 
 def _is_plain(node: torch.fx.Node) -> bool:

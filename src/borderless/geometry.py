@@ -200,6 +200,16 @@ def preserved_axes(source: Sequence[int], target: Sequence[int], axes: Sequence[
     return tuple(found)
 
 
+def only_splits(source: Sequence[int], target: Sequence[int]) -> bool:
+    """Whether a reshape to `target` merges no two dimensions: then it is a view, however the tensor is laid out.
+
+    >>> only_splits((2, 6, 5, 7), (2, 2, 3, 5, 7)), only_splits((2, 2, 3, 5, 7), (2, 6, 5, 7))
+    (True, False)
+    """
+    ends = {_product(target[:i]) for i in range(len(target) + 1)}
+    return all(_product(source[:i]) in ends for i in range(len(source)))
+
+
 def blocked_axes(
     source: Sequence[int], target: Sequence[int], axes: Sequence[int]
 ) -> tuple[tuple[int, ...], tuple[int, ...]] | None:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
+from borderless.aliases import CellsForgotten
 from borderless.borders import Border
 from borderless.canvas import Canvas, NotKept, Tape
 from borderless.convert import Conversion, arguments_named, attached, check_convertible, conversion_of
@@ -16,7 +17,6 @@ from borderless.errors import ConversionError, ImageError
 from borderless.lattice import Lattice
 from borderless.outputs import materialized, release
 from borderless.placed import Placed, placing
-from borderless.rules.uniform import UniformMaps
 from borderless.scope import Event, Scope
 from borderless.signal import Signal
 
@@ -111,6 +111,8 @@ class _Placement:
                 return self._answers(positions, *self._on_a_tape(positions, tape))
             except NotKept:
                 continue
+            except CellsForgotten:  # a tape does not tell what an in-place operation leaves around other maps
+                return self._answers(positions, *self._whole(positions))
             finally:  # its maps know it, and it knows its maps: without this, large as they are, they would stay
                 tape.steps.clear()
         raise AssertionError("a tape that keeps everything lacks nothing")
@@ -194,7 +196,7 @@ class _Placement:
         maps = [event.signal for event in events if event.signal is not None]
         movable = not any(event.kind == "position" for event in events) and _is_without_place(probe)
         stride = (1, 1) if self.run.border.is_adaptive else grids[0].total_stride
-        largest = max(m.numel() * m.element_size() for m in (self.patches[:1], *(m.window for m in maps)))
+        largest = max(m.numel() * m.element_size() for m in (self.patches[:1], *maps))
         self.per_sample = _WINDOWS_AT_A_TIME * largest
 
         def kind(axis: int, p: int, size: int, n: int) -> tuple[Any, Any]:
@@ -286,13 +288,10 @@ class _Pass(Conversion):
         return tree_map(lambda leaf: self.make(leaf) if _is_image(leaf) else leaf, (args, kwargs))
 
     def leave(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> Any:
-        try:
-            if self.module is self.model and output is not None:
-                self.answer = self._pooled(output)
-        finally:
-            UniformMaps.stop(module)
-            # Of a map on a canvas that nobody asked for, the window will do.
-            release(module, lambda signal: materialized(signal.window))
+        if self.module is self.model and output is not None:
+            self.answer = self._pooled(output)
+        # Of a map on a canvas that nobody asked for, the window will do.
+        release(module, lambda signal: materialized(signal.window))
         return output
 
     def _reached(self, module: nn.Module, args: Any, output: Any) -> Any:

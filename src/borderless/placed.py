@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
+from borderless.aliases import Change, write_through
 from borderless.borders import Border, Keep, Outside
 from borderless.canvas import LOCAL, OVER_CHANNELS, OnTape, Record, Step, Tape, like, operands_of, pads_space
 from borderless.cells import cut, memory_format_of, pasted, strips
@@ -24,7 +25,6 @@ from borderless.geometry import Box, filled_cells, intersection
 from borderless.rules import reductions, sliding
 from borderless.rules.frame_pools import FramePool, as_map
 from borderless.rules.registry import describe
-from borderless.rules.uniform import UniformMaps
 from borderless.scope import Scope
 from borderless.signal import Signal
 
@@ -107,6 +107,11 @@ class Placed(OnTape):
         made = super().derive(*args, **kwargs)
         assert isinstance(made, Placed)
         return made._on(self.canvas)
+
+    def forget(self, change: Change) -> None:
+        super().forget(change)
+        if self.whole is not None:
+            self.whole.forget(change)
 
     def crop(self) -> Tensor:
         return super().crop() if self.placing.offsets is None else self.on_whole_canvas().crop()
@@ -214,8 +219,6 @@ def _run(func: Any, rule: Any, step: Step, source: Placed, args: tuple[Any, ...]
         if rule in _POOLS and isinstance(step.result, Tensor) and not isinstance(step.result, Signal):
             pooled = _global_pool(func, step, source)
             if pooled is not None:
-                if scope.tape.watched:
-                    UniformMaps.start(scope)
                 return pooled
         elif not isinstance(step.result, FramePool) and (rule in LOCAL or pads_space(rule, source, args, kwargs)):
             scope.beyond = -torch.inf if rule is sliding.max_pool else 0.0
@@ -230,14 +233,14 @@ def _run(func: Any, rule: Any, step: Step, source: Placed, args: tuple[Any, ...]
     wholes = {id(p): p.on_whole_canvas() for p in placed}
     args, kwargs = tree_map(lambda leaf: wholes.get(id(leaf), leaf), (args, kwargs))
     result = rule(func, *args, **kwargs)
-    if scope.tape.watched:
-        UniformMaps.start(scope)
 
     def wrapped(leaf: Any) -> Any:
         if not isinstance(leaf, Signal) or isinstance(leaf, FramePool):
             return leaf
         for changed in placed:
             if wholes[id(changed)] is leaf:  # in place
+                if changed.memory is not None:
+                    write_through(changed, func)
                 return changed._on(None, leaf)
         made: Any = Placed(  # pyright: ignore[reportCallIssue]
             leaf.window, leaf.start, leaf.frame, leaf.axes, leaf.background, leaf.lattice, scope, leaf.field

@@ -6,7 +6,7 @@ the interpreter's stack for the innermost running module, so a pass needs no hoo
 
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -47,26 +47,32 @@ class Scope:
     strict: bool = False
     warned: set[str] = field(default_factory=set)
     observer: Callable[[Event], Any] | None = None
-    watched: bool = False  # whether ordinary tensors are looked after too: see `rules.uniform`
 
     def module_path(self) -> str:
         """Name of the innermost module that is running now, as in `named_modules`; "" for the root itself."""
-        return self._running()[0]
+        return self._named(self.running())[0]
 
     def describe_module(self) -> str:
-        path, module = self._running()
+        return self.describe(*self.running())
+
+    def describe(self, *running: nn.Module) -> str:
+        """The first of the modules `running` that belongs to the model, as an error text names it."""
+        path, module = self._named(running)
         return f"module {path!r} ({type(module).__name__})" if path else f"the model itself ({type(module).__name__})"
 
-    def _running(self) -> tuple[str, nn.Module]:
-        names = {module: name for name, module in self.root.named_modules()}
-        frame = sys._getframe(1)
+    def running(self) -> Iterator[nn.Module]:
+        """The modules that are running now, the innermost first, whether they belong to the model or not."""
+        frame = sys._getframe()
         while frame is not None:
             if frame.f_code.co_name == "_call_impl":
                 module = frame.f_locals.get("self")
-                if isinstance(module, nn.Module) and module in names:
-                    return names[module], module
+                if isinstance(module, nn.Module):
+                    yield module
             frame = frame.f_back
-        return "", self.root
+
+    def _named(self, running: Iterable[nn.Module]) -> tuple[str, nn.Module]:
+        names = {module: name for name, module in self.root.named_modules()}
+        return next(((names[module], module) for module in running if module in names), ("", self.root))
 
     def observe(
         self,

@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from borderless import geometry
+from borderless import aliases, geometry
+from borderless.aliases import Change, Memory, View
 from borderless.borders import Border
 from borderless.cells import Ranges, Shift, less, ranges_of, read, read_mirrored, shifted_tile, take_shifted, thin, tile
 from borderless.errors import ImageError
@@ -49,6 +50,13 @@ class Signal(Tensor):
     _shape: torch.Size
     _sizes: torch.Size  # of the window
     _deviation: Tensor | None
+    # For maps that are views of one another (see `aliases`): the memory that this map shows, through which views, the
+    # memory's window and the view of it that this map stores, and what made this map forget its cells.
+    memory: Memory | None = None
+    views: tuple[View, ...] = ()
+    shown: tuple[Tensor, Tensor] | None = None
+    change: Change | None = None
+    is_written_through = True
 
     @staticmethod
     def __new__(
@@ -121,6 +129,8 @@ class Signal(Tensor):
     @cached_property
     def window(self) -> Tensor:
         """The stored cells, as an ordinary tensor."""
+        if self.change is not None:
+            raise self.change.error(self)
         assert self._deviation is not None and self.background is not None
         with torch.set_grad_enabled(self._deviation.requires_grad):  # whoever asks first
             return self._deviation + self.background.to(self._deviation.dtype)
@@ -174,13 +184,14 @@ class Signal(Tensor):
 
     def become(
         self,
+        function: Any,
         window: Tensor,
         background: Tensor | None,
         *,
         box: Box | None = None,
         field: tuple[Field, ...] | None = None,
     ) -> "Signal":
-        """Take over what an in-place operation left, so that whoever holds this map sees it."""
+        """Take over what the in-place `function` left, so that whoever holds this map, or a view of it, sees it."""
         self.check_gradients()
         self.window, self.background, self.aliased = window, background, False
         self._sizes, self._deviation = window.shape, None
@@ -188,7 +199,61 @@ class Signal(Tensor):
             self.start = tuple(a for a, _ in box)
         if field is not None:
             self.field = field
+        if self.memory is not None:
+            aliases.write_through(self, function)
         return self
+
+    def alias(
+        self,
+        view: View,
+        stored: Sequence[Any] | None = None,
+        *,
+        axes: tuple[int, ...] | None = None,
+        is_copy: bool = False,
+    ) -> "Signal":
+        """A Signal of what the unmodified model has as a view of this map.
+
+        stored: the window and the background of the view, where they are known already. is_copy: whether that window
+        shares no memory with this one.
+        """
+        memory = self.memory or aliases.memory_of(self)
+        if stored is None:
+            window = view.apply(self.window)
+            background = None if self.background is None else view.of_background(self.background)
+        else:
+            window, background = stored
+        made = self.derive(window, background, axes=axes, aliased=self.aliased)
+        shown = (memory.window, window) if not is_copy and memory.is_shown_by(self) else None
+        aliases.join(made, memory, (*self.views, view), shown)
+        return made
+
+    def possible_alias(self, made: "Signal", function: Any) -> "Signal":
+        """`made`, which `function` made of this map: a view or a copy in the unmodified model, nobody knows which."""
+        if made is not self and not self._is_laid_out_as_unmodified:
+            made.aliased = self.aliased
+            window, maps = made.window, aliases.memory_of(self).maps
+            memory = Memory(window, made.background, made.box, made.axes, maps, function)
+            aliases.join(made, memory, (), (window, window))
+        return made
+
+    @property
+    def _is_laid_out_as_unmodified(self) -> bool:
+        """Whether PyTorch gives views of windows just where it does in the unmodified model, with nothing around."""
+        return self.scope.border.is_own and not self.scope.border.is_adaptive
+
+    def share_window(self) -> None:
+        """Note that a map to be made stores this window too, although the unmodified model would hold two."""
+        self.aliased = True
+        if self.memory is not None:
+            for ref in self.memory.maps:
+                if (other := ref()) is not None:
+                    other.aliased = True
+
+    def forget(self, change: Change) -> None:
+        """Forget the cells, which `change` may have changed in the unmodified model."""
+        self.change, self.memory, self._deviation = change, None, None
+        if "window" in self.__dict__:
+            del self.window
 
     def deviation(self) -> Tensor:
         """The window less the background."""

@@ -88,6 +88,7 @@ CALLS: dict[str, list[dict[str, Any]]] = {
     "cumsum": [DIM],
     "elu": [{"input": MAP, "alpha": 0.5}],
     "expand_as": [{"input": MAP, "other": OTHER}],
+    "expand": [{"input": MAP, "size": (-1, -1, -1, -1)}],
     "flatten": [{"input": MAP, "start_dim": 0, "end_dim": 1}],
     "full_like": [{"input": MAP, "fill_value": 2.0}],
     "glu": [DIM],

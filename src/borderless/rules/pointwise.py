@@ -12,12 +12,14 @@ from torch import Tensor
 from torch._ops import OpOverload, OpOverloadPacket
 
 from borderless import geometry
+from borderless.aliases import View
 from borderless.cells import inside, is_constant, same_period, strips
 from borderless.errors import ImageError, UnsupportedOperation
 from borderless.geometry import Box
 from borderless.receptive_field import Field, united
 from borderless.rules.registry import Rule, describe, fallback, is_torch_own, named, rule
 from borderless.rules.signatures import arguments
+from borderless.rules.uniform import is_constant_along
 from borderless.signal import Signal, first_signal
 
 _ALSO_POINTWISE = {"hardswish", "hardswish_", "log_sigmoid", "logsigmoid", "softsign", "tanhshrink", "relu6"} | {
@@ -25,6 +27,7 @@ _ALSO_POINTWISE = {"hardswish", "hardswish_", "log_sigmoid", "logsigmoid", "soft
     "leaky_relu_",
     "_threshold",  # torch.nn.functional.threshold
 }
+_FRESH = {"clone", "zeros_like", "ones_like", "full_like"}  # new memory, whatever the memory format
 _OPERATORS = {
     "__rsub__": "sub",
     "__rpow__": "pow",
@@ -76,17 +79,20 @@ def elementwise(function: Any, *args: Any, **kwargs: Any) -> Any:
     assert aligned is not None
     args, kwargs = aligned
     box = joint_box(signals, function)
-    if len(args) == len(signals) == 2 and _is_in_place(function) and _joins_in_parts(*signals):
+    is_in_place = _is_in_place(function)
+    if len(args) == len(signals) == 2 and is_in_place and _joins_in_parts(*signals):
         return _change_in_parts(function, signal, args[1], kwargs)
-    operands = [own_window(a) if a is signal and box == a.box else _read(a, box) for a in args]
+    if is_in_place:
+        own_window(signal)
+    operands = [_read(a, box) for a in args]
     window = function(*operands, **{k: _read(v, box) for k, v in kwargs.items()})
     if not isinstance(window, Tensor):
         return _no_map(function, signal, window)
-    background = None if signal.background is None else _background(function, args, kwargs)
+    background = None if signal.background is None else _background(function, args, kwargs, is_in_place)
     if window is operands[0]:  # in place: whoever holds the first operand sees the change
         if args[0] is not signal:
             raise signal.scope.unsupported(describe(function), "it changes an ordinary tensor in place by a map")
-        return signal.become(window, background, box=box, field=joint_field(signals))
+        return signal.become(function, window, background, box=box, field=joint_field(signals))
     axes = tuple(axis - signal.ndim + window.ndim for axis in signal.axes)
     return signal.derive(window, background, box=box, axes=axes, field=joint_field(signals))
 
@@ -127,8 +133,8 @@ def _change_in_parts(function: Any, signal: Signal, other: Signal, options: dict
     for strip, outside in zip(strips(window, axes, missing), strips(around, axes, missing), strict=True):
         function(strip, outside, **options)
     function(inside(window, axes, missing), other.window, **options)
-    background = None if signal.background is None else _background(function, (signal, other), options)
-    return signal.become(window, background, field=joint_field([signal, other]))
+    background = None if signal.background is None else _background(function, (signal, other), options, True)
+    return signal.become(function, window, background, field=joint_field([signal, other]))
 
 
 def _of_one(function: Any, signal: Signal, options: dict[str, Any]) -> Any:
@@ -139,8 +145,16 @@ def _of_one(function: Any, signal: Signal, options: dict[str, Any]) -> Any:
         return _no_map(function, signal, window)
     background = signal.background
     if background is not None:
-        background = function(background.clone() if window is stored else background, **options)
-    return signal.become(window, background) if window is stored else signal.derive(window, background)
+        background = function(_copied(background) if window is stored else background, **options)
+    return signal.become(function, window, background) if window is stored else signal.derive(window, background)
+
+
+def _copied(background: Tensor) -> Tensor:
+    """A copy for an in-place function. Its gradients go on also where the function itself is not recorded."""
+    if not background.requires_grad:
+        return background.clone(memory_format=torch.contiguous_format)
+    with torch.enable_grad():
+        return background.clone(memory_format=torch.contiguous_format)
 
 
 def own_window(signal: Signal) -> Tensor:
@@ -197,11 +211,11 @@ def _read(value: Any, box: Box | None) -> Any:
     return value.read(box) if isinstance(value, Signal) and box is not None else value
 
 
-def _background(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+def _background(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], is_in_place: bool) -> Tensor:
     surroundings = _surroundings([*args, *kwargs.values()])
-    if _is_in_place(function):  # the samples may share the background that changes, and differ in what changes it
+    if is_in_place:  # the samples may share the background that changes, and differ in what changes it
         shape = torch.broadcast_shapes(*(value.shape for value in surroundings if isinstance(value, Tensor)))
-        surroundings[0] = surroundings[0].expand(shape).contiguous()
+        surroundings[0] = _copied(surroundings[0].expand(shape))
     named_ones = dict(zip(kwargs, surroundings[len(args) :], strict=True))
     return function(*surroundings[: len(args)], **named_ones)
 
@@ -212,7 +226,7 @@ def _surroundings(values: list[Any]) -> list[Any]:
     tiles = same_period([values[i].background for i in places], [from_end(values[i]) for i in places])
     result = list(values)
     for i, background in zip(places, tiles, strict=True):
-        result[i] = background.clone()  # because an in-place function must not reach the background of another Signal
+        result[i] = background
     return result
 
 
@@ -241,11 +255,11 @@ def _without_spatial_extent(
 
 def without_extent(tensor: Tensor, axes: tuple[int, ...]) -> Tensor | None:
     """An ordinary tensor with size 1 along those `axes` (from the end) that it has; None if it may differ along one."""
-    for axis in axes:
-        if tensor.ndim >= -axis and tensor.shape[axis] != 1:
-            if tensor.stride(axis) != 0:
-                return None
-            tensor = tensor.narrow(axis, 0, 1)  # expanded, hence the same everywhere
+    spread = [axis for axis in axes if tensor.ndim >= -axis and tensor.shape[axis] != 1]
+    if spread and not is_constant_along(tensor, spread):
+        return None
+    for axis in spread:
+        tensor = tensor.narrow(axis, 0, 1)
     return tensor
 
 
@@ -268,14 +282,19 @@ def alike(function: Any, signal: Any, *args: Any, **kwargs: Any) -> Any:
     kwargs = {name: value.window if isinstance(value, Signal) else value for name, value in kwargs.items()}
     if not isinstance(signal, Signal):  # an ordinary tensor takes the type of a Signal
         return function(signal, *others, **kwargs)
-    background = signal.background
+    if function.__name__ == "detach":
+        return signal.alias(View(function, signal.axes))
+    window = function(signal.window, *others, **kwargs)
+    depends_on_layout = function.__name__ == "contiguous" or "memory_format" in kwargs
+    if not isinstance(window, Tensor) or (window is signal.window and not depends_on_layout):
+        return signal if window is signal.window else window  # nothing changes, or `type()`, which asks
+    options = kwargs
     if "channels_last" in str(kwargs.get("memory_format")):
-        others_for_background, options = others, {k: v for k, v in kwargs.items() if k != "memory_format"}
-    else:
-        others_for_background, options = others, kwargs
-    if background is not None:
-        background = function(background, *others_for_background, **options)
-    return signal.derive(function(signal.window, *others, **kwargs), background, aliased=signal.aliased)
+        options = {k: v for k, v in kwargs.items() if k != "memory_format"}
+    background = None if signal.background is None else function(signal.background, *others, **options)
+    made = signal.derive(window, background)
+    is_fresh = function.__name__ in _FRESH or window.dtype != signal.window.dtype or kwargs.get("copy")
+    return signal.possible_alias(made, function) if depends_on_layout and not is_fresh else made
 
 
 @rule(
@@ -347,4 +366,9 @@ def dropout(function: Any, signal: Signal, *args: Any, **kwargs: Any) -> Signal:
     """Dropout acts on the window and leaves the background alone."""
     window = own_window(signal)
     dropped = function(window, *args, **kwargs)
-    return signal if dropped is window else signal.derive(dropped, signal.background)
+    if dropped is not window:
+        return signal.derive(dropped, signal.background)
+    trains = kwargs.get("training", kwargs.get("train", args[1] if len(args) > 1 else True))
+    if trains and (_is_in_place(function) or kwargs.get("inplace")):
+        return signal.become(function, window, signal.background)
+    return signal

@@ -22,7 +22,6 @@ from borderless.geometry import filled_cells
 from borderless.rules.pointwise import along_channels, elementwise
 from borderless.rules.registry import describe, named, rule
 from borderless.rules.statistics import mean_of, moments
-from borderless.rules.uniform import UniformMaps
 from borderless.signal import Signal
 
 # A mean that is this many times larger than all that it averages is none, and the layers after it lose digits.
@@ -52,8 +51,6 @@ def reduction(function: Any, signal: Signal, *args: Any, **kwargs: Any) -> Any:
     else:
         reduced = _extreme(function, signal, spatial)
         reduced = function(reduced, dim=others, keepdim=True) if others else reduced
-    if not isinstance(reduced, Signal):
-        UniformMaps.start(signal.scope)
     if asked.keepdim:
         return reduced
     if isinstance(reduced, tuple):
@@ -64,7 +61,6 @@ def reduction(function: Any, signal: Signal, *args: Any, **kwargs: Any) -> Any:
 def mean_over_space(function: Any, signal: Signal) -> Tensor:
     """Return the mean over all of space, (N, C, 1…)."""
     signal.check_gradients()
-    UniformMaps.start(signal.scope)
     return _linear(function, signal, signal.axes, None, divide=True)
 
 
@@ -266,7 +262,6 @@ def _adaptive(function: Any, signal: Signal, output_size: Any, global_pool: Any)
         return global_pool()
     if set(sizes) == {1}:
         signal.check_gradients()
-        UniformMaps.start(signal.scope)
         return function(signal.window, sizes)
     if sizes == signal.frame:
         return signal

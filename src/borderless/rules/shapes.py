@@ -5,6 +5,8 @@ is cut off and nothing is added. What merges spatial dimensions with channels re
 """
 
 from collections.abc import Sequence
+from functools import partial
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -12,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from borderless import geometry
+from borderless.aliases import View
 from borderless.cells import periods, same_period, tile
 from borderless.errors import SignalError
 from borderless.geometry import Slide
@@ -90,8 +93,7 @@ def move(function: Any, signal: Signal, *args: Any, **kwargs: Any) -> Signal:
             "it exchanges spatial axes (those from the third on: borderless takes every input tensor for "
             "(batch, channels, *space), so give a channels-last input as (N, C, H, W))",
         )
-    background = None if signal.background is None else function(signal.background, *args, **kwargs)
-    return signal.derive(function(signal.window, *args, **kwargs), background, axes=axes)
+    return signal.alias(View(lambda cells: function(cells, *args, **kwargs), signal.axes), axes=axes)
 
 
 @rule(*named("reshape", "view", "flatten", "unflatten", "unsqueeze", "squeeze", "view_as", "reshape_as"))
@@ -110,23 +112,30 @@ def reshape(function: Any, signal: Signal, *args: Any, **kwargs: Any) -> Any:
         if blocks is not None:
             return _into_blocks(function, signal, target, *blocks)
         return _flatten_space(function, signal, target)
-    window, background = list(target), list(target)
-    for axis, new in zip(signal.axes, axes, strict=True):
-        window[new] = signal.window.shape[axis]
-        background[new] = 1 if signal.background is None else signal.background.shape[axis]
-    surroundings = signal.background
-    if surroundings is not None:
-        if target[0] == signal.shape[0]:
-            background[0] = surroundings.shape[0]
-        else:
-            surroundings = surroundings.expand(signal.window.shape[0], *surroundings.shape[1:])
-        surroundings = surroundings.reshape(background)
-    if target[0] != signal.shape[0] and signal.border.is_adaptive:
+    keeps_batch = target[0] == signal.shape[0]
+    if not keeps_batch and signal.border.is_adaptive:
         raise signal.scope.unsupported(
             describe(function),
             "it changes the batch dimension, and with phase='adaptive' each sample has its own phase",
         )
-    return signal.derive(signal.window.reshape(window), surroundings, axes=axes, aliased=signal.aliased)
+
+    def sizes(cells: Tensor) -> list[int]:
+        found = list(target)
+        for axis, new in zip(signal.axes, axes):  # noqa: B905  one each
+            found[new] = cells.shape[axis]
+        if keeps_batch:
+            found[0] = cells.shape[0]
+        return found
+
+    view = View(lambda cells: cells.reshape(sizes(cells)), signal.axes, None if keeps_batch else len(signal.window))
+    background = None if signal.background is None else view.of_background(signal.background)
+    try:
+        window, is_copy = signal.window.view(sizes(signal.window)), False
+    except RuntimeError:  # no view, as this window is laid out
+        window, is_copy = view.apply(signal.window), True
+    if function.__name__ in ("reshape", "flatten", "reshape_as") and not geometry.only_splits(signal.shape, target):
+        return signal.possible_alias(signal.derive(window, background, axes=axes), function)
+    return signal.alias(view, (window, background), axes=axes, is_copy=is_copy)
 
 
 def _into_blocks(
@@ -142,7 +151,7 @@ def _into_blocks(
         return cells.reshape(shape)
 
     background = None if planned.background is None else planned.response(run)
-    return planned.result(run(planned.cells()), background, axes=axes)
+    return signal.possible_alias(planned.result(run(planned.cells()), background, axes=axes), function)
 
 
 def _shape_after(function: Any, signal: Signal, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Sequence[int]:
@@ -177,8 +186,17 @@ def split(function: Any, signal: Signal, *args: Any, **kwargs: Any) -> Any:
         raise signal.scope.unsupported(describe(function), "it cuts a map along the batch or along space")
     windows = function(signal.window, *args, **kwargs)
     backgrounds = (None,) * len(windows) if signal.background is None else function(signal.background, *args, **kwargs)
-    axes = tuple(axis - (function.__name__ == "unbind" and axis > dim) for axis in signal.axes)
-    return tuple(signal.derive(w, b, axes=axes) for w, b in zip(windows, backgrounds, strict=True))
+    if function.__name__ == "unbind":
+        axes = tuple(axis - (axis > dim) for axis in signal.axes)
+        views = [partial(torch.select, dim=dim, index=i) for i in range(len(windows))]
+    else:
+        axes, sizes = signal.axes, [window.shape[dim] for window in windows]
+        starts = accumulate(sizes[:-1], initial=0)
+        views = [partial(torch.narrow, dim=dim, start=start, length=n) for start, n in zip(starts, sizes, strict=True)]
+    return tuple(
+        signal.alias(View(view, signal.axes), stored, axes=axes)
+        for view, *stored in zip(views, windows, backgrounds, strict=True)
+    )
 
 
 @rule(*named("channel_shuffle", "native_channel_shuffle"))
@@ -246,24 +264,20 @@ def getitem(function: Any, signal: Any, index: Any) -> Any:
         dimension += 1
     full = [(0, n, 1) for n in signal.frame]
     if slices != full:
-        signal = strided_slice(signal, slices)
-    if all(entry == slice(None) for entry in plain if not isinstance(entry, Tensor)) and not any(
-        isinstance(entry, Tensor) for entry in plain
-    ):
+        signal = signal.possible_alias(strided_slice(signal, slices), function)
+    is_list = any(isinstance(entry, Tensor) for entry in plain)
+    if not is_list and all(entry == slice(None) for entry in plain):
         return signal
     if signal.border.is_adaptive and plain[0] != slice(None):
         raise signal.scope.unsupported(
             "an index along the batch", "with phase='adaptive' each sample has its own phase"
         )
-    background = signal.background
-    if background is not None:
-        around = list(plain)
-        if background.shape[0] == 1 and isinstance(around[0], slice):
-            around[0] = slice(None)
-        elif background.shape[0] == 1:
-            background = background.expand(signal.window.shape[0], *background.shape[1:])
-        background = background[tuple(around)]
-    return signal.derive(signal.window[tuple(plain)], background, axes=tuple(axes), aliased=signal.aliased)
+    samples = None if plain[0] == slice(None) else len(signal.window)
+    view = View(lambda cells: cells[tuple(plain)], signal.axes, samples)
+    if not is_list:
+        return signal.alias(view, axes=tuple(axes))
+    background = None if signal.background is None else view.of_background(signal.background)
+    return signal.derive(view.apply(signal.window), background, axes=tuple(axes))
 
 
 def _one_per_dimension(signal: Signal, index: tuple[Any, ...]) -> list[Any]:
@@ -320,38 +334,39 @@ def padding(function: Any, signal: Signal, pad: Sequence[int], mode: str = "cons
             (a - amounts[axis][0], b - amounts[axis][0]) for axis, (a, b) in zip(signal.axes, shifted, strict=True)
         )
         window = signal.derive(window, unpadded).read(back)
-    if window is signal.window:
-        signal.aliased = True
-    return signal.derive(
-        window, background, box=tuple(shifted), frame=tuple(frame), field=field, aliased=window is signal.window
-    )
+    grows = any(window.shape[axis] > signal.window.shape[axis] for axis in signal.axes)
+    is_shared = not any(channels) and not grows  # it was only renumbered, or cut
+    if is_shared:
+        signal.share_window()
+    return signal.derive(window, background, box=tuple(shifted), frame=tuple(frame), field=field, aliased=is_shared)
 
 
 @rule(*named("expand_as"))
 def expand_as(function: Any, tensor: Any, other: Any) -> Any:
     """A map spreads over channels and batch; an ordinary tensor without spatial extent broadcasts by itself."""
     if isinstance(tensor, Signal):
-        return _expand(function, tensor, tuple(other.shape))
+        return expand(function, tensor, *other.shape)
     if all(tensor.shape[axis - other.ndim] == 1 for axis in other.axes):
         return tensor
     with torch._C.DisableTorchFunctionSubclass():
         return tensor.expand(other.shape)
 
 
-def _expand(function: Any, signal: Signal, target: tuple[int, ...]) -> Signal:
-    """`signal` spread over the channels and the batch of the shape `target`."""
-    added = len(target) - signal.ndim
-    axes = tuple(axis + added for axis in signal.axes)
-    if added < 0 or any(target[axis] != n for axis, n in zip(axes, signal.frame, strict=True)):
+@rule(*named("expand"))
+def expand(function: Any, signal: Signal, *size: Any) -> Signal:
+    """Channels of size 1 may be repeated, and samples where they have one phase."""
+    sizes = tuple(size[0]) if len(size) == 1 and not isinstance(size[0], int) else size
+    if len(sizes) != signal.ndim:
+        raise signal.scope.unsupported(describe(function), "it spreads a feature map along new dimensions")
+    if any(sizes[axis] not in (-1, n) for axis, n in zip(signal.axes, signal.frame, strict=True)):
         raise signal.scope.unsupported(
             describe(function), f"it spreads a feature map of {signal.frame} cells over a larger one"
         )
-    if target == tuple(signal.shape):
-        return signal
-    if added or (signal.border.is_adaptive and target[0] != signal.shape[0]):
-        raise signal.scope.unsupported(describe(function), "it spreads a feature map along the batch")
-    sizes = [-1 if axis in axes else n for axis, n in enumerate(target)]
-    background = signal.background
-    if background is not None:
-        background = background.expand([-1 if background.shape[0] == 1 else sizes[0], *sizes[1:]])
-    return signal.derive(signal.window.expand(sizes), background, aliased=True)
+    keeps_batch = sizes[0] in (-1, signal.shape[0])
+    if not keeps_batch and signal.border.is_adaptive:
+        raise signal.scope.unsupported(
+            describe(function), "it repeats samples, and with phase='adaptive' each sample has its own phase"
+        )
+    sizes = [-1 if i in signal.axes or (i == 0 and keeps_batch) else n for i, n in enumerate(sizes)]
+    view = View(lambda cells: cells.expand(sizes), signal.axes, None if keeps_batch else len(signal.window))
+    return signal.alias(view)
