@@ -136,11 +136,11 @@ def test_pretrained_weights_come_from_a_file(tmp_path: Path) -> None:
 
 
 def test_the_packaged_network_is_pretrained_without_a_download(tmp_path: Path) -> None:
-    config = Config(archs=("efficientnet_lite0",), inits=("pretrained",), pictures=8)
-    found = EXPERIMENT.run_cell(config, cell("efficientnet_lite0", "pretrained"), tmp_path)
+    config = Config(archs=("tf_efficientnet_lite0",), inits=("pretrained",), pictures=8)
+    found = EXPERIMENT.run_cell(config, cell("tf_efficientnet_lite0", "pretrained"), tmp_path)
     assert found["features"] == 1280
     assert found["change"] > 1e-3
-    same = EXPERIMENT.run_cell(config, cell("efficientnet_lite0", "pretrained", "infinite"), tmp_path)
+    same = EXPERIMENT.run_cell(config, cell("tf_efficientnet_lite0", "pretrained", "infinite"), tmp_path)
     assert same["change"] < 1e-5
     assert same["accuracy"] == 0.5
 

@@ -67,9 +67,9 @@ def folded(model: nn.Module) -> nn.Module:
 
 
 def _weights(arch: str) -> str:
-    library, short = resolve(arch)
-    if short == packaged.ARCHITECTURE:
+    if arch == packaged.ARCHITECTURE:
         return "packaged"
+    library, _ = resolve(arch)
     return {"torchvision": "default", "timm": "pretrained"}.get(library, "default")
 
 
