@@ -9,6 +9,7 @@ from torch.export import Dim, ExportedProgram
 
 from borderless.convert import conversion_of
 from borderless.errors import ConversionError
+from borderless.torch_internals import OpOverload, export_error
 
 
 def freeze(model: nn.Module, example: Tensor, *, dynamic_batch: bool = False) -> ExportedProgram:
@@ -25,8 +26,6 @@ def freeze(model: nn.Module, example: Tensor, *, dynamic_batch: bool = False) ->
         raise ConversionError(
             f"got a {type(model).__name__} that is not converted; needed: bl.freeze(bl.convert(model, border), example)"
         )
-    from torch._dynamo.exc import UserError  # loads the compiler
-
     shapes = None
     if dynamic_batch:
         if len(example) < 2:
@@ -39,7 +38,7 @@ def freeze(model: nn.Module, example: Tensor, *, dynamic_batch: bool = False) ->
     try:
         with torch.no_grad():
             program = torch.export.export(frozen, (example,), dynamic_shapes=shapes, strict=False)
-    except UserError as error:
+    except export_error() as error:
         raise ConversionError(
             f"got a {type(model).__name__} that computes with the size of its batch, so dynamic_batch=True cannot be "
             f"kept: {str(error).splitlines()[0]}; freeze it for one batch size"
@@ -56,6 +55,6 @@ def freeze(model: nn.Module, example: Tensor, *, dynamic_batch: bool = False) ->
 def _is_plain(node: torch.fx.Node) -> bool:
     if node.op != "call_function":
         return True
-    if isinstance(node.target, torch._ops.OpOverload):
+    if isinstance(node.target, OpOverload):
         return node.target.namespace == "aten"
     return node.target is operator.getitem

@@ -7,7 +7,6 @@ from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_map
 
 from borderless.borders import Border
 from borderless.canvas import Canvas, NotKept, Tape
@@ -17,6 +16,7 @@ from borderless.placed import Placed, placing
 from borderless.rules.uniform import UniformMaps
 from borderless.scope import Event, Scope
 from borderless.signal import Signal
+from borderless.torch_internals import tree_map
 
 Pool = Literal["average", "max"]
 Position = tuple[int, int]

@@ -14,7 +14,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves, tree_map
 
 from borderless.borders import Border, Keep, Outside
 from borderless.canvas import LOCAL, OVER_CHANNELS, OnTape, Record, Step, Tape, like, operands_of, pads_space
@@ -25,6 +24,7 @@ from borderless.rules.registry import describe
 from borderless.rules.uniform import UniformMaps
 from borderless.scope import Scope
 from borderless.signal import Signal
+from borderless.torch_internals import tree_leaves, tree_map
 
 _POOLS = {reductions.reduction, reductions.adaptive_average_pool, reductions.adaptive_max_pool, sliding.average_pool}
 

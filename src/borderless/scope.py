@@ -1,13 +1,12 @@
 """One forward pass under a border: the policy, the model's root (to name modules), and who listens.
 
-Every Signal of a pass shares one `Scope`. Module names are looked up only when there is something to say, by walking
-the interpreter's stack for the innermost running module, so nothing is attached to the model's submodules.
+Every Signal of a pass shares one `Scope`. Module names are looked up only when there is something to say.
 """
 
-import sys
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
@@ -16,6 +15,7 @@ from borderless.borders import Border
 from borderless.errors import PositionDependentError, PositionDependentWarning, UnsupportedOperation
 from borderless.geometry import Slide
 from borderless.rules.registry import describe
+from borderless.torch_internals import running_modules
 
 if TYPE_CHECKING:
     from borderless.signal import Signal
@@ -57,15 +57,13 @@ class Scope:
         return f"module {path!r} ({type(module).__name__})" if path else f"the model itself ({type(module).__name__})"
 
     def _running(self) -> tuple[str, nn.Module]:
-        names = {module: name for name, module in self.root.named_modules()}
-        frame = sys._getframe(1)
-        while frame is not None:
-            if frame.f_code.co_name == "_call_impl":
-                module = frame.f_locals.get("self")
-                if isinstance(module, nn.Module) and module in names:
-                    return names[module], module
-            frame = frame.f_back
-        return "", self.root
+        names = self._names
+        return next(((names[module], module) for module in running_modules() if module in names), ("", self.root))
+
+    @cached_property
+    def _names(self) -> dict[nn.Module, str]:
+        """Of every module of the model: looked up once a pass, because an observer asks at each sliding operation."""
+        return {module: name for name, module in self.root.named_modules()}
 
     def observe(
         self,
