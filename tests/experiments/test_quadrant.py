@@ -190,6 +190,25 @@ def test_a_network_whose_way_depends_on_its_values_is_not_folded() -> None:
     assert folded(fork) is fork
 
 
+def test_a_convolution_that_is_used_twice_keeps_its_norm() -> None:
+    class Twice(nn.Module):
+        def __init__(self, way: str) -> None:
+            super().__init__()
+            self.way, self.convolution, self.norm = way, nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4)
+            nn.init.uniform_(self.norm.running_mean, 1, 2)
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            map_ = self.convolution(images)
+            if self.way == "called":
+                return self.convolution(self.norm(map_))
+            return map_ + self.norm(map_)
+
+    images = torch.rand(1, 4, 8, 8, dtype=torch.float64)
+    for way in ("called", "read"):
+        model = Twice(way).double().eval()
+        torch.testing.assert_close(folded(model)(images), model(images), rtol=1e-12, atol=1e-12)
+
+
 def test_networks_without_a_pool_or_name_are_refused() -> None:
     with pytest.raises(ConfigError, match="which has no AdaptiveAvgPool2d"):
         feature_network("densenet121", "random", "max", seed=0)
