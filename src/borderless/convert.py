@@ -13,13 +13,13 @@ from typing import Any, Literal, TypeVar, get_args
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_any, tree_map
 
 from borderless.borders import Border, BorderName, Phase
 from borderless.errors import ApproximatePhaseWarning, BorderError, ConversionError, ImageError
 from borderless.rules.uniform import UniformMaps
 from borderless.scope import Scope
 from borderless.signal import Signal
+from borderless.torch_internals import tree_any, tree_map
 
 Model = TypeVar("Model", bound=nn.Module)
 Output = Literal["frame", "signal"]

@@ -20,6 +20,7 @@ from borderless.geometry import Box
 from borderless.lattice import Lattice, Stride
 from borderless.rules.registry import find_rule
 from borderless.scope import Scope
+from borderless.torch_internals import DisableTorchFunctionSubclass, make_wrapper_subclass, tree_leaves
 
 
 class Signal(Tensor):
@@ -66,7 +67,7 @@ class Signal(Tensor):
             sizes[axis] = n
         shape = torch.Size(sizes)
         # The wrapper takes no part in autograd; by requiring gradients it makes a custom Function leave its mark on it.
-        self = Tensor._make_wrapper_subclass(
+        self = make_wrapper_subclass(
             cls, shape, dtype=stored.dtype, device=stored.device, requires_grad=stored.requires_grad
         )
         # aliased: whether another Signal stores the very same window although the unmodified model would hold two.
@@ -249,7 +250,7 @@ class Signal(Tensor):
     def _check_gradients(self) -> None:
         if not torch.is_grad_enabled():
             return
-        with torch._C.DisableTorchFunctionSubclass():
+        with DisableTorchFunctionSubclass():
             node = self.grad_fn
         if node is not None:
             raise self.scope.unsupported(
@@ -275,8 +276,6 @@ class Signal(Tensor):
     def __torch_dispatch__(
         cls, func: Any, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        from torch.utils._pytree import tree_leaves
-
         signal = next(leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Signal))
         raise signal.scope.unsupported(str(func), "it reached PyTorch's dispatcher without passing a rule")
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch.nn import functional as F
+from torch.overrides import is_tensor_method_or_property
 
 Rule = Callable[..., Any]
 
@@ -54,7 +55,8 @@ def describe(function: Any) -> str:
     module = getattr(function, "__module__", None) or ""
     if "functional" in module:
         return f"torch.nn.functional.{name}"
-    return f"{'torch.Tensor' if 'TensorBase' in getattr(function, '__qualname__', '') else 'torch'}.{name}"
+    is_method = hasattr(function, "__name__") and is_tensor_method_or_property(function)
+    return f"{'torch.Tensor' if is_method else 'torch'}.{name}"
 
 
 def _refuse(function: Any, *args: Any, **kwargs: Any) -> Any:

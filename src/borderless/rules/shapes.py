@@ -20,6 +20,7 @@ from borderless.rules.pointwise import from_end, joint_box, widest_field, withou
 from borderless.rules.registry import describe, named, rule
 from borderless.rules.sliding import strided_slice
 from borderless.signal import Signal, first_signal
+from borderless.torch_internals import DisableTorchFunctionSubclass, getter
 
 _ATTRIBUTES = (
     "shape",
@@ -36,7 +37,7 @@ _ATTRIBUTES = (
 
 
 @rule(
-    *(getattr(torch.Tensor, name).__get__ for name in _ATTRIBUTES),
+    *map(getter, _ATTRIBUTES),
     *named("size", "dim", "numel", "nelement", "is_floating_point", "is_complex", "get_device", "element_size"),
     *named("ndimension", "is_same_size"),
     torch.Tensor.__len__,
@@ -45,12 +46,12 @@ def query(function: Any, signal: Any, *args: Any, **kwargs: Any) -> Any:
     """Shape and type, as the unmodified model would see them."""
     if function is torch.Tensor.__len__:
         return signal.shape[0]
-    with torch._C.DisableTorchFunctionSubclass():
+    with DisableTorchFunctionSubclass():
         return function(signal, *args, **kwargs)
 
 
 @rule(
-    *(getattr(torch.Tensor, name).__get__ for name in ("requires_grad", "grad_fn", "is_leaf")),
+    *map(getter, ("requires_grad", "grad_fn", "is_leaf")),
     *named("is_contiguous", "is_inference", "is_pinned", "is_conj", "is_neg"),
     *(getattr(torch.Tensor, name) for name in ("new_zeros", "new_ones", "new_full", "new_empty", "new_tensor")),
 )
@@ -93,7 +94,7 @@ def reshape(function: Any, signal: Signal, *args: Any, **kwargs: Any) -> Any:
     if not isinstance(signal, Signal):
         found = first_signal(args, kwargs)
         assert found is not None
-        with torch._C.DisableTorchFunctionSubclass():
+        with DisableTorchFunctionSubclass():
             return signal.reshape(found.shape)
     if function.__name__ == "view" and args and isinstance(args[0], torch.dtype):
         raise signal.scope.unsupported(describe(function), "it reinterprets the bits of a map")
@@ -332,5 +333,5 @@ def expand_as(function: Any, tensor: Any, other: Any) -> Any:
         raise tensor.scope.unsupported(describe(function), "it spreads a map over a larger one")
     if all(tensor.shape[axis - other.ndim] == 1 for axis in other.axes):
         return tensor
-    with torch._C.DisableTorchFunctionSubclass():
+    with DisableTorchFunctionSubclass():
         return tensor.expand(other.shape)
