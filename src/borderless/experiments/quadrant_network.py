@@ -3,7 +3,7 @@
 import copy
 from collections import Counter
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import fx, nn
@@ -17,6 +17,7 @@ from borderless.models.loading import resolve
 from borderless.modes import seeded
 from borderless.torch_internals import AnyBatchNorm
 
+Kind = TypeVar("Kind", bound=nn.Module)
 Init = Literal["scratch", "random", "pretrained"]
 Pool = Literal["paper", "own", "max"]
 
@@ -66,10 +67,10 @@ def folded(model: nn.Module) -> nn.Module:
         traced = fx.symbolic_trace(copy.deepcopy(model).eval())
     except (TraceError, TypeError, NotImplementedError):
         return model
-    modules = dict(traced.named_modules())
+    modules: dict[str, Any] = dict(traced.named_modules())
     calls = Counter(node.target for node in traced.graph.nodes if node.op == "call_module")
 
-    def called(node: object, kinds: tuple[type[nn.Module], ...]) -> nn.Module | None:
+    def called(node: object, kinds: tuple[type[Kind], ...]) -> Kind | None:
         """The module that `node` calls, if it is one of `kinds` (none derived from them) and called only here."""
         if not isinstance(node, fx.Node) or node.op != "call_module" or calls[node.target] != 1:
             return None
@@ -79,7 +80,7 @@ def folded(model: nn.Module) -> nn.Module:
     for node in list(traced.graph.nodes):
         norm = called(node, (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d))
         convolution = called(node.args[0], (nn.Conv1d, nn.Conv2d, nn.Conv3d)) if norm is not None else None
-        if convolution is None or len(node.args[0].users) > 1 or norm.running_mean is None:
+        if norm is None or convolution is None or len(node.args[0].users) > 1 or norm.running_mean is None:
             continue
         traced.set_submodule(node.args[0].target, fuse_conv_bn_eval(convolution, norm))
         node.replace_all_uses_with(node.args[0])
