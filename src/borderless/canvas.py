@@ -9,7 +9,6 @@ from math import prod
 from typing import Any
 
 from torch import Tensor
-from torch.utils._pytree import tree_leaves, tree_map
 
 from borderless.cells import cut, pasted
 from borderless.geometry import Box, Interval, intersection
@@ -19,6 +18,7 @@ from borderless.rules.plan import per_axis
 from borderless.rules.registry import describe, find_rule
 from borderless.scope import Scope
 from borderless.signal import Signal, as_rules_take_it, first_signal
+from borderless.torch_internals import tree_leaves, tree_map
 
 _CELL_BY_CELL = {
     pointwise.elementwise,

@@ -47,6 +47,7 @@ Examples:
   torchrun --nproc-per-node 2 -m borderless run red-green
   borderless explain resnet18
   borderless explain timm/convnext_tiny --border infinite --phase adaptive --reach 2
+  borderless audit tf_efficientnet_lite0 --count 8    (weights and photographs of packages: no download)
   borderless audit resnet50 --images PHOTOS
   borderless audit weights.pt --arch timm/resnet26 --images PHOTOS --fail-above 5
   borderless audit --compare runs/audit/resnet50 runs/audit/resnet18
@@ -116,7 +117,7 @@ class AuditOptions:
     images: Path | None = None
     """A folder of images, of any size and kind; without it, the photographs inside scikit-image (extra `demo`)."""
     weights: str = ""
-    """Of a network by name: default (its library's, downloaded), packaged, random, or a file."""
+    """Of a named network: default (its library's, downloaded), packaged (tf_efficientnet_lite0), random, or a file."""
     arch: str = ""
     """Whose weights a file holds: a network of torchvision, timm/NAME, or of the paper."""
     size: int = 224

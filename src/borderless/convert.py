@@ -16,7 +16,6 @@ from typing import Any, Literal, TypeVar, get_args
 import torch
 from torch import Tensor, nn
 from torch.fx import Proxy
-from torch.utils._pytree import tree_any, tree_leaves, tree_map
 
 from borderless.borders import Border, BorderName, Phase
 from borderless.errors import ApproximatePhaseWarning, BorderError, BorderlessError, ConversionError, ImageError
@@ -26,6 +25,7 @@ from borderless.outputs import on_frame, ordinary, release
 from borderless.rules.frame_pools import as_map
 from borderless.scope import Scope
 from borderless.signal import Signal
+from borderless.torch_internals import compile_callback, is_compiled, tree_any, tree_leaves, tree_map
 
 Model = TypeVar("Model", bound=nn.Module)
 Output = Literal["frame", "signal"]
@@ -45,9 +45,7 @@ class Conversion:
     def enter(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
         # Dynamo runs what it cannot trace as ordinary Python, and goes on to compile what that calls. The check stands
         # here, because Dynamo would also try to trace a function of its own.
-        if torch.compiler.is_dynamo_compiling() or (
-            "torch._dynamo" in sys.modules and callable(torch._C._dynamo.eval_frame.get_eval_frame_callback())  # pyright: ignore
-        ):
+        if torch.compiler.is_dynamo_compiling() or ("torch._dynamo" in sys.modules and callable(compile_callback())):
             raise ConversionError(
                 f"Expected plain PyTorch operations but got a converted {type(module).__name__} inside torch.compile. "
                 "Freeze it first: torch.compile(bl.freeze(model, example).module())"
@@ -245,7 +243,7 @@ def check_convertible(model: Any) -> None:
             "Python module that it was made from"
         )
     for name, module in model.named_modules():
-        if _is_compiled(module):
+        if is_compiled(module):
             raise ConversionError(
                 f"Expected a model of plain modules but got {f'{name!r} in it' if name else type(model).__name__} "
                 "compiled. Convert and freeze before compiling: "
@@ -256,11 +254,6 @@ def check_convertible(model: Any) -> None:
                 f"got a model whose module {name!r} is converted already; convert one or the other "
                 f"(bl.revert_(model.{name}) undoes it)"
             )
-
-
-def _is_compiled(module: nn.Module) -> bool:
-    wrapped = "torch._dynamo" in sys.modules and isinstance(module, torch._dynamo.OptimizedModule)
-    return wrapped or module._compiled_call_impl is not None
 
 
 def _checked_output(output: str) -> Any:

@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
 
 from borderless.borders import Border, BorderName, Phase
 from borderless.convert import Conversion, arguments_named, attached, bordered, make_border
@@ -19,6 +18,7 @@ from borderless.modes import measured
 from borderless.receptive_field import Field
 from borderless.scope import Event
 from borderless.signal import Signal
+from borderless.torch_internals import tree_leaves
 
 Reach = tuple[tuple[int | Fraction, int | Fraction], ...]
 

@@ -27,7 +27,6 @@ from borderless.experiments.arms import check_device
 from borderless.files import write_atomically
 from borderless.models import load
 from borderless.models.head import with_classes
-from borderless.models.packaged import BATCH_NORM_EPS
 from borderless.models.request import NetworkRequest
 from borderless.report import Table
 from borderless.team import team
@@ -51,7 +50,7 @@ class Options:
     reach: int | None = None
     """How many cells a map may grow beyond its frame, at most (full, infinite); without it, as many as it needs."""
     weights: str = ""
-    """Of a network by name: default (its library's, downloaded), packaged, random, or a file."""
+    """Of a named network: default (its library's, downloaded), packaged (tf_efficientnet_lite0), random, or a file."""
     arch: str = ""
     """Whose weights a file holds: a network of torchvision, timm/NAME, or of the paper."""
     classes: int | None = None
@@ -232,8 +231,6 @@ def _loading(asked: NetworkRequest, model: nn.Module, image: torch.Tensor, class
     """Python that gives the fine-tuned network back; a remark if the architecture alone does not."""
     weights = {name: value.cpu() for name, value in model.state_dict().items()}
     built: dict[str, Any] = {"num_classes": classes}
-    if asked.is_packaged:
-        built["bn_eps"] = BATCH_NORM_EPS
     arch = asked.arch or asked.name
     try:
         again = load(arch, **built)

@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 from torch.fx import GraphModule
 from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_map
 
 from borderless.convert import arguments_named, conversion_of, copied
 from borderless.errors import ConversionError
@@ -17,6 +16,7 @@ from borderless.rules import pointwise
 from borderless.rules.registry import find_rule, named
 from borderless.rules.uniform import NOTE, constant_dims
 from borderless.signal import Signal
+from borderless.torch_internals import OpOverload, data_dependence_error, export_error, tree_map, version_of
 
 
 def freeze(
@@ -42,9 +42,6 @@ def freeze(
         raise ConversionError(
             f"got a {type(model).__name__} that is not converted; needed: bl.freeze(bl.convert(model, border), example)"
         )
-    from torch._dynamo.exc import UserError  # loads the compiler
-    from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
-
     kwargs = kwargs or {}
     frozen = copied(model).eval()
     if isinstance(frozen, GraphModule):
@@ -63,13 +60,13 @@ def freeze(
     try:
         with torch.no_grad(), arguments_named(model, args, kwargs), _Constants():
             program = torch.export.export(frozen, (example, *args), kwargs, dynamic_shapes=shapes, strict=False)
-    except GuardOnDataDependentSymNode as error:
+    except data_dependence_error() as error:
         raise ConversionError(
             f"Expected sizes that follow from the shape of the images but got a {type(model).__name__} that computes a "
             "size or a branch from the values of a tensor (tensor.item(), tensor.tolist(), int(tensor)). Compute it "
             "from shapes alone, or write it into the model as a number"
         ) from error
-    except UserError as error:
+    except export_error() as error:
         raise ConversionError(
             f"got a {type(model).__name__} that computes with the size of its batch, so dynamic_batch=True cannot be "
             f"kept: {str(error).splitlines()[0]}; freeze it for one batch size"
@@ -122,7 +119,7 @@ class _Constants(TorchFunctionMode):
                 dims &= {*range(added), *(added + i for i in constant)}
         else:
             return result
-        setattr(result, NOTE, (result._version, dims))
+        setattr(result, NOTE, (version_of(result), dims))
         return result
 
 
@@ -133,6 +130,6 @@ _SPREADING = frozenset(named("interpolate", "repeat"))
 def _is_plain(node: torch.fx.Node) -> bool:
     if node.op != "call_function":
         return True
-    if isinstance(node.target, torch._ops.OpOverload):
+    if isinstance(node.target, OpOverload):
         return node.target.namespace == "aten"
     return node.target is operator.getitem

@@ -4,7 +4,6 @@ The handles of all of them are kept beside the conversion. They are what removes
 in another process they move PyTorch's count of hooks past these, which hooks of the user would otherwise replace.
 """
 
-import sys
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -15,10 +14,10 @@ from torch.utils.hooks import RemovableHandle
 
 from borderless.errors import ConversionError
 from borderless.signal import Signal
+from borderless.torch_internals import current_graph_task_id, forward_pre_hooks, running_modules
 
 # Called for what they hold, never themselves.
 _UNCALLED = (nn.ModuleList, nn.ModuleDict)
-_CALL = nn.Module._call_impl.__code__
 
 
 class Pass(Protocol):
@@ -67,7 +66,7 @@ class Hooks:
 
 def hooks_of(model: nn.Module) -> Hooks | None:
     """The hooks that a conversion registered on `model` itself, or None."""
-    for hook in model._forward_pre_hooks.values():  # the only place that reads PyTorch's table of hooks
+    for hook in forward_pre_hooks(model):
         owner = getattr(hook, "__self__", None)
         if isinstance(owner, Hooks):
             return owner
@@ -139,13 +138,7 @@ def _is_under_way(module: nn.Module) -> bool:
     The interpreter's stack knows that for every thread and task, and forgets it with any exception. A backward pass
     computes again what a checkpoint left out, after the model has returned.
     """
-    if torch._C._current_graph_task_id() != -1:
+    if current_graph_task_id() != -1:
         return True
-    frame = sys._getframe(1)
-    while frame is not None:
-        if frame.f_code is _CALL:
-            root = frame.f_locals["self"]
-            if hooks_of(root) is not None and any(part is module for part in root.modules()):
-                return True
-        frame = frame.f_back
-    return False
+    converted = (root for root in running_modules() if hooks_of(root) is not None)
+    return any(part is module for root in converted for part in root.modules())

@@ -7,11 +7,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves, tree_map
 
 from borderless.errors import ConversionError, MissingPackage
 from borderless.freeze import freeze, has_batch
 from borderless.modes import measured
+from borderless.torch_internals import tree_leaves, tree_map
 
 TOLERANCE = 1e-4  # of the largest number in the model's answer
 

@@ -11,10 +11,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from borderless.errors import BorderlessError, ImageError
 from borderless.signal import Signal
+from borderless.torch_internals import tree_flatten, tree_unflatten
 
 _ATOMS = frozenset(
     {NoneType, bool, int, float, complex, str, bytes, torch.device, torch.dtype, torch.Size}

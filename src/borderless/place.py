@@ -7,7 +7,6 @@ from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves, tree_map
 
 from borderless.aliases import CellsForgotten
 from borderless.borders import Border
@@ -19,6 +18,7 @@ from borderless.outputs import materialized, release
 from borderless.placed import Placed, placing
 from borderless.scope import Event, Scope
 from borderless.signal import Signal
+from borderless.torch_internals import tree_leaves, tree_map
 
 Pool = Literal["average", "max"]
 Position = tuple[int, int]

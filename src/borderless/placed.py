@@ -15,7 +15,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves, tree_map
 
 from borderless.aliases import Change, write_through
 from borderless.borders import Border, Keep, Outside
@@ -27,6 +26,7 @@ from borderless.rules.frame_pools import FramePool, as_map
 from borderless.rules.registry import describe
 from borderless.scope import Scope
 from borderless.signal import Signal
+from borderless.torch_internals import tree_leaves, tree_map
 
 _POOLS = {reductions.reduction, reductions.adaptive_average_pool, reductions.adaptive_max_pool, sliding.average_pool}
 

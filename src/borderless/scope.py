@@ -4,10 +4,10 @@ Every Signal of a pass shares one `Scope`. Module names are looked up only when 
 the interpreter's stack for the innermost running module, so a pass needs no hooks on the model's submodules.
 """
 
-import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
@@ -16,6 +16,7 @@ from borderless.borders import Border
 from borderless.errors import PositionDependentError, PositionDependentWarning, UnsupportedOperation
 from borderless.geometry import Slide
 from borderless.rules.registry import describe
+from borderless.torch_internals import running_modules
 
 if TYPE_CHECKING:
     from borderless.signal import Signal
@@ -62,17 +63,15 @@ class Scope:
 
     def running(self) -> Iterator[nn.Module]:
         """The modules that are running now, the innermost first, whether they belong to the model or not."""
-        frame = sys._getframe()
-        while frame is not None:
-            if frame.f_code.co_name == "_call_impl":
-                module = frame.f_locals.get("self")
-                if isinstance(module, nn.Module):
-                    yield module
-            frame = frame.f_back
+        return running_modules()
 
     def _named(self, running: Iterable[nn.Module]) -> tuple[str, nn.Module]:
-        names = {module: name for name, module in self.root.named_modules()}
-        return next(((names[module], module) for module in running if module in names), ("", self.root))
+        return next(((self._names[module], module) for module in running if module in self._names), ("", self.root))
+
+    @cached_property
+    def _names(self) -> dict[nn.Module, str]:
+        """Of every module of the model: looked up once a pass, because an observer asks at each sliding operation."""
+        return {module: name for name, module in self.root.named_modules()}
 
     def observe(
         self,

@@ -23,6 +23,7 @@ from borderless.receptive_field import PIXEL, Field
 from borderless.rules.registry import DISPATCHED, describe, find_rule
 from borderless.rules.signatures import by_position
 from borderless.scope import Scope
+from borderless.torch_internals import DisableTorchFunctionSubclass, make_wrapper_subclass
 
 
 class Signal(Tensor):
@@ -77,7 +78,7 @@ class Signal(Tensor):
             sizes[axis] = n
         shape = torch.Size(sizes)
         # The wrapper takes no part in autograd; by requiring gradients it makes a custom Function leave its mark on it.
-        self = Tensor._make_wrapper_subclass(
+        self = make_wrapper_subclass(
             cls, shape, dtype=stored.dtype, device=stored.device, requires_grad=stored.requires_grad
         )
         # aliased: whether another Signal stores the very same window although the unmodified model would hold two.
@@ -331,7 +332,7 @@ class Signal(Tensor):
         """Refuse a map that left PyTorch's autograd on its way, before its gradients are lost."""
         if not torch.is_grad_enabled():
             return
-        with torch._C.DisableTorchFunctionSubclass():
+        with DisableTorchFunctionSubclass():
             node = self.grad_fn
         if node is not None:
             raise self.scope.unsupported(

@@ -136,11 +136,11 @@ def test_pretrained_weights_come_from_a_file(tmp_path: Path) -> None:
 
 
 def test_the_packaged_network_is_pretrained_without_a_download(tmp_path: Path) -> None:
-    config = Config(archs=("efficientnet_lite0",), inits=("pretrained",), pictures=8)
-    found = EXPERIMENT.run_cell(config, cell("efficientnet_lite0", "pretrained"), tmp_path)
+    config = Config(archs=("tf_efficientnet_lite0",), inits=("pretrained",), pictures=8)
+    found = EXPERIMENT.run_cell(config, cell("tf_efficientnet_lite0", "pretrained"), tmp_path)
     assert found["features"] == 1280
     assert found["change"] > 1e-3
-    same = EXPERIMENT.run_cell(config, cell("efficientnet_lite0", "pretrained", "infinite"), tmp_path)
+    same = EXPERIMENT.run_cell(config, cell("tf_efficientnet_lite0", "pretrained", "infinite"), tmp_path)
     assert same["change"] < 1e-5
     assert same["accuracy"] == 0.5
 
@@ -188,6 +188,25 @@ def test_a_network_whose_way_depends_on_its_values_is_not_folded() -> None:
 
     fork = Fork()
     assert folded(fork) is fork
+
+
+def test_a_convolution_that_is_used_twice_keeps_its_norm() -> None:
+    class Twice(nn.Module):
+        def __init__(self, way: str) -> None:
+            super().__init__()
+            self.way, self.convolution, self.norm = way, nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4)
+            nn.init.uniform_(self.norm.running_mean, 1, 2)
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            map_ = self.convolution(images)
+            if self.way == "called":
+                return self.convolution(self.norm(map_))
+            return map_ + self.norm(map_)
+
+    images = torch.rand(1, 4, 8, 8, dtype=torch.float64)
+    for way in ("called", "read"):
+        model = Twice(way).double().eval()
+        torch.testing.assert_close(folded(model)(images), model(images), rtol=1e-12, atol=1e-12)
 
 
 def test_networks_without_a_pool_or_name_are_refused() -> None:

@@ -236,12 +236,14 @@ def test_safetensors_without_the_package(monkeypatch: pytest.MonkeyPatch, tmp_pa
 
 
 def test_packaged_weights() -> None:
-    state = load("efficientnet_lite0", "packaged").state_dict()
-    assert not torch.equal(state["conv_stem.weight"], load("efficientnet_lite0").state_dict()["conv_stem.weight"])
-    with pytest.raises(UnknownName, match="for resnet18; only efficientnet_lite0 has weights in a package"):
-        load("resnet18", "packaged")
-    with pytest.raises(WeightMismatch, match="with num_classes; these weights need timm/efficientnet_lite0 as it is"):
-        load("timm/efficientnet_lite0", "packaged", num_classes=3)
+    state = load("tf_efficientnet_lite0", "packaged").state_dict()
+    assert not torch.equal(state["conv_stem.weight"], load("tf_efficientnet_lite0").state_dict()["conv_stem.weight"])
+    # timm's own efficientnet_lite0 pads otherwise: the weights would fit, and predict something else.
+    for other in ("resnet18", "efficientnet_lite0", "timm/efficientnet_lite0"):
+        with pytest.raises(UnknownName, match=f"for {other}; only tf_efficientnet_lite0 has weights in a package"):
+            load(other, "packaged")
+    with pytest.raises(WeightMismatch, match="num_classes; these weights need timm/tf_efficientnet_lite0 as it is"):
+        load("timm/tf_efficientnet_lite0", "packaged", num_classes=3)
 
 
 @pytest.mark.parametrize(

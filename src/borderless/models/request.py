@@ -23,6 +23,8 @@ class NetworkRequest:
     """A network by name with its library's weights, or the architecture `arch` with those in a file.
 
     weights: of a network by name, see `load`, or "random"; without it, its library's, and random ones for the paper's.
+    The bare name `tf_efficientnet_lite0` has a package's (`borderless.models.packaged`); `timm/tf_efficientnet_lite0`
+    has timm's, as has `efficientnet_lite0`, which is another network.
     classes: of the architecture; only for random weights and files. seed: of random weights.
     """
 
@@ -90,11 +92,6 @@ class NetworkRequest:
         )
 
     @property
-    def is_packaged(self) -> bool:
-        """Whether the weights are a package's."""
-        return not self.is_file and self._kept == "packaged"
-
-    @property
     def slug(self) -> str:
         """A folder's name for the network; of a file, with the folder that it is in."""
         return slug(self.name) if not self.is_file else slug(f"{Path(self.name).parent.name}-{Path(self.name).stem}")
@@ -104,8 +101,8 @@ class NetworkRequest:
         """The weights of a network by name: those asked for, else its library's."""
         if self.is_random:
             return "random"
-        library, short = resolve(self.name)
-        kept = self.weights or ("packaged" if short == ARCHITECTURE else "default")
+        library, _ = resolve(self.name)
+        kept = self.weights or ("packaged" if self.name == ARCHITECTURE else "default")
         return "pretrained" if kept == "default" and library == "timm" else kept
 
 

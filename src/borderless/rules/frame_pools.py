@@ -13,12 +13,12 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torch.utils._pytree import tree_leaves, tree_map
 
 from borderless.rules import normalisation, pointwise
 from borderless.rules.registry import find_rule, named
 from borderless.rules.signatures import by_position
 from borderless.signal import Signal
+from borderless.torch_internals import tree_leaves, tree_map
 
 _CONVOLUTIONS = (torch.conv1d, torch.conv2d, torch.conv3d)
 _BATCH_NORMS = (normalisation.batch_norm, normalisation.torch_batch_norm)

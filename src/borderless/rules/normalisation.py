@@ -15,6 +15,7 @@ from borderless.rules.plan import check_axes
 from borderless.rules.registry import rule
 from borderless.rules.statistics import moments
 from borderless.signal import Signal
+from borderless.torch_internals import batch_norm_update_stats, native_batch_norm_backward, verify_batch_size
 
 
 @rule(torch.batch_norm)
@@ -52,7 +53,7 @@ def batch_norm(
         return _batch_norm_by_deviation(signal, background, running_mean, running_var, weight, bias, momentum, eps)
     window = signal.window
     if training:
-        F._verify_batch_size(list(window.shape))  # pyright: ignore[reportAttributeAccessIssue]
+        verify_batch_size(list(window.shape))
     numbers = (weight, bias, running_mean, running_var)
     cudnn = torch.backends.cudnn.enabled
     normalised = torch.batch_norm(window, *numbers, training, momentum, eps, cudnn)
@@ -84,7 +85,7 @@ def _batch_norm_by_deviation(
     else:
         constant = background.detach().mean((0, *signal.axes), keepdim=True)
         deviation, around = less(signal.window, constant), less(background, constant)
-    F._verify_batch_size(list(deviation.shape))  # pyright: ignore[reportAttributeAccessIssue]
+    verify_batch_size(list(deviation.shape))
     dtype = deviation.dtype
     if dtype in (torch.float16, torch.bfloat16):
         deviation, around = deviation.float(), around.float()
@@ -107,7 +108,7 @@ def _batch_norm_over_a_tile(
 ) -> Signal:
     """Batch statistics that do not depend on how many cells of each kind of a tile the window holds."""
     window = signal.window
-    F._verify_batch_size(list(window.shape))  # pyright: ignore[reportAttributeAccessIssue]
+    verify_batch_size(list(window.shape))
     mean, var = moments(window, background, signal.axes, signal.box, (0, *signal.axes))
     _update_running(running_mean, running_var, mean.flatten(), var.flatten(), window, momentum)
     return signal.derive(
@@ -180,7 +181,7 @@ def _batch_statistics(cells: Tensor) -> tuple[Tensor, Tensor]:
     pairwise keeps two digits more.
     """
     if cells.dtype != torch.float64:
-        return torch.batch_norm_update_stats(cells, None, None, 0.0)
+        return batch_norm_update_stats(cells, None, None, 0.0)
     over = (0, *range(2, cells.ndim))
     mean = cells.mean(over, keepdim=True)
     return mean.flatten(), (cells - mean).square().mean(over)
@@ -189,7 +190,7 @@ def _batch_statistics(cells: Tensor) -> tuple[Tensor, Tensor]:
 def _batch_gradients(of_cells: Tensor, cells: Tensor, mean: Tensor, invstd: Tensor) -> tuple[Tensor, Tensor]:
     """Gradients of scale and shift (C), of which the gradient of the cells is made; summed as the statistics are."""
     if cells.dtype != torch.float64:
-        _, of_weight, of_bias = torch.ops.aten.native_batch_norm_backward(
+        _, of_weight, of_bias = native_batch_norm_backward(
             of_cells, cells, None, None, None, mean, invstd, True, 0.0, [False, True, True]
         )
         return of_weight, of_bias

@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch._ops import OpOverload, OpOverloadPacket
 
 from borderless import geometry
 from borderless.aliases import View
@@ -21,6 +20,7 @@ from borderless.rules.registry import Rule, describe, fallback, is_torch_own, na
 from borderless.rules.signatures import arguments
 from borderless.rules.uniform import is_constant_along
 from borderless.signal import Signal, first_signal
+from borderless.torch_internals import OpOverload, OpOverloadPacket, schema_of
 
 _ALSO_POINTWISE = {"hardswish", "hardswish_", "log_sigmoid", "logsigmoid", "softsign", "tanhshrink", "relu6"} | {
     "leaky_relu",  # not tagged by torch 2.8
@@ -60,7 +60,7 @@ def _elementwise_rule(function: Any) -> Rule | None:
 def _is_pointwise(operator: OpOverload | OpOverloadPacket) -> bool:
     if isinstance(operator, OpOverloadPacket):
         return any(_is_pointwise(getattr(operator, overload)) for overload in operator.overloads())
-    is_listed = operator.namespace == "aten" and operator._opname in _ALSO_POINTWISE
+    is_listed = operator.namespace == "aten" and schema_of(operator).name.removeprefix("aten::") in _ALSO_POINTWISE
     return is_listed or torch.Tag.pointwise in operator.tags
 
 

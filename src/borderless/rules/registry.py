@@ -6,15 +6,16 @@ from functools import cache
 from typing import Any
 
 import torch
-from torch._ops import OpOverload, OpOverloadPacket
 from torch.nn import functional as F
+from torch.overrides import is_tensor_method_or_property
+
+from borderless.torch_internals import OpOverload, OpOverloadPacket, ScriptMethod, builtins_of_nn  # pyright: ignore[reportAttributeAccessIssue]
 
 Rule = Callable[..., Any]
 
 DISPATCHED = "an operator that PyTorch's dispatcher met with a Signal"  # its rule is registered under this key
 
-_BUILTINS = torch._C._nn  # pyright: ignore[reportAttributeAccessIssue]
-_PLACES = (torch, torch.Tensor, F, torch.special, torch.linalg, _BUILTINS)
+_PLACES = (torch, torch.Tensor, F, torch.special, torch.linalg, builtins_of_nn)
 
 _RULES: dict[Any, Rule] = {}
 _fallbacks: list[Callable[[Any], Rule | None]] = []
@@ -71,7 +72,7 @@ def describe(function: Any) -> str:
     """A function's name as a user would write it."""
     if isinstance(function, OpOverload | OpOverloadPacket):
         return f"torch.ops.{function}"
-    if isinstance(function, torch._C.ScriptMethod):
+    if isinstance(function, ScriptMethod):
         return f"the scripted method {function.name!r}"
     name = getattr(function, "__name__", str(function))
     if name == "__get__":
@@ -79,7 +80,8 @@ def describe(function: Any) -> str:
     module = getattr(function, "__module__", None) or ""
     if "functional" in module:
         return f"torch.nn.functional.{name}"
-    return f"{'torch.Tensor' if 'TensorBase' in getattr(function, '__qualname__', '') else 'torch'}.{name}"
+    is_method = hasattr(function, "__name__") and is_tensor_method_or_property(function)
+    return f"{'torch.Tensor' if is_method else 'torch'}.{name}"
 
 
 def refuse(function: Any, *args: Any, **kwargs: Any) -> Any:

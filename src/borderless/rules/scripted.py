@@ -12,21 +12,21 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_leaves, tree_map
 
 from borderless.rules.pointwise import elementwise
 from borderless.rules.registry import DISPATCHED, Rule, describe, fallback, find_rule, rule
 from borderless.signal import Signal, first_signal
+from borderless.torch_internals import DisableTorchFunctionSubclass, ScriptMethod, tree_leaves, tree_map
 
 
 @fallback
 def _scripted_method_rule(function: Any) -> Rule | None:
-    return _run_method if isinstance(function, torch._C.ScriptMethod) else None
+    return _run_method if isinstance(function, ScriptMethod) else None
 
 
 def _run_method(method: Any, *args: Any, **kwargs: Any) -> Any:
     """A scripted module, which PyTorch offers to `__torch_function__` as a whole: its operators come one by one."""
-    with torch._C.DisableTorchFunctionSubclass():
+    with DisableTorchFunctionSubclass():
         return method(*args, **kwargs)
 
 
@@ -77,7 +77,7 @@ def _refused_result(
         made.error = error
         return made
 
-    with torch._C.DisableTorchFunctionSubclass():
+    with DisableTorchFunctionSubclass():
         args, kwargs = tree_map(_without_cells, (args, kwargs))
     try:
         result = operator(*args, **kwargs)
@@ -92,5 +92,5 @@ def _without_cells(value: Any) -> Any:
 
 
 def _require_gradients(args: Any, kwargs: Any) -> bool:
-    with torch._C.DisableTorchFunctionSubclass():
+    with DisableTorchFunctionSubclass():
         return any(isinstance(value, Tensor) and value.requires_grad for value in tree_leaves((args, kwargs)))

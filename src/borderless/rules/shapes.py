@@ -25,6 +25,7 @@ from borderless.rules.registry import describe, named, rule
 from borderless.rules.signatures import arguments
 from borderless.rules.sliding import strided_slice
 from borderless.signal import Signal, first_signal
+from borderless.torch_internals import DisableTorchFunctionSubclass, getter
 
 _ATTRIBUTES = (
     "shape",
@@ -41,7 +42,7 @@ _ATTRIBUTES = (
 
 
 @rule(
-    *(getattr(torch.Tensor, name).__get__ for name in _ATTRIBUTES),
+    *map(getter, _ATTRIBUTES),
     *named("size", "dim", "numel", "nelement", "is_floating_point", "is_complex", "get_device", "element_size"),
     *named("ndimension", "is_same_size"),
     torch.Tensor.__len__,
@@ -50,12 +51,12 @@ def query(function: Any, signal: Any, *args: Any, **kwargs: Any) -> Any:
     """Shape and type, as the unmodified model would see them."""
     if function is torch.Tensor.__len__:
         return signal.shape[0]
-    with torch._C.DisableTorchFunctionSubclass():
+    with DisableTorchFunctionSubclass():
         return function(signal, *args, **kwargs)
 
 
 @rule(
-    *(getattr(torch.Tensor, name).__get__ for name in ("requires_grad", "grad_fn", "is_leaf")),
+    *map(getter, ("requires_grad", "grad_fn", "is_leaf")),
     *named("is_contiguous", "is_inference", "is_pinned", "is_conj", "is_neg"),
     *(getattr(torch.Tensor, name) for name in ("new_zeros", "new_ones", "new_full", "new_empty", "new_tensor")),
 )
@@ -101,7 +102,7 @@ def reshape(function: Any, signal: Signal, *args: Any, **kwargs: Any) -> Any:
     if not isinstance(signal, Signal):
         found = first_signal(args, kwargs)
         assert found is not None
-        with torch._C.DisableTorchFunctionSubclass():
+        with DisableTorchFunctionSubclass():
             return signal.reshape(found.shape)
     if any(isinstance(value, torch.dtype) for value in (*args, *kwargs.values())):
         raise signal.scope.unsupported(describe(function), "it reinterprets the bits of a map")
@@ -348,14 +349,14 @@ def expand_as(function: Any, tensor: Any, other: Any) -> Any:
         return expand(function, tensor, *other.shape)
     if all(tensor.shape[axis - other.ndim] == 1 for axis in other.axes):
         return tensor
-    with torch._C.DisableTorchFunctionSubclass():
+    with DisableTorchFunctionSubclass():
         return tensor.expand(other.shape)
 
 
 @rule(*named("expand"))
-def expand(function: Any, signal: Signal, *size: Any) -> Signal:
+def expand(function: Any, signal: Signal, *given: Any, size: Any = None) -> Signal:
     """Channels of size 1 may be repeated, and samples where they have one phase."""
-    sizes = tuple(size[0]) if len(size) == 1 and not isinstance(size[0], int) else size
+    sizes = size or (tuple(given[0]) if len(given) == 1 and not isinstance(given[0], int) else given)
     if len(sizes) != signal.ndim:
         raise signal.scope.unsupported(describe(function), "it spreads a feature map along new dimensions")
     if any(sizes[axis] not in (-1, n) for axis, n in zip(signal.axes, signal.frame, strict=True)):

@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from borderless.torch_internals import schema_of
+
 # NumPy's names, which PyTorch's argument parser takes for builtin functions (torch/csrc/utils/python_arg_parser.cpp).
 _NUMPY_NAMES = {"axis": "dim", "keepdims": "keepdim", "x": "input", "a": "input", "x1": "input", "x2": "other"}
 
@@ -49,7 +51,7 @@ def signatures(function: Any) -> tuple[Signature, ...]:
     if is_builtin(function):
         packet = getattr(torch.ops.aten, getattr(function, "__name__", ""), None)
         overloads = [] if packet is None else [getattr(packet, name) for name in packet.overloads()]
-        return tuple(_of_schema(overload._schema) for overload in overloads)
+        return tuple(_of_schema(schema_of(overload)) for overload in overloads)
     try:
         parameters = inspect.signature(function).parameters.values()
     except (TypeError, ValueError):

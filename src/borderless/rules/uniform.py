@@ -13,6 +13,8 @@ from functools import cache
 import torch
 from torch import Tensor
 
+from borderless.torch_internals import schema_of, spread_from, version_of
+
 NOTE = "_borderless_constant"  # an attribute of a tensor: its version, and the dimensions along which it is constant
 _SPREADING = ("Upsample", "AdaptiveAvgPool", "Repeat", "Expand")  # nodes of autograd that know what they have spread
 _PLAIN = (Tensor, torch.nn.Parameter)
@@ -35,7 +37,7 @@ def constant_dims(tensor: Tensor) -> frozenset[int]:
     shape = enumerate(tensor.shape)  # a size that is a symbol, that of a batch, is left one
     spread = {i for i, n in shape if isinstance(n, int) and (n == 1 or tensor.stride(i) == 0)}
     version, dims = getattr(tensor, NOTE, (None, ()))
-    return frozenset(spread.union(dims) if dims and version == tensor._version else spread)
+    return frozenset(spread.union(dims) if dims and version == version_of(tensor) else spread)
 
 
 def _was_spread(tensor: Tensor, axes: Sequence[int]) -> bool:
@@ -47,8 +49,7 @@ def _was_spread(tensor: Tensor, axes: Sequence[int]) -> bool:
         node = node.next_functions[0][0]
     if node is None or not node.name().startswith(_SPREADING):
         return False
-    source = getattr(node, "_saved_self_sym_sizes", None)
-    source = node._saved_self.shape if source is None else source  # pyright: ignore[reportAttributeAccessIssue]
+    source = spread_from(node)
     return all(len(source) >= -axis and source[axis] == 1 for axis in axes)
 
 
@@ -59,7 +60,7 @@ def _is_unary(node: str) -> bool:
     packet = getattr(torch.ops.aten, name, None)
     if packet is None or "default" not in packet.overloads():
         return False
-    tensors = [a for a in packet.default._schema.arguments if "Tensor" in str(a.type)]
+    tensors = [a for a in schema_of(packet.default).arguments if "Tensor" in str(a.type)]
     return len(tensors) == 1 and (name == "clone" or torch.Tag.pointwise in packet.default.tags)
 
 

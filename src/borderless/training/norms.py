@@ -6,14 +6,14 @@ through them, so a step is that of one process with the whole batch.
 
 import torch
 from torch import Tensor, distributed, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from borderless.convert import conversion_of
 from borderless.errors import TrainingError
 from borderless.team import team
+from borderless.torch_internals import AnyBatchNorm
 
 
-class SynchronisedBatchNorm(_BatchNorm):
+class SynchronisedBatchNorm(AnyBatchNorm):
     """Takes the place of a BatchNorm of any dimension, with its parameters' and buffers' names."""
 
     def _check_input_dim(self, input: Tensor) -> None:
@@ -78,7 +78,7 @@ def synchronise_norms_(model: nn.Module) -> None:
             "under a border statistics are taken from what an image changes; leave synchronises_norms out"
         )
     for name, norm in [*model.named_modules()]:
-        if isinstance(norm, _BatchNorm) and not isinstance(norm, SynchronisedBatchNorm):
+        if isinstance(norm, AnyBatchNorm) and not isinstance(norm, SynchronisedBatchNorm):
             if type(norm) not in _KINDS:
                 raise TrainingError(
                     f"got {type(norm).__name__} ({name}) and synchronises_norms=True; needed: BatchNorms of torch.nn, "
