@@ -44,6 +44,14 @@ def gated(maps: Tensor, module: nn.Module) -> Tensor:
     return maps * module(maps.mean((2, 3), keepdim=True)).sigmoid()
 
 
+def divided_by_its_norm(maps: Tensor) -> Tensor:
+    return maps / (maps.norm(dim=(2, 3), keepdim=True) + 1)
+
+
+def times_its_spread(maps: Tensor) -> Tensor:
+    return maps * maps.std((2, 3), keepdim=True).sigmoid()
+
+
 @st.composite
 def sliding(draw: st.DrawFn, channels: int = CHANNELS, longest: int = 3) -> nn.Module:
     kernel, dilation = draw(st.integers(1, 4)), draw(st.integers(1, 2))
@@ -97,6 +105,9 @@ layers = (
     | st.builds(lambda inner: Layer(folded, inner, "folded"), sliding(channels=1) | pooling() | padding())
     | st.builds(lambda a, b: Layer(joined, nn.Sequential(a, b), "joined"), branches, branches)
     | st.builds(lambda: Layer(gated, nn.Conv2d(CHANNELS, CHANNELS, 1), "gated"))
+    | st.builds(lambda: nn.InstanceNorm2d(CHANNELS, affine=True))
+    | st.builds(lambda: nn.GroupNorm(1, CHANNELS))
+    | st.sampled_from([Layer(divided_by_its_norm, None, "norm"), Layer(times_its_spread, None, "spread")])
 )
 heads = st.sampled_from(["map", "average", "max"])
 places = st.lists(st.tuples(st.integers(-5, 42), st.integers(-7, 39)), min_size=2, max_size=4)
@@ -122,7 +133,7 @@ def dense(model: nn.Module, objects: Tensor, positions: list[tuple[int, int]], c
     return torch.stack(found)
 
 
-@pytest.mark.parametrize("border", [None, "full", "infinite"])
+@pytest.mark.parametrize("border", [None, "full", "infinite", bl.Border("infinite", count="window")], ids=str)
 @pytest.mark.filterwarnings("ignore::borderless.PositionDependentWarning")
 @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
@@ -133,7 +144,7 @@ def dense(model: nn.Module, objects: Tensor, positions: list[tuple[int, int]], c
     seed=st.integers(0, 99),
 )
 def test_placed_is_dense(
-    border: str | None, parts: list, head: str, positions: list[tuple[int, int]], canvas: str, seed: int
+    border: str | bl.Border | None, parts: list, head: str, positions: list[tuple[int, int]], canvas: str, seed: int
 ) -> None:
     model = built(parts, head, seed)
     model = model if border is None else bl.convert(model, border)  # pyright: ignore[reportArgumentType]

@@ -4,7 +4,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
-from math import lcm
+from math import lcm, prod
 from typing import Any
 
 import torch
@@ -13,12 +13,16 @@ from torch import Tensor, nn
 from borderless.borders import Border, BorderName, Phase
 from borderless.convert import Conversion, arguments_named, attached, bordered, make_border
 from borderless.errors import ConversionError
+from borderless.geometry import filled_cells
 from borderless.lattice import Lattice, Stride
 from borderless.modes import measured
 from borderless.receptive_field import Field
 from borderless.scope import Event
 from borderless.signal import Signal
 from borderless.torch_internals import tree_leaves
+
+# Means that are larger than the unmodified model's by more than this make steps of a usual size diverge.
+_LARGE_GROWTH = 2.0
 
 Reach = tuple[tuple[int | Fraction, int | Fraction], ...]
 
@@ -54,6 +58,18 @@ class PositionRead:
 
 
 @dataclass(frozen=True)
+class Mean:
+    """A mean over space. growth: over how many times the frame's cells the content of a full frame spreads, and so
+    about how many times as large as the unmodified model's the features are; 1 where that is divided out.
+    """
+
+    module: str
+    frame: tuple[int, ...]
+    window: tuple[int, ...]
+    growth: float
+
+
+@dataclass(frozen=True)
 class Explanation:
     """What `explain` found; `str()` of it is a table.
 
@@ -68,6 +84,7 @@ class Explanation:
     size: tuple[int, ...]
     layers: tuple[Layer, ...]
     position_reads: tuple[PositionRead, ...]
+    means: tuple[Mean, ...]
     total_stride: tuple[int, ...]
     receptive_field: tuple[int, ...]
     reach: Reach
@@ -108,6 +125,15 @@ class Explanation:
         ]
         if not self.position_reads:
             lines.append("position        nothing in the model reads absolute position")
+        for mean in self.means:
+            lines.append(
+                f"mean over space {mean.module or 'the model itself'}: {_sizes(mean.frame)} cells in a window of "
+                f"{_sizes(mean.window)}; on images that fill the frame about {mean.growth:.1f} × the original features"
+            )
+        if any(mean.growth > _LARGE_GROWTH for mean in self.means):
+            lines.append(
+                "                to train from random weights on such images, take Border(..., count='window')"
+            )
         for read in self.position_reads:
             lines.append(f"position        {read.module or 'the model itself'}: {read.operation}: {read.reason}")
         return "\n".join(lines)
@@ -147,10 +173,12 @@ def explain(
             model(image, *args, **kwargs)
         with attached(model, watched), FlopCounterMode(display=False) as counted:
             model(image, *args, **kwargs)
-    layers, reads, fields = [], [], watched.entered
+    layers, reads, means, fields = [], [], [], watched.entered
     for event in events:
         if event.kind == "position":
             reads.append(PositionRead(event.module, event.operation, event.reason))
+        elif event.kind == "mean":
+            means.append(_mean(event, made))
         elif event.signal is not None:
             window = tuple(b - a for a, b in event.signal.box)
             fields.append(event.signal.field)
@@ -175,6 +203,7 @@ def explain(
         size=tuple(size),
         layers=tuple(layers),
         position_reads=tuple(reads),
+        means=tuple(means),
         total_stride=tuple(lcm(*axis) for axis in zip(*strides, strict=True)),
         receptive_field=tuple(max(along.width for along in axis) for axis in along_axes),
         reach=tuple(
@@ -182,6 +211,16 @@ def explain(
         ),
         macs=counted.get_total_flops() // 2,
         macs_own=own.get_total_flops() // 2,
+    )
+
+
+def _mean(event: Event, border: Border) -> Mean:
+    spread = prod(filled_cells(window, n) / n for window, n in zip(event.window, event.source, strict=True))
+    return Mean(
+        event.module,
+        event.source,
+        tuple(b - a for a, b in event.window),
+        spread if border.count == "frame" else 1.0,
     )
 
 

@@ -8,13 +8,13 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from torch import nn
 
 from borderless.borders import Border
 from borderless.errors import PositionDependentError, PositionDependentWarning, UnsupportedOperation
-from borderless.geometry import Slide
+from borderless.geometry import Box, Slide
 from borderless.rules.registry import describe
 from borderless.torch_internals import running_modules
 
@@ -26,9 +26,10 @@ if TYPE_CHECKING:
 class Event:
     """Something that happened in a pass, for `explain` and the measures.
 
-    kind: "slide" (a sliding operation), "position" (absolute position was read), "window" (the value depends on how
-    many cells the window has). macs: multiply-adds, bias not counted.
-    slides: a sliding operation's numbers along each axis, where it has them; source: the frame that it slides over.
+    kind: "slide" (a sliding operation), "position" (absolute position was read), "mean" (a mean or sum over space),
+    "window" (the value depends on how many cells the window has). signal: what a sliding operation has made. macs:
+    multiply-adds, bias not counted. slides: a sliding operation's numbers along each axis, where it has them. source:
+    the frame that it reads; window: the cells that a mean over space reads.
     """
 
     kind: str
@@ -39,6 +40,7 @@ class Event:
     reason: str = ""
     slides: tuple[Slide, ...] = ()
     source: tuple[int, ...] = ()
+    window: Box = ()
 
 
 @dataclass
@@ -85,10 +87,11 @@ class Scope:
             module = self.module_path()
             self.observer(Event("slide", describe(function), module, signal, macs, slides=slides, source=source))
 
-    def counts_window(self, function: Any, signal: "Signal") -> None:
-        """Record that a value depends on how many cells of the endless plane the window holds."""
+    def averages(self, kind: Literal["mean", "window"], function: Any, signal: "Signal") -> None:
+        """Record a mean over space, or that a value depends on how many cells of the endless plane the window holds."""
         if self.observer is not None and self.border.outside == "background":
-            self.observer(Event("window", describe(function), self.module_path(), signal))
+            operation, module = describe(function), self.module_path()
+            self.observer(Event(kind, operation, module, None, source=signal.frame, window=signal.box))
 
     def reads_position(self, operation: str, reason: str) -> None:
         """Record that absolute position is read here; warn once per module, or refuse in strict mode."""

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import hypothesis.strategies as st
 import pytest
 import torch
+import torchvision
 from hypothesis import given, settings
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -234,3 +235,36 @@ def test_placement_takes_the_statistics_of_the_canvas(norm: str, count: str) -> 
         canvas[..., row : row + 5, column : column + 6] = patch
         expected = model(canvas[..., 8:-8, 8:-8])
         assert (got - expected).abs().max() <= 1e-10 * expected.abs().max()
+
+
+def test_explain_says_by_how_much_features_grow() -> None:
+    layers = [nn.Conv2d(3 if i == 0 else 8, 8, 3, padding=1) for i in range(4)]
+    model = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    (mean,) = bl.explain(model, (4, 6)).means
+    assert (mean.module, mean.frame, mean.window) == ("4", (4, 6), (12, 14))
+    assert mean.growth == pytest.approx((16 + 32) ** 0.5 * (36 + 32) ** 0.5 / 24)
+    assert "4: 4×6 cells in a window of 12×14; on images that fill the frame about 2.4 ×" in str(
+        bl.explain(model, (4, 6))
+    )
+    assert "count='window'" in str(bl.explain(model, (4, 6))).splitlines()[-1]
+    counted = bl.explain(model, (4, 6), bl.Border("infinite", count="window"))
+    assert counted.means[0].growth == 1 and "to train" not in str(counted)
+    assert bl.explain(model, (4, 6), "full").means == ()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("reach", [None, 2])
+def test_a_resnet_trains_from_random_weights_when_the_window_is_counted(reach: int | None) -> None:
+    """SGD 0.01 with momentum 0.9 on six images of 64 px, where counting the frame diverges."""
+    torch.manual_seed(0)
+    model = torchvision.models.resnet18(num_classes=3).train()
+    model = bl.convert(model, bl.Border("infinite", reach=reach, count="window"))
+    images, labels = torch.randn(6, 3, 64, 64), torch.arange(6) % 3
+    optimizer = torch.optim.SGD(model.parameters(), 0.01, momentum=0.9)
+    losses = []
+    for _ in range(9):
+        losses.append(F.cross_entropy(model(images), labels))
+        optimizer.zero_grad()
+        losses[-1].backward()
+        optimizer.step()
+    assert losses[8] < losses[0] / 10

@@ -218,7 +218,7 @@ def instance_norm(
         return signal.derive(function(window, *numbers), None)
     if not use_input_stats:
         return signal.derive(function(window, *numbers), function(background, *numbers))
-    signal.scope.counts_window(function, signal)
+    signal.scope.averages("window", function, signal)
     mean, var = moments(window, background, signal.axes, signal.box, signal.axes)
     around = _normalise(background, mean, var, weight, bias, eps)
     if is_constant(background, signal.axes):
@@ -241,7 +241,7 @@ def group_norm(
     window, background = signal.window, signal.background
     if background is None:
         return signal.derive(F.group_norm(window, num_groups, weight, bias, eps), None)
-    signal.scope.counts_window(function, signal)
+    signal.scope.averages("window", function, signal)
     axes = tuple(axis + 1 for axis in signal.axes)
     groups, around = (cells.unflatten(1, (num_groups, -1)) for cells in (window, background))
     mean, var = moments(groups, around, axes, signal.box, (2, *axes))

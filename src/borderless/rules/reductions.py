@@ -43,7 +43,7 @@ def reduction(function: Any, signal: Signal, *args: Any, **kwargs: Any) -> Any:
     if name not in ("mean", "sum") and len(spatial) < len(signal.axes):
         raise signal.scope.unsupported(describe(function), "it runs over some spatial axes and not over others")
     if name in _NORMS or name in _SPREADS:
-        signal.scope.counts_window(function, signal)
+        signal.scope.averages("window", function, signal)
         reduced = _spread(function, signal, asked)
     elif name in ("mean", "sum"):
         reduced = _linear(function, signal, spatial, asked.options.get("dtype"))
@@ -78,8 +78,9 @@ def _linear(
         deviation = signal.deviation() if dtype is None else signal.window.to(dtype) - signal.around_window().to(dtype)
         frame = prod(signal.frame[signal.axes.index(axis)] for axis in axes)
         count: float = frame
+        signal.scope.averages("mean", function, signal)
         if signal.border.count == "window":
-            signal.scope.counts_window(function, signal)
+            signal.scope.averages("window", function, signal)
             spans = dict(zip(signal.axes, zip(signal.box, signal.frame, strict=True), strict=True))
             count = prod(filled_cells(*spans[axis]) for axis in axes)
         total = deviation.sum(axes, keepdim=True)
