@@ -79,6 +79,7 @@ def test_the_programs_run_where_borderless_cannot_be_imported(both: dict[str, Fr
         torch.export.save(program, tmp_path / f"{phase}.pt2")
     torch.save(images(5), tmp_path / "images.pt")
     environment = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "PYTHONWARNINGS")}
+    environment["OMP_NUM_THREADS"] = str(torch.get_num_threads())  # sums are added up in the same order
     command = [sys.executable, "-c", ALONE, *both]
     ran = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=240)
     assert ran.returncode == 0, ran.stderr

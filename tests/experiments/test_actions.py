@@ -42,6 +42,7 @@ def test_videos_go_the_same_way(tmp_path: Path) -> None:
     assert [figure.path.name for figure in section.figures] == ["curves-small.png"]
 
 
+@pytest.mark.filterwarnings("ignore::borderless.RoundingWarning")  # clips of 8 frames
 @pytest.mark.parametrize("arch", ["small", "resnet3d18"])
 def test_networks_of_the_arms(arch: str) -> None:
     clips = torch.rand(1, 3, 8, 32, 32)

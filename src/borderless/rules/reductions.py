@@ -25,7 +25,7 @@ from borderless.rules.statistics import mean_of, moments
 from borderless.signal import Signal
 
 # A mean that is this many times larger than all that it averages is none, and the layers after it lose digits.
-_TOO_LARGE = 8
+_TOO_LARGE = 16
 _NORMS = ("norm", "vector_norm")
 _SPREADS = ("std", "var", "std_mean", "var_mean")
 
