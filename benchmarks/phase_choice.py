@@ -5,7 +5,7 @@
 Each part compares the choices, one line each, and adds its numbers to --out as JSON.
 
 exact: the largest relative change of the logits when awkward objects (uniform, symmetric, periodic, mirrored, a single
-pixel, noise) move by arbitrary shifts on an empty canvas, float64, float32 and bfloat16.
+pixel, noise) move by arbitrary shifts on an empty canvas, float32 and bfloat16.
 kept: photographs of objects on an empty canvas, disturbed by JPEG or noise: the share whose phases, at all strides
 together, stay the same.
 crops: pairs of 224 px crops of photographs, offsets in [0, 32), as Zhang (2019) measures consistency, by the packaged
@@ -101,14 +101,14 @@ def awkward_objects() -> dict[str, Tensor]:
 
 def exact(config: argparse.Namespace) -> Iterator[dict[str, Any]]:
     things = awkward_objects()
-    shifts = ((0, 0), (0, 1), (1, 0), (3, 5), (7, 2), (10, 13), (20, 17))
+    shifts = ((0, 0), (0, 1), (3, 5), (10, 13), (20, 17))
     networks: dict[str, nn.Module] = {
         "resnet18": torchvision.models.resnet18(num_classes=10),
         "convnext_atto": timm.create_model("convnext_atto", num_classes=10),
         "mobilenet_v3_small": torchvision.models.mobilenet_v3_small(num_classes=10),
     }
     for network, model in networks.items():
-        for dtype in (torch.float64, torch.float32, torch.bfloat16):
+        for dtype in (torch.float32, torch.bfloat16):  # float64 is in tests/engine/test_phase.py
             converted = bl.convert(model.eval(), "infinite", phase="adaptive").to(dtype)
             for name, choice in CHOICES.items():
                 found = []
