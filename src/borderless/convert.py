@@ -34,7 +34,7 @@ OUTPUTS: tuple[str, ...] = get_args(Output)
 
 @dataclass
 class Conversion:
-    """What was done to a model. Its two methods are the hooks; `warned` remembers which modules were named already."""
+    """What was done to a model. `Hooks` calls its two methods; `warned` remembers which modules were named already."""
 
     border: Border
     strict: bool = False
@@ -304,7 +304,7 @@ def _no_image(module: nn.Module, arguments: list[Any]) -> BorderlessError:
         if tensor.ndim > 2:
             return ImageError(
                 f"{name} got an image of {tensor.dtype} and shape {tuple(tensor.shape)}; needed: a floating-point "
-                "image, scaled and normalised as the model expects; for example images.float() / 255"
+                "image, scaled and normalized as the model expects; for example images.float() / 255"
             )
     came = f"; got tensors of shape {', '.join(str(tuple(tensor.shape)) for tensor in tensors)}" if tensors else ""
     return ImageError(f"{name} got no image; needed: a floating-point tensor (batch, channels, *space){came}")

@@ -14,7 +14,7 @@ class ImageError(BorderlessError, ValueError):
 
 
 class ConversionError(BorderlessError, TypeError):
-    """A model that cannot be converted, reverted or frozen as asked."""
+    """A model that cannot be converted, reverted or frozen as asked, or that is called past its border."""
 
 
 class SignalError(BorderlessError, TypeError):
@@ -22,7 +22,7 @@ class SignalError(BorderlessError, TypeError):
 
 
 class UnsupportedOperation(BorderlessError, NotImplementedError):
-    """The model called a function for which borderless has no rule."""
+    """The model called a function for which borderless has no rule, or which it cannot run exactly."""
 
 
 class PositionDependentError(BorderlessError):

@@ -21,7 +21,7 @@ from borderless.scope import Event
 from borderless.signal import Signal
 from borderless.torch_internals import tree_leaves
 
-# Means that are larger than the unmodified model's by more than this make steps of a usual size diverge.
+# Means that are larger than the unmodified model's by more than this can make steps of a usual size diverge.
 _LARGE_GROWTH = 2.0
 
 Reach = tuple[tuple[int | Fraction, int | Fraction], ...]
@@ -151,11 +151,24 @@ def explain(
     args: tuple[Any, ...] = (),
     kwargs: dict[str, Any] | None = None,
 ) -> Explanation:
-    """Run `model` once on an empty image of `size` (height, width) and report each layer under `border`.
+    """Run `model` on an empty image of `size` (height, width) and report each layer under `border`.
 
-    channels: of the image; by default those of the model's first convolution. args, kwargs: what the model takes after
-    the image. The model runs in eval mode, without gradients, and is left as it was. Raises ConversionError when the
-    number of channels cannot be told, or the model takes other arguments.
+    It runs twice, with its original padding and under the border, in eval mode and without gradients, and is left as it
+    was.
+
+    Args:
+        model: any model that `convert` takes.
+        size: height and width of the image in pixels (one number for each spatial axis).
+        border: a name or a `Border`; with a name, phase, background and reach are options beside it.
+        phase: "fixed" or "adaptive".
+        background: what surrounds the image under "infinite", in the units of the input.
+        reach: most cells that a map may grow beyond its frame.
+        channels: of the image; by default those of the model's first convolution.
+        args: what the model takes after the image.
+        kwargs: what it takes by name.
+
+    Raises:
+        ConversionError: when the number of channels is unknown, or the model takes other arguments.
     """
     from torch.utils.flop_counter import FlopCounterMode  # loads triton, where there is one
 

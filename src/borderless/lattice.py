@@ -6,8 +6,9 @@ order, they lead to the same cells, and parallel branches stay aligned.
 
 Under the fixed phase every sample keeps the sublattice 0. Under the adaptive phase (Chaman and Dokmanic, CVPR 2021)
 each sample keeps, of the sublattices that share cells with the whole family, the one on which the operation's input
-deviates most, in energy, from its background. A phase stands for a residue class of cells; it is the member between
--factor and factor that lets the map grow least. Upsampling back to a lattice of the family undoes the phases between.
+deviates most, in energy, from its background; ties follow the energy's centroid. A phase stands for a residue class of
+cells; it is the member between -factor and factor that lets the map grow least. Upsampling back to a lattice of the
+family undoes the phases between.
 
 Shapes: N samples, D spatial axes.
 """

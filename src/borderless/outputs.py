@@ -104,15 +104,20 @@ def on_frame(signal: Signal) -> Tensor:
 
 
 def kept_map(signal: Signal) -> Tensor:
-    """What a model goes on to keep of a map: its frame, or its window where the border does not know all of the frame.
+    """Return what a model goes on to keep of a map: its frame, or its window where the border does not know the frame.
 
-    While a pass ends in an error, it raises none of its own.
+    While a pass ends in an error, this raises none of its own: a map without known cells is kept as NaN.
     """
-    tolerated = ImageError if sys.exc_info()[1] is None else BorderlessError
+    is_failing = sys.exc_info()[1] is not None
     try:
         return on_frame(signal)
-    except tolerated:
+    except BorderlessError as error:
+        if not is_failing and not isinstance(error, ImageError):
+            raise
+    try:
         return materialized(signal.window)
+    except BorderlessError:
+        return torch.full(signal.shape, torch.nan, dtype=signal.dtype, device=signal.device)
 
 
 def release(model: nn.Module, of_signal: Callable[[Signal], Any] = kept_map) -> None:
@@ -136,7 +141,7 @@ def release(model: nn.Module, of_signal: Callable[[Signal], Any] = kept_map) -> 
 
 
 def _release_from(holder: Any, key: Any, of_signal: Callable[[Signal], Any], around: tuple[Any, ...]) -> None:
-    """around: the containers that hold `holder`, so that one which holds itself is no endless task."""
+    """around: the containers that hold `holder`, so that one which holds itself ends the search."""
     value = holder[key]
     if type(value) in _NOT_KEPT:
         return

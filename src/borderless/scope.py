@@ -1,7 +1,7 @@
 """One forward pass under a border: the policy, the model's root (to name modules), and who listens.
 
 Every Signal of a pass shares one `Scope`. Module names are looked up only when there is something to say, by walking
-the interpreter's stack for the innermost running module, so a pass needs no hooks on the model's submodules.
+the interpreter's stack for the innermost running module, so naming them needs no hooks.
 """
 
 import warnings
@@ -88,7 +88,7 @@ class Scope:
             self.observer(Event("slide", describe(function), module, signal, macs, slides=slides, source=source))
 
     def averages(self, kind: Literal["mean", "window"], function: Any, signal: "Signal") -> None:
-        """Record a mean over space, or that a value depends on how many cells of the endless plane the window holds."""
+        """Record a mean over space, or that a value depends on how many cells the window holds."""
         if self.observer is not None and self.border.outside == "background":
             operation, module = describe(function), self.module_path()
             self.observer(Event(kind, operation, module, None, source=signal.frame, window=signal.box))

@@ -76,7 +76,7 @@ _CALL_OF_A_MODULE = nn.Module._call_impl.__code__
 def running_modules() -> Iterator[nn.Module]:
     """Yield the modules whose calls are running in this thread, the innermost first.
 
-    They are found on the interpreter's stack, so that nothing is attached to a model's modules. The public
+    They are found on the interpreter's stack, so that no hook has to run at every module. The public
     `torch.utils.module_tracker.ModuleTracker` would put hooks on every module of the process, for each pass, and tells
     which modules run but not which of them is the innermost.
     """

@@ -1,10 +1,11 @@
 """Reductions: over space, over channels, or over both.
 
-Over space an endless plane has no sum, but it has a sum of deviations from the background. Under `infinite` the mean is
-Σ(window - background) / count + background, where `Border.count` says what is counted: the cells of the frame, so that
-a small object in a large frame gives the unmodified model's value, or those of the window that the content of a full
-frame fills. A sum is the mean times the cells of the frame. A maximum includes the background; spreads (norm, variance)
-are the window's. Under every other border a reduction runs over the window, as in the paper.
+Over space an unlimited plane has no sum, but it has a sum of deviations from the background. Under `infinite` the mean
+is Σ(window - background) / count + background, where `Border.count` says what is counted: the cells of the frame, so
+that a small object in a large frame gives the unmodified model's value, or those of the window that the content of a
+full frame fills. A sum is the mean times the cells of the frame. A maximum includes the background; norms and variances
+are the window's, a patterned background counted by its period (`statistics`). Under every other border a reduction runs
+over the window, as in the paper.
 """
 
 import warnings
