@@ -417,3 +417,22 @@ def test_threads_may_call_one_model() -> None:
         thread.join()
     with torch.no_grad():
         assert all(torch.equal(got[i], model(batches[i])) for i in range(4))
+
+
+def test_a_loss_that_a_converted_module_holds_may_be_called() -> None:
+    """As LightningModules do; what has parameters is a part of the network, and guarded."""
+    model = Held()
+    bl.convert_(model, "infinite")
+    maps = model(torch.randn(2, 3, 8, 8))
+    assert model.loss(maps, torch.zeros(2, 8, 8, dtype=torch.long)).isfinite()
+    with pytest.raises(bl.ConversionError, match="its part 'first'"):
+        model.first(torch.randn(2, 3, 8, 8))
+
+
+class Held(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.loss = nn.Conv2d(3, 4, 3, padding=1), nn.CrossEntropyLoss()
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.first(images)

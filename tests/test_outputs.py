@@ -252,3 +252,11 @@ def test_looking_for_kept_maps_costs_little() -> None:
         release(model)
         seconds.append(time.perf_counter() - start)
     assert min(seconds) < 1e-3, "measured: 0.14 ms on an idle core"
+
+
+@pytest.mark.filterwarnings("ignore")  # of PyTorch, about TorchScript
+def test_a_traced_part_is_no_obstacle() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), torch.jit.trace(nn.ReLU(), torch.zeros(1)))
+    image = torch.randn(1, 3, 8, 8)
+    with torch.no_grad():
+        assert torch.equal(bl.convert(model, "zero")(image), model(image))

@@ -83,7 +83,9 @@ class Guard:
     model: str
     part: str
 
-    def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any] | None = None) -> None:
+        if next(module.parameters(), None) is None:  # a loss or a metric that the model holds
+            return
         if not any(map(_is_plain_map, args)) and not (kwargs and any(map(_is_plain_map, kwargs.values()))):
             return
         if not _is_under_way(module):

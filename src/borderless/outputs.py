@@ -131,6 +131,8 @@ def release(model: nn.Module, of_signal: Callable[[Signal], Any] = kept_map) -> 
         if module in seen:
             continue
         seen.add(module)
+        if isinstance(module, torch.jit.ScriptModule):  # holds its attributes elsewhere, and no maps
+            continue
         attributes = vars(module)
         waiting.extend([child for child in attributes["_modules"].values() if child is not None])
         if type(module) in _LAYERS and not attributes["_forward_hooks"] and not attributes["_forward_pre_hooks"]:

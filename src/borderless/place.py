@@ -106,7 +106,7 @@ class _Placement:
         size = _space(self.patches)
         region = (min(rows), max(rows) + size[0]), (min(columns), max(columns) + size[1])
         for part in (region, None):
-            tape = Tape(border, self.model, warned=self.run.warned, region=part)
+            tape = Tape(border, self.model, warned=self.run.warned, region=part, shares_passes=True)
             try:
                 return self._answers(positions, *self._on_a_tape(positions, tape))
             except NotKept:
@@ -180,7 +180,7 @@ class _Placement:
         grids: list[Lattice] = []
 
         def make(places: list[Position], cells: Tensor, observer: Any = None) -> Tensor:
-            scope = Scope(self.run.border, self.model, warned=self.run.warned, observer=observer)
+            scope = Scope(self.run.border, self.model, warned=self.run.warned, observer=observer, shares_passes=True)
             start = [max(p, 0) for p in places[0]]
 
             def image(leaf: Tensor) -> Signal:
@@ -212,7 +212,7 @@ class _Placement:
         self.per_sample = 100 * self.empty.numel() * self.empty.element_size()
 
         def make(places: list[Position], cells: Tensor) -> Tensor:
-            scope = Scope(self.run.border, self.model, warned=self.run.warned)
+            scope = Scope(self.run.border, self.model, warned=self.run.warned, shares_passes=True)
             canvases = self.empty.repeat(len(cells), 1, 1, 1)
             for canvas, (row, column), patch in zip(canvases, places, cells, strict=True):
                 row, column = max(row, 0), max(column, 0)

@@ -71,7 +71,9 @@ class Placing(Scope):
 
 def placing(tape: Tape, root: nn.Module, offsets: tuple[tuple[int, ...], ...] | None) -> Placing:
     reach = 0 if tape.border.keeps == "frame" else tape.border.reach
-    return Placing(_OnCanvas("full", reach=reach), root, warned=tape.warned, tape=tape, offsets=offsets)
+    return Placing(
+        _OnCanvas("full", reach=reach), root, warned=tape.warned, shares_passes=True, tape=tape, offsets=offsets
+    )
 
 
 class Placed(OnTape):

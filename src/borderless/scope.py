@@ -50,6 +50,7 @@ class Scope:
     strict: bool = False
     warned: set[str] = field(default_factory=set)
     observer: Callable[[Event], Any] | None = None
+    shares_passes: bool = False  # whether samples that have nothing to do with each other run together
 
     def module_path(self) -> str:
         """Name of the innermost module that is running now, as in `named_modules`; "" for the root itself."""

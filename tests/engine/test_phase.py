@@ -100,11 +100,13 @@ def images(names: list[str], shift: tuple[int, int], dtype: torch.dtype) -> Tens
 )
 def test_awkward_objects_have_the_same_output_wherever_they_are(name: str, dtype: torch.dtype) -> None:
     model = bl.convert(NETWORKS[name]().to(dtype).eval(), "infinite", phase="adaptive")
-    names = list(objects())
+    names, shifts = list(objects()), SHIFTS_PX
+    if "convnext" in name and dtype == torch.float64:  # its depthwise convolutions take minutes
+        names, shifts = ["square of 48", "disc", "stripes", "noise"], SHIFTS_PX[-2:]
     with torch.inference_mode():
         expected = model(images(names, (0, 0), dtype))
         largest = expected.abs().amax(1)
-        for shift in SHIFTS_PX:
+        for shift in shifts:
             change = (model(images(names, shift, dtype)) - expected).abs().amax(1) / largest
             assert change.max() <= TOLERANCE[dtype], f"{names[int(change.argmax())]} moved by {shift}"
         for batch in (names[:1], names[2:8]):

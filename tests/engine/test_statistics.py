@@ -268,3 +268,13 @@ def test_a_resnet_trains_from_random_weights_when_the_window_is_counted(reach: i
         losses[-1].backward()
         optimizer.step()
     assert losses[8] < losses[0] / 10
+
+
+@pytest.mark.parametrize("border", [None, "infinite", "reflect"])
+def test_placement_refuses_statistics_of_a_batch(border: str | None) -> None:
+    """Also in eval mode, where a norm without running statistics takes them."""
+    norm = nn.BatchNorm2d(4, track_running_stats=False)
+    model = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), norm, nn.AdaptiveAvgPool2d(1)).eval()
+    model = model if border is None else bl.convert(model, border)  # pyright: ignore[reportArgumentType]
+    with pytest.raises(bl.UnsupportedOperation, match="takes the statistics of its batch, and a placement"):
+        bl.place(model, torch.randn(2, 1, 4, 4), [(2, 2), (9, 9)], canvas=(16, 16))

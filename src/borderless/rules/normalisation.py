@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from borderless.cells import is_constant, less
 from borderless.rules.plan import check_axes
-from borderless.rules.registry import rule
+from borderless.rules.registry import describe, rule
 from borderless.rules.statistics import moments
 from borderless.signal import Signal
 from borderless.torch_internals import batch_norm_update_stats, native_batch_norm_backward, verify_batch_size
@@ -49,6 +49,11 @@ def batch_norm(
 ) -> Signal:
     check_axes(signal, None, function, weight, bias, running_mean, running_var)
     background = signal.background
+    if training and signal.scope.shares_passes:
+        raise signal.scope.unsupported(
+            describe(function),
+            "it takes the statistics of its batch, and a placement runs objects at several positions in one batch",
+        )
     if training and background is not None:
         return _batch_norm_by_deviation(signal, background, running_mean, running_var, weight, bias, momentum, eps)
     window = signal.window
