@@ -1,6 +1,6 @@
 """How should an adaptive phase be chosen: by energy, by energy with ties decided by the centroid, or by the centroid?
 
-    python benchmarks/phase_choice.py exact | kept | crops | trained
+    python benchmarks/phase_choice.py exact | kept | elsewhere | crops | trained
 
 Each part compares the choices, one line each, and adds its numbers to --out as JSON.
 
@@ -8,6 +8,8 @@ exact: the largest relative change of the logits when awkward objects (uniform, 
 pixel, noise) move by arbitrary shifts on an empty canvas, float32 and bfloat16.
 kept: photographs of objects on an empty canvas, disturbed by JPEG or noise: the share whose phases, at all strides
 together, stay the same.
+elsewhere: crops of photographs in which a patch of 1/256 of the area changes in a corner: the share whose first phase,
+at a stride of 2, stays the same.
 crops: pairs of 224 px crops of photographs, offsets in [0, 32), as Zhang (2019) measures consistency, by the packaged
 ImageNet network (extra `demo`): the share of pairs with equal top-1, and of crops with the unmodified network's label.
 trained: the accuracy of `borderless run one-place` with an adaptive phase, whose training chooses phases too.
@@ -196,6 +198,24 @@ def kept(config: argparse.Namespace) -> Iterator[dict[str, Any]]:
                 }
 
 
+def elsewhere(config: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    generator = torch.Generator().manual_seed(config.seed)
+    photos = photographs()
+    for side in (96, 192, 256):
+        before = []
+        for i in range(2 * config.objects):
+            photo = photos[i % len(photos)]
+            row, column = (int(torch.randint(n - side + 1, (), generator=generator)) for n in photo.shape[1:])
+            before.append(photo[:, row : row + side, column : column + side])
+        images = torch.stack(before)
+        changed = images.clone()
+        corner = side // 16
+        changed[..., :corner, :corner] = torch.rand(len(images), 3, 1, 1, generator=generator)
+        for name, choice in CHOICES.items():
+            here, there = (choice(normalise(pixels), (2, 3), (0, 0), (2, 2)) for pixels in (images, changed))
+            yield {"choice": name, "side": side, "kept": float((here == there).all(1).float().mean())}
+
+
 def pairs(count: int, seed: int) -> tuple[Tensor, Tensor]:
     """Two crops of `count` photographs, taken in turn at random places: [count, 3, 224, 224] each."""
     generator = torch.Generator().manual_seed(seed)
@@ -257,7 +277,7 @@ def trained(config: argparse.Namespace) -> Iterator[dict[str, Any]]:
         yield {"choice": name, **{key: [m[key] for m in found] for key in ("accuracy_mean", "changed_predictions")}}
 
 
-PARTS = {part.__name__: part for part in (exact, kept, crops, trained)}
+PARTS = {part.__name__: part for part in (exact, kept, elsewhere, crops, trained)}
 
 
 def main() -> None:
