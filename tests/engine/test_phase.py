@@ -101,7 +101,7 @@ def images(names: list[str], shift: tuple[int, int], dtype: torch.dtype) -> Tens
 def test_awkward_objects_have_the_same_output_wherever_they_are(name: str, dtype: torch.dtype) -> None:
     model = bl.convert(NETWORKS[name]().to(dtype).eval(), "infinite", phase="adaptive")
     names, shifts = list(objects()), SHIFTS_PX
-    if "convnext" in name and dtype == torch.float64:  # its depthwise convolutions take minutes
+    if name == "convnext_tiny" or (name == "convnext_atto" and dtype == torch.float64):  # they take minutes
         names, shifts = ["square of 48", "disc", "stripes", "noise"], SHIFTS_PX[-2:]
     with torch.inference_mode():
         expected = model(images(names, (0, 0), dtype))

@@ -153,6 +153,7 @@ def test_explain_finds_the_stride_and_no_read_of_position(model: nn.Module) -> N
     assert not explanation.position_reads
 
 
+@pytest.mark.filterwarnings("ignore::borderless.RoundingWarning")  # images of 64 px
 @pytest.mark.slow
 def test_the_network_can_be_audited(model: nn.Module) -> None:
     found = bl.audit(model, torch.randn(4, 3, 64, 64, generator=torch.Generator().manual_seed(2)), name="packaged")
