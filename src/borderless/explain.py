@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from borderless.borders import Border, BorderName, Phase
 from borderless.convert import Conversion, arguments_named, attached, bordered, make_border
 from borderless.errors import ConversionError
-from borderless.geometry import filled_cells
+from borderless.geometry import filled_box
 from borderless.lattice import Lattice, Stride
 from borderless.modes import measured
 from borderless.receptive_field import Field
@@ -228,7 +228,7 @@ def explain(
 
 
 def _mean(event: Event, border: Border) -> Mean:
-    spread = prod(filled_cells(window, n) / n for window, n in zip(event.window, event.source, strict=True))
+    spread = filled_box(event.window, event.source) / prod(event.source)
     return Mean(
         event.module,
         event.source,

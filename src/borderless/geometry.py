@@ -141,6 +141,11 @@ def filled_cells(window: Interval, n: int) -> float:
     return min(float(cells), math.sqrt(n * n + 4 * max(0, cells - n)))
 
 
+def filled_box(box: Box, frame: Sequence[int]) -> float:
+    """Return over how many cells of `box` the content of a full `frame` spreads in effect."""
+    return math.prod(filled_cells(window, n) for window, n in zip(box, frame, strict=True))
+
+
 def union(boxes: Iterable[Box]) -> Box:
     return tuple((min(a for a, _ in axis), max(b for _, b in axis)) for axis in zip(*boxes, strict=True))
 

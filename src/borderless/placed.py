@@ -20,7 +20,7 @@ from borderless.aliases import Change, write_through
 from borderless.borders import Border, Keep, Outside
 from borderless.canvas import LOCAL, OVER_CHANNELS, OnTape, Record, Step, Tape, like, operands_of, pads_space
 from borderless.cells import cut, memory_format_of, pasted, strips
-from borderless.geometry import Box, filled_cells, intersection
+from borderless.geometry import Box, filled_box, intersection
 from borderless.rules import reductions, sliding
 from borderless.rules.frame_pools import FramePool, as_map
 from borderless.rules.registry import describe
@@ -189,7 +189,7 @@ class Placed(OnTape):
             if border.name == "full":
                 count = prod(b - a for a, b in box)
             elif border.count == "window":
-                count = prod(filled_cells(window, n) for window, n in zip(box, frame, strict=True))
+                count = filled_box(box, frame)
             change = (self.window - cells).sum(self.axes)
             if name == "mean":
                 change = change / count

@@ -311,7 +311,7 @@ def test_an_in_place_operation_reaches_every_alias(body: Body, mode: str) -> Non
         if torch.__version__ < "2.9":
             pytest.skip("its export turns slices into a function without a rule, so they are refused by name")
         got = bl.freeze(bl.convert(model, "infinite"), images()).module()(images())
-    elif mode == "placed":  # on a canvas of zeros, with the model's own padding
+    elif mode == "placed":  # on a canvas of zeros, with the original padding
         canvas = F.pad(images(), (2, 9, 3, 9))
         expected = model(canvas)
         got = bl.place(model.eval(), images()[:1], [(3, 2)], canvas=canvas.shape[2:])[0]

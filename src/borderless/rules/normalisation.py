@@ -82,15 +82,18 @@ def _batch_norm_by_deviation(
     BatchNorm does not see a constant that is taken off a channel. Without it, cells of pure background are 0: sums do
     not depend on where the object stands, and these cells come out as the new background.
     """
-    if not is_constant(background, signal.axes):
-        return _batch_norm_over_a_tile(signal, background, running_mean, running_var, weight, bias, momentum, eps)
+    verify_batch_size(list(signal._sizes))
+    if not is_constant(background, signal.axes):  # how many cells of each kind of a tile the window holds is chance
+        window = signal.window
+        mean, var = moments(window, background, signal.axes, signal.box, (0, *signal.axes))
+        _update_running(running_mean, running_var, mean.flatten(), var.flatten(), window, momentum)
+        return signal.derive(*(_normalise(cells, mean, var, weight, bias, eps) for cells in (window, background)))
     known = signal.known_deviation
     if known is not None and len(background) == 1:
         constant, deviation, around = background.detach(), known, torch.zeros_like(background)
     else:
         constant = background.detach().mean((0, *signal.axes), keepdim=True)
         deviation, around = less(signal.window, constant), less(background, constant)
-    verify_batch_size(list(deviation.shape))
     dtype = deviation.dtype
     if dtype in (torch.float16, torch.bfloat16):
         deviation, around = deviation.float(), around.float()
@@ -99,26 +102,6 @@ def _batch_norm_by_deviation(
     )
     _update_running(running_mean, running_var, mean + constant.flatten(), var, deviation, momentum)
     return signal.derive(normalised.to(dtype), around.to(dtype))
-
-
-def _batch_norm_over_a_tile(
-    signal: Signal,
-    background: Tensor,
-    running_mean: Tensor | None,
-    running_var: Tensor | None,
-    weight: Tensor | None,
-    bias: Tensor | None,
-    momentum: float,
-    eps: float,
-) -> Signal:
-    """Batch statistics that do not depend on how many cells of each kind of a tile the window holds."""
-    window = signal.window
-    verify_batch_size(list(window.shape))
-    mean, var = moments(window, background, signal.axes, signal.box, (0, *signal.axes))
-    _update_running(running_mean, running_var, mean.flatten(), var.flatten(), window, momentum)
-    return signal.derive(
-        _normalise(window, mean, var, weight, bias, eps), _normalise(background, mean, var, weight, bias, eps)
-    )
 
 
 @torch.no_grad()

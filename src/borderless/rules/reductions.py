@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from borderless.cells import is_constant
 from borderless.errors import RoundingWarning
-from borderless.geometry import filled_cells
+from borderless.geometry import filled_box
 from borderless.rules.pointwise import along_channels, elementwise
 from borderless.rules.registry import describe, named, rule
 from borderless.rules.statistics import mean_of, moments
@@ -82,8 +82,8 @@ def _linear(
         signal.scope.averages("mean", function, signal)
         if signal.border.count == "window":
             signal.scope.averages("window", function, signal)
-            spans = dict(zip(signal.axes, zip(signal.box, signal.frame, strict=True), strict=True))
-            count = prod(filled_cells(*spans[axis]) for axis in axes)
+            over = [signal.axes.index(axis) for axis in axes]
+            count = filled_box(tuple(signal.box[i] for i in over), [signal.frame[i] for i in over])
         total = deviation.sum(axes, keepdim=True)
         if count == frame:
             _check_rounding(function, signal, deviation, total, count)
