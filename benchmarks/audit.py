@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 import borderless as bl
-from borderless.audit.measure import _answers
+from borderless.auditing.measure import _answers
 from borderless.data import pictures
 from borderless.models import load
 from borderless.models.packaged import ARCHITECTURE

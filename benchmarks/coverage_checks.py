@@ -23,7 +23,7 @@ from torch.utils._pytree import tree_leaves
 
 import borderless as bl
 from borderless.errors import BorderlessError, PositionDependentWarning
-from borderless.experiments.provenance import commit
+from borderless.report.provenance import commit
 from coverage_networks import CLIP_FRAMES, Network, build
 
 # The weights and objects of the tests, so that both speak of the same networks; tests are no package of the wheel.

@@ -33,7 +33,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 import borderless as bl
-from borderless import lattice
+from borderless.engine import lattice
 from borderless.models.packaged import load_packaged, normalise
 
 CROP_PX, RESIZED_PX, OFFSETS_PX = 224, 256, 32

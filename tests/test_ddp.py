@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import borderless as bl
-from engine.zoo import patch, placed, residual
+from support.networks import patch, placed, residual
 
 WORLD = 2
 PHASES = ("fixed", "adaptive")

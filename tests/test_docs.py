@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from borderless.cli import main
+from borderless.cli.main import main
 from borderless.experiments import EXPERIMENTS
 
 ROOT = Path(__file__).parent.parent

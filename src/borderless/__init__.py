@@ -5,10 +5,11 @@ Sizes are (height, width), positions (row, column), images (batch, channels, hei
 """
 
 from borderless import nn, rules, testing
-from borderless.audit.measure import Audit, audit
-from borderless.blur import blur
-from borderless.borders import BORDERS, Border
-from borderless.convert import border_of, bordered, convert, convert_, revert_
+from borderless.antialiasing import blur
+from borderless.auditing.measure import Audit, audit
+from borderless.conversion import border_of, bordered, convert, convert_, revert_
+from borderless.engine.border import BORDERS, Border
+from borderless.engine.signal import Signal
 from borderless.errors import (
     ApproximatePhaseWarning,
     BorderError,
@@ -21,20 +22,12 @@ from borderless.errors import (
     SignalError,
     UnsupportedOperation,
 )
-from borderless.explain import Explanation, explain
-from borderless.freeze import freeze
+from borderless.explanation import Explanation, explain
+from borderless.export.exported_program import freeze
+from borderless.export.onnx_file import save_onnx
 from borderless.measures.equivariance import equivariance_error
-from borderless.measures.shifts import consistency, diagonal
-from borderless.onnx import save_onnx
-from borderless.place import place
-from borderless.rules import normalisation as _normalisation  # noqa: F401  the families register their rules on import
-from borderless.rules import pointwise as _pointwise  # noqa: F401
-from borderless.rules import reductions as _reductions  # noqa: F401
-from borderless.rules import resampling as _resampling  # noqa: F401
-from borderless.rules import scripted as _scripted  # noqa: F401
-from borderless.rules import shapes as _shapes  # noqa: F401
-from borderless.rules import sliding as _sliding  # noqa: F401
-from borderless.signal import Signal
+from borderless.measures.shift_consistency import consistency, diagonal
+from borderless.placement.place import place
 
 __version__ = "0.1.0"
 

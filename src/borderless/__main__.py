@@ -2,6 +2,6 @@
 
 import sys
 
-from borderless.cli import main
+from borderless.cli.main import main
 
 sys.exit(main())

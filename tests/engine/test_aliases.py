@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import borderless as bl
-from engine.canvas import on_a_huge_canvas
+from support.endless_plane import on_a_huge_canvas
 
 SAMPLES, CHANNELS, SIZE = 2, 4, (5, 6)
 PADDING_PX = 36

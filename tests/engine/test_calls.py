@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import borderless as bl
-from borderless.rules import registry
-from engine.canvas import assert_as_on_a_huge_canvas
-from engine.test_rules import noise, seeded
+from borderless.engine import registry
+from support.bodies import noise, seeded
+from support.endless_plane import assert_as_on_a_huge_canvas
 
 # A rule is found by the function itself, not by its name.
 

@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import borderless as bl
-from engine.canvas import assert_as_on_a_huge_canvas
-from engine.test_rules import CHANNELS, noise, seeded
+from support.bodies import CHANNELS, noise, seeded
+from support.endless_plane import assert_as_on_a_huge_canvas
 
 
 def nan_where(known: Tensor, cells: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 
 import borderless as bl
-from engine.zoo import patch, randomised, relative_change
+from support.networks import patch, randomised, relative_change
 
 CLASSES = 5
 

@@ -8,8 +8,8 @@ import torchvision
 from torch import nn
 
 import borderless as bl
-from engine.canvas import assert_as_on_a_huge_canvas
-from engine.zoo import NETWORKS, randomised, relative_change
+from support.endless_plane import assert_as_on_a_huge_canvas
+from support.networks import NETWORKS, randomised, relative_change
 
 
 def before_pool(name: str, last: str) -> nn.Sequential:

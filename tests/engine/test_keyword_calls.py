@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
 import borderless as bl
-from borderless.rules import registry
-from borderless.signal import Signal
+from borderless.engine import naming, registry
+from borderless.engine.naming import describe
+from borderless.engine.signal import Signal, refuse
 
 CHANNELS = 4
 MAP, OTHER, MASK, CHANNELS_LAST = object(), object(), object(), object()  # feature maps, in a call
@@ -288,8 +289,8 @@ def attempt(function: Any, parameters: dict[str, Any], positional: int, kind: st
 
 
 FUNCTIONS = sorted(
-    (f for f in registry._torch_functions() if registry.find_rule(f) is not registry.refuse),
-    key=lambda function: (function.__name__, registry.describe(function)),
+    (f for f in naming._torch_functions() if registry.find_rule(f) is not refuse),
+    key=lambda function: (function.__name__, describe(function)),
 )
 
 
@@ -300,7 +301,7 @@ def test_a_call_by_keyword_is_the_call_by_position(initial: str) -> None:
         if function.__name__ in WITHOUT_A_CALL:
             continue
         found = as_pytorch_takes_it(function)
-        assert found is not None, f"{registry.describe(function)} has a rule: it needs a call in CALLS"
+        assert found is not None, f"{describe(function)} has a rule: it needs a call in CALLS"
         parameters, least, most, kind = found
         for border in ("zero", "infinite") if function.__name__ in CALLS else ("infinite",):
             if function.__name__ in REFUSED:
@@ -308,7 +309,7 @@ def test_a_call_by_keyword_is_the_call_by_position(initial: str) -> None:
                     run(function, parameters, least, kind, border)
                 continue
             by_position, by_keyword = (run(function, parameters, n, kind, border) for n in (most, least))
-            assert same(by_keyword, by_position), f"{registry.describe(function)} under {border}"
+            assert same(by_keyword, by_position), f"{describe(function)} under {border}"
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -322,11 +323,11 @@ def test_arguments_by_position_and_by_keyword_mix(data: st.DataObject) -> None:
     count = data.draw(st.integers(least, most))
     names = list(parameters)[:count] + data.draw(st.permutations(list(parameters)[count:]))
     mixed = run(function, {name: parameters[name] for name in names}, count, kind, "infinite")
-    assert same(mixed, run(function, parameters, most, kind, "infinite")), registry.describe(function)
+    assert same(mixed, run(function, parameters, most, kind, "infinite")), describe(function)
 
 
 def test_every_rule_is_of_a_function_that_is_called_here() -> None:
     """But for attributes, which take no arguments."""
-    others = {function for function in registry._RULES if registry.is_torch_own(function)} - set(FUNCTIONS)
-    assert all(registry.find_rule(function) is registry.refuse for function in others)
+    others = {function for function in registry._RULES if naming.is_torch_own(function)} - set(FUNCTIONS)
+    assert all(registry.find_rule(function) is refuse for function in others)
     assert sum(function.__name__ in CALLS for function in FUNCTIONS) > 150

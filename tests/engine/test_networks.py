@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import borderless as bl
-from engine.zoo import NETWORKS, TOTAL_STRIDE, deterministic_training, network, patch, placed, relative_change
+from support.networks import NETWORKS, TOTAL_STRIDE, deterministic_training, network, patch, placed, relative_change
 
 CANVAS_PX, OBJECT_PX = 128, 48
 LARGEST_CHANGE = {torch.float32: 2e-5, torch.float64: 1e-12}

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 import borderless as bl
-from engine.zoo import relative_change, residual
+from support.networks import relative_change, residual
 
 REFUSED = (ValueError, TypeError)
 

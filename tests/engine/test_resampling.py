@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import borderless as bl
-from engine.zoo import patch, placed, randomised, relative_change
+from support.networks import patch, placed, randomised, relative_change
 
 FAR = 24  # cells of empty image around the frame, more than the small networks below can see
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import borderless as bl
-from engine.canvas import on_a_huge_canvas
+from support.endless_plane import on_a_huge_canvas
 
 CHANNELS = 4
 SPREADS: dict[str, Callable[[Tensor], Tensor]] = {

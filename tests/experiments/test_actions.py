@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from borderless.convert import conversion_of
+from borderless.conversion import conversion_of
 from borderless.experiments import run
 from borderless.experiments.actions import ARMS, EMBEDDED, EXPERIMENT, PAPER, Config, network
 from borderless.experiments.runner import ConfigError
-from data.test_clips import write_ucf101
+from support.videos import write_ucf101
 
 ONE_EPOCH = dataclasses.replace(EMBEDDED, epochs=1)
 

@@ -13,7 +13,7 @@ from borderless.experiments import run
 from borderless.experiments.arms import classifier
 from borderless.experiments.data_efficiency import COMPARED, EXPERIMENT, PADDED, Config, _arm
 from borderless.experiments.runner import ConfigError
-from data.test_labelled import write_fashion_mnist
+from support.labelled_images import write_fashion_mnist
 
 ONE_EPOCH = dataclasses.replace(Config().training, epochs=1)
 

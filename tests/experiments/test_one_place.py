@@ -7,8 +7,8 @@ import torch
 
 from borderless.data.digits import all_places, load_digits
 from borderless.experiments.one_place import ARMS, EXPERIMENT, Config
-from borderless.experiments.one_place_network import STRIDE_PX, PlacedDigits, network, summarise
 from borderless.experiments.runner import Cell, ConfigError, Result
+from borderless.models.small import STRIDE_PX, PlacedDigits, network, summarise
 
 
 def test_cells_are_arms_times_seeds() -> None:

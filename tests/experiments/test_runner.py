@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 
 from borderless.experiments import EXPERIMENTS
-from borderless.experiments.provenance import versions
 from borderless.experiments.published import QUADRANT, RED_GREEN, TABLES
 from borderless.experiments.runner import (
     RESULT,
@@ -25,8 +24,9 @@ from borderless.experiments.runner import (
     RunInterrupted,
     run,
 )
-from borderless.files import write_csv
 from borderless.report import Section, Table
+from borderless.report.provenance import versions
+from borderless.runtime.files import write_csv
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,7 +12,7 @@ import borderless as bl
 from borderless.errors import TrainingError
 from borderless.training import Recipe, Score, evaluate, fit, loop
 from borderless.training.checkpoint import LAST, PREVIOUS, CheckpointWarning
-from training.bars import Bars, network, weights_equal
+from support.bars import Bars, network, weights_equal
 
 RECIPE = Recipe(epochs=6, batch_size=8, learning_rate=0.05, patience=2)
 SAVING = dataclasses.replace(RECIPE, save_minutes=0)

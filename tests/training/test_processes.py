@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-from training.trainee import run_an_experiment, train
+from support.trainee import run_an_experiment, train
 
 pytestmark = pytest.mark.slow
 
@@ -28,7 +28,7 @@ def start(*arguments: object) -> "subprocess.Popen[str]":
 
 def torchrun(folder: Path, *options: object) -> "subprocess.Popen[str]":
     return start(
-        "-m", "torch.distributed.run", *options, "-m", "training.trainee", folder, *TOGETHER, "apart", "experiment"
+        "-m", "torch.distributed.run", *options, "-m", "support.trainee", folder, *TOGETHER, "apart", "experiment"
     )
 
 
@@ -50,7 +50,7 @@ def test_killed_at_any_moment_it_ends_with_the_same_weights(tmp_path: Path, sing
     steps = [0]
     for delay_s in (0.0, 0.07, 0.16):
         before = last.stat().st_mtime_ns if last.exists() else 0
-        process = start("-m", "training.trainee", parts, "dropout")
+        process = start("-m", "support.trainee", parts, "dropout")
         while process.poll() is None and (not last.exists() or last.stat().st_mtime_ns == before):
             time.sleep(0.001)
         time.sleep(delay_s)

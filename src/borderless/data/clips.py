@@ -28,7 +28,7 @@ from torch.utils.data import Dataset
 
 from borderless.data.items import ClassSplit, item_seed
 from borderless.errors import DataError, MissingPackage
-from borderless.files import write_atomically
+from borderless.runtime.files import write_atomically
 
 # Taken off generated clips, as their mean is off real ones: what is around a clip, 0, then looks like its ground.
 MEAN_GROUND = 0.125

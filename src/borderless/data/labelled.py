@@ -23,7 +23,7 @@ from torch.utils.data import Dataset
 from borderless.data.digits import DIGIT_PX, Digits, load_digits, place_digits, split_digits
 from borderless.data.items import IMAGE_SUFFIXES, ClassSplit, item_seed
 from borderless.errors import DataError
-from borderless.modes import seeded
+from borderless.runtime.evaluation import seeded
 
 Kind = Literal["folder", "fashion-mnist", "cifar10"]
 KINDS: tuple[str, ...] = get_args(Kind)

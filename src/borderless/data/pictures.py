@@ -28,7 +28,7 @@ from borderless.data.items import IMAGE_SUFFIXES
 from borderless.data.photos import scikit_image
 from borderless.data.quadrant import SOURCES
 from borderless.errors import DataError
-from borderless.team import team
+from borderless.runtime.distributed import team
 
 SUFFIXES = (*IMAGE_SUFFIXES, ".gif")
 SMALLEST_PX = 8

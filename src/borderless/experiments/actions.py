@@ -24,8 +24,8 @@ from borderless.experiments import actions_figures, arms
 from borderless.experiments.arms import SMALL, check_arms, check_device
 from borderless.experiments.runner import Cell, ConfigError, Experiment, Result, write_table
 from borderless.models import load
-from borderless.modes import one_thread, seeded
 from borderless.report import Section
+from borderless.runtime.evaluation import one_thread, seeded
 from borderless.training import Recipe, fit
 
 # `same` under these arms of the other experiments; `full` is built, as in the paper.

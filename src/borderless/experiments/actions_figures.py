@@ -5,12 +5,11 @@ from typing import Any
 
 import numpy as np
 
-from borderless import figures
 from borderless.data.clips import MEAN_GROUND, MOTIONS
 from borderless.experiments import published
 from borderless.experiments.arms import mean_in_words
 from borderless.experiments.runner import Result
-from borderless.report import Figure, Section, Table
+from borderless.report import Figure, Section, Table, plots
 
 COLOURS = {
     "same": "#c43c2a",
@@ -57,15 +56,15 @@ def section(
 
 def _frames(path: Path, example: Any) -> Figure:
     frames = example.frames
-    fig, axes = figures.new_figure(len(MOTIONS), frames, panel_size=(0.62, 0.62))
+    fig, axes = plots.new_figure(len(MOTIONS), frames, panel_size=(0.62, 0.62))
     for row, motion in enumerate(MOTIONS):
         clip, _ = example[row]
         for column in range(frames):
             ax = axes[row, column]
             ax.imshow((clip[:, column].permute(1, 2, 0) + MEAN_GROUND).clamp(0, 1).numpy(), interpolation="nearest")
-            figures.bare(ax)
+            plots.bare(ax)
         axes[row, 0].set_ylabel(motion, rotation=0, ha="right", va="center", fontsize=8)
-    figures.save(fig, path)
+    plots.save(fig, path)
     return Figure(
         path,
         "Generated clips, one of each class: what the patch does is the class, not how it looks or where it is.",
@@ -74,7 +73,7 @@ def _frames(path: Path, example: Any) -> Figure:
 
 
 def _curves(path: Path, arch: str, groups: dict[str, list[dict[str, Any]]], titles: dict[str, str]) -> Figure:
-    fig, axes = figures.new_figure(1, 2, panel_size=(3.0, 4.0), sharey=True)
+    fig, axes = plots.new_figure(1, 2, panel_size=(3.0, 4.0), sharey=True)
     for ax, name, title in zip(axes[0], ("training", "validation"), ("training", "validation"), strict=True):
         for arm, group in groups.items():
             length = min(len(m[f"{name}_curve"]) for m in group)
@@ -84,7 +83,7 @@ def _curves(path: Path, arch: str, groups: dict[str, list[dict[str, Any]]], titl
         ax.grid(axis="y")
     axes[0, 0].set_ylabel("accuracy, %")
     fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
-    figures.save(fig, path)
+    plots.save(fig, path)
     ends = {titles[arm]: 100 * np.mean([m["training_accuracy"] for m in group]) for arm, group in groups.items()}
     return Figure(
         path,

@@ -12,12 +12,12 @@ import torch
 from torch import nn
 
 import borderless as bl
-from borderless.borders import BorderName, Phase
-from borderless.experiments.one_place_network import network as small_network
+from borderless.engine.border import BorderName, Phase
 from borderless.experiments.runner import ConfigError
 from borderless.measures.intervals import over_seeds
 from borderless.models import load
-from borderless.modes import seeded
+from borderless.models.small import network as small_network
+from borderless.runtime.evaluation import seeded
 
 SMALL = "small"
 

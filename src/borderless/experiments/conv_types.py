@@ -13,11 +13,10 @@ import torch
 from torch import Tensor, nn
 
 import borderless as bl
-from borderless import figures
-from borderless.borders import BORDERS
+from borderless.engine.border import BORDERS
 from borderless.experiments.runner import Cell, Experiment, Result
-from borderless.files import write_csv
-from borderless.report import Figure, Section, Table
+from borderless.report import Figure, Section, Table, plots
+from borderless.runtime.files import write_csv
 
 PAPER_TYPES = {"valid": "valid (V-Conv)", "zero": "same (S-Conv)", "full": "full (F-Conv)"}
 CORNERS = ("upper left", "lower right")
@@ -104,17 +103,17 @@ def draw(config: Config, results: list[Result], folder: Path) -> Section:
 
 
 def _figure(config: Config, results: dict[str, Result], folder: Path) -> Figure:
-    fig, axes = figures.new_figure(2, 2 + len(results), (1.9, 1.75))
+    fig, axes = plots.new_figure(2, 2 + len(results), (1.9, 1.75))
     size = config.size
     show = (-1, -1, size + 1, size + 1)
     # The filter is drawn at the maps' scale, in the middle of its panel.
     for row, image in enumerate(images(size)):
-        figures.feature_map(
+        plots.feature_map(
             axes[row, 0], image[0], vmin=0, vmax=1, cells=True, show=show, title="image" if row == 0 else ""
         )
         axes[row, 0].set_ylabel(f"pixel\n{CORNERS[row]}")
         middle = (size - 3) // 2
-        figures.feature_map(
+        plots.feature_map(
             axes[row, 1],
             network().weight[0, 0],
             vmin=0,
@@ -126,7 +125,7 @@ def _figure(config: Config, results: dict[str, Result], folder: Path) -> Figure:
         )
         for column, (border, result) in enumerate(results.items(), start=2):
             maps = np.load(result.folder / "maps.npz")
-            figures.feature_map(
+            plots.feature_map(
                 axes[row, column],
                 maps["window"][row, 0],
                 vmin=0,
@@ -137,7 +136,7 @@ def _figure(config: Config, results: dict[str, Result], folder: Path) -> Figure:
                 show=show,
                 title=PAPER_TYPES[border] if row == 0 else "",
             )
-    path = figures.save(fig, folder / "conv-types.png")
+    path = plots.save(fig, folder / "conv-types.png")
     return Figure(
         path,
         "Responses to a white pixel in the upper left corner (above) and in the lower right (below). The dashed "

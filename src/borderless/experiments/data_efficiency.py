@@ -25,8 +25,8 @@ from borderless.experiments import data_efficiency_figures
 from borderless.experiments.arms import ARMS, SMALL, check_arms, check_device, classifier
 from borderless.experiments.runner import Cell, ConfigError, Experiment, Result, write_table
 from borderless.experiments.shifts import PAPER, PAPER_CROP_PX
-from borderless.modes import one_thread
 from borderless.report import Section
+from borderless.runtime.evaluation import one_thread
 from borderless.training import Recipe, evaluate, fit
 
 CANVAS_PX = 32

@@ -4,12 +4,11 @@ from pathlib import Path
 
 import numpy as np
 
-from borderless import figures
 from borderless.experiments import published
 from borderless.experiments.arms import ARMS, look, mean_in_words
 from borderless.experiments.runner import Result
 from borderless.measures.intervals import over_seeds
-from borderless.report import Figure, Section, Table
+from borderless.report import Figure, Section, Table, plots
 
 OWN = "own"
 
@@ -69,7 +68,7 @@ def _curves(
     titles: dict[str, str],
     is_imagenet: bool,
 ) -> Figure:
-    fig, axes = figures.new_figure(1, 2, panel_size=(3.3, 4.4))
+    fig, axes = plots.new_figure(1, 2, panel_size=(3.3, 4.4))
     left, right = axes[0]
     at = range(len(counts))
     for i, (arm, title) in enumerate(titles.items()):
@@ -100,7 +99,7 @@ def _curves(
         ax.set(xlabel="training images a class", ylabel=label)
         ax.grid(axis="y")
     fig.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=3)
-    figures.save(fig, path)
+    plots.save(fig, path)
     return Figure(
         path,
         f"{arch}: test accuracy with n training images a class, and its difference from own padding, seed by seed; "

@@ -15,13 +15,13 @@ import torch
 from torch import Tensor, nn
 
 import borderless as bl
-from borderless.borders import BORDERS
+from borderless.engine.border import BORDERS
 from borderless.experiments import equivariance_figures
 from borderless.experiments.equivariance_figures import percent
 from borderless.experiments.runner import Cell, ConfigError, Experiment, Result
-from borderless.files import write_csv
-from borderless.modes import seeded
 from borderless.report import Section, Table
+from borderless.runtime.evaluation import seeded
+from borderless.runtime.files import write_csv
 
 SIZE = 24
 MARGIN = 8  # from the object, in the middle, to each edge of the frame

@@ -5,8 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from borderless import figures
-from borderless.report import Figure
+from borderless.report import Figure, plots
 
 ORDERS = ("shift, then\nconvolve", "convolve,\nthen shift")
 AROUND_FRAME = 6  # cells of the plane shown on every side
@@ -25,22 +24,22 @@ def maps(
     """
     frame = inputs[0].shape
     show = (-AROUND_FRAME, -AROUND_FRAME, frame[0] + AROUND_FRAME, frame[1] + AROUND_FRAME)
-    fig, axes = figures.new_figure(3, 1 + len(planes), (1.3, 1.18))
+    fig, axes = plots.new_figure(3, 1 + len(planes), (1.3, 1.18))
     for ax, values, order in zip(axes[:2, 0], inputs, ORDERS, strict=True):
-        figures.feature_map(ax, values, vmin=0, vmax=1, frame=frame, show=show)
+        plots.feature_map(ax, values, vmin=0, vmax=1, frame=frame, show=show)
         ax.set_ylabel(order)
     axes[0, 0].set_title("input")
-    figures.bare(axes[2, 0])
+    plots.bare(axes[2, 0])
     axes[2, 0].set_ylabel("difference")
     for column, (border, (first, second)) in enumerate(planes.items(), start=1):
         start = ((frame[0] - first.shape[0]) // 2, (frame[1] - first.shape[1]) // 2)
         for ax, values in zip(axes[:, column], (first, second, first - second), strict=True):
-            figures.feature_map(
-                ax, values, vmin=-peak, vmax=peak, start=start, frame=frame, show=show, cmap=figures.DIVERGING
+            plots.feature_map(
+                ax, values, vmin=-peak, vmax=peak, start=start, frame=frame, show=show, cmap=plots.DIVERGING
             )
         axes[0, column].set_title(border)
     return Figure(
-        figures.save(fig, path),
+        plots.save(fig, path),
         f"Both orders for a shift of {shift} px up and left, and their difference, for a network with biases. Pale "
         "grey is the answer to an empty plane, red is more, blue is less; the dashed outline is the frame.",
         "For each border three maps: shifted then convolved, convolved then shifted, and their difference. Near the "
@@ -53,9 +52,9 @@ def numbers(path: Path, errors: Mapping[str, tuple[Sequence[float], Sequence[flo
     """The errors at shifts 1, 2, ... px, by row of the picture: those without and those with a bias."""
     rows = list(errors)
     largest_shift = len(errors[rows[0]][0])
-    fig, axes = figures.new_figure(1, 2, (0.75 + 0.3 * len(rows), 4.5), sharey=True)
+    fig, axes = plots.new_figure(1, 2, (0.75 + 0.3 * len(rows), 4.5), sharey=True)
     for i, (ax, title) in enumerate(zip(axes[0], ("without bias", "with bias"), strict=True)):
-        figures.heat_map(
+        plots.heat_map(
             ax,
             [[100 * error for error in errors[row][i]] for row in rows],
             title=title,
@@ -72,7 +71,7 @@ def numbers(path: Path, errors: Mapping[str, tuple[Sequence[float], Sequence[flo
         f"{row} {percent(max(without))} and {percent(max(with_))}" for row, (without, with_) in errors.items()
     )
     return Figure(
-        figures.save(fig, path),
+        plots.save(fig, path),
         "How far the two orders are apart, against how far the object moves: the largest difference, in percent of "
         "the largest response to the object. <em>Circular shift</em>: the circular border when what leaves on one "
         "side comes back on the other.",

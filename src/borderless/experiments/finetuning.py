@@ -26,8 +26,8 @@ from borderless.experiments.runner import Cell, ConfigError, Experiment, Result,
 from borderless.models.head import with_classes
 from borderless.models.packaged import ARCHITECTURE
 from borderless.models.request import NetworkRequest
-from borderless.modes import measured
 from borderless.report import Section
+from borderless.runtime.evaluation import measured
 from borderless.training import Recipe, fit
 
 RECIPE = Recipe(epochs=20, batch_size=16, optimizer="adamw", learning_rate=5e-4, weight_decay=0.01, schedule="linear")

@@ -5,10 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from borderless import figures
 from borderless.experiments.arms import ARMS, look, mean_in_words
 from borderless.experiments.runner import Result
-from borderless.report import Figure, Section, Table
+from borderless.report import Figure, Section, Table, plots
 
 OWN = "own"
 
@@ -75,7 +74,7 @@ def _dots(path: Path, arch: str, arms: tuple[str, ...], values: dict[str, list[f
     """A line an arm and moment: the middle on one end, the worst edge on the other; smaller, below, the seeds."""
     seeds = len(next(iter(values.values())))
     rows = [(arm, moment) for arm in arms for moment in ("before ", "")]
-    fig, axes = figures.new_figure(panel_size=(0.42 * len(rows) + 1.0, 7.0))
+    fig, axes = plots.new_figure(panel_size=(0.42 * len(rows) + 1.0, 7.0))
     ax = axes[0, 0]
     for y, (arm, moment) in enumerate(rows):
         colour = look(arm)["color"]
@@ -93,7 +92,7 @@ def _dots(path: Path, arch: str, arms: tuple[str, ...], values: dict[str, list[f
     for marker, is_filled, text in PLACES.values():
         ax.plot([], [], markersize=8, label=text, **_mark(marker, is_filled, "#4c4b47"))
     fig.legend(loc="outside lower center", ncols=len(PLACES))
-    figures.save(fig, path)
+    plots.save(fig, path)
     return Figure(
         path,
         f"{arch}: accuracy on test tiles before and after fine-tuning, with the tile in the middle of the canvas and "

@@ -19,18 +19,11 @@ import torch
 from borderless.data.digits import CANVAS_PX, DIGIT_PX, Digits, load_digits, place_digits, split_digits
 from borderless.experiments import arms, one_place_figures
 from borderless.experiments.arms import Arm
-from borderless.experiments.one_place_network import (
-    STRIDE_PX,
-    TRAINED_AT,
-    PlacedDigits,
-    network,
-    predict_everywhere,
-    summarise,
-)
 from borderless.experiments.runner import Cell, ConfigError, Experiment, Result, write_table
 from borderless.measures.intervals import over_seeds
-from borderless.modes import one_thread
+from borderless.models.small import STRIDE_PX, TRAINED_AT, PlacedDigits, network, predict_everywhere, summarise
 from borderless.report import Section, Table
+from borderless.runtime.evaluation import one_thread
 from borderless.training import Recipe, fit
 
 RECIPE = Recipe(

@@ -7,9 +7,8 @@ from typing import Any
 import numpy as np
 from matplotlib.patches import Rectangle
 
-from borderless import figures
 from borderless.data.digits import DIGIT_PX
-from borderless.report import Figure
+from borderless.report import Figure, plots
 
 WIDTH_PX = 1200
 INK = "#1d1d1b"
@@ -21,12 +20,12 @@ def maps(path: Path, example: np.ndarray, accuracies: Mapping[str, np.ndarray], 
     example: height × width. accuracies: arm's title to percent, rows × columns of places. stride: ticks, in px. seeds:
     what the maps are means of, for the caption.
     """
-    fig, axes = figures.new_figure(2, 3, (3.15, 2.95))
+    fig, axes = plots.new_figure(2, 3, (3.15, 2.95))
     _example(axes[0, 0], example, next(iter(accuracies.values())).size)
     image = None
     for ax, (title, values) in zip(axes.flat[1:], accuracies.items(), strict=True):
         rows, columns = values.shape
-        image = figures.heat_map(
+        image = plots.heat_map(
             ax,
             values,
             title=title,
@@ -44,7 +43,7 @@ def maps(path: Path, example: np.ndarray, accuracies: Mapping[str, np.ndarray], 
         for title, values in accuracies.items()
     )
     return Figure(
-        figures.save(fig, path, width_px=WIDTH_PX),
+        plots.save(fig, path, width_px=WIDTH_PX),
         "Accuracy on test digits at every place of the canvas, for a network trained in the upper left corner only "
         "(the last one: everywhere). A cell is one place, by the row and column of the digit's upper left pixel, with "
         f"a tick at every {stride} px, the network's total stride. {seeds}; least and mean value of the map shown.",
@@ -55,8 +54,8 @@ def maps(path: Path, example: np.ndarray, accuracies: Mapping[str, np.ndarray], 
 
 
 def _example(ax: Any, image: np.ndarray, places: int) -> None:
-    ax.imshow(image, cmap=figures.INTENSITY, interpolation="nearest")
-    figures.bare(ax)
+    ax.imshow(image, cmap=plots.INTENSITY, interpolation="nearest")
+    plots.bare(ax)
     ax.add_patch(Rectangle((-0.5, -0.5), DIGIT_PX, DIGIT_PX, fill=False, edgecolor="#e0541b", linewidth=1.6))
     ax.set_title("every training digit stands here")
     ax.set_xlabel(f"… and is tested at all {places} places", fontsize=10, color=INK)

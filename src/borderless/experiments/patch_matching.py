@@ -25,11 +25,11 @@ from borderless.data.patches import PATCH_PX, Matches, Pairs, Patches, from_phot
 from borderless.experiments import patch_matching_figures
 from borderless.experiments.arms import check_arms, check_device
 from borderless.experiments.runner import Cell, ConfigError, Experiment, Result, write_table
-from borderless.measures.matching import fpr95
+from borderless.measures.fpr95 import fpr95
 from borderless.models import load
-from borderless.modes import seeded
 from borderless.report import Section
-from borderless.team import Team
+from borderless.runtime.distributed import Team
+from borderless.runtime.evaluation import seeded
 from borderless.training import Recipe, Score, evaluate, fit
 
 ARMS = {

@@ -4,12 +4,11 @@ from pathlib import Path
 
 import numpy as np
 
-from borderless import figures
 from borderless.data.patches import Pairs
 from borderless.experiments import published
 from borderless.experiments.arms import mean_in_words
 from borderless.experiments.runner import Result
-from borderless.report import Figure, Section, Table
+from borderless.report import Figure, Section, Table, plots
 
 LOOKS = {
     "same": {"marker": "s", "color": "#c43c2a"},
@@ -58,14 +57,14 @@ def section(
 
 
 def _pairs(path: Path, examples: Pairs) -> Figure:
-    fig, axes = figures.new_figure(2, EXAMPLES, panel_size=(0.85, 0.85))
+    fig, axes = plots.new_figure(2, EXAMPLES, panel_size=(0.85, 0.85))
     for i in range(EXAMPLES):
         for row, patches in enumerate((examples.anchors, examples.positives)):
             ax = axes[row, i]
-            figures.bare(ax)
+            plots.bare(ax)
             if i < len(patches):
-                ax.imshow(patches[i, 0].numpy(), cmap=figures.INTENSITY, vmin=0, vmax=1)
-    figures.save(fig, path)
+                ax.imshow(patches[i, 0].numpy(), cmap=plots.INTENSITY, vmin=0, vmax=1)
+    plots.save(fig, path)
     return Figure(
         path,
         "Training pairs: each column shows one spot twice.",
@@ -80,7 +79,7 @@ def _curves(
     titles: dict[str, str],
     is_brown: bool,
 ) -> Figure:
-    fig, axes = figures.new_figure(1, 1, panel_size=(3.4, 5.6))
+    fig, axes = plots.new_figure(1, 1, panel_size=(3.4, 5.6))
     ax = axes[0, 0]
     at = range(len(counts))
     for number, (arm, title) in enumerate(titles.items(), 1):
@@ -105,7 +104,7 @@ def _curves(
     ax.set(xlabel="training pairs", ylabel="false positives at 95 % recall, %", ylim=(0, None))
     ax.grid(axis="y")
     ax.legend()
-    figures.save(fig, path)
+    plots.save(fig, path)
     last = {title: 100 * np.mean(rates[arm, counts[-1]]) for arm, title in titles.items()}
     return Figure(
         path,

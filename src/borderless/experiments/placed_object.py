@@ -21,9 +21,9 @@ from borderless.experiments import placed_object_figures
 from borderless.experiments.arms import Arm
 from borderless.experiments.placed_object_answers import answers, summarise
 from borderless.experiments.runner import Cell, ConfigError, Experiment, Result
-from borderless.files import write_csv
 from borderless.models.packaged import MEAN, SIZE_PX, TOTAL_STRIDE_PX, class_names, load_packaged, normalise
 from borderless.report import Section, Table
+from borderless.runtime.files import write_csv
 
 PhotoName = Literal["cat", "coffee", "tripod", "motorcycle", "rocket"]
 Background = Literal["black", "grey", "white"]

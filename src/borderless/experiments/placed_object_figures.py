@@ -5,8 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from borderless import figures
-from borderless.report import Figure
+from borderless.report import Figure, plots
 
 WRONG = "#ff6b4a"
 
@@ -24,18 +23,18 @@ def maps(
     whether the first place is right, both rows × columns of positions.
     """
     n = len(offsets_px)
-    fig, axes = figures.new_figure(len(canvases), 1 + len(arms), (1.4, 1.18))
+    fig, axes = plots.new_figure(len(canvases), 1 + len(arms), (1.4, 1.18))
     for ax, (photo, canvas) in zip(axes[:, 0], canvases.items(), strict=True):
         ax.imshow(canvas, interpolation="nearest")
-        figures.bare(ax)
+        plots.bare(ax)
         ax.set_ylabel(photo)
     image = None
     for column, (title, rows) in enumerate(arms.items(), start=1):
         for ax, (probability, is_right) in zip(axes[:, column], rows, strict=True):
-            image = figures.heat_map(ax, probability, title="", vmin=0, vmax=100, colour_bar=False)
+            image = plots.heat_map(ax, probability, title="", vmin=0, vmax=100, colour_bar=False)
             wrong = np.argwhere(~is_right)
             ax.scatter(wrong[:, 1], wrong[:, 0], marker="x", s=min(40, 260 / n), color=WRONG, linewidth=1)
-            figures.bare(ax)
+            plots.bare(ax)
             ax.set_xlabel(_range(probability.min(), probability.max()), fontsize=8)
         axes[0, column].set_title(title, fontsize=8.5)
     bar = fig.colorbar(image, ax=axes, label="probability, %", shrink=0.8, aspect=40, pad=0.01)
@@ -45,7 +44,7 @@ def maps(
         for title, rows in arms.items()
     )
     return Figure(
-        figures.save(fig, path),
+        plots.save(fig, path),
         f"Probability of the right classes with the photograph at each of {n} × {n} positions on a {background} canvas "
         f"(offsets {', '.join(map(str, offsets_px))} px), under each border; below each map its range over positions. "
         "A cross: another class has the first place. Left: the photograph at the middle position.",

@@ -28,9 +28,9 @@ from borderless.experiments.arms import ARMS, Arm, check_device
 from borderless.experiments.quadrant_network import Init, Pool, calibrate_, feature_network, folded
 from borderless.experiments.runner import Cell, ConfigError, Experiment, Result, write_table
 from borderless.measures.intervals import over_objects
-from borderless.measures.probe import Score, location_probe
-from borderless.modes import seeded
+from borderless.measures.location_probe import Score, location_probe
 from borderless.report import Section
+from borderless.runtime.evaluation import seeded
 from borderless.training import Recipe, fit
 
 Policy = Literal["own", "full", "infinite", "infinite-adaptive"]

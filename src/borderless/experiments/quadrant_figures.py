@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from borderless import figures
 from borderless.experiments import published
 from borderless.measures.intervals import over_seeds
-from borderless.report import Figure, Section, Table
+from borderless.report import Figure, Section, Table, plots
 
 if TYPE_CHECKING:
     from borderless.experiments.arms import Arm
@@ -24,9 +23,9 @@ PUBLISHED = {"bagnet33": "BagNet-33", "vconv_bagnet33": "BagNet-33", "resnet18":
     "densenet121": "DenseNet-121",
     "torchvision/densenet121": "DenseNet-121",
 }
-_COLOURS = {name: figures.BORDER_COLOURS[name] for name in ("full", "infinite")} | {
-    "own": figures.BORDER_COLOURS["zero"],
-    "infinite-adaptive": figures.BORDER_COLOURS["circular"],
+_COLOURS = {name: plots.BORDER_COLOURS[name] for name in ("full", "infinite")} | {
+    "own": plots.BORDER_COLOURS["zero"],
+    "infinite-adaptive": plots.BORDER_COLOURS["circular"],
 }
 _LINES: dict[str, Any] = {"scratch": "-", "random": "--", "pretrained": ":"}
 _MARKERS = {"scratch": "o", "random": "^", "pretrained": "s"}
@@ -49,7 +48,7 @@ def section(config: "Config", arms: Mapping[str, "Arm"], results: list["Result"]
 
 
 def _figure(config: "Config", titles: Mapping[str, str], groups: Mapping[Any, Any], path: Path) -> Figure:
-    fig, axes = figures.new_figure(1, len(config.archs), PANEL_IN, sharey=True)
+    fig, axes = plots.new_figure(1, len(config.archs), PANEL_IN, sharey=True)
     borders = sorted(config.borders_px)
     for ax, arch in zip(axes[0], config.archs, strict=True):
         for init in config.inits:
@@ -78,7 +77,7 @@ def _figure(config: "Config", titles: Mapping[str, str], groups: Mapping[Any, An
     axes[0, 0].set_ylabel("test accuracy, %")
     _legend(fig, config, titles)
     return Figure(
-        figures.save(fig, path, width_px=WIDTH_PX if len(config.archs) > 1 else WIDTH_PX // 2),
+        plots.save(fig, path, width_px=WIDTH_PX if len(config.archs) > 1 else WIDTH_PX // 2),
         "Accuracy of telling the upper left quarter from the lower right one, against the width of the border of zeros "
         f"around both; {_what_a_point_is(config)} Grey: the paper's points, read off its plot. Vertical line: half the "
         "receptive field of the pooled features.",

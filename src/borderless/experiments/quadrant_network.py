@@ -11,11 +11,11 @@ from torch.fx.proxy import TraceError
 from torch.nn.utils import fuse_conv_bn_eval
 from torch.utils.data import DataLoader, Dataset
 
+from borderless.engine.torch_internals import AnyBatchNorm
 from borderless.experiments.runner import ConfigError
 from borderless.models import load, packaged
 from borderless.models.loading import resolve
-from borderless.modes import seeded
-from borderless.torch_internals import AnyBatchNorm
+from borderless.runtime.evaluation import seeded
 
 Kind = TypeVar("Kind", bound=nn.Module)
 Init = Literal["scratch", "random", "pretrained"]

@@ -20,12 +20,12 @@ from torch.nn import functional as F
 from torch.utils.data import TensorDataset
 
 import borderless as bl
-from borderless.borders import BORDERS
 from borderless.data.red_green import PROTOCOLS, Protocol, Split, red_green
+from borderless.engine.border import BORDERS
 from borderless.experiments import published, red_green_figures
 from borderless.experiments.runner import Cell, ConfigError, Experiment, Result, write_table
-from borderless.modes import seeded
 from borderless.report import Section, Table
+from borderless.runtime.evaluation import seeded
 from borderless.training import Recipe, fit
 
 # What "patience 8" comes to in the public code: training stops with the ninth epoch that is not better.

@@ -5,10 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from borderless import figures
 from borderless.data.red_green import SIZE_PX, RedGreen, Split
 from borderless.experiments import published
-from borderless.report import Figure
+from borderless.report import Figure, plots
 
 EXAMPLES = 4
 CLASSES = ("class 1: red left of green", "class 2: green left of red")
@@ -17,17 +16,17 @@ CLASSES = ("class 1: red left of green", "class 2: green left of red")
 def sets(path: Path, data: RedGreen) -> Figure:
     """Some images of each class (rows) from training and from both test sets."""
     shown = {"training": data.train, "test, similar": data.similar, "test, dissimilar": data.dissimilar}
-    fig, axes = figures.new_figure(2, len(shown), panel_size=(1.05, 3.3))
+    fig, axes = plots.new_figure(2, len(shown), panel_size=(1.05, 3.3))
     for column, (title, split) in enumerate(shown.items()):
         for label in (0, 1):
             ax = axes[label, column]
             ax.imshow(_strip(split, label), interpolation="nearest")
-            figures.bare(ax)
+            plots.bare(ax)
             if label == 0:
                 ax.set_title(title)
             if column == 0:
                 ax.set_ylabel(CLASSES[label].replace(": ", "\n"), fontsize=8)
-    figures.save(fig, path)
+    plots.save(fig, path)
     return Figure(
         path,
         "Images of both classes. In training and in the similar test set, class 1 is in the upper half and class 2 in "
@@ -47,7 +46,7 @@ def _strip(split: Split, label: int) -> np.ndarray:
 
 def accuracies(path: Path, metrics: dict[str, list[dict[str, Any]]]) -> Figure:
     """Each training a dot, on the left where place agrees with training and on the right where it contradicts it."""
-    fig, axes = figures.new_figure(1, 2, panel_size=(2.9, 4.1), sharey=True)
+    fig, axes = plots.new_figure(1, 2, panel_size=(2.9, 4.1), sharey=True)
     for ax, name, title in zip(
         axes[0], ("similar", "dissimilar"), ("place agrees with training", "place contradicts training"), strict=True
     ):
@@ -59,8 +58,8 @@ def accuracies(path: Path, metrics: dict[str, list[dict[str, Any]]]) -> Figure:
                 [at + b for b in beside],
                 values,
                 linestyle="none",
-                marker=figures.BORDER_MARKERS[border],
-                color=figures.BORDER_COLOURS[border],
+                marker=plots.BORDER_MARKERS[border],
+                color=plots.BORDER_COLOURS[border],
                 markersize=4.5,
                 alpha=0.75,
                 markeredgewidth=0,
@@ -74,7 +73,7 @@ def accuracies(path: Path, metrics: dict[str, list[dict[str, Any]]]) -> Figure:
     axes[0, 0].set_ylabel("test accuracy, %")
     axes[0, 0].plot([], [], color="#1d1d1b", linewidth=1.2, label="the paper's mean")
     axes[0, 0].legend(loc="lower left")
-    figures.save(fig, path)
+    plots.save(fig, path)
     best = {border: np.mean([m["dissimilar"] for m in group]) for border, group in metrics.items()}
     return Figure(
         path,

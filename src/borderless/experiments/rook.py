@@ -19,13 +19,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import borderless as bl
-from borderless.borders import BORDERS
 from borderless.data import rook
+from borderless.engine.border import BORDERS
 from borderless.experiments import published, rook_film
 from borderless.experiments.runner import Cell, ConfigError, Experiment, Result
-from borderless.files import write_csv
-from borderless.modes import one_thread, seeded
 from borderless.report import Section, Table
+from borderless.runtime.evaluation import one_thread, seeded
+from borderless.runtime.files import write_csv
 
 # Two features whose relative difference is below this are told apart by rounding alone.
 ROUNDING = 1e-5

@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from borderless import figures
 from borderless.data import rook
-from borderless.files import write_atomically
-from borderless.report import Figure
+from borderless.report import Figure, plots
+from borderless.runtime.files import write_atomically
 
 if TYPE_CHECKING:
     from borderless.experiments.rook import Config
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
 SHOWN = ("zero", "full")
 NAMES = {"zero": "zero (same)"}
 FRAME_MS, LAST_FRAME_MS = 160, 4000
-FILM_DPI = 1.5 * figures.PAGE_DPI
+FILM_DPI = 1.5 * plots.PAGE_DPI
 SHOW = (-4, -4, rook.SIZE[0] + 4, rook.SIZE[1] + 4)
 
 
@@ -33,16 +32,16 @@ def draw(config: "Config", by_border: dict[str, list["Result"]], folder: Path) -
     film = _Film(config, histories)
     epochs = sorted({*range(0, min(20, config.epochs)), *range(20, config.epochs, 8), config.epochs})
     film.show(0)
-    figures.to_image(film.fig)
+    plots.to_image(film.fig)
     # Every picture has the first one's layout: nothing jumps, and finding it again would take longer than drawing.
     film.fig.set_layout_engine("none")
     pictures = []
     for epoch in epochs:
         film.show(epoch)
-        pictures.append(figures.to_image(film.fig, FILM_DPI))
+        pictures.append(plots.to_image(film.fig, FILM_DPI))
     animation = folder / "rook.gif"
     _save_gif(pictures, animation)
-    last = figures.save(film.fig, folder / "rook.png")
+    last = plots.save(film.fig, folder / "rook.png")
     names = " and ".join(NAMES.get(border, border) for border in borders)
     results = ", ".join(
         f"{100 * histories[border]['accuracy'][-1]:.0f} % under {NAMES.get(border, border)}" for border in borders
@@ -69,7 +68,7 @@ class _Film:
 
     def __init__(self, config: "Config", histories: dict[str, dict[str, np.ndarray]]) -> None:
         self.histories = histories
-        self.fig, axes = figures.new_figure(len(histories) + 1, 4, (2.25, 2.3))
+        self.fig, axes = plots.new_figure(len(histories) + 1, 4, (2.25, 2.3))
         self.maps: dict[str, list[Any]] = {}
         self.filters: dict[str, Any] = {}
         self.labels: dict[str, list[Any]] = {}
@@ -77,14 +76,14 @@ class _Film:
         self._curves(axes)
         for i in range(2):
             ax = axes[0, 2 + i]
-            figures.feature_map(ax, images[i], vmin=0, vmax=1, show=SHOW, title=f"class {i + 1}: {rook.CLASSES[i]}")
+            plots.feature_map(ax, images[i], vmin=0, vmax=1, show=SHOW, title=f"class {i + 1}: {rook.CLASSES[i]}")
         for row, (border, history) in enumerate(histories.items(), start=1):
             start = tuple(history["start"].astype(int))
-            self.filters[border] = figures.feature_map(
-                axes[row, 1], history["filter"][0], cmap=figures.DIVERGING, title="filter", cells=True
+            self.filters[border] = plots.feature_map(
+                axes[row, 1], history["filter"][0], cmap=plots.DIVERGING, title="filter", cells=True
             )
             self.maps[border] = [
-                figures.feature_map(axes[row, 2 + i], history["maps"][0, i], start=start, frame=rook.SIZE, show=SHOW)
+                plots.feature_map(axes[row, 2 + i], history["maps"][0, i], start=start, frame=rook.SIZE, show=SHOW)
                 for i in range(2)
             ]
             self.labels[border] = [axes[row, 2 + i].set_xlabel("maximum 0.000") for i in range(2)]
@@ -101,11 +100,11 @@ class _Film:
             ax.grid(axis="y")
             for border in self.histories:
                 values = self.histories[border]["loss"] if name == "loss" else 100 * self.histories[border]["accuracy"]
-                (line,) = ax.plot([], [], color=figures.BORDER_COLOURS[border], label=NAMES.get(border, border))
+                (line,) = ax.plot([], [], color=plots.BORDER_COLOURS[border], label=NAMES.get(border, border))
                 self.lines.append((line, values))
 
     def _name(self, ax: Any, border: str) -> None:
-        figures.bare(ax)
+        plots.bare(ax)
         ax.text(
             0.5,
             0.62,
@@ -113,7 +112,7 @@ class _Film:
             ha="center",
             va="center",
             fontsize=13,
-            color=figures.BORDER_COLOURS[border],
+            color=plots.BORDER_COLOURS[border],
             transform=ax.transAxes,
         )
         label = ax.text(0.5, 0.4, "", ha="center", va="center", fontsize=9.5, linespacing=1.5, transform=ax.transAxes)

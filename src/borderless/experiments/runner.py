@@ -17,12 +17,11 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from borderless import figures
 from borderless.errors import BorderlessError
-from borderless.experiments.provenance import commit, plain, provenance, versions
-from borderless.files import write_atomically, write_csv
-from borderless.report import Section, write
-from borderless.team import joined, team
+from borderless.report import Section, plots, write
+from borderless.report.provenance import commit, plain, provenance, versions
+from borderless.runtime.distributed import joined, team
+from borderless.runtime.files import write_atomically, write_csv
 
 RESULT = "result.json"
 
@@ -173,7 +172,7 @@ def _run(
                 done[result.cell.name] = result
                 bar.advance(task)
             bar.update(task, description="drawing")
-            with figures.style():
+            with plots.style():
                 section = _drawn(experiment, config, [done[name] for name in names], folder, has_kept)
             bar.update(task, description="")
     except KeyboardInterrupt:
@@ -208,7 +207,7 @@ def _results(
     started: Callable[[str], Any],
 ) -> Iterator[Result]:
     if engine == "ray" and cells:
-        from borderless.experiments.cluster import run_on_ray
+        from borderless.experiments.ray_cluster import run_on_ray
 
         yield from run_on_ray(experiment, config, cells, folder, address, started)
         return

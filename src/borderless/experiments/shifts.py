@@ -23,9 +23,9 @@ from borderless.data.labelled import Labelled, LabelledSplit, digits_in_clutter,
 from borderless.experiments import shifts_figures
 from borderless.experiments.arms import ARMS, SMALL, check_arms, check_device, classifier
 from borderless.experiments.runner import Cell, ConfigError, Experiment, Result, write_table
-from borderless.measures.shifts import PROTOCOLS, RANGE_PX
-from borderless.modes import one_thread
+from borderless.measures.shift_consistency import PROTOCOLS, RANGE_PX
 from borderless.report import Section
+from borderless.runtime.evaluation import one_thread
 from borderless.training import Recipe, evaluate, fit
 
 EMBEDDED = Recipe(epochs=20, batch_size=64, optimizer="adamw", learning_rate=4e-3, weight_decay=1e-2, schedule="linear")

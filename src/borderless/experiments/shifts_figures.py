@@ -5,11 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from borderless import figures
 from borderless.experiments import published
 from borderless.experiments.arms import ARMS, look
 from borderless.experiments.runner import Result
-from borderless.report import Figure, Section, Table
+from borderless.report import Figure, Section, Table, plots
 
 TITLES = {
     "zhang2019": "crops\n(Zhang 2019)",
@@ -77,7 +76,7 @@ def _listed(titles: list[str]) -> str:
 
 
 def _consistency(path: Path, arch: str, groups: dict[str, list[dict[str, Any]]], shown: list[str]) -> Figure:
-    fig, axes = figures.new_figure(1, 1, panel_size=(3.6, 8.0))
+    fig, axes = plots.new_figure(1, 1, panel_size=(3.6, 8.0))
     ax = axes[0, 0]
     for i, (arm, group) in enumerate(groups.items()):
         beside = (i - (len(groups) - 1) / 2) * 0.1
@@ -89,7 +88,7 @@ def _consistency(path: Path, arch: str, groups: dict[str, list[dict[str, Any]]],
     ax.set(ylabel="equal answers, %", title=f"{arch}: two views of an image", xlim=(-0.6, len(shown) - 0.4))
     ax.grid(axis="y")
     ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
-    figures.save(fig, path)
+    plots.save(fig, path)
     best = {ARMS[arm].title: 100 * np.mean([m["canvas"] for m in group]) for arm, group in groups.items()}
     return Figure(
         path,
@@ -103,7 +102,7 @@ def _consistency(path: Path, arch: str, groups: dict[str, list[dict[str, Any]]],
 
 def _diagonal(path: Path, arch: str, groups: dict[str, list[dict[str, Any]]], shown: list[str]) -> Figure:
     protocols = [name for name in shown if name in ("zhang2019", "kayhan2020")]
-    fig, axes = figures.new_figure(1, len(protocols), panel_size=(3.0, 4.6), sharey=True)
+    fig, axes = plots.new_figure(1, len(protocols), panel_size=(3.0, 4.6), sharey=True)
     for ax, protocol in zip(axes[0], protocols, strict=True):
         for arm, group in groups.items():
             along = 100 * np.mean([m[f"{protocol}_along"] for m in group], axis=0)
@@ -119,7 +118,7 @@ def _diagonal(path: Path, arch: str, groups: dict[str, list[dict[str, Any]]], sh
         ax.grid(axis="y")
     axes[0, 0].set_ylabel("accuracy, %")
     axes[0, -1].legend(loc="center left", bbox_to_anchor=(1, 0.5))
-    figures.save(fig, path)
+    plots.save(fig, path)
     means = {ARMS[arm].title: 100 * np.mean([m[f"{protocols[0]}_diagonal"] for m in g]) for arm, g in groups.items()}
     return Figure(
         path,

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from borderless.errors import ImageError
-from borderless.modes import measured
+from borderless.runtime.evaluation import measured
 
 
 def equivariance_error(

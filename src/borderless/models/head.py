@@ -5,7 +5,7 @@ import copy
 from torch import Tensor, nn
 
 from borderless.errors import ConversionError
-from borderless.modes import measured, seeded
+from borderless.runtime.evaluation import measured, seeded
 
 
 def with_classes(model: nn.Module, classes: int, image: Tensor, seed: int) -> nn.Module:

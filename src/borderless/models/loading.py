@@ -13,7 +13,7 @@ from borderless.errors import UnknownName, WeightMismatch, WeightsUnavailable
 from borderless.models import packaged
 from borderless.models.catalogue import BUILDERS, TORCHVISION_TWINS, names
 from borderless.models.checkpoint import SUFFIXES, fill_, read_weights
-from borderless.suggestions import unknown
+from borderless.runtime.did_you_mean import unknown
 
 
 def load(name: str, weights: str | os.PathLike[str] | None = None, **options: Any) -> nn.Module:

@@ -13,7 +13,7 @@ from borderless.models.checkpoint import SUFFIXES
 from borderless.models.loading import load, resolve
 from borderless.models.packaged import ARCHITECTURE
 from borderless.models.preprocessing import Channels, normalisation
-from borderless.modes import seeded
+from borderless.runtime.evaluation import seeded
 
 _PROGRAMS = (".pt2", ".onnx", ".ptl", ".engine", ".tflite")
 

@@ -17,11 +17,10 @@ from PIL import Image
 from torch import Tensor, nn
 
 import borderless as bl
-from borderless import figures
-from borderless.borders import Border
 from borderless.data import imagenet, rook
 from borderless.data.photos import load_photo
 from borderless.data.pictures import SMALLEST_PX, opened, shown
+from borderless.engine.border import Border
 from borderless.errors import BorderlessError, DataError, ImageError
 from borderless.experiments.equivariance import OBJECT, SIZE, empty_response, on_plane, relative_difference, scene
 from borderless.experiments.rook import Moment
@@ -29,7 +28,8 @@ from borderless.experiments.rook_film import SHOW
 from borderless.models import load
 from borderless.models.packaged import class_names
 from borderless.models.preprocessing import normalisation
-from borderless.modes import measured, seeded
+from borderless.report import plots
+from borderless.runtime.evaluation import measured, seeded
 
 FILTERS: dict[str, np.ndarray] = {
     "corner": np.outer(np.arange(5), np.arange(5)) / 40,
@@ -82,7 +82,7 @@ def shift_and_convolve(
     other = on_plane(after, empty)
     largest = max(float(np.abs(moved).max()), 1e-12)
     difference = relative_difference(moved, other, largest)
-    fig, axes = figures.new_figure(1, 3, panel_size=(2.9, 2.6))
+    fig, axes = plots.new_figure(1, 3, panel_size=(2.9, 2.6))
     margin = (moved.shape[0] - SIZE) // 2
     # Differences on a scale of their own, unless they are so small that only rounding would be seen.
     panels = (
@@ -91,18 +91,18 @@ def shift_and_convolve(
         (f"difference, at most {difference:.2g}", moved - other, max(difference, 0.02) * largest),
     )
     for ax, (title, values, limit) in zip(axes[0], panels, strict=True):
-        figures.feature_map(
+        plots.feature_map(
             ax,
             values,
             title=title,
             vmin=-limit,
             vmax=limit,
-            cmap=figures.DIVERGING,
+            cmap=plots.DIVERGING,
             start=(-margin, -margin),
             frame=(SIZE, SIZE),
             show=(-4, -4, SIZE + 4, SIZE + 4),
         )
-    return Comparison(figures.to_image(fig), difference)
+    return Comparison(plots.to_image(fig), difference)
 
 
 def _twice(filter_name: str, bias: float) -> nn.Sequential:
@@ -117,22 +117,22 @@ def _twice(filter_name: str, bias: float) -> nn.Sequential:
 
 def rook_moment(moment: Moment, border: str, epoch: int, epochs: int) -> Image.Image:
     """Filter and both maps at one moment of the training."""
-    fig, axes = figures.new_figure(1, 3, panel_size=(2.9, 2.6))
-    figures.feature_map(
+    fig, axes = plots.new_figure(1, 3, panel_size=(2.9, 2.6))
+    plots.feature_map(
         axes[0, 0],
         moment.filter,
-        cmap=figures.DIVERGING,
+        cmap=plots.DIVERGING,
         title=f"{border}: filter, epoch {epoch} of {epochs}",
         cells=True,
     )
     brightest = max(float(moment.maps.max()), 1e-6)
     start = (moment.start[0], moment.start[1])
     for ax, values, where in zip(axes[0, 1:], moment.maps, rook.CLASSES, strict=True):
-        figures.feature_map(
+        plots.feature_map(
             ax, values, start=start, frame=rook.SIZE, show=SHOW, vmax=brightest, title=f"map, rook {where}"
         )
         ax.set_xlabel(f"maximum {float(values.max()):.3f}")
-    return figures.to_image(fig)
+    return plots.to_image(fig)
 
 
 @dataclass(frozen=True)
@@ -250,13 +250,11 @@ def _logits(chosen: Chosen, thing_name: str, places: Sequence[tuple[int, int]]) 
 
 
 def _heat(found: np.ndarray, name: str) -> Image.Image:
-    fig, axes = figures.new_figure(panel_size=(3.6, 4.4))
+    fig, axes = plots.new_figure(panel_size=(3.6, 4.4))
     extent = (0, CANVAS_PX - THING_PX, CANVAS_PX - THING_PX, 0)
-    figures.heat_map(
-        axes[0, 0], 100 * found, title=f"probability of {name}", vmin=0, vmax=100, extent=extent, label="%"
-    )
+    plots.heat_map(axes[0, 0], 100 * found, title=f"probability of {name}", vmin=0, vmax=100, extent=extent, label="%")
     axes[0, 0].set(xlabel="column of the object, px", ylabel="row")
-    return figures.to_image(fig)
+    return plots.to_image(fig)
 
 
 def uploaded(paths: Sequence[str | Path], size_px: int, chosen: Chosen) -> tuple[Tensor, list[str]]:

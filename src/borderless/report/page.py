@@ -8,8 +8,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from PIL import Image
 
-from borderless.files import write_atomically
 from borderless.report.content import Figure, Section, limited_html
+from borderless.runtime.files import write_atomically
 
 _MEDIA_TYPES = {
     ".png": "image/png",

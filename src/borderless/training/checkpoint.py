@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from borderless.errors import TrainingError
-from borderless.files import clear_half_written, write_atomically
+from borderless.runtime.files import clear_half_written, write_atomically
 
 LAST, PREVIOUS, BEST = "last.pt", "previous.pt", "best.pt"
 

@@ -23,14 +23,14 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
-from borderless.convert import conversion_of
+from borderless.conversion import conversion_of
 from borderless.errors import TrainingError
-from borderless.team import team
+from borderless.runtime.distributed import team
 from borderless.training.checkpoint import Checkpoints
-from borderless.training.logs import Curves
-from borderless.training.norms import synchronise_norms_
 from borderless.training.objective import Classification, Objective, evaluate
 from borderless.training.recipe import Recipe
+from borderless.training.sync_batch_norm import synchronise_norms_
+from borderless.training.tensorboard import Curves
 
 SAVING_SHARE = 0.02
 """Of the time, at most, goes into checkpoints at the end of epochs."""

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Subset
 
-from borderless.team import Team, team
+from borderless.runtime.distributed import Team, team
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,260 @@
+"""`borderless finetune`: a pretrained network under another border, trained further on anyone's images, and audited.
+
+The folder that it writes is a training's (`best.pt`, `last.pt`) with an audit in `before` and one in `after`, and a
+page that puts the two side by side. Repeating the command goes on where it was interrupted.
+"""
+
+import copy
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.data import Dataset
+from torchvision.transforms import v2
+
+import borderless as bl
+from borderless.auditing.page import write_comparison
+from borderless.auditing.record import read
+from borderless.data import imagenet
+from borderless.data.labelled import Labelled, LabelledSplit, load_labelled
+from borderless.engine.border import Border, BorderName, Phase
+from borderless.errors import ConversionError, DataError
+from borderless.experiments.arms import check_device
+from borderless.models import load
+from borderless.models.head import with_classes
+from borderless.models.request import NetworkRequest
+from borderless.report import Table
+from borderless.runtime.distributed import team
+from borderless.runtime.files import write_atomically
+from borderless.training import Recipe, evaluate, fit
+from borderless.training.checkpoint import BEST
+
+# Gentle enough to keep what the network knows.
+RECIPE = Recipe(epochs=10, batch_size=16, optimizer="adamw", learning_rate=3e-4, weight_decay=0.01, schedule="linear")
+
+
+@dataclass(frozen=True)
+class Options:
+    """Put a pretrained network under another border, train it further on images, audit it before and after."""
+
+    data: Path | None = None
+    """A folder of class folders, or of train and val with class folders, or Fashion-MNIST's or CIFAR-10's files."""
+    border: BorderName = "infinite"
+    """The border to put it under."""
+    phase: Phase = "fixed"
+    """Which sublattice strided operations keep: the model's own, or the one with the most energy."""
+    reach: int | None = None
+    """How many cells a map may grow beyond its frame, at most (full, infinite); without it, as many as it needs."""
+    weights: str = ""
+    """Of a named network: default (its library's, downloaded), packaged (tf_efficientnet_lite0), random, or a file."""
+    arch: str = ""
+    """Whose weights a file holds: a network of torchvision, timm/NAME, or of the paper."""
+    classes: int | None = None
+    """How many classes a network from a file tells apart; without it, its architecture's."""
+    size: int = 224
+    """Height and width of the images as the network is shown them, in pixels."""
+    audit_images: int = 32
+    """How many test images to audit the network on, before and after; 0: no audit."""
+    seed: int = 0
+    """Of the split, where the data set has none, the order, and what is drawn."""
+    device: str = "cpu"
+    """Where the network runs: cpu, cuda, cuda:1, …"""
+    folder: Path | None = None
+    """Where weights and page are written; by default runs/finetune/NAME."""
+    training: Recipe = field(default_factory=lambda: RECIPE)
+    """How it is trained."""
+
+    def __post_init__(self) -> None:
+        check_device(self.device)
+        if self.data is None:
+            raise DataError(
+                "got no --data; needed: a folder of class folders, on whose images the network is trained further "
+                "(without images of your own: borderless run finetune)"
+            )
+        if self.size < 1 or self.audit_images < 0:
+            raise DataError(
+                f"got size={self.size}, audit_images={self.audit_images}; needed: one pixel at least, none negative"
+            )
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What the command says at its end. page, tables: the two audits side by side; none without audits. accuracy: on
+    the test images; before: None if the last layer had to be a new one. loading: Python that gives the network back.
+    """
+
+    weights: Path
+    page: Path | None
+    tables: tuple[Table, ...]
+    accuracy_before: float | None
+    accuracy: float
+    loading: str
+
+
+def run(name: str, options: Options) -> Outcome:
+    """Fine-tune the network `name`, or one from a file.
+
+    Raises DataError for a folder that holds no classes, and what `load`, the conversion and the training raise.
+    """
+    assert options.data is not None
+    split = load_labelled(options.data, seed=options.seed)
+    classes = len(split.classes)
+    if classes < 2:
+        raise DataError(f"got {classes} class in {str(options.data)!r}; needed: two folders of images at least")
+    asked = NetworkRequest(name, options.arch, options.weights, options.classes, options.seed)
+    folder = options.folder or Path("runs") / "finetune" / asked.slug
+    normalised = asked.normalisation
+    seen = {
+        "train": shown(split.train, options.size, *normalised, in_training=True),
+        "validation": shown(split.validation, options.size, *normalised),
+        "test": shown(split.test, options.size, *normalised),
+    }
+    original = asked.load().to(options.device)
+    team().led(lambda: _check_settings(folder, _settings(name, options, split)))
+    image = seen["test"][0][0][None].to(options.device)
+    network_of_classes = with_classes(original, classes, image, options.seed)
+    keeps_head = network_of_classes is original
+    _check_training(network_of_classes, image)
+    _audited(original, seen["test"], keeps_head, f"{name}, own padding", folder / "before", options)
+    border = Border(options.border, phase=options.phase, reach=options.reach)
+    model = bl.convert(network_of_classes, border)
+    batch_size, workers = options.training.batch_size, options.training.workers
+    accuracy_before = evaluate(model, seen["test"], batch_size, workers=workers).accuracy if keeps_head else None
+    fit(model, seen["train"], seen["validation"], options.training, folder, options.seed, progress=_say)
+    accuracy = evaluate(model, seen["test"], batch_size, workers=workers).accuracy
+    _audited(model, seen["test"], True, f"{name}, {options.border}, fine-tuned", folder / "after", options)
+    loading = _loading(asked, model, image, classes, border)
+    page, tables = None, ()
+    if team().is_leader:
+        record = {
+            "classes": split.classes,
+            "accuracy_before": accuracy_before,
+            "accuracy": accuracy,
+            "test_images": len(split.test),
+            "load": loading,
+        }
+        write_atomically(folder / "finetune.json", json.dumps(record, indent=2) + "\n")
+        if options.audit_images:
+            before, after = (read(folder / when) for when in ("before", "after"))
+            page, found = write_comparison(before, after, folder / "report.html")
+            tables = tuple(found)
+    return Outcome(folder / BEST, page, tables, accuracy_before, accuracy, loading)
+
+
+def _settings(name: str, options: Options, split: LabelledSplit) -> dict[str, Any]:
+    """What tells one fine-tuning from another."""
+    assert options.data is not None
+    return {
+        "network": name,
+        "arch": options.arch,
+        "weights": options.weights,
+        "data": str(options.data.resolve()),
+        "classes": list(split.classes),
+        "images": [len(split.train), len(split.validation), len(split.test)],
+        "size": options.size,
+        "border": repr(Border(options.border, phase=options.phase, reach=options.reach)),
+        "audit_images": options.audit_images,
+        "seed": options.seed,
+    }
+
+
+def _check_settings(folder: Path, settings: dict[str, Any]) -> None:
+    """Write down what `folder` is made with. Raises DataError if it was made with something else."""
+    path = folder / "settings.json"
+    try:
+        found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else settings
+    except ValueError:
+        found = {}
+    different = ", ".join(key for key in settings if found.get(key) != settings[key])
+    if different:
+        raise DataError(
+            f"got {folder}, which holds a fine-tuning with another {different}; needed: another --folder, or delete it"
+        )
+    write_atomically(path, json.dumps(settings, indent=2) + "\n")
+
+
+def _check_training(model: nn.Module, image: torch.Tensor) -> None:
+    """Raises ConversionError for a network that answers with something else in training, such as a second head's."""
+    answer = copy.deepcopy(model).train()(torch.cat([image, image]))
+    if not isinstance(answer, torch.Tensor):
+        raise ConversionError(
+            f"got {type(model).__name__}, which answers with {type(answer).__name__} in training; needed: a network "
+            "that answers with logits; switch its auxiliary heads off"
+        )
+
+
+def shown(
+    images: Labelled,
+    size_px: int,
+    mean: Sequence[float] = imagenet.MEAN,
+    deviation: Sequence[float] = imagenet.DEVIATION,
+    in_training: bool = False,
+) -> Labelled:
+    """Images as ImageNet's networks are shown them; in training, other crops of them in each epoch."""
+    if in_training:
+        crops = [v2.RandomResizedCrop(size_px, scale=(0.35, 1.0), antialias=True), v2.RandomHorizontalFlip()]
+    else:
+        crops = imagenet.middle(size_px)
+    steps = [v2.ToImage(), *crops, v2.RGB(), *imagenet.normalised(mean, deviation)]
+    return images.through(v2.Compose(steps), is_random=in_training)
+
+
+def _audited(model: nn.Module, test: Labelled, has_labels: bool, name: str, folder: Path, options: Options) -> None:
+    """Audit `model` on some test images, unless that was done before; labels count where its classes are theirs."""
+    if not options.audit_images or team().shared((folder / "audit.json").is_file()):
+        return
+    some: Any = test.some(options.audit_images, options.seed)
+    judged = some if has_labels else Unlabelled(some)
+    found = bl.audit(model, judged, name=name, seed=options.seed, workers=options.training.workers)
+    found = replace(found, drawn_from=len(test))
+    team().led(lambda: found.save(folder))
+
+
+class Unlabelled(Dataset[torch.Tensor]):
+    """The images alone: of a network whose classes are others, labels would say nothing."""
+
+    def __init__(self, images: Labelled) -> None:
+        self.images = images
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> torch.Tensor:
+        return self.images[index][0]
+
+
+def _loading(asked: NetworkRequest, model: nn.Module, image: torch.Tensor, classes: int, border: Border) -> str:
+    """Python that gives the fine-tuned network back; a remark if the architecture alone does not."""
+    weights = {name: value.cpu() for name, value in model.state_dict().items()}
+    built: dict[str, Any] = {"num_classes": classes}
+    arch = asked.arch or asked.name
+    try:
+        again = load(arch, **built)
+        again.load_state_dict(weights)
+        again = bl.convert(again.eval(), border)
+        with torch.no_grad():
+            is_same = torch.allclose(again(image.cpu()), model.eval()(image).cpu(), rtol=1e-3, atol=1e-4)
+    except (RuntimeError, TypeError, ValueError):
+        is_same = False
+    if not is_same:
+        return (
+            f"# {arch} built anew is another network than the one with its library's weights: build it with them first"
+        )
+    how = ", ".join(
+        [
+            repr(border.name),
+            *([f"phase={border.phase!r}"] if border.phase != "fixed" else []),
+            *([f"reach={border.reach}"] if border.reach is not None else []),
+        ]
+    )
+    given = ", ".join(f"{key}={value}" for key, value in built.items())
+    return f'bl.convert(load("{arch}", "best.pt", {given}), {how})'
+
+
+def _say(done: int, total: int) -> None:
+    if team().is_leader:
+        print(f"epoch {done} of {total}", flush=True)

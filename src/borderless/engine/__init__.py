@@ -1,0 +1,1 @@
+"""Borders, Signals, and the rules by which PyTorch's functions act on them."""

@@ -1,0 +1,27 @@
+"""What happened in a forward pass, for whoever listens."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from borderless.engine.geometry import Box, Slide
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that happened in a pass, for `explain` and the measures.
+
+    kind: "slide" (a sliding operation), "position" (absolute position was read), "mean" (a mean or sum over space),
+    "window" (the value depends on how many cells the window has). signal: the Signal that a sliding operation has made,
+    or None. macs: multiply-adds, bias not counted. slides: a sliding operation's numbers along each axis, where it
+    has them. source: the frame that it reads; window: the cells that a mean over space reads.
+    """
+
+    kind: str
+    operation: str
+    module: str
+    signal: Any
+    macs: int = 0
+    reason: str = ""
+    slides: tuple[Slide, ...] = ()
+    source: tuple[int, ...] = ()
+    window: Box = ()

@@ -1,0 +1,102 @@
+"""One forward pass under a border: the policy, the model's root (to name modules), and who listens.
+
+Every Signal of a pass shares one `ForwardPass`. Module names are looked up only when there is something to say, by
+walking the interpreter's stack for the innermost running module, so naming them needs no hooks.
+"""
+
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Literal
+
+from torch import nn
+
+from borderless.engine.border import Border
+from borderless.engine.events import Event
+from borderless.engine.geometry import Slide
+from borderless.engine.naming import describe
+from borderless.engine.torch_internals import running_modules
+from borderless.errors import PositionDependentError, PositionDependentWarning, UnsupportedOperation
+
+
+@dataclass
+class Scope:
+    border: Border
+    root: nn.Module
+    strict: bool = False
+    warned: set[str] = field(default_factory=set)
+    observer: Callable[[Event], Any] | None = None
+    shares_passes: bool = False  # whether samples that have nothing to do with each other run together
+
+    def module_path(self) -> str:
+        """Name of the innermost module that is running now, as in `named_modules`; "" for the root itself."""
+        return self._named(self.running())[0]
+
+    def describe_module(self) -> str:
+        return self.describe(*self.running())
+
+    def describe(self, *running: nn.Module) -> str:
+        """The first of the modules `running` that belongs to the model, as an error text names it."""
+        path, module = self._named(running)
+        return f"module {path!r} ({type(module).__name__})" if path else f"the model itself ({type(module).__name__})"
+
+    def running(self) -> Iterator[nn.Module]:
+        """The modules that are running now, the innermost first, whether they belong to the model or not."""
+        return running_modules()
+
+    def _named(self, running: Iterable[nn.Module]) -> tuple[str, nn.Module]:
+        return next(((self._names[module], module) for module in running if module in self._names), ("", self.root))
+
+    @cached_property
+    def _names(self) -> dict[nn.Module, str]:
+        """Of every module of the model: looked up once a pass, because an observer asks at each sliding operation."""
+        return {module: name for name, module in self.root.named_modules()}
+
+    def observe(
+        self,
+        function: Any,
+        signal: Any,
+        macs: int = 0,
+        slides: tuple[Slide, ...] = (),
+        source: tuple[int, ...] = (),
+    ) -> None:
+        if self.observer is not None:
+            module = self.module_path()
+            self.observer(Event("slide", describe(function), module, signal, macs, slides=slides, source=source))
+
+    def averages(self, kind: Literal["mean", "window"], function: Any, signal: Any) -> None:
+        """Record a mean over space, or that a value depends on how many cells the window holds."""
+        if self.observer is not None and self.border.outside == "background":
+            operation, module = describe(function), self.module_path()
+            self.observer(Event(kind, operation, module, None, source=signal.frame, window=signal.box))
+
+    def reads_position(self, operation: str, reason: str) -> None:
+        """Record that absolute position is read here; warn once per module, or refuse in strict mode."""
+        where = self.describe_module()
+        text = f"{operation} in {where} reads absolute position: {reason}"
+        if self.observer is not None:
+            self.observer(Event("position", operation, self.module_path(), None, reason=reason))
+        if self.strict:
+            raise PositionDependentError(
+                f"{text}. strict=True refuses this; replace the module (by global pooling, for example) or convert "
+                "only the part of the model before it"
+            )
+        if where not in self.warned:
+            self.warned.add(where)
+            warnings.warn(
+                f"{text}. From here on the map is cropped to its frame and the model runs with its own borders; "
+                "its output depends on where things are",
+                PositionDependentWarning,
+                stacklevel=2,
+            )
+
+    def unsupported(
+        self, operation: str, reason: str = "there is no rule for it", relation: str = "in"
+    ) -> UnsupportedOperation:
+        """The error for `operation`, met in the module that is running (or, as `relation` says, before it)."""
+        return UnsupportedOperation(
+            f"got {operation} {relation} {self.describe_module()} under the border {self.border.name!r}: {reason}. "
+            "Needed: a function that borderless knows how to run on a map and on what surrounds it. "
+            "Register one with @borderless.rules.rule(function), or convert only the part of the model before it"
+        )

@@ -1,0 +1,245 @@
+"""The grids that maps live on, and the phase of every stride: which of the sublattices a strided operation keeps.
+
+A strided operation leaves a map on a coarser lattice, upsampling on a finer one. The lattices of one image are a
+family: one for each stride, and every two of them share cells, so whichever operations lead to a stride, in whatever
+order, they lead to the same cells, and parallel branches stay aligned.
+
+Under the fixed phase every sample keeps the sublattice 0. Under the adaptive phase (Chaman and Dokmanic, CVPR 2021)
+each sample keeps, of the sublattices that share cells with the whole family, the one on which the operation's input
+deviates most, in energy, from its background; ties follow the energy's centroid. A phase stands for a residue class of
+cells; it is the member between -factor and factor that lets the map grow least. Upsampling back to a lattice of the
+family undoes the phases between.
+
+Shapes: N samples, D spatial axes.
+"""
+
+from fractions import Fraction
+from math import gcd, lcm, prod, sqrt
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from borderless.engine.geometry import Box, ceil_div
+from borderless.engine.shifting import Shift
+
+if TYPE_CHECKING:
+    pass
+
+
+Stride = tuple[int | Fraction, ...]
+# Energies closer than this, relative to the largest, are equal but for rounding.
+TIE = 1e-4
+_ROUND_UP_ABOVE = (sqrt(5) - 1) / 2
+
+
+class Lattice:
+    """The cells i · stride + offset, in input pixels.
+
+    stride: for each axis, a fraction where a map is finer than the image. offset: integers (N, D), or None: all 0.
+    family: the lattices of one image by their strides, this one among them.
+    """
+
+    __slots__ = ("_apart", "_lines", "family", "offset", "stride")
+
+    def __init__(
+        self, stride: Stride, offset: Tensor | None = None, family: "dict[Stride, Lattice] | None" = None
+    ) -> None:
+        self.stride = stride
+        self.offset = offset
+        self.family: dict[Stride, Lattice] = {} if family is None else family
+        self.family[stride] = self
+        # By how many pixels, at least and at most, the offset of another of the family exceeds this one's (else 0).
+        self._apart: dict[Stride, Box] = {}
+        self._lines: dict[int, Lattice] = {}
+
+    @property
+    def total_stride(self) -> tuple[int, ...]:
+        """The smallest shift, in pixels, along each axis that moves every lattice of the family onto itself."""
+        strides = [lattice.stride for lattice in self.family.values()]
+        for lattice in self.family.values():
+            for index, line in lattice._lines.items():
+                along = line.total_stride
+                strides.append((*along[:index], 1, *along[index:]))
+        return tuple(lcm(*(s.numerator for s in axis)) for axis in zip(*strides, strict=True))
+
+    def is_same(self, other: "Lattice") -> bool:
+        """Whether cells of equal number have the same position on both, in every sample."""
+        return self is other or (self.offset is None and other.offset is None and self.stride == other.stride)
+
+    def coarser(self, factor: tuple[int, ...]) -> "Lattice | None":
+        """The part of this lattice that is `factor` times coarser, if the family has it already."""
+        return self.family.get(_times(self.stride, factor))
+
+    def known_class(self, factor: tuple[int, ...]) -> tuple[list[Tensor | int], tuple[int, ...]]:
+        """What the family decides about the phase of a new part: for each axis, it is residue (N) modulo a number.
+
+        The number divides `factor`; it is 1 where all phases are left to choose from.
+        """
+        residues: list[Tensor | int] = []
+        moduli: list[int] = []
+        for axis, (here, f) in enumerate(zip(self.stride, factor, strict=True)):
+            residue, modulus = 0, 1
+            for other in self.family.values():
+                # here · phase = distance (mod coarse), so that the new lattice has cells in common with the other one.
+                fine, coarse = _gcd(other.stride[axis], here), _gcd(other.stride[axis], here * f)
+                period = int(coarse / Fraction(fine))
+                shared = gcd(modulus, period)
+                if period == shared:
+                    continue
+                distance = _along(other.offset, axis) - _along(self.offset, axis)
+                steps = distance * fine.denominator // fine.numerator
+                wanted = steps * pow(int(here / Fraction(fine)), -1, period) % period
+                missing = (wanted - residue) // shared * pow(modulus // shared, -1, period // shared)
+                residue = residue + modulus * (missing % (period // shared))
+                modulus *= period // shared
+            residues.append(residue)
+            moduli.append(modulus)
+        return residues, tuple(moduli)
+
+    def coarsen(self, factor: tuple[int, ...], phase: Tensor | None, largest: tuple[int, ...]) -> "Lattice":
+        """A new part of this lattice: of every `factor` cells the one at `phase` (N, D) (None: the first).
+
+        largest: of the phases; the smallest is `factor` - 1 less.
+        """
+        stride = _times(self.stride, factor)
+        if phase is None:
+            return self._further(stride, None, ((0, 0),) * len(factor))
+        pixels = phase * torch.tensor(self.stride, device=phase.device)
+        bounds = tuple(
+            ((most - f + 1) * int(s), most * int(s)) for f, most, s in zip(factor, largest, self.stride, strict=True)
+        )
+        return self._further(stride, pixels, bounds)
+
+    def finer(self, factor: tuple[int, ...]) -> "Lattice":
+        """The lattice of a map upsampled by `factor`: that of the family, or else a new one.
+
+        A new one has its cell 0 where the finest of its parts in the family has it.
+        """
+        stride = _times(self.stride, tuple(Fraction(1, f) for f in factor))
+        if stride in self.family:
+            return self.family[stride]
+        parts = (lattice for lattice in self.family.values() if _divides(stride, lattice.stride))
+        finest = min(parts, key=lambda lattice: [float(s) for s in lattice.stride])
+        return finest._further(stride, None, ((0, 0),) * len(factor))
+
+    def _further(self, stride: Stride, pixels: Tensor | None, bounds: Box) -> "Lattice":
+        """A new lattice of the family; its offset is `pixels` (None: 0) more than this one's, which lie in `bounds`."""
+        offset = self.offset
+        if pixels is not None:
+            offset = pixels if offset is None else offset + pixels
+        others = list(self.family.values()) if pixels is not None or self._apart else []
+        made = Lattice(stride, offset, self.family)
+        for other in others:
+            apart = [
+                (low - most, high - least)
+                for (low, high), (least, most) in zip(self._pixels_to(other), bounds, strict=True)
+            ]
+            made._apart[other.stride] = tuple(apart)
+            other._apart[stride] = tuple((-high, -low) for low, high in apart)
+        return made
+
+    def _pixels_to(self, other: "Lattice") -> Box:
+        return self._apart.get(other.stride, ((0, 0),) * len(self.stride))
+
+    def distance_to(self, below: "Lattice") -> Tensor | None:
+        """(N, D): on which cell of this lattice each sample's cell 0 of `below`, a part of it, sits; None: all on 0."""
+        if below.offset is None:
+            return None
+        pixels = below.offset if self.offset is None else below.offset - self.offset
+        stride = [Fraction(s) for s in self.stride]
+        up = torch.tensor([s.numerator for s in stride], device=pixels.device)
+        down = torch.tensor([s.denominator for s in stride], device=pixels.device)
+        return torch.div(pixels * down, up, rounding_mode="floor")
+
+    def shift_to(self, below: "Lattice") -> Shift | None:
+        """How cells of this lattice are renumbered for `below`, a part of it; None: not at all."""
+        distance = self.distance_to(below)
+        if distance is None:
+            return None
+        bounds = list(zip(self._pixels_to(below), self.stride, strict=True))
+        low = tuple(int(ceil_div(least, s)) for (least, _), s in bounds)  # pyright: ignore[reportArgumentType]
+        return Shift(distance, low, tuple(int(most // s) for (_, most), s in bounds))
+
+    def without(self, index: int) -> "Lattice":
+        """The same grid after its `index`-th axis was summed over; always the same object for the same axis."""
+        if index not in self._lines:
+            self._lines[index] = Lattice(tuple(s for i, s in enumerate(self.stride) if i != index))
+        return self._lines[index]
+
+    def __repr__(self) -> str:
+        stride = ", ".join(map(str, self.stride))
+        return f"Lattice(stride=({stride}), phase={'fixed' if self.offset is None else 'per sample'})"
+
+
+@torch.no_grad()
+def choose_phase(deviation: Tensor, axes: tuple[int, ...], start: tuple[int, ...], factor: tuple[int, ...]) -> Tensor:
+    """Return (N, D): per sample, the residue class of frame indices on which the map deviates most from its background.
+
+    The choice moves with the map, whatever is on it. Classes whose energy is within `TIE` of the largest are tied, as
+    those of uniform, symmetric and periodic objects are; among them the first one is taken that follows the centroid
+    of the energy. A centroid is rounded at a fraction that is the golden ratio's: symmetric objects have their centroid
+    at simple fractions of a cell, and no number keeps farther from all of those.
+
+    Args:
+        deviation: (N, C, *window), the map less its background.
+        axes: the spatial dimensions of `deviation`.
+        start: frame indices of the window's first cell.
+        factor: stride of the operation along each axis.
+    """
+    inner = tuple(i for i in range(1, deviation.ndim) if i not in axes)
+    dtype = torch.float32 if deviation.dtype in (torch.float16, torch.bfloat16) else deviation.dtype
+    if inner:
+        energy = torch.linalg.vector_norm(deviation, dim=inner, dtype=dtype).square()  # (N, *window)
+    else:
+        energy = deviation.to(dtype).square()
+    energy = energy.to(torch.float32 if energy.device.type == "mps" else torch.float64)
+    by_class = _energy_by_class(energy, start, factor)
+    largest = by_class.amax(tuple(range(1, by_class.ndim)), keepdim=True)
+    rank = torch.zeros_like(by_class, dtype=torch.int64)
+    for i, (first, f) in enumerate(zip(start, factor, strict=True)):
+        others = tuple(1 + j for j in range(len(factor)) if j != i)
+        along = energy.sum(others) if others else energy  # (N, size)
+        cells = torch.arange(first, first + along.shape[1], device=along.device, dtype=along.dtype)
+        centroid = ((along * cells).sum(1) / along.sum(1)).nan_to_num()  # of an empty map: 0
+        nearest = torch.ceil(centroid - _ROUND_UP_ABOVE).long()
+        shape = [f if j == i else 1 for j in range(len(factor))]
+        behind = (torch.arange(f, device=along.device) - nearest[:, None]).remainder(f)
+        rank = rank * f + behind.reshape(-1, *shape)
+    index = torch.where(by_class >= (1 - TIE) * largest, rank, prod(factor)).flatten(1).argmin(1)
+    phase: list[Tensor] = []
+    for f in reversed(factor):
+        phase.insert(0, index % f)
+        index = index // f
+    return torch.stack(phase, 1)
+
+
+def _energy_by_class(energy: Tensor, start: tuple[int, ...], factor: tuple[int, ...]) -> Tensor:
+    """Return (N, *factor): the energy (N, *window) summed over each residue class of frame indices."""
+    padding: list[int] = []
+    folded: list[int] = [energy.shape[0]]
+    for first, size, f in reversed(list(zip(start, energy.shape[1:], factor, strict=True))):
+        before = first % f
+        blocks = -(-(before + size) // f)
+        padding += [before, blocks * f - before - size]
+        folded[1:1] = [blocks, f]
+    return F.pad(energy, padding).reshape(folded).sum([1 + 2 * i for i in range(len(factor))])
+
+
+def _times(stride: Stride, factor: tuple[int | Fraction, ...]) -> Stride:
+    products = (s * f for s, f in zip(stride, factor, strict=True))
+    return tuple(int(p) if p.denominator == 1 else p for p in products)
+
+
+def _divides(finer: Stride, coarser: Stride) -> bool:
+    return all((Fraction(c) / f).denominator == 1 for f, c in zip(finer, coarser, strict=True))
+
+
+def _gcd(a: int | Fraction, b: int | Fraction) -> Fraction:
+    """The largest number of which both are multiples."""
+    return Fraction(gcd(a.numerator * b.denominator, b.numerator * a.denominator), a.denominator * b.denominator)
+
+
+def _along(offset: Tensor | None, axis: int) -> Tensor | int:
+    return 0 if offset is None else offset[:, axis]

@@ -1,0 +1,126 @@
+"""Which rule answers for which torch function, and what it needs. The families register their rules on import."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple, get_args
+
+from borderless.engine.geometry import Slide
+from borderless.engine.naming import is_torch_own
+
+Rule = Callable[..., Any]
+Kind = Literal["nothing", "cell", "neighborhood", "channels", "everything"]
+Gather = Literal["mean", "sum", "max"]
+
+# Keys of rules for more than one function.
+DISPATCHED = "an operator that PyTorch's dispatcher met with a Signal"
+UNKNOWN = "a function without a rule"
+
+_RULES: dict[Any, Rule] = {}
+_TRAITS: "dict[Rule, Traits]" = {}
+_fallbacks: list[Callable[[Any], Rule | None]] = []
+
+
+class Need(NamedTuple):
+    """What each output cell of a call needs of the maps that go in.
+
+    kind: "nothing" (the call asks what a map is), "cell" (the same cell), "channels" (all channels of the same cell),
+    "neighborhood" (the cells that `slides` read, along each axis), "everything" (all cells, or nobody knows).
+    slides: of "everything", how many cells the call adds around the frame, if it does.
+    """
+
+    kind: Kind
+    slides: tuple[Slide, ...] = ()
+
+    @property
+    def is_local(self) -> bool:
+        """Whether outputs on a window need no more than a window, and what surrounds it."""
+        return self.kind in ("cell", "channels", "neighborhood")
+
+
+Declared = Kind | tuple[Slide, ...] | Need
+
+
+@dataclass(frozen=True)
+class Traits:
+    """What a rule declares about its calls; whoever runs a model on parts of an image asks for nothing else.
+
+    needs: what an output cell needs, or a function of the call, (function, *args, **kwargs), that returns it; slides
+    stand for a neighborhood. gathers: how the value of a call over all of space follows from values over parts, or a
+    function of the called function that returns it; None: it does not. beyond: what the call reads outside the frame
+    under the original padding.
+    """
+
+    needs: Declared | Callable[..., Declared] = "everything"
+    gathers: Gather | Callable[[Any], Gather | None] | None = None
+    beyond: float = 0.0
+
+    def __post_init__(self) -> None:
+        if isinstance(self.needs, str) and self.needs not in get_args(Kind):
+            raise ValueError(f"Expected needs to be one of {', '.join(get_args(Kind))} but got {self.needs!r}")
+
+    def need(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Need:
+        """Return what the call `function(*args, **kwargs)` needs."""
+        needs = self.needs
+        if callable(needs):
+            needs = needs(function, *args, **kwargs)
+        if isinstance(needs, Need):
+            return needs
+        if isinstance(needs, str):
+            return Need(needs)
+        is_cell = all(slide == Slide(1, dilation=slide.dilation) for slide in needs)
+        return Need("cell" if is_cell else "neighborhood", needs)
+
+    def gather(self, function: Any) -> Gather | None:
+        """Return how values of `function` over parts of space become the value over all of it."""
+        return self.gathers(function) if callable(self.gathers) else self.gathers
+
+
+def rule(
+    *functions: Any,
+    needs: Declared | Callable[..., Declared] = "everything",
+    gathers: Gather | Callable[[Any], Gather | None] | None = None,
+    beyond: float = 0.0,
+) -> Callable[[Rule], Rule]:
+    """Register the decorated function as the rule for each of `functions`, in place of any earlier one.
+
+    needs, gathers, beyond: see `Traits`. Without them a placement runs whole feature maps.
+    """
+    if not functions:
+        raise TypeError("Expected rule(torch.some_function, ...) but got no function")
+
+    def register(implementation: Rule) -> Rule:
+        for function in functions:
+            _RULES[function] = implementation
+        return declare(implementation, Traits(needs, gathers, beyond))
+
+    return register
+
+
+def declare(implementation: Rule, traits: Traits) -> Rule:
+    """Note the traits of a rule, whatever functions it is for."""
+    _TRAITS[implementation] = traits
+    return implementation
+
+
+def traits_of(implementation: Rule) -> Traits:
+    """Return what a rule declared; by default that it needs everything."""
+    return _TRAITS.get(implementation, _UNDECLARED)
+
+
+_UNDECLARED = Traits()
+
+
+def fallback(search: Callable[[Any], Rule | None]) -> Callable[[Any], Rule | None]:
+    """Register a search that is asked, in the order of registration, for functions without a rule of their own."""
+    _fallbacks.append(search)
+    return search
+
+
+def find_rule(function: Any) -> Rule:
+    """Return the rule for `function`, the one for unknown functions if it has none."""
+    found = _RULES.get(function)
+    if found is None:
+        found = next((answer for search in _fallbacks if (answer := search(function)) is not None), _RULES[UNKNOWN])
+        if is_torch_own(function):  # scripted methods and closures may be new ones at every call
+            _RULES[function] = found
+    return found

@@ -1,0 +1,81 @@
+"""Which lattice a strided operation leaves a Signal on, and which one upsampling brings it back to."""
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch import Tensor
+
+from borderless.engine.geometry import Slide, ceil_div
+from borderless.engine.shifting import Shift
+from borderless.engine.tiles import less, tile
+
+if TYPE_CHECKING:
+    from borderless.engine.signal import Signal
+from borderless.engine.lattice import Lattice, choose_phase
+
+
+class Settled(NamedTuple):
+    """Where a strided operation leaves a map, and how the cells that it reads are renumbered for that (None: not).
+
+    deviation: of the map from its background, if it had to be computed to choose.
+    """
+
+    lattice: Lattice
+    shift: Shift | None = None
+    deviation: Tensor | None = None
+
+
+def settle(signal: "Signal", slides: tuple[Slide, ...]) -> Settled:
+    """The lattice that a sliding operation leaves `signal` on, chosen now unless it was chosen before."""
+    lattice = signal.lattice
+    factor = tuple([slide.stride for slide in slides])
+    if max(factor) == 1:
+        return Settled(lattice)
+    coarse, deviation = lattice.coarser(factor), None
+    if coarse is None:
+        phase, largest = None, tuple(f - 1 for f in factor)
+        if signal.border.is_adaptive:
+            phase, deviation = _chosen(signal, factor)
+            if signal.border.keeps == "touching":
+                largest = tuple(s.cheapest_phase(window) for s, window in zip(slides, signal.box, strict=True))
+                bound = torch.tensor(largest, device=phase.device)
+                phase = torch.where(phase > bound, phase - torch.tensor(factor, device=phase.device), phase)
+        coarse = lattice.coarsen(factor, phase, largest)
+    return Settled(coarse, lattice.shift_to(coarse), deviation)
+
+
+def _chosen(signal: "Signal", factor: tuple[int, ...]) -> tuple[Tensor, Tensor | None]:
+    """(N, D): the phase that each sample takes of those that the family leaves, and the deviation if it was needed."""
+    if not all(isinstance(s, int) for s in signal.lattice.stride):
+        raise signal.scope.unsupported(
+            "a strided operation", "phase='adaptive' chooses among whole pixels, and this map is finer"
+        )
+    residues, moduli = signal.lattice.known_class(factor)
+    if max(moduli) == 1:
+        deviation = signal.deviation()
+        return choose_phase(deviation, signal.axes, signal.start, factor), deviation
+    device, samples = signal.window.device, len(signal.window)
+    known = torch.stack([torch.as_tensor(r, device=device).expand(samples) for r in residues], 1)
+    if moduli == factor:
+        return known, None
+    # Among the cells of the known class, which are renumbered to the multiples of its modulus.
+    shift = Shift(known, (0,) * len(factor), tuple(m - 1 for m in moduli))
+    box, background = signal.renumbered(shift)
+    wanted = tuple(range(ceil_div(a, m) * m, b, m) for (a, b), m in zip(box, moduli, strict=True))
+    if not all(wanted):  # under `valid`, too small a map to tell
+        return known, None
+    cells = signal.take(wanted, shift)
+    if background is not None:
+        cells = less(cells, tile(background, signal.axes, wanted))
+    start = tuple(along.start // m for along, m in zip(wanted, moduli, strict=True))
+    rest = choose_phase(cells, signal.axes, start, tuple(f // m for f, m in zip(factor, moduli, strict=True)))
+    return known + rest * torch.tensor(moduli, device=device), None
+
+
+def unsettle(lattice: Lattice, factor: tuple[int, ...]) -> tuple[Lattice, Shift | None]:
+    """The lattice of a map of `lattice` upsampled by `factor`, and how its cells are renumbered (None: not)."""
+    fine = lattice.finer(factor)
+    shift = fine.shift_to(lattice)
+    if shift is None or not any((*shift.low, *shift.high)):
+        return fine, None
+    return fine, Shift(-shift.by, tuple(-high for high in shift.high), tuple(-low for low in shift.low))

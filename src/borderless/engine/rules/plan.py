@@ -1,0 +1,192 @@
+"""What a sliding operation keeps of a Signal and what it reads for that, under the border and the phase.
+
+Geometry decides with integers, the same for each pass with equal sizes, so they are remembered; the lattice tells how
+cells are renumbered under an adaptive phase.
+"""
+
+from collections.abc import Callable
+from functools import lru_cache
+from math import gcd
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from borderless.engine.geometry import Box, Keep, Slide
+from borderless.engine.lattice import Lattice
+from borderless.engine.naming import describe
+from borderless.engine.receptive_field import Field, slid
+from borderless.engine.rules.lattice_choice import settle
+from borderless.engine.rules.pointwise import map_as_parameter
+from borderless.engine.shifting import Shift
+from borderless.engine.signal import Signal
+from borderless.engine.tiles import is_constant, periods, ranges_of, tile
+from borderless.errors import ImageError
+
+
+class Layout(NamedTuple):
+    """The integers of a sliding operation: the frame of its result, the outputs that are kept, the inputs that they
+    read (none where nothing is kept), and the receptive field of the result.
+    """
+
+    frame: tuple[int, ...]
+    outputs: Box
+    needed: Box
+    field: tuple[Field, ...]
+
+
+@lru_cache(8192)
+def layout(
+    slides: tuple[Slide, ...],
+    box: Box,
+    frame: tuple[int, ...],
+    keep: Keep,
+    reach: int | None,
+    field: tuple[Field, ...],
+) -> Layout:
+    """Where `slides` leave a map with these sizes; `field` is that of its cells."""
+    outputs = tuple(s.kept(window, n, keep, reach) for s, window, n in zip(slides, box, frame, strict=True))
+    kept = all(first < stop for first, stop in outputs)
+    needed = tuple(s.needed(interval) for s, interval in zip(slides, outputs, strict=True)) if kept else ()
+    after = tuple(s.frame(n) for s, n in zip(slides, frame, strict=True))
+    wider = tuple(slid(*pair) for pair in zip(field, slides, strict=True))
+    return Layout(after, outputs, needed if min(after) > 0 else (), wider)
+
+
+class Plan(NamedTuple):
+    """A sliding operation on one Signal: what it keeps and what it reads.
+
+    Under an adaptive phase the cells of the source are renumbered first: `box` is its window, `background` what is
+    around it, in the new numbers. deviation: of the source from its background, in the old numbers, if it is known.
+    """
+
+    source: Signal
+    slides: tuple[Slide, ...]
+    shift: Shift | None
+    deviation: Tensor | None
+    box: Box
+    background: Tensor | None
+    lattice: Lattice
+    layout: Layout
+
+    @property
+    def outputs(self) -> Box:
+        return self.layout.outputs
+
+    @property
+    def needed(self) -> Box:
+        return self.layout.needed
+
+    def window(self) -> Tensor:
+        """The source's cells on `box`."""
+        return self.source.window if self.shift is None else self.source.take(ranges_of(self.box), self.shift)
+
+    def cells(self) -> Tensor:
+        """The source's cells on `needed`, whatever lies outside included."""
+        return self.source.take(ranges_of(self.needed), self.shift)
+
+    def response(self, run: Callable[[Tensor], Tensor]) -> Tensor:
+        """The background of the result, where `run` is the operation without padding and the background is a tile."""
+        assert self.background is not None
+        counts = [
+            p // gcd(p, s.stride) for p, s in zip(periods(self.background, self.source.axes), self.slides, strict=True)
+        ]
+        needed = tuple(s.needed((0, count)) for s, count in zip(self.slides, counts, strict=True))
+        return run(tile(self.background, self.source.axes, ranges_of(needed), dense=True))
+
+    @property
+    def is_constant_around(self) -> bool:
+        return self.background is None or is_constant(self.background, self.source.axes)
+
+    def result(
+        self,
+        stored: Tensor,
+        background: Tensor | None,
+        *,
+        axes: tuple[int, ...] | None = None,
+        is_deviation: bool = False,
+    ) -> Signal:
+        frame, outputs, _, field = self.layout
+        return self.source.derive(
+            stored,
+            background,
+            box=outputs,
+            frame=frame,
+            axes=axes,
+            lattice=self.lattice,
+            field=field,
+            is_deviation=is_deviation,
+        )
+
+
+def plan(signal: Signal, slides: tuple[Slide, ...], function: Any) -> Plan:
+    lattice, shift, deviation = settle(signal, slides)
+    box, background, border = signal.box, signal.background, signal.border
+    if shift is not None:
+        box, background = signal.renumbered(shift)
+    found = layout(slides, box, signal.frame, border.keeps, border.reach, signal.field)
+    if not found.needed:
+        kernel = " × ".join(str(s.kernel) for s in slides)
+        raise nothing_left(signal, f"{describe(function)} with a kernel of {kernel}")
+    return Plan(signal, slides, shift, deviation, box, background, lattice, found)
+
+
+def nothing_left(signal: Signal, operation: str) -> ImageError:
+    """The error for an operation of which the border keeps no output."""
+    inside = signal.border.keeps == "inside"
+    got = tuple(b - a for a, b in signal.box) if inside else signal.frame
+    return ImageError(
+        f"got a map of {' × '.join(map(str, got))} cells for {operation} in {signal.scope.describe_module()} under "
+        f"{signal.border!r}: no output is left; needed: a larger image"
+        + (", or a border that pads (valid keeps only windows wholly inside)" if inside else "")
+    )
+
+
+def per_axis(value: Any, count: int) -> tuple[int, ...]:
+    """PyTorch's "one number or one per axis" as one per axis."""
+    if type(value) is tuple and len(value) == count:
+        return value
+    if isinstance(value, int):
+        return (value,) * count
+    values = tuple(int(v) for v in value)
+    return values * count if len(values) == 1 else values
+
+
+_AXIS_NAMES = {1: "T", 2: "H, W", 3: "T, H, W"}
+
+
+def check_axes(signal: Any, count: int | None, function: Any, *parameters: Any) -> None:
+    """Refuse a map that is not (batch, channels, `count` spatial axes), and one among the `parameters` (weights).
+
+    count: None for as many spatial axes as the map has.
+    """
+    if not isinstance(signal, Signal):
+        raise map_as_parameter(function, signal, *parameters)
+    for value in parameters:
+        if isinstance(value, Signal):
+            raise map_as_parameter(function, signal)
+    axes, ndim = signal.axes, signal.ndim
+    count = len(axes) if count is None else count
+    if ndim == 2 + count and len(axes) == count and axes[0] == 2:
+        return
+    spatial = "1 spatial axis" if count == 1 else f"{count} spatial axes"
+    raise ImageError(
+        f"Expected a feature map (batch, channels, {spatial}) for {describe(function)} in "
+        f"{signal.scope.describe_module()}, but got the shape {tuple(signal.shape)} with the spatial axes {axes}. "
+        f"borderless takes every input tensor for (batch, channels, *space). {_remedy(signal, count)}"
+    )
+
+
+def _remedy(signal: Signal, count: int) -> str:
+    names = _AXIS_NAMES.get(max(count, signal.ndim - 2), "*space")
+    if len(signal.axes) > count:
+        names = _AXIS_NAMES.get(count, "*space")
+        return (
+            f"Give several images per sample, (N, B, C, {names}), as (N * B, C, {names}), or convert only the part of "
+            "the model that takes single images"
+        )
+    if signal.axes[-1] != signal.ndim - 1:
+        return f"Give (N, C, {names}), or convert only the part of the model after it has moved its channels"
+    return (
+        f"Give an image without a batch as (1, C, {names}); of a detector, which takes a list of images, convert "
+        "model.backbone. A function that slides over channels as over space has no rule"
+    )

@@ -1,0 +1,325 @@
+"""Functions that act on every cell alike: they act on the window and, the same way, on the background.
+
+Elementwise functions of one or several Signals (joined by frame index: the union of the windows where maps may grow,
+the intersection under `valid`), functions along channels, dropout, and changes of type or device. PyTorch marks its
+elementwise functions with `torch.Tag.pointwise`; a short list adds those that it leaves out.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from borderless.engine import geometry
+from borderless.engine.aliases import View
+from borderless.engine.geometry import Box
+from borderless.engine.naming import describe, is_torch_own, named
+from borderless.engine.padding import inside, strips
+from borderless.engine.registry import Rule, Traits, declare, fallback, rule
+from borderless.engine.rules.joining import from_end, joint_box, joint_field, without_extent
+from borderless.engine.signal import Signal, first_signal
+from borderless.engine.signatures import arguments
+from borderless.engine.tiles import is_constant, same_period
+from borderless.engine.torch_internals import OpOverload, OpOverloadPacket, schema_of
+from borderless.errors import UnsupportedOperation
+
+_ALSO_POINTWISE = {"hardswish", "hardswish_", "log_sigmoid", "logsigmoid", "softsign", "tanhshrink", "relu6"} | {
+    "leaky_relu",  # not tagged by torch 2.8
+    "leaky_relu_",
+    "_threshold",  # torch.nn.functional.threshold
+}
+_FRESH = {"clone", "zeros_like", "ones_like", "full_like"}  # new memory, whatever the memory format
+_OPERATORS = {
+    "__rsub__": "sub",
+    "__rpow__": "pow",
+    "__rdiv__": "div",
+    "__rtruediv__": "div",
+    "__and__": "bitwise_and",
+} | {
+    "__or__": "bitwise_or",
+    "__xor__": "bitwise_xor",
+    "__invert__": "bitwise_not",
+    "__rfloordiv__": "floor_divide",
+    "__rmod__": "remainder",
+}
+
+
+@fallback
+def _elementwise_rule(function: Any) -> Rule | None:
+    """PyTorch's own functions by the tags of the operator that bears their name; operators by their own tags."""
+    if isinstance(function, OpOverload | OpOverloadPacket):
+        return elementwise if _is_pointwise(function) else None
+    if not is_torch_own(function):
+        return None
+    name = function.__name__
+    name = _OPERATORS.get(name) or (name.strip("_") if name.startswith("__") else name)
+    operators = (getattr(torch.ops.aten, candidate, None) for candidate in (name, name.rstrip("_")) if candidate)
+    is_pointwise = name in _ALSO_POINTWISE or any(_is_pointwise(o) for o in operators if o is not None)
+    return elementwise if is_pointwise else None
+
+
+def _is_pointwise(operator: OpOverload | OpOverloadPacket) -> bool:
+    if isinstance(operator, OpOverloadPacket):
+        return any(_is_pointwise(getattr(operator, overload)) for overload in operator.overloads())
+    is_listed = operator.namespace == "aten" and schema_of(operator).name.removeprefix("aten::") in _ALSO_POINTWISE
+    return is_listed or torch.Tag.pointwise in operator.tags
+
+
+def elementwise(function: Any, *args: Any, **kwargs: Any) -> Any:
+    """Any elementwise function, in place or not, of Signals, ordinary tensors without spatial extent, and numbers."""
+    if len(args) == 1 and not any(isinstance(value, Tensor) for value in kwargs.values()):
+        return _of_one(function, args[0], kwargs)
+    signals = [a for a in (*args, *kwargs.values()) if isinstance(a, Signal)]
+    signal = signals[0]
+    aligned = _without_spatial_extent(signal, args, kwargs)
+    reason = None if aligned is not None else "an ordinary tensor with a value for each place enters"
+    if reason is None and any(s.frame != signal.frame and set(s.frame) == {1} for s in signals):
+        reason = "a map of a single cell is spread over a larger one"
+    if reason is not None:
+        return _on_frames(function, signal, reason, args, kwargs)
+    assert aligned is not None
+    args, kwargs = aligned
+    box = joint_box(signals, function)
+    is_in_place = _is_in_place(function)
+    if len(args) == len(signals) == 2 and is_in_place and _joins_in_parts(*signals):
+        return _change_in_parts(function, signal, args[1], kwargs)
+    if is_in_place:
+        own_window(signal)
+    operands = [_read(a, box) for a in args]
+    window = function(*operands, **{k: _read(v, box) for k, v in kwargs.items()})
+    if not isinstance(window, Tensor):
+        return _no_map(function, signal, window)
+    background = None if signal.background is None else _background(function, args, kwargs, is_in_place)
+    if window is operands[0]:  # in place: whoever holds the first operand sees the change
+        if args[0] is not signal:
+            raise signal.scope.unsupported(describe(function), "it changes an ordinary tensor in place by a map")
+        return signal.become(function, window, background, box=box, field=joint_field(signals))
+    axes = tuple(axis - signal.ndim + window.ndim for axis in signal.axes)
+    return signal.derive(window, background, box=box, axes=axes, field=joint_field(signals))
+
+
+declare(elementwise, Traits(needs="cell"))
+
+
+def _no_map(function: Any, signal: Signal, result: Any) -> Any:
+    if result is NotImplemented:  # Python then asks the other operand
+        return result
+    raise signal.scope.unsupported(describe(function), f"it returns a {type(result).__name__} and not one feature map")
+
+
+def _is_in_place(function: Any) -> bool:
+    """Whether `function`, one of PyTorch's own, changes its first argument: PyTorch marks these with an underscore."""
+    name = function.__name__.partition(".")[0]  # of an operator without its overload
+    if name.startswith("__"):
+        return name.startswith("__i") and name != "__invert__"
+    return name.endswith("_")
+
+
+def _joins_in_parts(signal: Signal, other: Signal) -> bool:
+    """Whether an in-place function may go over the cells that both store, and over the rest of `signal` by itself.
+
+    Not under autograd, which would copy gradients back and forth, nor in a recorded program, which would scatter.
+    """
+    if torch.is_grad_enabled() or torch.compiler.is_compiling() or signal.border.keeps == "inside":
+        return False
+    if other.box == signal.box or geometry.union([signal.box, other.box]) != signal.box:
+        return False
+    return all(s.background is None or is_constant(s.background, s.axes) for s in (signal, other))
+
+
+def _change_in_parts(function: Any, signal: Signal, other: Signal, options: dict[str, Any]) -> Signal:
+    """`function` changes `signal` by `other`, which is stored on fewer cells, without a padded copy of it."""
+    window, axes = own_window(signal), from_end(signal)
+    missing = [(a - first, stop - b) for (a, b), (first, stop) in zip(other.box, signal.box, strict=True)]
+    around = other.around(signal.box)
+    sizes = [window.shape[d] if d in axes else -1 for d in range(-window.ndim, 0)]
+    around = around.expand(sizes)
+    for strip, outside in zip(strips(window, axes, missing), strips(around, axes, missing), strict=True):
+        function(strip, outside, **options)
+    function(inside(window, axes, missing), other.window, **options)
+    background = None if signal.background is None else _background(function, (signal, other), options, True)
+    return signal.become(function, window, background, field=joint_field([signal, other]))
+
+
+def _of_one(function: Any, signal: Signal, options: dict[str, Any]) -> Any:
+    """An elementwise function of one Signal and nothing else: no need to align anything."""
+    stored = own_window(signal)
+    window = function(stored, **options)
+    if not isinstance(window, Tensor):
+        return _no_map(function, signal, window)
+    background = signal.background
+    if background is not None:
+        background = function(_copied(background) if window is stored else background, **options)
+    return signal.become(function, window, background) if window is stored else signal.derive(window, background)
+
+
+def _copied(background: Tensor) -> Tensor:
+    """A copy for an in-place function. Its gradients go on also where the function itself is not recorded."""
+    if not background.requires_grad:
+        return background.clone(memory_format=torch.contiguous_format)
+    with torch.enable_grad():
+        return background.clone(memory_format=torch.contiguous_format)
+
+
+def own_window(signal: Signal) -> Tensor:
+    """The window, safe to be changed in place."""
+    if signal.aliased:
+        signal.window, signal.aliased = signal.window.clone(), False
+    return signal.window
+
+
+def _read(value: Any, box: Box | None) -> Any:
+    return value.read(box) if isinstance(value, Signal) and box is not None else value
+
+
+def _background(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], is_in_place: bool) -> Tensor:
+    surroundings = _surroundings([*args, *kwargs.values()])
+    if is_in_place:  # the samples may share the background that changes, and differ in what changes it
+        shape = torch.broadcast_shapes(*(value.shape for value in surroundings if isinstance(value, Tensor)))
+        surroundings[0] = _copied(surroundings[0].expand(shape))
+    named_ones = dict(zip(kwargs, surroundings[len(args) :], strict=True))
+    return function(*surroundings[: len(args)], **named_ones)
+
+
+def _surroundings(values: list[Any]) -> list[Any]:
+    """Each Signal's background in its place, with tiles of one period; other values as they are."""
+    places = [i for i, value in enumerate(values) if isinstance(value, Signal) and value.background is not None]
+    tiles = same_period([values[i].background for i in places], [from_end(values[i]) for i in places])
+    result = list(values)
+    for i, background in zip(places, tiles, strict=True):
+        result[i] = background
+    return result
+
+
+def _without_spatial_extent(
+    signal: Signal, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+    """The arguments with every ordinary tensor shrunk to size 1 on the spatial axes; None where that is impossible."""
+    failed = False
+
+    def shrink(value: Any) -> Any:
+        nonlocal failed
+        if not isinstance(value, Tensor) or isinstance(value, Signal):
+            return value
+        alike = without_extent(value, from_end(signal))
+        failed = failed or alike is None
+        return alike
+
+    shrunk = tuple(shrink(a) for a in args), {k: shrink(v) for k, v in kwargs.items()}
+    return None if failed else shrunk
+
+
+def _on_frames(function: Any, signal: Signal, reason: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    signal.scope.reads_position(describe(function), reason)
+
+    def crop(value: Any) -> Any:
+        return value.crop() if isinstance(value, Signal) else value
+
+    return function(*(crop(a) for a in args), **{k: crop(v) for k, v in kwargs.items()})
+
+
+@rule(
+    *named("clone", "detach", "contiguous", "float", "half", "double", "bfloat16", "to", "type", "type_as", "cpu"),
+    *named("cuda", "requires_grad_", "zeros_like", "ones_like", "full_like"),
+    needs="cell",
+)
+def alike(function: Any, signal: Any, *args: Any, **kwargs: Any) -> Any:
+    """Apply `function`, which keeps the shape, to the window and to the background."""
+    others = tuple(a.window if isinstance(a, Signal) else a for a in args)
+    kwargs = {name: value.window if isinstance(value, Signal) else value for name, value in kwargs.items()}
+    if not isinstance(signal, Signal):  # an ordinary tensor takes the type of a Signal
+        return function(signal, *others, **kwargs)
+    if function.__name__ == "detach":
+        return signal.alias(View(function, signal.axes))
+    window = function(signal.window, *others, **kwargs)
+    depends_on_layout = function.__name__ == "contiguous" or "memory_format" in kwargs
+    if not isinstance(window, Tensor) or (window is signal.window and not depends_on_layout):
+        return signal if window is signal.window else window  # nothing changes, or `type()`, which asks
+    options = kwargs
+    if "channels_last" in str(kwargs.get("memory_format")):
+        options = {k: v for k, v in kwargs.items() if k != "memory_format"}
+    background = None if signal.background is None else function(signal.background, *others, **options)
+    made = signal.derive(window, background)
+    is_fresh = function.__name__ in _FRESH or window.dtype != signal.window.dtype or kwargs.get("copy")
+    return signal.possible_alias(made, function) if depends_on_layout and not is_fresh else made
+
+
+@rule(
+    *named("softmax", "log_softmax", "softmin", "normalize", "glu", "cumsum", "layer_norm", "rms_norm", "linear"),
+    *named("prelu", "local_response_norm", "logsumexp", "argmax", "argmin", "sort", "topk", "argsort"),
+    *named("kthvalue", "median", "nanmedian", "mode", "logcumsumexp", "cumprod", "cummax", "cummin"),
+    needs="channels",
+)
+def along_channels(function: Any, signal: Any, *args: Any, **kwargs: Any) -> Any:
+    """A function along the channels: each cell by itself, so window and background alike.
+
+    With several results (values and indices) each is a Signal; without its dimension, where it drops that one.
+    """
+    parameters = (*args, *kwargs.values())
+    if not isinstance(signal, Signal) or any(isinstance(value, Signal) for value in parameters):
+        raise map_as_parameter(function, signal, *parameters)
+    touched = _dimensions_touched(function, signal, args, kwargs)
+    if touched & set(signal.axes):
+        if function.__name__ in ("layer_norm", "rms_norm", "linear"):
+            signal.scope.reads_position(describe(function), "it has a weight for each place")
+            return function(signal.crop(), *args, **kwargs)
+        raise signal.scope.unsupported(describe(function), "it runs over space")
+    if 0 in touched:
+        raise signal.scope.unsupported(describe(function), "it runs over the batch")
+    windows = function(signal.window, *args, **kwargs)
+    backgrounds = None if signal.background is None else function(signal.background, *args, **kwargs)
+    if isinstance(windows, tuple):
+        parts = backgrounds or (None,) * len(windows)
+        made = [_without(touched, signal, window, around) for window, around in zip(windows, parts, strict=True)]
+        return type(windows)(made)  # pyright: ignore[reportCallIssue]  a named tuple of torch.return_types
+    return _without(touched, signal, windows, backgrounds)
+
+
+def _without(dropped: set[int], signal: Signal, window: Tensor, background: Tensor | None) -> Signal:
+    """The Signal of `window`, which has all dimensions of `signal`, or those that are not `dropped`."""
+    if window.ndim == signal.ndim:
+        return signal.derive(window, background)
+    return signal.derive(window, background, axes=tuple(axis - sum(d < axis for d in dropped) for axis in signal.axes))
+
+
+def map_as_parameter(function: Any, *values: Any) -> UnsupportedOperation:
+    """The error for a feature map among the parameters of a function that takes one map alone."""
+    signal = first_signal(*values)
+    assert signal is not None
+    return signal.scope.unsupported(
+        describe(function), "a feature map is its parameter (a weight, for example), not only its input"
+    )
+
+
+def _dimensions_touched(function: Any, signal: Signal, args: tuple[Any, ...], kwargs: dict[str, Any]) -> set[int]:
+    name = function.__name__
+    if name in ("layer_norm", "rms_norm"):
+        shape = args[0] if args else kwargs["normalized_shape"]
+        return set(range(signal.ndim - (1 if isinstance(shape, int) else len(shape)), signal.ndim))
+    if name == "linear":
+        return {signal.ndim - 1}
+    if name == "prelu":
+        weight = args[0] if args else kwargs["weight"]
+        return {1} if weight.numel() > 1 else set()
+    if name == "local_response_norm":
+        return {1}
+    dim = arguments(function, (signal, *args), kwargs).get("dim")
+    if dim is None:
+        raise signal.scope.unsupported(describe(function), "it was called without a dimension, so it runs over space")
+    return {d % signal.ndim for d in ((dim,) if isinstance(dim, int) else dim)}
+
+
+@rule(
+    *named("dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout", inplace=True),
+    needs="cell",
+)
+def dropout(function: Any, signal: Signal, *args: Any, **kwargs: Any) -> Signal:
+    """Dropout acts on the window and leaves the background alone."""
+    window = own_window(signal)
+    dropped = function(window, *args, **kwargs)
+    if dropped is not window:
+        return signal.derive(dropped, signal.background)
+    trains = kwargs.get("training", kwargs.get("train", args[1] if len(args) > 1 else True))
+    if trains and (_is_in_place(function) or kwargs.get("inplace")):
+        return signal.become(function, window, signal.background)
+    return signal

@@ -1,0 +1,319 @@
+"""Sliding operations: convolutions and pools, and the strided slice, which is a pool of one cell.
+
+Each one asks geometry which outputs the border keeps and which inputs those read, takes these inputs from the Signal
+and runs without padding. A convolution whose inputs lie partly outside does not copy the map to pad it: what lies
+outside is 0 after the background has been subtracted, and PyTorch's own zero padding costs nothing; the response to
+the background alone then takes the place of the bias.
+"""
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from borderless.engine.geometry import Interval, Slide, cover, intersection
+from borderless.engine.naming import describe
+from borderless.engine.padding import pad
+from borderless.engine.reading import thin
+from borderless.engine.registry import rule
+from borderless.engine.rules.frame_pools import FramePool
+from borderless.engine.rules.plan import Plan, check_axes, per_axis, plan
+from borderless.engine.rules.reductions import mean_over_space
+from borderless.engine.shifting import take_shifted
+from borderless.engine.signal import Signal
+from borderless.engine.tiles import less, ranges_of, tile
+
+
+def _read_by_convolution(
+    function: Any,
+    signal: Any,
+    weight: Tensor,
+    bias: Any = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+) -> tuple[Slide, ...]:
+    count = weight.ndim - 2
+    padding = padding if isinstance(padding, str) else per_axis(padding, count)
+    return _conv_slides(tuple(weight.shape[2:]), per_axis(stride, count), padding, per_axis(dilation, count))
+
+
+@rule(torch.conv1d, torch.conv2d, torch.conv3d, needs=_read_by_convolution)
+def convolution(
+    function: Any,
+    signal: Signal,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+) -> Signal:
+    count = weight.ndim - 2
+    check_axes(signal, count, function, weight, bias)
+    stride, dilation = per_axis(stride, count), per_axis(dilation, count)
+    padding = padding if isinstance(padding, str) else per_axis(padding, count)
+    slides = _conv_slides(tuple(weight.shape[2:]), stride, padding, dilation)
+    planned = plan(signal, slides, function)
+
+    def run(cells: Tensor) -> Tensor:
+        return function(cells, weight, bias, stride, 0, dilation, groups)
+
+    if signal.border.is_own:
+        result = planned.result(function(planned.window(), weight, bias, stride, padding, dilation, groups), None)
+    elif signal.border.outside in ("zero", "background"):
+        result = _convolve_deviation(function, planned, weight, bias, stride, dilation, groups)
+    else:
+        result = planned.result(run(planned.cells()), None)
+    if signal.scope.observer is not None:
+        macs = result.window.numel() * weight[0].numel()
+        signal.scope.observe(function, result, macs, slides, signal.frame)
+    return result
+
+
+@lru_cache(1024)
+def _conv_slides(
+    kernel: tuple[int, ...], stride: tuple[int, ...], padding: Any, dilation: tuple[int, ...]
+) -> tuple[Slide, ...]:
+    if padding == "same":
+        totals = [d * (k - 1) for k, d in zip(kernel, dilation, strict=True)]
+        amounts = [(total // 2, total - total // 2) for total in totals]
+    elif padding == "valid":
+        amounts = [(0, 0)] * len(kernel)
+    else:
+        amounts = [(p, p) for p in padding]
+    return tuple(Slide(k, s, *p, d) for k, s, p, d in zip(kernel, stride, amounts, dilation, strict=True))
+
+
+def _convolve_deviation(
+    function: Any,
+    planned: Plan,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: tuple[int, ...],
+    dilation: tuple[int, ...],
+    groups: int,
+) -> Signal:
+    """By convolving the deviation from the background, which is 0 outside.
+
+    A convolution without bias in training is most often followed by batch normalisation, which needs no more than the
+    deviation that is at hand.
+    """
+    response, vector, rest, is_deviation = None, bias, None, False
+    if planned.background is not None and planned.is_constant_around:
+        response = _response(planned.background, weight, bias, groups)
+        is_deviation = bias is None and planned.source.scope.root.training
+        if not is_deviation:
+            vector, rest = (response.flatten(), None) if response.shape[0] == 1 else (None, response)
+    elif planned.background is not None:
+        response = planned.response(lambda cells: function(cells, weight, bias, stride, 0, dilation, groups))
+        vector, rest = None, tile(response, planned.source.axes, ranges_of(planned.outputs))
+    deviation, native = _deviation(planned, stride)
+    if native is None:
+        answer = function(deviation, weight, vector, 1, 0, dilation, groups)
+    else:
+        answer = function(deviation, weight, vector, stride, native, dilation, groups)
+    return planned.result(answer if rest is None else answer + rest, response, is_deviation=is_deviation)
+
+
+def _deviation(planned: Plan, stride: tuple[int, ...]) -> tuple[Tensor, tuple[int, ...] | None]:
+    """The deviations that a convolution reads, and the native zero padding that stands for those outside.
+
+    Taken also where nothing outside is read: cells that hold just the background then come out bit for bit as its
+    response, and sums over large windows of "no deviation" stay 0 instead of adding up roundings. The padding is None
+    where a kernel of one cell with a stride has been given only the cells that it keeps.
+    """
+    source, axes, shift = planned.source, planned.source.axes, planned.shift
+    thinned = max(s.kernel for s in planned.slides) == 1 and max(stride) > 1
+    thinned = thinned and not (planned.background is None and shift is None)  # then the operation may skip by itself
+    if thinned:
+        wanted = tuple(range(a, b, s) for (a, b), s in zip(planned.needed, stride, strict=True))
+        missing = [(0, 0)] * len(axes)
+    else:
+        inside, missing = [], []
+        for stored, needed in zip(planned.box, planned.needed, strict=True):
+            have, before, after = cover(stored, needed)
+            inside.append(range(*have))
+            missing.append((before, after))
+        wanted = tuple(inside)
+        if any(not cells for cells in wanted):  # nothing stored is needed: all that is read is background
+            wanted, missing = ranges_of(planned.needed), [(0, 0)] * len(axes)
+    if planned.deviation is not None and shift is not None:
+        deviation = take_shifted(planned.deviation, axes, source.box, wanted, shift, None)
+    else:
+        deviation = source.take(wanted, shift)
+        if planned.background is not None:
+            deviation = less(deviation, tile(planned.background, axes, wanted))
+    if thinned:
+        return deviation, None
+    native = tuple(
+        before if _takes(slide, before, cells, outputs) else min(before, after)
+        for slide, (before, after), cells, outputs in zip(
+            planned.slides, missing, deviation.shape[axes[0] :], planned.outputs, strict=True
+        )
+    )
+    rest = [(before - p, max(0, after - p)) for (before, after), p in zip(missing, native, strict=True)]
+    return (pad(deviation, axes, rest) if any(before or after for before, after in rest) else deviation), native
+
+
+def _takes(slide: Slide, padding: int, cells: int, outputs: Interval) -> bool:
+    """Whether as much padding at the end as at the start gives just these outputs."""
+    return (cells + 2 * padding - slide.extent - 1) // slide.stride + 1 == outputs[1] - outputs[0]
+
+
+def _response(background: Tensor, weight: Tensor, bias: Tensor | None, groups: int) -> Tensor:
+    """What a convolution answers where all its inputs are `background` (1 or N, C, 1…): (1 or N, O, 1…)."""
+    total = weight.flatten(2).sum(2) if weight[0, 0].numel() > 1 else weight.flatten(1)  # (O, C / groups)
+    if groups == 1:
+        answer = F.linear(background.flatten(1), total, bias)
+    else:
+        inputs = background.reshape(background.shape[0], groups, 1, -1)
+        answer = (inputs * total.reshape(1, groups, -1, total.shape[1])).sum(-1).flatten(1)
+        answer = answer if bias is None else answer + bias
+    return answer.reshape(*answer.shape, *[1] * (background.ndim - 2))
+
+
+def _read_by_max_pool(
+    function: Any,
+    signal: Any,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    dilation: Any = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+) -> tuple[Slide, ...]:
+    count = _count_in_name(function)
+    kernel, padding, dilation = (per_axis(v, count) for v in (kernel_size, padding, dilation))
+    stride = kernel if stride is None or stride == [] else per_axis(stride, count)
+    options = zip(kernel, stride, padding, padding, dilation, strict=True)
+    return tuple(Slide(*numbers, ceil_mode) for numbers in options)
+
+
+@rule(
+    *(F.max_pool1d, F.max_pool2d, F.max_pool3d, torch.max_pool1d, torch.max_pool2d, torch.max_pool3d),
+    needs=_read_by_max_pool,
+    beyond=-torch.inf,
+)
+def max_pool(
+    function: Any,
+    signal: Signal,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    dilation: Any = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+) -> Signal:
+    """Outside lies the border's answer under `full` (0) and `infinite`; other borders keep the pool's own -inf."""
+    count = _count_in_name(function)
+    check_axes(signal, count, function)
+    if return_indices:
+        raise signal.scope.unsupported(describe(function), "indices of maxima are absolute positions")
+    slides = _read_by_max_pool(function, signal, kernel_size, stride, padding, dilation, ceil_mode)
+    kernel, stride, dilation = ([getattr(s, name) for s in slides] for name in ("kernel", "stride", "dilation"))
+    planned = plan(signal, slides, function)
+
+    def run(cells: Tensor) -> Tensor:
+        return function(cells, kernel, stride, 0, dilation)
+
+    if signal.border.keeps == "frame":
+        window = function(planned.window(), kernel, stride, [s.padding for s in slides], dilation, ceil_mode)
+    else:
+        window = run(planned.cells())
+    result = planned.result(window, planned.background if planned.is_constant_around else planned.response(run))
+    signal.scope.observe(function, result, 0, planned.slides, signal.frame)
+    return result
+
+
+@rule(F.max_pool1d_with_indices, F.max_pool2d_with_indices, F.max_pool3d_with_indices)
+def max_pool_with_indices(function: Any, signal: Signal, *_: Any, **__: Any) -> Any:
+    raise signal.scope.unsupported(describe(function), "indices of maxima are absolute positions")
+
+
+def _read_by_average_pool(
+    function: Any,
+    signal: Any,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    ceil_mode: bool = False,
+    *_: Any,
+    **__: Any,
+) -> tuple[Slide, ...]:
+    return _read_by_max_pool(function, signal, kernel_size, stride, padding, 1, ceil_mode)
+
+
+@rule(F.avg_pool1d, F.avg_pool2d, F.avg_pool3d, needs=_read_by_average_pool, gathers="mean")
+def average_pool(
+    function: Any,
+    signal: Signal,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: int | None = None,
+) -> Any:
+    """Averages over whole kernels: what lies outside counts like any cell."""
+    count = _count_in_name(function)
+    check_axes(signal, count, function)
+    slides = _read_by_average_pool(function, signal, kernel_size, stride, padding, ceil_mode)
+    kernel, stride, padding = ([getattr(s, name) for s in slides] for name in ("kernel", "stride", "padding"))
+    override = {} if divisor_override is None else {"divisor_override": divisor_override}
+
+    def run(cells: Tensor) -> Tensor:
+        return function(cells, kernel, stride, 0, **override)
+
+    def local(signal: Signal) -> Signal:
+        planned = plan(signal, slides, function)
+        if signal.border.is_own:
+            window = function(planned.window(), kernel, stride, padding, ceil_mode, count_include_pad, **override)
+        else:
+            window = run(planned.cells())
+        background = planned.background
+        if background is not None and (override or not planned.is_constant_around):
+            background = planned.response(run)
+        result = planned.result(window, background)
+        signal.scope.observe(function, result, 0, slides, signal.frame)
+        return result
+
+    may_be_global = signal.may_pool_frame and not signal.border.is_own and not override
+    if may_be_global and _covers_frame(slides, signal.frame):
+        whole = signal.untaped()
+        return FramePool.of(whole, whole.window, lambda: mean_over_space(function, whole), lambda: local(whole))
+    return local(signal)
+
+
+def _covers_frame(slides: tuple[Slide, ...], frame: tuple[int, ...]) -> bool:
+    """Whether a pool reads the whole frame at once, and so may be meant for all of space."""
+    return all(s.kernel >= n and s.padding == 0 and s.frame(n) == 1 for s, n in zip(slides, frame, strict=True))
+
+
+def _count_in_name(function: Any) -> int:
+    return int(function.__name__[-2])
+
+
+def slides_of(slices: Sequence[tuple[int, int, int]], frame: Sequence[int]) -> tuple[Slide, ...]:
+    """A strided slice as a sliding operation of one cell: for each axis (start, stop, step)."""
+    return tuple(Slide(1, step, -start, min(stop - n, 0)) for (start, stop, step), n in zip(slices, frame, strict=True))
+
+
+def strided_slice(signal: Signal, slices: Sequence[tuple[int, int, int]]) -> Signal:
+    """`signal` at the frame indices start, start + step, … < stop of each axis: a strided operation of one cell."""
+    slides = slides_of(slices, signal.frame)
+    planned = plan(signal, slides, torch.Tensor.__getitem__)
+    if signal.border.keeps == "inside":  # what the model cuts off is gone where maps may not grow
+        outputs = intersection([planned.outputs, tuple((0, n) for n in planned.layout.frame)])
+        needed = tuple(s.needed(interval) for s, interval in zip(slides, outputs, strict=True))
+        planned = planned._replace(layout=planned.layout._replace(outputs=outputs, needed=needed))
+    wanted = tuple(range(a, b, step) for (a, b), (_, _, step) in zip(planned.needed, slices, strict=True))
+    window = signal.take(wanted, planned.shift)
+    background = planned.background
+    if not planned.is_constant_around:
+        background = planned.response(lambda cells: thin(cells, signal.axes, [step for _, _, step in slices]))
+    return planned.result(window, background)

@@ -1,0 +1,85 @@
+"""Ordinary tensors that are the same at every position: a global pool, upsampled to join a feature map again, is one.
+
+Such a tensor joins a map as a value for each channel; any other has a value for each position, which an endless plane
+has no use for. What tells them apart: strides of 0, how autograd says the tensor was made, or else its values. Values
+tell nothing where gradients go to the tensor (a position embedding that is still 0 everywhere is no constant), and
+there are none while `torch.export` records a program: `freeze` then notes how tensors are made.
+"""
+
+import re
+from collections.abc import Sequence
+from functools import cache
+
+import torch
+from torch import Tensor
+
+from borderless.engine.torch_internals import schema_of, spread_from, version_of
+
+NOTE = "_borderless_constant"  # an attribute of a tensor: its version, and the dimensions along which it is constant
+_SPREADING = ("Upsample", "AdaptiveAvgPool", "Repeat", "Expand")  # nodes of autograd that know what they have spread
+_PLAIN = (Tensor, torch.nn.Parameter)
+
+
+def is_constant_along(tensor: Tensor, axes: Sequence[int]) -> bool:
+    """Whether an ordinary tensor is known to have the same values everywhere along `axes` (counted from the end)."""
+    if _was_spread(tensor, axes):
+        return True
+    if tensor.requires_grad or not _has_values(tensor):
+        return False
+    first = tensor
+    for axis in axes:
+        first = first.narrow(axis, 0, 1)
+    return _is_close(tensor, first)
+
+
+def constant_dims(tensor: Tensor) -> frozenset[int]:
+    """The dimensions along which its strides, or a note of what made it, say that `tensor` is constant."""
+    shape = enumerate(tensor.shape)  # a size that is a symbol, that of a batch, is left one
+    spread = {i for i, n in shape if isinstance(n, int) and (n == 1 or tensor.stride(i) == 0)}
+    version, dims = getattr(tensor, NOTE, (None, ()))
+    return frozenset(spread.union(dims) if dims and version == version_of(tensor) else spread)
+
+
+def _was_spread(tensor: Tensor, axes: Sequence[int]) -> bool:
+    """Whether the function that made `tensor` spread it along `axes` from a single cell."""
+    if constant_dims(tensor).issuperset(tensor.ndim + axis for axis in axes):
+        return True
+    node = tensor.grad_fn
+    while node is not None and _is_unary(node.name()):
+        node = node.next_functions[0][0]
+    if node is None or not node.name().startswith(_SPREADING):
+        return False
+    source = spread_from(node)
+    return all(len(source) >= -axis and source[axis] == 1 for axis in axes)
+
+
+@cache
+def _is_unary(node: str) -> bool:
+    """Whether an autograd node of this name belongs to a function of one tensor that treats all cells alike."""
+    name = re.sub("(?<=[a-z0-9])(?=[A-Z])", "_", node.partition("Backward")[0]).lower()
+    packet = getattr(torch.ops.aten, name, None)
+    if packet is None or "default" not in packet.overloads():
+        return False
+    tensors = [a for a in schema_of(packet.default).arguments if "Tensor" in str(a.type)]
+    return len(tensors) == 1 and (name == "clone" or torch.Tag.pointwise in packet.default.tags)
+
+
+def _has_values(tensor: Tensor) -> bool:
+    """Whether the values of `tensor` may be looked at: not in a program that is recorded, nor under `vmap`."""
+    if torch.compiler.is_compiling() or torch.jit.is_tracing() or tensor.is_meta or type(tensor) not in _PLAIN:
+        return False
+    try:
+        tensor.data_ptr()
+    except RuntimeError:  # a tensor of torch.func, which stands for many
+        return False
+    return True
+
+
+def _is_close(tensor: Tensor, first: Tensor) -> bool:
+    """Whether all of `tensor` is `first`, up to the rounding of an interpolation."""
+    if not tensor.is_floating_point():
+        return bool((tensor == first).all())
+    exact = torch.finfo(tensor.dtype)
+    rounding = exact.eps * (32 if exact.bits >= 32 else 2)  # 15 measured, bicubic
+    is_same = torch.isclose(tensor, first, rtol=rounding, atol=0.0, equal_nan=True)
+    return bool(is_same.all())

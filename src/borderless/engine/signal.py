@@ -1,0 +1,324 @@
+"""Signal: a feature map that knows what surrounds it. The unmodified code of a model computes with it as with a tensor.
+
+All work happens in `__torch_function__`: each function that a model calls is looked up in `rules/`, which compute with
+ordinary tensors, so autograd, autocast and export see nothing unusual. What reaches the dispatcher with a Signal in it
+has slipped past the rules: see `rules.scripted`.
+"""
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from borderless.engine import geometry
+from borderless.engine.aliases import Aliased
+from borderless.engine.border import Border
+from borderless.engine.forward_pass import Scope
+from borderless.engine.geometry import Box
+from borderless.engine.lattice import Lattice
+from borderless.engine.naming import describe, describe_node
+from borderless.engine.reading import read, read_mirrored, thin
+from borderless.engine.receptive_field import PIXEL, Field
+from borderless.engine.registry import DISPATCHED, UNKNOWN, find_rule, rule
+from borderless.engine.shifting import Shift, shifted_tile, take_shifted
+from borderless.engine.signatures import by_position
+from borderless.engine.tiles import Ranges, less, ranges_of, tile
+from borderless.engine.torch_internals import DisableTorchFunctionSubclass, make_wrapper_subclass
+from borderless.errors import ImageError
+
+
+class Signal(Aliased, Tensor):
+    """A map on a frame, stored on a window, with a background around it.
+
+    window: ordinary tensor, the stored part; `axes` are its spatial dimensions. start: for each axis, the frame index
+    of the window's first cell (negative when the map has grown). frame: for each axis, the size that the unmodified
+    model would see; `.shape` reports it. background: what lies outside the window: the tile that is repeated endlessly
+    (see `tiles`), of size 1 along space where it is constant, or None for 0. lattice: the grid of its cells. scope:
+    border and model. field: for each axis, which input pixels each cell reads.
+
+    A Signal may be made of its deviation, window - background, instead: the window is then added up when it is asked
+    for, which batch normalisation never does.
+    """
+
+    start: tuple[int, ...]
+    frame: tuple[int, ...]
+    axes: tuple[int, ...]
+    background: Tensor | None
+    lattice: Lattice
+    scope: Scope
+    field: tuple[Field, ...]
+    aliased: bool
+    may_pool_frame = True  # whether an average over the whole frame may turn out to be a global one
+    _shape: torch.Size
+    _sizes: torch.Size  # of the window
+    _deviation: Tensor | None
+
+    @staticmethod
+    def __new__(
+        cls,
+        stored: Tensor,
+        start: tuple[int, ...],
+        frame: tuple[int, ...],
+        axes: tuple[int, ...],
+        background: Tensor | None,
+        lattice: Lattice,
+        scope: Scope,
+        field: tuple[Field, ...],
+        aliased: bool = False,
+        is_deviation: bool = False,
+    ) -> "Signal":
+        sizes = list(stored.shape)
+        for axis, n in zip(axes, frame):  # noqa: B905  one frame an axis; this runs at every step
+            sizes[axis] = n
+        shape = torch.Size(sizes)
+        # The wrapper takes no part in autograd; by requiring gradients it makes a custom Function leave its mark on it.
+        self = make_wrapper_subclass(
+            cls, shape, dtype=stored.dtype, device=stored.device, requires_grad=stored.requires_grad
+        )
+        # aliased: whether another Signal stores the very same window although the unmodified model would hold two.
+        self.__dict__.update(
+            start=start,
+            frame=frame,
+            axes=axes,
+            background=background,
+            lattice=lattice,
+            scope=scope,
+            field=field,
+            aliased=aliased,
+            _shape=shape,
+            _sizes=stored.shape,
+            _deviation=stored if is_deviation else None,
+        )
+        if not is_deviation:
+            self.__dict__["window"] = stored
+        return self
+
+    @classmethod
+    def from_image(cls, image: Tensor, scope: Scope) -> "Signal":
+        """`image` (N, C, *space) as the whole frame, surrounded by the border's background."""
+        axes = tuple(range(2, image.ndim))
+        background = scope.border.background_of(image) if scope.border.outside == "background" else None
+        return cls(  # pyright: ignore[reportCallIssue]  Tensor.__init__ takes anything
+            image,
+            start=(0,) * len(axes),
+            frame=tuple(image.shape[2:]),
+            axes=axes,
+            background=background,
+            lattice=Lattice((1,) * len(axes)),
+            scope=scope,
+            field=(PIXEL,) * len(axes),
+        )
+
+    # Models and rules ask for these at every step; as properties they need not pass `__torch_function__`.
+    @property
+    def shape(self) -> torch.Size:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return self._shape
+
+    @property
+    def ndim(self) -> int:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return len(self._shape)
+
+    def dim(self) -> int:
+        return len(self._shape)
+
+    @cached_property
+    def window(self) -> Tensor:
+        """The stored cells, as an ordinary tensor."""
+        if self.change is not None:
+            raise self.change.error(self)
+        assert self._deviation is not None and self.background is not None
+        with torch.set_grad_enabled(self._deviation.requires_grad):  # whoever asks first
+            return self._deviation + self.background.to(self._deviation.dtype)
+
+    @property
+    def known_deviation(self) -> Tensor | None:
+        """window - background, where it need not be computed."""
+        return self.window if self.background is None else self._deviation
+
+    @property
+    def border(self) -> Border:
+        return self.scope.border
+
+    @property
+    def box(self) -> Box:
+        """The window as frame indices: for each axis (start, stop)."""
+        shape = self._sizes
+        return tuple([(a, a + shape[axis]) for a, axis in zip(self.start, self.axes)])  # noqa: B905
+
+    @property
+    def frame_box(self) -> Box:
+        return tuple((0, n) for n in self.frame)
+
+    def derive(
+        self,
+        stored: Tensor,
+        background: Tensor | None,
+        *,
+        box: Box | None = None,
+        frame: tuple[int, ...] | None = None,
+        axes: tuple[int, ...] | None = None,
+        lattice: Lattice | None = None,
+        field: tuple[Field, ...] | None = None,
+        aliased: bool = False,
+        is_deviation: bool = False,
+    ) -> "Signal":
+        """A Signal of the same pass; whatever is not given stays as it is."""
+        self.check_gradients()
+        return type(self)(  # pyright: ignore[reportCallIssue]
+            stored,
+            self.start if box is None else tuple([a for a, _ in box]),
+            self.frame if frame is None else frame,
+            self.axes if axes is None else axes,
+            background,
+            self.lattice if lattice is None else lattice,
+            self.scope,
+            self.field if field is None else field,
+            aliased,
+            is_deviation,
+        )
+
+    def deviation(self) -> Tensor:
+        """The window less the background."""
+        known = self.known_deviation
+        if known is not None:
+            return known
+        return less(self.window, self.around_window())
+
+    def read(self, box: Box) -> Tensor:
+        """The cells of `box` (frame indices) as an ordinary tensor. Only this and `take` know what lies outside."""
+        if box == self.box:
+            return self.window
+        if self.border.outside in ("reflect", "replicate", "circular"):
+            return self._read_mirrored(box)
+        if self.border.outside == "nothing" and geometry.intersection([self.box, box]) != box:
+            raise ImageError(
+                f"got a map stored on {self.box} of which the cells {box} were asked for, under the border 'valid', "
+                "where nothing lies outside; use a larger image, or another border"
+            )
+        return read(self.window, self.axes, self.box, box, self.background)
+
+    def around_window(self) -> Tensor:
+        """The background on the cells of the window, of size 1 along space where it is constant."""
+        assert self.background is not None
+        return tile(self.background, self.axes, ranges_of(self.box))
+
+    def around(self, box: Box) -> Tensor:
+        """What `read(box)` would give on the cells that are not stored, which have no place: of size 1 along space."""
+        return self.window.new_zeros([1] * self.ndim) if self.background is None else self.background
+
+    def take(self, wanted: Ranges, shift: Shift | None = None) -> Tensor:
+        """The cells of `wanted` (frame indices, after the renumbering if there is one) as an ordinary tensor."""
+        box = tuple((cells.start, cells[-1] + 1) for cells in wanted)
+        if shift is None:
+            return thin(self.read(box), self.axes, [cells.step for cells in wanted])
+        if self.border.outside in ("reflect", "replicate", "circular"):
+            sources = shift.sources(box)
+            return take_shifted(self._read_mirrored(sources), self.axes, sources, wanted, shift, None)
+        return take_shifted(self.window, self.axes, self.box, wanted, shift, self.background)
+
+    def _read_mirrored(self, box: Box) -> Tensor:
+        return read_mirrored(self.window, self.axes, self.box, box, self.frame, self.border.outside)  # pyright: ignore[reportArgumentType]
+
+    def renumbered(self, shift: Shift) -> tuple[Box, Tensor | None]:
+        """The window that the border keeps after a renumbering, shared by all samples, and the background."""
+        match self.border.keeps:
+            case "frame":
+                box = self.frame_box
+            case "touching":
+                box = shift.touching(self.box, self.frame, self.border.reach)
+            case "inside":
+                box = shift.inside(self.box)
+        if any(a >= b for a, b in box):
+            raise ImageError(
+                f"got a map stored on {self.box} in {self.scope.describe_module()} under {self.border!r}, which leaves "
+                "no cell for every phase; needed: a larger image, or phase='fixed'"
+            )
+        return box, None if self.background is None else shifted_tile(self.background, self.axes, shift)
+
+    def untaped(self) -> "Signal":
+        """The same map as a plain Signal, whose further calls no placement records or replays."""
+        return self
+
+    def crop(self) -> Tensor:
+        """The map on its frame, as the unmodified model would have it: an ordinary tensor of `.shape`."""
+        self.check_gradients()
+        if self.border.outside == "nothing" and geometry.intersection([self.box, self.frame_box]) != self.frame_box:
+            raise ImageError(
+                f"got a map stored on {self.box} where the model needs its whole frame {self.frame_box}: under the "
+                "border 'valid' nothing is known outside; use output='signal', or another border"
+            )
+        return self.read(self.frame_box)
+
+    def check_gradients(self) -> None:
+        """Refuse a map that left PyTorch's autograd on its way, before its gradients are lost."""
+        if not torch.is_grad_enabled():
+            return
+        with DisableTorchFunctionSubclass():
+            node = self.grad_fn
+        if node is not None:
+            raise self.scope.unsupported(
+                describe_node(node),
+                "PyTorch runs it without recording what happens to the map, so gradients would be lost without a word "
+                "(for checkpointing, use_reentrant=False works; without gradients, under torch.no_grad(), it may work)",
+                relation="in or before",
+            )
+
+    def __repr__(self, *, tensor_contents: Any = None) -> str:
+        window = tuple(self._sizes)
+        return (
+            f"Signal(frame={self.frame}, window={window}, start={self.start}, stride={self.lattice.stride}, "
+            f"border={self.border!r}, dtype={self.dtype})"
+        )
+
+    @classmethod
+    def __torch_function__(
+        cls, func: Any, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if not kwargs:
+            return find_rule(func)(func, *args)
+        args, kwargs = as_rules_take_it(func, args, kwargs)
+        return find_rule(func)(func, *args, **kwargs)
+
+    @classmethod
+    def __torch_dispatch__(
+        cls, func: Any, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        return find_rule(DISPATCHED)(func, *args, **(kwargs or {}))
+
+
+def as_rules_take_it(
+    function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """A call with keywords as rules know it: PyTorch's names, the first argument by position, no `out`."""
+    args, kwargs = by_position(function, args, kwargs)
+    if isinstance(kwargs.get("out"), Tensor):
+        signal = first_signal(args, kwargs)
+        assert signal is not None
+        raise signal.scope.unsupported(describe(function), "it writes into out=, which a feature map cannot be")
+    return args, kwargs
+
+
+def first_signal(*values: Any) -> Signal | None:
+    """The first Signal among `values` and the lists, tuples and dicts in them."""
+    for value in values:
+        if isinstance(value, Signal):
+            return value
+        if isinstance(value, list | tuple):
+            found = first_signal(*value)
+        elif isinstance(value, dict):
+            found = first_signal(*value.values())
+        else:
+            continue
+        if found is not None:
+            return found
+    return None
+
+
+@rule(UNKNOWN)
+def refuse(function: Any, *args: Any, **kwargs: Any) -> Any:
+    signal = first_signal(args, kwargs)
+    if signal is None:
+        return NotImplemented
+    raise signal.scope.unsupported(describe(function))

@@ -1,0 +1,63 @@
+"""Backgrounds: what surrounds a window, as the tile that is repeated around it.
+
+A *background* is a tensor (1 or N, C, *period) whose cell i of an axis stands for all frame indices that leave the
+remainder i when divided by the period. A constant has the period 1, and stays of size 1 along space wherever
+broadcasting does the rest. None is the constant 0.
+
+`axes` are the dimensions of space; ranges hold one `range` of frame indices an axis.
+"""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from borderless.engine.geometry import Box
+
+Ranges = tuple[range, ...]
+
+
+def ranges_of(box: Box) -> Ranges:
+    return tuple(range(a, b) for a, b in box)
+
+
+def periods(background: Tensor, axes: Sequence[int]) -> tuple[int, ...]:
+    return tuple(background.shape[axis] for axis in axes)
+
+
+def is_constant(background: Tensor, axes: Sequence[int]) -> bool:
+    return set(periods(background, axes)) == {1}
+
+
+def tile(background: Tensor, axes: Sequence[int], ranges: Ranges, *, dense: bool = False) -> Tensor:
+    """The background on the cells of `ranges`: size 1 along axes (of either sign) where it is constant, or `dense`."""
+    for axis, cells in zip(axes, ranges, strict=True):
+        period = background.shape[axis]
+        if period == 1 and not dense:
+            continue
+        if len(cells) != period or cells.start % period or cells.step != 1:
+            indices = torch.tensor([i % period for i in cells], device=background.device)
+            background = background.index_select(axis, indices)
+    return background
+
+
+def same_period(backgrounds: Sequence[Tensor], axes: Sequence[Sequence[int]], *, dense: bool = False) -> list[Tensor]:
+    """The same backgrounds with tiles repeated to a common period; those constant along an axis keep size 1 there.
+
+    dense: these too are repeated.
+    """
+    counts = (
+        [math.lcm(*(b.shape[own[i]] for b, own in zip(backgrounds, axes, strict=True))) for i in range(len(axes[0]))]
+        if backgrounds
+        else []
+    )
+    if all(count == 1 for count in counts):
+        return list(backgrounds)
+    ranges = tuple(range(count) for count in counts)
+    return [tile(background, own, ranges, dense=dense) for background, own in zip(backgrounds, axes, strict=True)]
+
+
+def less(cells: Tensor, background: Tensor) -> Tensor:
+    """cells - background. Written as a sum, whose gradient for the background is added up without a negated copy."""
+    return cells + (-background)

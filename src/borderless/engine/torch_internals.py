@@ -1,0 +1,133 @@
+"""Every private or undocumented name of PyTorch that the package uses, each with what it is needed for.
+
+No other module touches one: `tests/engine/test_torch_internals.py` searches for them, and holds each name here to what the
+package relies on. What a new version of PyTorch changes is mended here.
+"""
+
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._C import DisableTorchFunctionSubclass, ScriptMethod
+from torch._C import _current_graph_task_id as current_graph_task_id
+from torch._C import _nn as builtins_of_nn  # pyright: ignore[reportAttributeAccessIssue]
+from torch._C._dynamo.eval_frame import get_eval_frame_callback as compile_callback
+from torch._ops import OpOverload, OpOverloadPacket
+from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _BatchNorm as AnyBatchNorm
+from torch.utils._pytree import tree_any, tree_flatten, tree_leaves, tree_map, tree_unflatten
+
+__all__ = [
+    "AnyBatchNorm",
+    "DisableTorchFunctionSubclass",
+    "OpOverload",
+    "OpOverloadPacket",
+    "ScriptMethod",
+    "batch_norm_update_stats",
+    "builtins_of_nn",
+    "compile_callback",
+    "current_graph_task_id",
+    "data_dependence_error",
+    "export_error",
+    "forward_pre_hooks",
+    "getter",
+    "is_compiled",
+    "make_wrapper_subclass",
+    "native_batch_norm_backward",
+    "running_modules",
+    "schema_of",
+    "spread_from",
+    "tree_any",
+    "tree_flatten",
+    "tree_leaves",
+    "tree_map",
+    "tree_unflatten",
+    "verify_batch_size",
+    "version_of",
+]
+
+# `DisableTorchFunctionSubclass` (a context): PyTorch answers for a Signal itself, without asking the rules.
+# `OpOverload`, `OpOverloadPacket`: what a node of an exported program and TorchScript call; the namespace says whether
+# it is ATen's, the tags whether it is elementwise.
+# `ScriptMethod`: what `__torch_function__` is given when a scripted module is called.
+# `builtins_of_nn`: the functions behind those of torch.nn.functional.
+# `current_graph_task_id`: -1 unless a backward pass is running, which may compute again what a checkpoint left out.
+# `compile_callback`: callable while torch.compile watches which frames are run. A builtin, which it cannot trace.
+# `AnyBatchNorm`: the common class of BatchNorm1d to 3d and SyncBatchNorm, and of what other libraries derive from it.
+# `tree_*`: a model's inputs and outputs may hold tensors in nested lists, tuples and dicts, and in registered classes.
+
+# A tensor of a given shape, type and device without memory of its own: what a Signal is to PyTorch.
+make_wrapper_subclass: Callable[..., Any] = Tensor._make_wrapper_subclass
+
+# Refuses batch statistics of a single value per channel, with PyTorch's own words.
+verify_batch_size: Callable[[list[int]], None] = F._verify_batch_size  # pyright: ignore[reportAttributeAccessIssue]
+
+# Mean and biased variance per channel in one read, summed in double for float32.
+batch_norm_update_stats: Callable[..., tuple[Tensor, Tensor]] = torch.batch_norm_update_stats
+
+# The fused sums over the cells that the gradients of a BatchNorm are made of.
+native_batch_norm_backward: Callable[..., tuple[Tensor, Tensor, Tensor]] = torch.ops.aten.native_batch_norm_backward
+
+_CALL_OF_A_MODULE = nn.Module._call_impl.__code__
+
+
+def running_modules() -> Iterator[nn.Module]:
+    """Yield the modules whose calls are running in this thread, the innermost first.
+
+    They are found on the interpreter's stack, so that no hook has to run at every module. The public
+    `torch.utils.module_tracker.ModuleTracker` would put hooks on every module of the process, for each pass, and tells
+    which modules run but not which of them is the innermost.
+    """
+    frame = sys._getframe(1)
+    while frame is not None:
+        if frame.f_code is _CALL_OF_A_MODULE:
+            yield frame.f_locals["self"]
+        frame = frame.f_back
+
+
+def version_of(tensor: Tensor) -> int:
+    """Return how often `tensor` was changed in place."""
+    return tensor._version
+
+
+def schema_of(operator: Any) -> Any:
+    """Return the schema of an operator's overload: its name and its arguments."""
+    return operator._schema
+
+
+def forward_pre_hooks(module: nn.Module) -> Iterator[Any]:
+    """Yield the functions that run before `module`: those that the user and that this package registered."""
+    return iter(module._forward_pre_hooks.values())
+
+
+def spread_from(node: Any) -> Any:
+    """Return the shape of the tensor that a node of autograd's graph has interpolated or expanded."""
+    source = getattr(node, "_saved_self_sym_sizes", None)
+    return node._saved_self.shape if source is None else source
+
+
+def getter(name: str) -> Any:
+    """Return what `__torch_function__` is given when the attribute `name` of a tensor is read."""
+    return getattr(Tensor, name).__get__
+
+
+def export_error() -> type[Exception]:
+    """Return the error of `torch.export.export` for a program that the asked-for dynamic shapes do not fit."""
+    from torch._dynamo.exc import UserError  # loads the compiler: only who exports pays
+
+    return UserError
+
+
+def data_dependence_error() -> type[Exception]:
+    """Return the error of `torch.export.export` for a size or a branch that depends on the values of a tensor."""
+    from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode  # loads sympy
+
+    return GuardOnDataDependentSymNode
+
+
+def is_compiled(module: nn.Module) -> bool:
+    """Return whether `module` is what torch.compile made, or was told to compile itself."""
+    is_wrapper = "torch._dynamo" in sys.modules and isinstance(module, torch._dynamo.OptimizedModule)
+    return is_wrapper or module._compiled_call_impl is not None

@@ -1,0 +1,139 @@
+"""Runs cells as Ray tasks, on this machine or on a cluster. Ray schedules, moves results, and replaces lost workers."""
+
+import logging
+import os
+import socket
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from borderless.errors import MissingPackage
+from borderless.experiments.runner import RESULT, Cell, Experiment, Result, RunError, run_and_keep
+from borderless.runtime.files import write_atomically
+from borderless.runtime.malloc import keep_freed_memory
+
+# A worker that dies is replaced, and its cell run again, at most this often.
+RETRIES = 3
+# As Ray reads them: no statistics about users, no warning about what its next version does, time for a busy machine.
+SETTINGS = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_gcs_server_port_wait_time_s": "120",
+}
+# Checkpoints stay where the cell ran: the next try finds them there, and no result needs them.
+_STAYS = ".pt"
+_CONNECT_S = 10
+# Without an address at all Ray would take any cluster that it finds.
+_HERE = "local"
+
+
+class LargeCellWarning(UserWarning):
+    """No machine of the cluster has room for a cell."""
+
+
+def run_on_ray(
+    experiment: Experiment,
+    config: Any,
+    cells: list[Cell],
+    folder: Path,
+    address: str | None,
+    started: Callable[[str], Any],
+) -> Iterator[Result]:
+    """The results, as they come. Each task has as many threads as PyTorch has here, so numbers come out the same.
+
+    address: of a running cluster, "auto" to look for one; None takes Ray's own RAY_ADDRESS, and without it starts Ray
+    on this machine and ends it afterwards. Every machine needs borderless. Where they share `folder`, a cell that is
+    run again finds its checkpoint. Raises MissingPackage without Ray, RunError if the cluster cannot be reached, if Ray
+    does not start, for one GPU by its number, or if a cell loses its worker too often; warns if cells have to wait for
+    a larger machine.
+    """
+    device = torch.device(getattr(config, "device", "cpu"))
+    needs_gpu = device.type == "cuda"
+    if device.index is not None:
+        raise RunError(
+            f"got the device {device} for Ray, which gives each cell a GPU of its own; needed: {device.type}"
+        )
+    for name, value in SETTINGS.items():
+        os.environ.setdefault(name, value)
+    try:
+        import ray
+    except ImportError as error:
+        raise MissingPackage(
+            'got no package ray; install it with: pip install "borderless[cluster]", or leave out --engine ray'
+        ) from error
+    address = address or os.environ.get("RAY_ADDRESS") or _HERE
+    try:
+        _check_there(address)
+        ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    except Exception as error:  # of any type, down to Exception itself where a part of Ray does not come up in time
+        raise RunError(
+            f"got no Ray on this machine ({error}); needed: one that starts (see ray start --head), or no --engine ray"
+            if address == _HERE
+            else f"got no Ray cluster at {address!r} ({error}); needed: the address of a running one, or none to start "
+            "one on this machine"
+        ) from error
+    try:
+        threads = torch.get_num_threads()
+        _check_room(ray.nodes(), threads, needs_gpu, may_grow=address != _HERE)
+        task = ray.remote(num_cpus=threads, num_gpus=int(needs_gpu), max_retries=RETRIES)(_run)
+        shared = ray.put((experiment, config))
+        waiting = {task.remote(shared, cell, str(folder.resolve()), threads): cell for cell in cells}
+        while waiting:
+            (first, *_), _ = ray.wait(list(waiting))
+            cell = waiting.pop(first)
+            started(cell.name)
+            yield _kept(ray, first, cell, folder)
+    finally:
+        ray.shutdown()
+
+
+def _check_there(address: str) -> None:
+    """Ray itself tries for minutes. OSError if nobody listens at HOST:PORT."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host, int(port)), timeout=_CONNECT_S).close()
+
+
+def _check_room(nodes: list[dict[str, Any]], threads: int, needs_gpu: bool, may_grow: bool) -> None:
+    """Tell of cells that are too large for every machine: they wait for another, in vain where none may come."""
+    machines = [node["Resources"] for node in nodes if node["Alive"]]
+    if any(one.get("CPU", 0) >= threads and one.get("GPU", 0) >= needs_gpu for one in machines):
+        return
+    has = "; ".join(f"{one.get('CPU', 0):g} cores, {one.get('GPU', 0):g} GPUs" for one in machines) or "none"
+    text = (
+        f"got cells of {threads} threads{' and a GPU' if needs_gpu else ''} for machines with: {has}; needed: a larger "
+        "machine, or smaller cells (OMP_NUM_THREADS sets their threads, --device whether they have a GPU)"
+    )
+    if not may_grow:
+        raise RunError(text)
+    warnings.warn(f"{text}; until one joins they wait", LargeCellWarning, stacklevel=4)
+
+
+def _run(shared: tuple[Experiment, Any], cell: Cell, folder: str, threads: int) -> dict[str, bytes]:
+    """In a worker: run the cell there; the files that it left, by their path in the cell's folder."""
+    experiment, config = shared
+    torch.set_num_threads(threads)
+    keep_freed_memory()
+    result = run_and_keep(experiment, config, cell, Path(folder))
+    files = [path for path in result.folder.rglob("*") if path.is_file() and path.suffix not in (_STAYS, ".tmp")]
+    return {path.relative_to(result.folder).as_posix(): path.read_bytes() for path in files}
+
+
+def _kept(ray: Any, task: Any, cell: Cell, folder: Path) -> Result:
+    try:
+        files = ray.get(task)
+    except ray.exceptions.RayTaskError as error:  # the cell raised: the cause is what the user can mend
+        raise error.cause from None
+    except ray.exceptions.RayError as error:
+        raise RunError(
+            f"got no result of the cell {cell.name!r}: its worker was lost {RETRIES + 1} times "
+            f"({type(error).__name__}); is there enough memory? The finished cells are kept in {folder}"
+        ) from error
+    for name in sorted(files, key=lambda name: name == RESULT):  # the result last: it says that all is there
+        path = folder / cell.name / name
+        if not path.is_file() or path.read_bytes() != files[name]:
+            write_atomically(path, files[name])
+    return Result.read(cell, folder)

@@ -1,0 +1,284 @@
+"""What a border does to a model, layer by layer: sizes, receptive fields, multiply-adds, and what reads position."""
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from math import lcm, prod
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from borderless.conversion import Conversion, arguments_named, attached, bordered, make_border
+from borderless.engine.border import Border, BorderName, Phase
+from borderless.engine.events import Event
+from borderless.engine.geometry import filled_box
+from borderless.engine.lattice import Lattice, Stride
+from borderless.engine.receptive_field import Field
+from borderless.engine.signal import Signal
+from borderless.engine.torch_internals import tree_leaves
+from borderless.errors import ConversionError
+from borderless.runtime.evaluation import measured
+
+# Means that are larger than the unmodified model's by more than this can make steps of a usual size diverge.
+_LARGE_GROWTH = 2.0
+
+Reach = tuple[tuple[int | Fraction, int | Fraction], ...]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One sliding operation, and the map that it leaves.
+
+    Sizes are cells (height, width); stride and receptive field are input pixels, fractions where a map is finer than
+    the image. receptive_field: from the first to the last pixel that a cell reads, of the cell that reads furthest.
+    reach: for each axis, how many pixels before and after its own position, index · stride, a cell reads at most. Both
+    are those of cells far from the edge; an operation that reads all of space (a global pool, GroupNorm) counts as if
+    it read its own cell alone.
+    """
+
+    module: str
+    operation: str
+    frame: tuple[int, ...]
+    window: tuple[int, ...]
+    stride: Stride
+    receptive_field: tuple[int, ...]
+    reach: Reach
+    macs: int
+
+
+@dataclass(frozen=True)
+class PositionRead:
+    """A place where the model reads absolute position."""
+
+    module: str
+    operation: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Mean:
+    """A mean over space. growth: over how many times the frame's cells the content of a full frame spreads, and so
+    about how many times as large as the unmodified model's the features are; 1 where that is divided out.
+    """
+
+    module: str
+    frame: tuple[int, ...]
+    window: tuple[int, ...]
+    growth: float
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What `explain` found; `str()` of it is a table.
+
+    macs: multiply-adds of the whole pass on one image, all of the model counted; macs_own: with the model's own
+    padding. total_stride: the smallest shifts, in pixels, whose multiples the border's guarantee holds for with a fixed
+    phase: the least common multiple of all strides. receptive_field and reach: as in `Layer`, of the maps that the
+    model returns; the largest of all layers where it returns something else.
+    """
+
+    model: str
+    border: Border
+    size: tuple[int, ...]
+    layers: tuple[Layer, ...]
+    position_reads: tuple[PositionRead, ...]
+    means: tuple[Mean, ...]
+    total_stride: tuple[int, ...]
+    receptive_field: tuple[int, ...]
+    reach: Reach
+    macs: int
+    macs_own: int
+
+    @property
+    def cost(self) -> float:
+        """Multiply-adds relative to the model with its own padding."""
+        return self.macs / self.macs_own if self.macs_own else 1.0
+
+    def __str__(self) -> str:
+        columns = ("module", "operation", "frame", "window", "stride", "field", "MACs")
+        rows = [
+            (
+                layer.module,
+                layer.operation.rpartition(".")[2],
+                _sizes(layer.frame),
+                _sizes(layer.window),
+                _sizes(layer.stride),
+                _sizes(layer.receptive_field),
+                _count(layer.macs) if layer.macs else "",
+            )
+            for layer in self.layers
+        ]
+        widths = [max(len(row[i]) for row in [columns, *rows]) for i in range(len(columns))]
+        lines = [f"{self.model} on {_sizes(self.size)} pixels under {self.border!r}", ""]
+        for row in [columns, *rows]:
+            cells = [c.ljust(w) if i < 2 else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))]
+            lines.append("  ".join(cells).rstrip())
+        lines += [
+            "",
+            f"multiply-adds   {_count(self.macs)}, {self.cost:.2f} × its own padding's {_count(self.macs_own)}",
+            f"total stride    {_sizes(self.total_stride)} pixels",
+            f"receptive field {_sizes(self.receptive_field)} pixels: "
+            f"{_sizes([before for before, _ in self.reach])} before and {_sizes([after for _, after in self.reach])} "
+            "after a cell's position",
+        ]
+        if not self.position_reads:
+            lines.append("position        nothing in the model reads absolute position")
+        for mean in self.means:
+            lines.append(
+                f"mean over space {mean.module or 'the model itself'}: {_sizes(mean.frame)} cells in a window of "
+                f"{_sizes(mean.window)}; on images that fill the frame about {mean.growth:.1f} × the original features"
+            )
+        if any(mean.growth > _LARGE_GROWTH for mean in self.means):
+            lines.append(
+                "                to train from random weights on such images, take Border(..., count='window')"
+            )
+        for read in self.position_reads:
+            lines.append(f"position        {read.module or 'the model itself'}: {read.operation}: {read.reason}")
+        return "\n".join(lines)
+
+
+def explain(
+    model: nn.Module,
+    size: tuple[int, ...],
+    border: BorderName | Border = "infinite",
+    *,
+    phase: Phase = "fixed",
+    background: float = 0.0,
+    reach: int | None = None,
+    channels: int | None = None,
+    args: tuple[Any, ...] = (),
+    kwargs: dict[str, Any] | None = None,
+) -> Explanation:
+    """Run `model` on an empty image of `size` (height, width) and report each layer under `border`.
+
+    It runs twice, with its original padding and under the border, in eval mode and without gradients, and is left as it
+    was.
+
+    Args:
+        model: any model that `convert` takes.
+        size: height and width of the image in pixels (one number for each spatial axis).
+        border: a name or a `Border`; with a name, phase, background and reach are options beside it.
+        phase: "fixed" or "adaptive".
+        background: what surrounds the image under "infinite", in the units of the input.
+        reach: most cells that a map may grow beyond its frame.
+        channels: of the image; by default those of the model's first convolution.
+        args: what the model takes after the image.
+        kwargs: what it takes by name.
+
+    Raises:
+        ConversionError: when the number of channels is unknown, or the model takes other arguments.
+    """
+    from torch.utils.flop_counter import FlopCounterMode  # loads triton, where there is one
+
+    made = make_border(border, phase, background, reach)
+    if channels is None:
+        channels = _input_channels(model)
+    example = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
+    image = torch.zeros(1, channels, *size, dtype=example.dtype, device=example.device)
+    events: list[Event] = []
+    kwargs = kwargs or {}
+    watched = _Watched(made, observer=events.append)
+    with measured(model), warnings.catch_warnings(), arguments_named(model, args, kwargs):
+        warnings.simplefilter("ignore")  # what reads position is reported, not warned about
+        with bordered(model, "zero"), FlopCounterMode(display=False) as own:
+            model(image, *args, **kwargs)
+        with attached(model, watched), FlopCounterMode(display=False) as counted:
+            model(image, *args, **kwargs)
+    layers, reads, means, fields = [], [], [], watched.entered
+    for event in events:
+        if event.kind == "position":
+            reads.append(PositionRead(event.module, event.operation, event.reason))
+        elif event.kind == "mean":
+            means.append(_mean(event, made))
+        elif event.signal is not None:
+            window = tuple(b - a for a, b in event.signal.box)
+            fields.append(event.signal.field)
+            layers.append(
+                Layer(
+                    event.module,
+                    event.operation,
+                    event.signal.frame,
+                    window,
+                    event.signal.lattice.stride,
+                    tuple(along.width for along in event.signal.field),
+                    tuple(along.reach for along in event.signal.field),
+                    event.macs,
+                )
+            )
+    strides = [lattice.total_stride for lattice in watched.lattices if len(lattice.stride) == len(size)]
+    returned = [f for f in watched.returned if len(f) == len(size)]
+    along_axes = list(zip(*(returned or [f for f in fields if len(f) == len(size)]), strict=True))
+    return Explanation(
+        model=type(model).__name__,
+        border=made,
+        size=tuple(size),
+        layers=tuple(layers),
+        position_reads=tuple(reads),
+        means=tuple(means),
+        total_stride=tuple(lcm(*axis) for axis in zip(*strides, strict=True)),
+        receptive_field=tuple(max(along.width for along in axis) for axis in along_axes),
+        reach=tuple(
+            (max(along.reach[0] for along in axis), max(along.reach[1] for along in axis)) for axis in along_axes
+        ),
+        macs=counted.get_total_flops() // 2,
+        macs_own=own.get_total_flops() // 2,
+    )
+
+
+def _mean(event: Event, border: Border) -> Mean:
+    spread = filled_box(event.window, event.source) / prod(event.source)
+    return Mean(
+        event.module,
+        event.source,
+        tuple(b - a for a, b in event.window),
+        spread if border.count == "frame" else 1.0,
+    )
+
+
+@dataclass
+class _Watched(Conversion):
+    """A conversion that remembers the images' lattices, and the fields of what enters and of what the model returns.
+
+    returned: empty where the model returns anything but maps.
+    """
+
+    lattices: list[Lattice] = field(default_factory=list)
+    entered: list[tuple[Field, ...]] = field(default_factory=list)
+    returned: list[tuple[Field, ...]] = field(default_factory=list)
+
+    def enter(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
+        entered = super().enter(module, args, kwargs)
+        images = [leaf for leaf in tree_leaves(entered) if isinstance(leaf, Signal)]
+        self.lattices += [image.lattice for image in images]
+        self.entered += [image.field for image in images]
+        return entered
+
+    def leave(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> Any:
+        tensors = [leaf for leaf in tree_leaves(output) if isinstance(leaf, Tensor)]
+        self.returned = [leaf.field for leaf in tensors if isinstance(leaf, Signal)]
+        if len(self.returned) < len(tensors):
+            self.returned = []
+        return super().leave(module, args, kwargs, output)
+
+
+def _input_channels(model: nn.Module) -> int:
+    for module in model.modules():
+        if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d):
+            return module.in_channels
+    raise ConversionError(
+        f"got a {type(model).__name__} without a convolution, so its number of input channels is unknown; "
+        "needed: explain(..., channels=C)"
+    )
+
+
+def _sizes(sizes: Sequence[int | Fraction]) -> str:
+    return "×".join(map(str, sizes))
+
+
+def _count(number: int) -> str:
+    for unit, factor in (("G", 10**9), ("M", 10**6), ("k", 10**3)):
+        if number >= factor:
+            return f"{number / factor:.3g} {unit}"
+    return str(number)

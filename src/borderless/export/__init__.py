@@ -1,0 +1,1 @@
+"""Converted models as programs of PyTorch and of ONNX."""

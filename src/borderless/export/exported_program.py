@@ -1,0 +1,136 @@
+"""A converted model as a program of plain ATen operations, which runs where this library is not installed."""
+
+import inspect
+import operator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.export import Dim, ExportedProgram
+from torch.fx import GraphModule
+from torch.overrides import TorchFunctionMode
+
+from borderless.conversion import arguments_named, conversion_of, copied
+from borderless.engine.naming import named
+from borderless.engine.registry import find_rule
+from borderless.engine.rules import pointwise
+from borderless.engine.rules.spread_maps import NOTE, constant_dims
+from borderless.engine.signal import Signal
+from borderless.engine.torch_internals import OpOverload, data_dependence_error, export_error, tree_map, version_of
+from borderless.errors import ConversionError
+
+
+def freeze(
+    model: nn.Module,
+    example: Tensor,
+    *,
+    dynamic_batch: bool = False,
+    args: tuple[Any, ...] = (),
+    kwargs: dict[str, Any] | None = None,
+) -> ExportedProgram:
+    """Export a converted `model`, in eval mode, for images of the shape of `example`.
+
+    The program computes what the model does, for any images of that size and batch, or of any batch with
+    `dynamic_batch` (the example then holds two images or more); a sample's phase is a tensor in it, never a number of
+    the example. Save it with `torch.export.save`, run it with `program.module()(images)`. The model is left as it is.
+    args, kwargs: what the model takes after the images; with `dynamic_batch` those tensors in it whose first dimension
+    is the example's batch change their size with it.
+
+    Raises ConversionError if the model is not converted, if it takes other arguments, if it does not take batches of
+    any size, if its sizes depend on values, or if something but ATen operations would be in the program.
+    """
+    if conversion_of(model) is None:
+        raise ConversionError(
+            f"got a {type(model).__name__} that is not converted; needed: bl.freeze(bl.convert(model, border), example)"
+        )
+    kwargs = kwargs or {}
+    frozen = copied(model).eval()
+    if isinstance(frozen, GraphModule):
+        frozen = _Called(frozen)
+    shapes = None
+    if dynamic_batch:
+        if len(example) < 2:
+            raise ConversionError(
+                f"got an example of shape {tuple(example.shape)} with dynamic_batch=True; needed: two images or more, "
+                "because PyTorch takes a batch of one for a constant"
+            )
+        with arguments_named(model, args, kwargs):
+            given = inspect.signature(frozen.forward).bind(example, *args, **kwargs).arguments
+        batch = Dim("batch", min=1)
+        shapes = tree_map(lambda leaf: {0: batch} if has_batch(leaf, len(example)) else None, dict(given))
+    try:
+        with torch.no_grad(), arguments_named(model, args, kwargs), _Constants():
+            program = torch.export.export(frozen, (example, *args), kwargs, dynamic_shapes=shapes, strict=False)
+    except data_dependence_error() as error:
+        raise ConversionError(
+            f"Expected sizes that follow from the shape of the images but got a {type(model).__name__} that computes a "
+            "size or a branch from the values of a tensor (tensor.item(), tensor.tolist(), int(tensor)). Compute it "
+            "from shapes alone, or write it into the model as a number"
+        ) from error
+    except export_error() as error:
+        raise ConversionError(
+            f"got a {type(model).__name__} that computes with the size of its batch, so dynamic_batch=True cannot be "
+            f"kept: {str(error).splitlines()[0]}; freeze it for one batch size"
+        ) from error
+    foreign = sorted({str(node.target) for node in program.graph.nodes if not _is_plain(node)})
+    if foreign:
+        raise ConversionError(
+            f"got operations that are not ATen's in the exported {type(model).__name__}: {', '.join(foreign)}; "
+            "needed: a model of plain torch functions"
+        )
+    return program
+
+
+class _Called(nn.Module):
+    """Calls a graph of torch.fx, which torch.export would read instead, past its hooks."""
+
+    def __init__(self, model: GraphModule) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        return self.model(*args, **kwargs)
+
+
+def has_batch(leaf: Any, size: int) -> bool:
+    """Whether this is a tensor with a batch dimension of `size`."""
+    return isinstance(leaf, Tensor) and leaf.ndim > 0 and leaf.shape[0] == size
+
+
+class _Constants(TorchFunctionMode):
+    """Notes which ordinary tensors are constant along which dimensions: a program's values cannot be looked at."""
+
+    def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        tensors = [a for a in (*args, *kwargs.values()) if isinstance(a, Tensor)]
+        before = [(t.ndim, constant_dims(t)) for t in tensors if not isinstance(t, Signal)]
+        result = func(*args, **kwargs)
+        if not isinstance(result, Tensor) or isinstance(result, Signal):
+            return result
+        every = frozenset(range(result.ndim))
+        if func in _FILLING:
+            dims = every
+        elif func in _SPREADING:
+            added = result.ndim - before[0][0]
+            dims = frozenset(added + i for i, n in enumerate(args[0].shape) if isinstance(n, int) and n == 1)
+        elif before and find_rule(func) in (pointwise.elementwise, pointwise.alike):
+            dims = every
+            for ndim, constant in before:
+                added = result.ndim - ndim
+                dims &= {*range(added), *(added + i for i in constant)}
+        else:
+            return result
+        setattr(result, NOTE, (version_of(result), dims))
+        return result
+
+
+_FILLING = frozenset(named("zeros", "ones", "full", "new_zeros", "new_ones", "new_full"))
+_SPREADING = frozenset(named("interpolate", "repeat"))
+
+
+def _is_plain(node: torch.fx.Node) -> bool:
+    if node.op != "call_function":
+        return True
+    if isinstance(node.target, OpOverload):
+        return node.target.namespace == "aten"
+    return node.target is operator.getitem

@@ -1,0 +1,106 @@
+"""Images to measure a model by: a tensor, or a data set that is read one batch at a time, whatever its size.
+
+Shapes: images (N, C, H, W) in floating point; labels (N,), or None, or whatever else a data set pairs them with, which
+`of_each_batch` refuses.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, default_collate
+
+from borderless.errors import ImageError
+from borderless.runtime.distributed import team
+from borderless.runtime.evaluation import measured
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Images, where the model is, and what else the data set says of them; start: the number of the first of them."""
+
+    start: int
+    images: Tensor
+    labels: Any
+
+
+def batches(images: Any, batch_size: int, model: nn.Module, workers: int = 0) -> Iterator[Batch]:
+    """This process's batches, of all that go through `model`; `workers` processes load those of a data set."""
+    device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+    if batch_size < 1 or len(images) < 1 or workers < 0:
+        raise ImageError(
+            f"got {len(images)} images, batch_size={batch_size}, workers={workers}; needed: an image, a batch of "
+            "one, and no negative number"
+        )
+    every = [[*range(len(images))[start : start + batch_size]] for start in range(0, len(images), batch_size)]
+    mine = every[team().rank :: team().size]
+    if isinstance(images, Tensor):
+        loaded = (load(images, indices) for indices in mine)
+    else:
+        # A generator of its own: the caller's random state stays.
+        loader = DataLoader(images, batch_sampler=mine, num_workers=workers, generator=torch.Generator())
+        loaded = (_parted(found) for found in loader)
+    for indices, (found, labels) in zip(mine, loaded, strict=True):
+        # Labels of a worker are shared memory with an open file each: whoever keeps them keeps a copy.
+        yield Batch(indices[0], found.to(device), labels.clone() if isinstance(labels, Tensor) else labels)
+
+
+def of_each_batch(
+    images: Any, batch_size: int, model: nn.Module, each: Callable[[Batch], T], workers: int = 0
+) -> tuple[list[T], Tensor | None]:
+    """What `each` gives of every batch, in the order of the images, whichever process had it; and the labels (N,).
+
+    The model is in eval mode and records no gradients. Raises ImageError for labels that are not one class an image.
+    """
+
+    def mine() -> list[tuple[int, T, Any]]:
+        found = []
+        with measured(model):
+            for batch in batches(images, batch_size, model, workers):
+                if batch.labels is not None:
+                    check_labels(batch.labels, len(batch.images))
+                found.append((batch.start, each(batch), batch.labels))
+        return found
+
+    everyones = sorted((part for share in team().each(mine) for part in share), key=lambda part: part[0])
+    labels = [known for _, _, known in everyones if known is not None]
+    return [value for _, value, _ in everyones], torch.cat(labels) if labels else None
+
+
+def load(images: Any, indices: Sequence[int]) -> tuple[Tensor, Any]:
+    """Some of the images, and their labels if they are known."""
+    # Of a tensor a copy: a model may change its images in place.
+    return _parted(
+        images[list(indices)] if isinstance(images, Tensor) else default_collate([images[i] for i in indices])
+    )
+
+
+def _parted(found: Any) -> tuple[Tensor, Any]:
+    """Images and labels, of what items were put together to."""
+    labels = None
+    if isinstance(found, list | tuple):
+        found, labels = found[0], found[1] if len(found) > 1 else None
+    check_images(found)
+    return found, labels
+
+
+def check_labels(labels: Any, count: int) -> None:
+    """Raises ImageError unless `labels` are one class number an image."""
+    if isinstance(labels, Tensor) and tuple(labels.shape) == (count,) and not labels.is_floating_point():
+        return
+    got = f"shape {tuple(labels.shape)}, {labels.dtype}" if isinstance(labels, Tensor) else type(labels).__name__
+    raise ImageError(f"got labels of {got} for {count} images; needed: one class number an image")
+
+
+def check_images(images: Any) -> None:
+    """Raises ImageError unless `images` are (N, C, H, W) in floating point."""
+    if not isinstance(images, Tensor):
+        raise ImageError(f"got {type(images).__name__}; needed: a floating-point tensor (N, C, H, W)")
+    if images.ndim != 4 or not images.is_floating_point() or 0 in images.shape:
+        raise ImageError(
+            f"got images of {images.dtype}, {tuple(images.shape)}; needed: a floating-point tensor (N, C, H, W)"
+        )

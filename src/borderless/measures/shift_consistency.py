@@ -1,0 +1,207 @@
+"""Does a classifier say the same about an image that has moved, and is it right wherever the image stands?
+
+Four protocols of what it is to move: another crop of a larger image (Zhang, ICML 2019; Kayhan and van Gemert, CVPR
+2020), a roll, in which what leaves on one side enters on the other, and another place on an empty canvas, in which
+nothing is lost and nothing is new.
+
+Shapes: images (N, C, H, W); offsets (passes, 2 views, N, 2 axes); agreement (passes, N).
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from borderless.errors import ImageError
+from borderless.measures.batches import Batch, check_labels, of_each_batch
+from borderless.measures.intervals import over_objects
+
+ProtocolName = Literal["zhang2019", "kayhan2020", "circular", "canvas"]
+PROTOCOLS: tuple[str, ...] = get_args(ProtocolName)
+PASSES = 5
+# Offsets along an axis lie in 0 to one less than this: Zhang's 256 px and Kayhan's 288 px leave crops of 224 px.
+RANGE_PX = {"zhang2019": 32, "kayhan2020": 64, "circular": 32, "canvas": 64}
+
+
+@dataclass(frozen=True)
+class Consistency:
+    """How often the answers to two views of an image agree.
+
+    value: the share over images and passes, in [0, 1], with its 95 % interval over images. fidelity: the share in which
+    both views agree and are right; None without labels. agrees: (passes, N).
+    """
+
+    value: float
+    low: float
+    high: float
+    fidelity: float | None
+    agrees: np.ndarray
+
+
+@dataclass(frozen=True)
+class Diagonal:
+    """Accuracy over views that move along the diagonal: its mean, the interval over images, and at each offset."""
+
+    value: float
+    low: float
+    high: float
+    at: np.ndarray
+
+
+def consistency(
+    model: nn.Module,
+    images: Tensor | Dataset[Any],
+    labels: Tensor | None = None,
+    protocol: ProtocolName = "zhang2019",
+    *,
+    range_px: int | None = None,
+    multiple_px: int = 1,
+    passes: int = PASSES,
+    seed: int = 0,
+    background: float | Sequence[float] = 0.0,
+    batch_size: int = 64,
+    workers: int = 0,
+    progress: Callable[[int, int], Any] | None = None,
+) -> Consistency:
+    """Whether the largest logit stays the same when an image moves, for `passes` pairs of views of each image.
+
+    images: a tensor, or a data set of images (C, H, W), or of (image, label) pairs, whose images are equal in size;
+    `workers` processes load them. Under torchrun every process takes its share of them, and all give the same result.
+    zhang2019 and kayhan2020: two crops, `range_px` smaller than the images. circular: two rolls. canvas: two places on
+    a canvas of `background` (a number, or one per channel), `range_px` larger. Every image has offsets of its own,
+    drawn by `seed` from 0 to range_px (exclusive) along each axis; range_px: by default 32, 64, 32 and 64. multiple_px:
+    offsets are multiples of this.
+    The model returns logits (N, classes), and runs in eval mode where its parameters are. progress: called with how
+    many images are done and how many there are. Raises ImageError for what does not fit together.
+
+    >>> import torch, borderless as bl
+    >>> model = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3, 2, 1), torch.nn.AdaptiveMaxPool2d(1), torch.nn.Flatten())
+    >>> converted = bl.convert(model, "infinite", phase="adaptive")
+    >>> bl.consistency(converted, torch.rand(8, 1, 16, 16), protocol="canvas").value
+    1.0
+    """
+    views = _Views(images, labels, protocol, range_px, multiple_px, background)
+    if passes < 1 or batch_size < 1:
+        raise ImageError(f"got passes={passes}, batch_size={batch_size}; needed: one at least")
+    answers, labels = views.answers(model, views.drawn(passes, seed), batch_size, workers, progress)
+    agrees = answers[:, 0] == answers[:, 1]
+    low, high = over_objects(agrees.float().mean(0).numpy(), seed)
+    fidelity = None if labels is None else float((agrees & (answers[:, 0] == labels)).float().mean())
+    return Consistency(float(agrees.float().mean()), low, high, fidelity, agrees.numpy())
+
+
+def diagonal(
+    model: nn.Module,
+    images: Tensor | Dataset[Any],
+    labels: Tensor | None = None,
+    protocol: ProtocolName = "zhang2019",
+    *,
+    range_px: int | None = None,
+    seed: int = 0,
+    background: float | Sequence[float] = 0.0,
+    batch_size: int = 64,
+    workers: int = 0,
+    progress: Callable[[int, int], Any] | None = None,
+) -> Diagonal:
+    """Accuracy over the views (i, i), i from 0 to range_px (inclusive): 33 crops for Zhang, 65 for Kayhan.
+
+    Arguments as for `consistency`; seed: of the interval's resampling.
+    """
+    views = _Views(images, labels, protocol, range_px, 1, background)
+    steps = torch.arange(views.range_px + 1)
+    offsets = torch.stack([steps, steps], 1)[:, None, None].expand(-1, 1, views.count, -1)
+    answers, labels = views.answers(model, offsets, batch_size, workers, progress)
+    if labels is None:
+        raise ImageError("got images without labels; needed: labels, or a data set of (image, label) pairs")
+    right = (answers[:, 0] == labels).double()
+    low, high = over_objects(right.mean(0).numpy(), seed)
+    return Diagonal(float(right.mean()), low, high, right.mean(1).numpy())
+
+
+class _Views:
+    """Images that move by a protocol."""
+
+    def __init__(
+        self,
+        images: Any,
+        labels: Tensor | None,
+        protocol: str,
+        range_px: int | None,
+        multiple_px: int,
+        background: float | Sequence[float],
+    ) -> None:
+        if protocol not in PROTOCOLS:
+            raise ImageError(f"got protocol={protocol!r}; needed: one of {', '.join(PROTOCOLS)}")
+        self.images, self.labels, self.protocol, self.background = images, labels, protocol, background
+        self.count = len(images)
+        if labels is not None:
+            check_labels(labels, self.count)
+        self.range_px = RANGE_PX[protocol] if range_px is None else range_px
+        self.multiple_px = multiple_px
+        if multiple_px < 1 or self.range_px < 1 or self.count < 1:
+            raise ImageError(
+                f"got range_px={self.range_px}, multiple_px={multiple_px} and {self.count} images; needed: 1 or more"
+            )
+
+    def drawn(self, passes: int, seed: int) -> Tensor:
+        """Offsets (passes, 2 views, N, 2 axes), the same for an image however many come after it."""
+        choices = -(-self.range_px // self.multiple_px)
+        draw = torch.Generator().manual_seed(seed)
+        each = [torch.randint(choices, (passes, 2, 2), generator=draw) for _ in range(self.count)]
+        return torch.stack(each, 2) * self.multiple_px
+
+    def answers(
+        self,
+        model: nn.Module,
+        offsets: Tensor,
+        batch_size: int,
+        workers: int,
+        progress: Callable[[int, int], Any] | None,
+    ) -> tuple[Tensor, Tensor | None]:
+        """The class with the largest logit, (passes, views, N), for offsets (passes, views, N, 2); and the labels."""
+
+        done = 0
+
+        def answer(batch: Batch) -> Tensor:
+            nonlocal done
+            self._check_size(batch.images)
+            moves = offsets[:, :, batch.start : batch.start + len(batch.images)].flatten(0, 1)
+            found = torch.stack([self._answer(model, batch.images, chosen) for chosen in moves])
+            done += len(batch.images)
+            if progress is not None:
+                progress(done, self.count)
+            return found
+
+        found, known = of_each_batch(self.images, batch_size, model, answer, workers)
+        answers = torch.cat(found, 1).reshape(offsets.shape[:3])
+        return answers, known if self.labels is None else self.labels.cpu()
+
+    def _check_size(self, images: Tensor) -> None:
+        is_cropped = self.protocol in ("zhang2019", "kayhan2020")
+        if is_cropped and min(images.shape[2:]) <= self.range_px:
+            raise ImageError(
+                f"got images of {images.shape[2]} × {images.shape[3]} pixels and offsets up to {self.range_px}; "
+                "needed: images larger than that, of which a crop is left; give a smaller range_px"
+            )
+
+    def _answer(self, model: nn.Module, images: Tensor, offsets: Tensor) -> Tensor:
+        logits = model(torch.stack([self._moved(i, *o) for i, o in zip(images, offsets.tolist(), strict=True)]))
+        if not isinstance(logits, Tensor) or logits.ndim != 2:
+            got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+            raise ImageError(f"got {got} from {type(model).__name__}; needed: logits of shape (images, classes)")
+        return logits.argmax(1).cpu()
+
+    def _moved(self, image: Tensor, down: int, right: int) -> Tensor:
+        if self.protocol == "circular":
+            return image.roll((down, right), (1, 2))
+        height, width = image.shape[1:]
+        if self.protocol == "canvas":
+            colour = torch.as_tensor(self.background, dtype=image.dtype, device=image.device).reshape(-1, 1, 1)
+            canvas = colour.expand(len(image), height + self.range_px, width + self.range_px).clone()
+            canvas[:, down : down + height, right : right + width] = image
+            return canvas
+        return image[:, down : down + height - self.range_px, right : right + width - self.range_px]

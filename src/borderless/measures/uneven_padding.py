@@ -1,0 +1,156 @@
+"""Where a network's own padding treats the two ends of the image differently, and what it never looks at.
+
+A strided operation pads its first cell with the cells that it was told to, and its last one with what the stride leaves
+of them: on most image sizes fewer, sometimes none, and now and then it does not even read the last cells (Alsallakh et
+al., Mind the Pad, ICLR 2021). It depends on the size of the image alone, so another size can mend it.
+
+Integers, but for `influence`, which asks the gradients.
+"""
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from borderless.conversion import bordered, conversion_of
+from borderless.engine.events import Event
+from borderless.errors import ImageError
+from borderless.measures.batches import check_images
+from borderless.runtime.evaluation import measured
+
+AXES = ("rows", "columns")
+
+
+@dataclass(frozen=True)
+class UnevenPadding:
+    """An operation that pads the two ends of an axis differently. before, after: cells of padding that its windows use
+    at the start and at the end; a negative number of cells is left unread there.
+    """
+
+    module: str
+    operation: str
+    axis: str
+    cells: int
+    before: int
+    after: int
+
+
+def uneven_padding(model: nn.Module, size: Sequence[int], channels: int) -> tuple[UnevenPadding, ...]:
+    """The operations that pad unevenly on images of `size` (height, width), in the order in which they run.
+
+    Of a model that is converted to a border which keeps more or less than its own padding does, there are none.
+    """
+    own = conversion_of(model)
+    if own is not None and own.border.keeps != "frame":
+        return ()
+    found: list[UnevenPadding] = []
+
+    def look(event: Event) -> None:
+        for axis, slide, n in zip(AXES, event.slides, event.source, strict=False):
+            # What the last window reads beyond the last cell.
+            after = slide.needed((0, slide.frame(n)))[1] - n
+            if after != slide.padding and (slide.padding or slide.padding_after or after < 0):
+                operation = event.operation.rpartition(".")[2]
+                found.append(UnevenPadding(event.module, operation, axis, n, slide.padding, after))
+
+    example = next(model.parameters(), torch.empty(0))
+    image = torch.zeros(1, channels, *size, dtype=example.dtype, device=example.device)
+    with measured(model), bordered(model, "zero", observer=look):
+        model(image)
+    return tuple(found)
+
+
+def even_sizes(model: nn.Module, size: Sequence[int], channels: int, most: int = 3, within: int = 32) -> list[int]:
+    """Sides of square images nearest to `size` on which nothing is padded unevenly: at most `most`, nearest first.
+
+    Looked for up to `within` pixels from the larger side of `size`. Sizes that the model cannot run on are passed over.
+    """
+    middle = max(size)
+    sketch = _without_values(model, size, channels)
+    candidates = sorted(range(max(1, middle - within), middle + within + 1), key=lambda side: abs(side - middle))
+    found: list[int] = []
+    for side in candidates:
+        try:
+            uneven = uneven_padding(sketch, (side, side), channels)
+        except Exception:  # whatever the model raises for a size that it was not made for
+            continue
+        if not uneven:
+            found.append(side)
+            if len(found) == most:
+                break
+    return found
+
+
+def _without_values(model: nn.Module, size: Sequence[int], channels: int) -> nn.Module:
+    """A copy that has shapes and no numbers, for which a pass costs next to nothing; `model` if it cannot run so."""
+    try:
+        sketch = copy.deepcopy(model).to("meta")
+        uneven_padding(sketch, size, channels)
+    except Exception:  # whatever asks for a number on the way
+        return model
+    return sketch
+
+
+@dataclass(frozen=True)
+class Influence:
+    """How much the model's answers depend on each row and each column of pixels, 1 where it is median.
+
+    unread_rows, unread_columns: the blind spots, on which no answer depends.
+    """
+
+    rows: np.ndarray
+    columns: np.ndarray
+    unread_rows: list[int]
+    unread_columns: list[int]
+
+
+def influence(model: nn.Module, images: Tensor, seed: int = 0) -> Influence:
+    """The mean absolute gradient of a random mixture of the answers with respect to each row and column of pixels.
+
+    images: (N, C, H, W). Rows and columns without a gradient may yet have an influence: a maximum is elsewhere, a unit
+    is dead. So they are filled with noise, and those that leave every answer as it was, bit by bit, are blind spots.
+    """
+    check_images(images)
+    device = next((parameter.device for parameter in model.parameters()), images.device)
+    draw = torch.Generator().manual_seed(seed)
+    with measured(model), torch.enable_grad():
+        pixels = images.detach().to(device).requires_grad_()
+        answers = model(pixels * 1)  # not the leaf itself, which a model may not change in place
+        if not isinstance(answers, Tensor):
+            raise ImageError(f"got {type(answers).__name__} from {type(model).__name__}; needed: one tensor")
+        mixture = torch.randn(answers.shape[1:], generator=draw).to(answers)
+        (gradient,) = torch.autograd.grad((answers * mixture).sum(), pixels)
+    strength = gradient.abs().double().mean((0, 1)).cpu().numpy()
+    rows, columns = strength.mean(1), strength.mean(0)
+    with measured(model):
+        unread = [
+            _blind(model, pixels.detach(), axis, np.flatnonzero(lines == 0).tolist(), draw)
+            for axis, lines in ((2, rows), (3, columns))
+        ]
+    return Influence(_relative(rows), _relative(columns), *unread)
+
+
+def _blind(model: nn.Module, images: Tensor, axis: int, lines: list[int], draw: torch.Generator) -> list[int]:
+    """Those of `lines` that can be filled with anything: halves of them at a time, as long as an answer changes."""
+    if not lines:
+        return []
+    scale = 10 * float(images.abs().max()) + 1
+    noise = scale * torch.randn(images.shape, generator=draw).to(images)
+    is_line = torch.zeros(images.shape[axis], dtype=torch.bool, device=images.device)
+    is_line[lines] = True
+    shape = [-1 if a == axis else 1 for a in range(images.ndim)]
+    filled = torch.where(is_line.reshape(shape), noise, images)
+    if torch.equal(model(filled), model(images.clone())):
+        return lines
+    half = len(lines) // 2
+    if not half:
+        return []
+    return [line for part in (lines[:half], lines[half:]) for line in _blind(model, images, axis, part, draw)]
+
+
+def _relative(strength: np.ndarray) -> np.ndarray:
+    middle = float(np.median(strength))
+    return strength / middle if middle > 0 else strength

@@ -1,0 +1,306 @@
+"""Maps of an object on a canvas: those of the empty canvas, but for the window that the object can have changed.
+
+`canvas.py` has run the model on the empty canvas once. When it then runs on objects, each of its maps is a `Placed`
+Signal: it stores the window, and reads what else an operation needs from the map that stands at the same step of the
+tape. An operation that mixes all of space, or whose other operands differ from the tape's (a gate computed from the
+object, say), is run on whole maps, and so is all that follows from it. So nothing is approximated; there is only more
+or less to compute.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from math import prod
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from borderless.engine.aliases import Change, write_through
+from borderless.engine.border import Border, Keep, Outside
+from borderless.engine.forward_pass import Scope
+from borderless.engine.geometry import Box, filled_box, intersection
+from borderless.engine.naming import describe
+from borderless.engine.padding import memory_format_of, pasted, strips
+from borderless.engine.reading import cut
+from borderless.engine.registry import Gather, traits_of
+from borderless.engine.rules import sliding
+from borderless.engine.rules.frame_pools import FramePool, as_map
+from borderless.engine.signal import Signal
+from borderless.engine.torch_internals import tree_leaves, tree_map
+from borderless.placement.tape import OnTape, Record, Step, Tape, like, operands_of
+
+
+class _OnCanvas(Border):
+    """Whatever touches the object is kept, as far as the canvas's own maps reach; outside lie these maps."""
+
+    @property
+    def outside(self) -> Outside:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return "canvas"
+
+    @property
+    def keeps(self) -> Keep:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return "touching"
+
+
+@dataclass
+class Placing(Scope):
+    """A pass over objects on the canvas of `tape`.
+
+    samples: the number of objects. offsets: for each sample how many pixels further on it stands than the first one
+    says; multiples of the total stride that lead nowhere near the edge of the canvas. None: all in the same place.
+    """
+
+    tape: Tape = field(kw_only=True)
+    samples: int = 0
+    offsets: tuple[tuple[int, ...], ...] | None = None
+    beyond: float = 0.0  # what a pool reads outside the frame
+    _next: int = 0
+
+    def reads_position(self, operation: str, reason: str) -> None:
+        """The pass over the empty canvas, under the model's own border, has said so already."""
+
+    def step(self, function: Any) -> Step:
+        if self._next < len(self.tape.steps) and self.tape.steps[self._next].function is function:
+            self._next += 1
+            return self.tape.steps[self._next - 1]
+        raise self.unsupported(
+            describe(function), "the model took another path than on the empty canvas, so it cannot be placed"
+        )
+
+
+def placing(tape: Tape, root: nn.Module, offsets: tuple[tuple[int, ...], ...] | None) -> Placing:
+    reach = 0 if tape.border.keeps == "frame" else tape.border.reach
+    return Placing(
+        _OnCanvas("full", reach=reach), root, warned=tape.warned, shares_passes=True, tape=tape, offsets=offsets
+    )
+
+
+class Placed(OnTape):
+    """A map of objects on a canvas. whole: the same on the whole canvas, once it had to be computed."""
+
+    canvas: Record
+    whole: Signal | None
+    may_pool_frame = False  # such a pool runs on whole canvases
+
+    @classmethod
+    def from_objects(cls, objects: Tensor, position: Sequence[int], scope: Placing) -> "Placed":
+        """`objects` (N, C, *space) with their first cell at `position`; they lie wholly on the canvas."""
+        canvas, scope.samples = scope.tape.steps[0].source, len(objects)
+        made = cls(  # pyright: ignore[reportCallIssue]
+            objects, tuple(position), canvas.frame, canvas.axes, None, canvas.lattice, scope, canvas.field, aliased=True
+        )
+        return made._on(canvas)
+
+    def _on(self, canvas: Record | None, whole: Signal | None = None) -> "Placed":
+        self.canvas, self.whole = canvas, whole  # pyright: ignore[reportAttributeAccessIssue]
+        return self
+
+    @property
+    def placing(self) -> Placing:
+        assert isinstance(self.scope, Placing)
+        return self.scope
+
+    @property
+    def tape(self) -> Tape:
+        return self.placing.tape
+
+    def derive(self, *args: Any, **kwargs: Any) -> "Placed":  # pyright: ignore[reportIncompatibleMethodOverride]
+        made = super().derive(*args, **kwargs)
+        assert isinstance(made, Placed)
+        return made._on(self.canvas)
+
+    def forget(self, change: Change) -> None:
+        super().forget(change)
+        if self.whole is not None:
+            self.whole.forget(change)
+
+    def crop(self) -> Tensor:
+        return super().crop() if self.placing.offsets is None else self.on_whole_canvas().crop()
+
+    def read(self, box: Box) -> Tensor:
+        if self.whole is not None:
+            return self.whole.read(box)
+        if box == self.box:
+            return self.window
+        have = intersection([self.box, box])
+        around = self._canvas_cells(box)
+        if any(a >= b for a, b in have):
+            return around.expand(len(self.window), *around.shape[1:])
+        cells = cut(self.window, self.axes, self.box, have)
+        missing = [(a - first, stop - b) for (a, b), (first, stop) in zip(have, box, strict=True)]
+        if not any(before or after for before, after in missing):
+            return cells
+        return pasted(around, cells, self.axes, missing)
+
+    def around(self, box: Box) -> Tensor:
+        return self._canvas_cells(box)
+
+    def _canvas_cells(self, box: Box) -> Tensor:
+        """The empty canvas's cells of `box`, for all samples; (1, C, …) where these are the same."""
+        offsets = self.placing.offsets
+        if offsets is None:
+            return self._for_each_sample(self.canvas.read(box, self.placing.beyond))
+        cells = {
+            offset: self.canvas.read(self._moved(box, offset), self.placing.beyond) for offset in dict.fromkeys(offsets)
+        }
+        return torch.cat([cells[offset] for offset in offsets])
+
+    def _moved(self, box: Box, offset: Sequence[int]) -> Box:
+        steps = [int(o / Fraction(s)) for o, s in zip(offset, self.lattice.stride, strict=True)]
+        return tuple((a + step, b + step) for (a, b), step in zip(box, steps, strict=True))
+
+    def _for_each_sample(self, cells: Tensor) -> Tensor:
+        """`cells` of the canvas; repeated for every sample where channels were folded into the batch."""
+        return cells if len(cells) == 1 else cells.repeat(self.placing.samples, *[1] * (cells.ndim - 1))
+
+    def _boxes(self) -> list[Box]:
+        """Where the window lies, for each row of the batch: those that a sample was folded into follow each other."""
+        offsets = self.placing.offsets
+        if offsets is None:
+            return [self.box] * len(self.window)
+        rows = len(self.window) // len(offsets)
+        return [box for offset in offsets for box in [self._moved(self.box, offset)] * rows]
+
+    def on_whole_canvas(self) -> Signal:
+        """The same maps, all stored: a Signal under the border of the canvas."""
+        if self.whole is not None:
+            return self.whole
+        canvas = self.canvas.whole
+        cells = self._for_each_sample(canvas.window).expand(len(self.window), *canvas.window.shape[1:])
+        cells = cells.clone(memory_format=memory_format_of(canvas.window))  # because they are the tape's
+        for sample, window, box in zip(cells, self.window, self._boxes(), strict=True):
+            cut(sample, tuple(axis - 1 for axis in self.axes), canvas.box, box).copy_(window)
+        whole = like(canvas, cells)
+        if whole.background is not None:
+            whole.background = self._for_each_sample(whole.background)
+        return whole
+
+    def pooled(self, gather: Gather, canvas_value: Tensor) -> Tensor:
+        """Mean, sum or maximum over all of space, given the empty canvas's."""
+        cells = self._canvas_cells(self.box)
+        if gather == "max":
+            boxes = self._boxes()
+            elsewhere = {box: self._largest_elsewhere(box) for box in dict.fromkeys(boxes)}
+            value = torch.maximum(self.window.amax(self.axes), torch.cat([elsewhere[box] for box in boxes]))
+        else:
+            border, frame, box = self.canvas.border, self.canvas.frame, self.canvas.box
+            count: float = prod(frame)
+            if border.name == "full":
+                count = prod(b - a for a, b in box)
+            elif border.count == "window":
+                count = filled_box(box, frame)
+            change = (self.window - cells).sum(self.axes)
+            if gather == "mean":
+                change = change / count
+            elif border.count == "window":  # a sum is the mean times the cells of the frame
+                change = change * (prod(frame) / count)
+            value = change + canvas_value.reshape(1, *change.shape[1:])
+        return value.reshape(len(value), *canvas_value.shape[1:])
+
+    def _largest_elsewhere(self, box: Box) -> Tensor:
+        """The largest value of each channel of the empty canvas outside `box`: (1, C)."""
+        canvas = self.canvas.whole
+        missing = [(a - first, stop - b) for (a, b), (first, stop) in zip(box, canvas.box, strict=True)]
+        largest = [strip.amax(self.axes) for strip in strips(canvas.window, self.axes, missing)]
+        if canvas.background is not None:
+            largest.append(canvas.background.amax(self.axes))
+        lowest = torch.full_like(canvas.window.amax(self.axes), -torch.inf)
+        return torch.stack([lowest, *largest]).amax(0)
+
+    def called(self, func: Any, rule: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        return _run(func, rule, self.placing.step(func), self, args, kwargs)
+
+
+def _run(func: Any, rule: Any, step: Step, source: Placed, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    scope, traits = source.placing, traits_of(rule)
+    gather = traits.gather(func)
+    placed = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Placed)]
+    if all(p.whole is None for p in placed) and _same(step.operands, operands_of(args, kwargs)):
+        if gather is not None and isinstance(step.result, Tensor) and not isinstance(step.result, Signal):
+            pooled = _global_pool(gather, step, source)
+            if pooled is not None:
+                return pooled
+        elif step.need.is_local and not isinstance(step.result, FramePool):
+            scope.beyond = traits.beyond
+            result = rule(func, *args, **kwargs)
+            # A pool over the whole frame is a map too.
+            if isinstance(result, Signal) == isinstance(step.result, Signal):
+                if gather == "mean" and step.need.kind == "neighborhood":
+                    result = _as_the_model_divides(func, step, result, args, kwargs)
+                return _on_canvas(result, step)
+    wholes = {id(p): p.on_whole_canvas() for p in placed}
+    args, kwargs = tree_map(lambda leaf: wholes.get(id(leaf), leaf), (args, kwargs))
+    result = rule(func, *args, **kwargs)
+
+    def wrapped(leaf: Any) -> Any:
+        if not isinstance(leaf, Signal) or isinstance(leaf, FramePool):
+            return leaf
+        for changed in placed:
+            if wholes[id(changed)] is leaf:  # in place
+                if changed.memory is not None:
+                    write_through(changed, func)
+                return changed._on(None, leaf)
+        made: Any = Placed(  # pyright: ignore[reportCallIssue]
+            leaf.window, leaf.start, leaf.frame, leaf.axes, leaf.background, leaf.lattice, scope, leaf.field
+        )
+        return made._on(None, leaf)
+
+    return tree_map(wrapped, result)
+
+
+def _same(expected: list[Tensor], got: list[Tensor]) -> bool:
+    return len(expected) == len(got) and all(
+        a is b or (a.shape == b.shape and a.dtype == b.dtype and torch.equal(a, b))
+        for a, b in zip(expected, got, strict=True)
+    )
+
+
+def _on_canvas(result: Any, step: Step) -> Any:
+    made = [leaf for leaf in tree_leaves(result) if isinstance(leaf, Placed)]
+    for signal, canvas in zip(made, step.maps, strict=True):
+        samples, alone = signal.placing.samples, (canvas._sizes[0], *canvas.shape[1:])
+        if tuple(signal.shape) != (samples * alone[0], *alone[1:]):
+            raise signal.scope.unsupported(
+                describe(step.function),
+                f"it makes a map of shape {alone} of one image and {tuple(signal.shape)} of {samples} images, and "
+                "bl.place needs rows of the batch that belong to one image each",
+            )
+        signal._on(canvas)
+    return result
+
+
+def _global_pool(gather: Gather, step: Step, source: Placed) -> Tensor | None:
+    """The value of a function that leaves one number a channel, all of space taken together; None: it is none such."""
+    canvas = step.source
+    channels = prod(size for axis, size in enumerate(canvas._sizes) if axis not in canvas.axes)
+    if step.result.numel() != channels or step.result.shape[0] != 1:
+        return None
+    return source.pooled(gather, step.result)
+
+
+def _as_the_model_divides(
+    func: Any, step: Step, result: Placed, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Placed:
+    """An average under the model's own padding may count fewer cells at the edge than it has in its middle."""
+    if step.source.border.keeps != "frame":
+        return result
+    if step.divisors is None:
+        step.divisors = _divisors(func, step.source, result.window.new_ones(()), args, kwargs)
+    if bool((step.divisors == 1).all()):
+        return result
+    whole = step.maps[0].frame_box
+    scales = {box: cut(step.divisors, result.axes, whole, box) for box in dict.fromkeys(result._boxes())}
+    return result.derive(result.window * torch.cat([scales[box] for box in result._boxes()]), None)
+
+
+def _divisors(func: Any, canvas: Signal, one: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+    """What the model's own average of ones is, compared with one over whole kernels with zeros outside."""
+    ones = one.expand([n if axis in canvas.axes else 1 for axis, n in enumerate(canvas.shape)])
+
+    def average(border: Border) -> Tensor:
+        maps = like(canvas, ones)
+        maps.scope = Scope(border, canvas.scope.root)
+        return as_map(sliding.average_pool(func, maps, *args[1:], **kwargs)).window
+
+    return average(canvas.border) / average(Border("full", reach=0))

@@ -1,0 +1,100 @@
+"""One call of a model on Signals that the caller makes, as far as a module of it."""
+
+from collections.abc import Callable
+from typing import Any, Literal, get_args
+
+from torch import Tensor, nn
+
+from borderless.conversion import Conversion, arguments_named, attached, conversion_of
+from borderless.engine.border import Border
+from borderless.engine.outputs import materialized, release
+from borderless.engine.signal import Signal
+from borderless.engine.torch_internals import tree_leaves, tree_map
+from borderless.errors import ImageError
+
+Pool = Literal["average", "max"]
+
+
+class _Reached(Exception):
+    pass
+
+
+class SinglePass(Conversion):
+    """Runs a model on Signals that the caller makes, as far as a module of it, and pools what comes out."""
+
+    def __init__(
+        self, model: nn.Module, output: str, pool: Pool | None, args: tuple[Any, ...], kwargs: dict[str, Any] | None
+    ) -> None:
+        before = conversion_of(model)
+        super().__init__(Border("zero") if before is None else before.border)
+        if before is not None and before.strict:
+            self.strict = True
+        modules = dict(model.named_modules())
+        if output not in modules:
+            raise ImageError(
+                f"got output={output!r}; needed: the name of a module of {type(model).__name__}, as named_modules() "
+                f"has it, such as {', '.join(list(modules)[1:4])}, or '' for the model's own output"
+            )
+        if pool is not None and pool not in get_args(Pool):
+            raise ImageError(f"got pool={pool!r}; needed: one of {', '.join(map(repr, get_args(Pool)))}, or None")
+        self.model, self.module, self.pool, self.args, self.kwargs = model, modules[output], pool, args, kwargs or {}
+        for leaf in tree_leaves((self.args, self.kwargs)):
+            if is_image(leaf):
+                raise ImageError(
+                    f"Expected one image, the canvas, but got a tensor of shape {tuple(leaf.shape)} in args or kwargs. "
+                    "Put it into a module around the model"
+                )
+        self.make: Callable[[Tensor], Any] = lambda leaf: leaf
+        self.answer: Tensor | None = None
+
+    def __call__(self, make: Callable[[Tensor], Any], images: Tensor) -> Tensor:
+        self.make, self.answer = make, None
+        inner = None if self.module is self.model else self.module.register_forward_hook(self._reached)
+        try:
+            with attached(self.model, self), arguments_named(self.model, self.args, self.kwargs):
+                self.model(images, *self.args, **self.kwargs)
+        except _Reached:
+            pass
+        finally:
+            if inner is not None:
+                inner.remove()
+        if self.answer is None:
+            raise ImageError(
+                f"{type(self.model).__name__} gave an answer without calling the module whose output is wanted "
+                f"({type(self.module).__name__}); needed: a module that the pass goes through"
+            )
+        return self.answer
+
+    def enter(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
+        return tree_map(lambda leaf: self.make(leaf) if is_image(leaf) else leaf, (args, kwargs))
+
+    def leave(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> Any:
+        if self.module is self.model and output is not None:
+            self.answer = self._pooled(output)
+        # Of a map on a canvas that nobody asked for, the window will do.
+        release(module, lambda signal: materialized(signal.window))
+        return output
+
+    def _reached(self, module: nn.Module, args: Any, output: Any) -> Any:
+        self.answer = self._pooled(output)
+        raise _Reached
+
+    def _pooled(self, output: Any) -> Tensor:
+        if not isinstance(output, Tensor):
+            raise ImageError(
+                f"got a module that returns {type(output).__name__} ({type(self.module).__name__}); needed: one that "
+                "returns one tensor; name one inside the model with output="
+            )
+        if self.pool is not None:
+            if output.ndim < 3:
+                raise ImageError(
+                    f"got pool={self.pool!r} for an output of shape {tuple(output.shape)}; needed: a map, "
+                    "(batch, channels, *space); leave pool out, or name an earlier module with output="
+                )
+            axes = output.axes if isinstance(output, Signal) else tuple(range(2, output.ndim))
+            output = output.mean(axes) if self.pool == "average" else output.amax(axes)
+        return output.crop() if isinstance(output, Signal) else output
+
+
+def is_image(leaf: Any) -> bool:
+    return isinstance(leaf, Tensor) and leaf.ndim > 2 and leaf.is_floating_point()

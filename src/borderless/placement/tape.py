@@ -1,0 +1,302 @@
+"""The empty canvas: a `Tape` of every function that a model calls on a map of it, and of what came out.
+
+`placed.py` reads along when the model runs on objects.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from math import prod
+from typing import Any
+
+from torch import Tensor
+
+from borderless.engine.forward_pass import Scope
+from borderless.engine.geometry import Box, Interval, intersection
+from borderless.engine.naming import describe
+from borderless.engine.padding import pasted
+from borderless.engine.reading import cut
+from borderless.engine.receptive_field import Field
+from borderless.engine.registry import Need, find_rule, traits_of
+from borderless.engine.signal import Signal, as_rules_take_it, first_signal
+from borderless.engine.torch_internals import tree_leaves, tree_map
+
+
+@dataclass
+class Step:
+    """One function called on maps: the first of them, the ordinary tensors among its arguments, and its result."""
+
+    function: Any
+    source: "Record"
+    operands: list[Tensor]
+    result: Any
+    need: Need
+    divisors: Tensor | None = None  # of an average
+
+    @property
+    def mirrored(self) -> int:
+        """How many cells it repeats beyond each edge of the source, at most."""
+        if self.need.is_local:
+            return 0
+        return max((amount for s in self.need.slides for amount in (0, s.padding, s.padding_after)), default=0)
+
+    @property
+    def maps(self) -> list["Record"]:
+        return [leaf for leaf in tree_leaves(self.result) if isinstance(leaf, Record)]
+
+
+@dataclass
+class Tape(Scope):
+    """The pass over the empty canvas, under the border `border`, and what happened in it.
+
+    region: for each axis, the pixels that objects will cover, first and stop; None: unknown. Its maps are `Record`s,
+    which keep their cells only where an object there may want to read them.
+    """
+
+    region: Box | None = None
+    steps: list[Step] = field(default_factory=list)
+    calls: int = 0  # that are under way: what a rule calls itself is no step
+
+    def __post_init__(self) -> None:
+        self.parameters = {id(tensor) for tensor in (*self.root.parameters(), *self.root.buffers())}
+
+    @property
+    def margin(self) -> tuple[int, ...]:
+        """For each axis: no cell reads both what lies beyond the edge and an object this many pixels away from it, and
+        cells of every phase lie between them that read neither.
+        """
+        source, maps = self.steps[0].source, self._maps()
+        return tuple(
+            _margin(n, [(m.frame[i], m.field[i]) for m in maps])
+            + max(
+                _mirrored(n, s.source.frame[i], s.source.field[i], s.mirrored) if s.mirrored else 0 for s in self.steps
+            )
+            for i, n in enumerate(source.frame)
+        )
+
+    @property
+    def stride(self) -> tuple[int, ...]:
+        """The total stride for each axis: objects that far apart meet the same sublattices."""
+        return self.steps[0].source.lattice.total_stride
+
+    def window_bytes(self, size: Sequence[int]) -> int:
+        """What the largest map takes for one object of `size` pixels, at most."""
+        largest, windowed = 0, True
+        for step in self.steps:
+            windowed = windowed and step.need.is_local
+            for m in step.maps:
+                cells = [b - a for a, b in m.box]
+                channels = m._sizes.numel() // prod(cells)
+                if windowed:
+                    touched = [
+                        (n + sum(field.reach)) // s + 2
+                        for n, field, s in zip(size, m.field, m.lattice.stride, strict=False)
+                    ]
+                    cells = [min(a, int(b)) for a, b in zip(cells, touched, strict=True)]
+                largest = max(largest, prod(cells) * channels * m.window.element_size())
+        return largest
+
+    def within_reach(self, signal: Signal, results: "list[Record]") -> Box:
+        """The cells of `signal` that `results` may depend on, where an object changes them."""
+        if self.region is None:
+            return signal.box
+        kept = tuple(
+            _read_for(pixels, window, field, [result.field[i] for result in results if len(result.field) > i])
+            for i, (pixels, window, field) in enumerate(zip(self.region, signal.box, signal.field, strict=True))
+        )
+        return kept if all(a < b for a, b in kept) else signal.box
+
+    def _maps(self) -> list["Record"]:
+        maps = [signal for step in self.steps for signal in (step.source, *step.maps)]
+        return [signal for signal in maps if len(signal.frame) == len(maps[0].frame)]
+
+
+def _margin(size: int, maps: Sequence[tuple[int, Field]]) -> int:
+    """`Tape.margin` along an axis of `size` pixels, of maps with these frames and fields."""
+    if any(read.has_gaps for _, read in maps):  # what such cells see of the edge, their fields do not tell
+        return size
+    edge = 0
+    for frame, read in maps:
+        period = len(read.intervals)
+        # Whatever reads a cell beyond the frame reads all the pixels that this cell stands for.
+        before = [interval for cell in range(-period, 0) if (interval := read.of(cell))]
+        after = [interval for cell in range(frame, frame + period) if (interval := read.of(cell))]
+        edge = max(edge, *(start + 1 for start, _ in before), *(size - stop + 1 for _, stop in after))
+    return edge + max(read.width for _, read in maps) + max(read.advance for _, read in maps)
+
+
+def _mirrored(size: int, frame: int, field: Field, cells: int) -> int:
+    """How many pixels from the edge those lie at most that `cells` cells at the edge of a map read."""
+    first, last = field.read_by((0, cells)), field.read_by((frame - cells, frame))
+    return 0 if first is None or last is None else max(first[1], size - last[0])
+
+
+def _read_for(pixels: Interval, window: Interval, field: Field, results: Sequence[Field]) -> Interval:
+    """The cells of `window` that cells of `results` may read, where these read any of `pixels`."""
+    if field.has_gaps or any(result.has_gaps for result in results):  # what reads no pixel may read any cell
+        return window
+    # A window may hold a cell or two that read no object.
+    read = [result.read_by((cells[0] - 2, cells[1] + 2)) for result in results if (cells := result.meeting(pixels))]
+    ends = [interval for interval in read if interval is not None]
+    found = field.within((min(a for a, _ in ends), max(b for _, b in ends))) if ends else None
+    return window if found is None else (max(window[0], found[0] - 1), min(window[1], found[1] + 1))
+
+
+class NotKept(Exception):
+    """Cells were asked for that the tape did not expect anyone to read."""
+
+
+class Record(Signal):
+    """What a tape keeps of a map: how large it is, and its cells in the box `kept` (None: in none)."""
+
+    kept: Box | None = None
+    cells: Tensor
+
+    @classmethod
+    def of(cls, signal: Signal) -> "Record":
+        sizes = signal.window.shape
+        made: Any = like(signal, signal.window.new_empty((0, *sizes[1:])), cls)  # no view, which would keep all cells
+        made._sizes = sizes
+        return made
+
+    def keep(self, window: Tensor, kept: Box) -> None:
+        """kept: within the window; if something else was kept already, all is."""
+        if self.kept is not None and intersection([self.kept, kept]) == kept:
+            return
+        is_small = prod(b - a for a, b in kept) <= 0.7 * prod(b - a for a, b in self.box)
+        if is_small and self.kept is None:
+            self.cells, self.kept = cut(window, self.axes, self.box, kept).clone(), kept
+        else:
+            self.cells, self.kept = window, self.box
+
+    @property
+    def whole(self) -> Signal:
+        """The map as a plain Signal."""
+        if self.kept != self.box:
+            raise NotKept
+        return like(self, self.cells)
+
+    def read(self, box: Box, beyond: float = 0.0) -> Tensor:
+        """beyond: what lies outside of maps that do not grow out of their frame."""
+        known = intersection([self.box, box])
+        if any(a >= b for a, b in known):
+            return self._outside(box, beyond)
+        if self.kept is None or intersection([self.kept, known]) != known:
+            raise NotKept
+        cells = cut(self.cells, self.axes, self.kept, known)
+        if known == box:
+            return cells
+        missing = [(a - first, stop - b) for (a, b), (first, stop) in zip(known, box, strict=True)]
+        return pasted(self._outside(box, beyond), cells, self.axes, missing)
+
+    def _outside(self, box: Box, beyond: float) -> Tensor:
+        sizes = list(self._sizes)
+        for axis, (a, b) in zip(self.axes, box, strict=True):
+            sizes[axis] = b - a
+        if self.background is not None:
+            return self.background.expand(sizes)
+        return self.window.new_full((), beyond if self.border.keeps == "frame" else 0.0).expand(sizes)
+
+
+class OnTape(Signal):
+    """A map whose pass writes a tape or reads along one: of its calls only the model's own are steps.
+
+    A step tells what it leaves around its own results, and not around maps that share memory with them.
+    """
+
+    is_written_through = False
+
+    @property
+    def _is_laid_out_as_unmodified(self) -> bool:
+        return False
+
+    @property
+    def tape(self) -> Tape:
+        raise NotImplementedError
+
+    def called(self, func: Any, rule: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """The model has called `func` on this map, the first of its arguments."""
+        raise NotImplementedError
+
+    @classmethod
+    def __torch_function__(
+        cls, func: Any, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        args, kwargs = as_rules_take_it(func, args, kwargs) if kwargs else (args, {})
+        source = first_signal(args, kwargs)
+        if not isinstance(source, OnTape):
+            assert source is not None
+            raise source.scope.unsupported(describe(func), "a placement cannot join a pool over a whole frame to a map")
+        tape, rule = source.tape, find_rule(func)
+        if tape.calls or traits_of(rule).needs == "nothing":  # hooks may ask more than the model does
+            return rule(func, *args, **kwargs)
+        tape.calls += 1
+        try:
+            return source.called(func, rule, args, kwargs)
+        finally:
+            tape.calls -= 1
+
+
+class Canvas(OnTape):
+    """A map of the empty canvas, whose scope is a `Tape`. record: what the tape keeps of it."""
+
+    _record: Record | None = None
+
+    @property
+    def record(self) -> Record:
+        if self._record is None:
+            self._record = Record.of(self)
+        return self._record
+
+    def crop(self) -> Tensor:
+        self.record.keep(self.window, self.box)
+        return super().crop()
+
+    def untaped(self) -> Signal:
+        return like(self, self.window)
+
+    @property
+    def tape(self) -> Tape:
+        assert isinstance(self.scope, Tape)
+        return self.scope
+
+    def called(self, func: Any, rule: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        maps = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Canvas)]
+        operands, record = operands_of(args, kwargs), self.record
+        is_fixed = all(id(t) in self.tape.parameters for t in operands)
+        need = traits_of(rule).need(func, args, kwargs)
+        is_local = is_fixed and need.is_local
+        read = [] if is_local and len(maps) == 1 and need.kind != "neighborhood" else maps
+        windows = [(leaf.record, leaf.window) for leaf in read]
+        for leaf in read:
+            leaf.share_window()  # so that a function in place leaves these cells alone
+        result = rule(func, *args, **kwargs)
+        step = Step(func, record, operands, tree_map(_new_record, result), need if is_fixed else Need("everything"))
+        self.tape.steps.append(step)
+        for kept, window in windows:
+            kept.keep(window, self.tape.within_reach(kept, step.maps) if is_local and step.maps else kept.box)
+        return result
+
+
+def _new_record(leaf: Any) -> Any:
+    if not isinstance(leaf, Canvas):
+        return leaf
+    leaf._record = None  # it was of what there was before a function in place
+    return leaf.record
+
+
+def like(signal: Signal, window: Tensor, kind: type[Signal] = Signal) -> Signal:
+    """A Signal like `signal`, of another kind and with other cells."""
+    return kind(  # pyright: ignore[reportCallIssue]
+        window,
+        signal.start,
+        signal.frame,
+        signal.axes,
+        signal.background,
+        signal.lattice,
+        signal.scope,
+        signal.field,
+    )
+
+
+def operands_of(args: Any, kwargs: Any) -> list[Tensor]:
+    return [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor) and not isinstance(leaf, Signal)]

@@ -1,0 +1,213 @@
+"""Drawing primitives that every figure shares: one style, panels for feature maps and heat maps, PNG out.
+
+Figures are drawn on matplotlib's Agg canvas without pyplot, so a caller's own plots and settings stay as they are.
+Sizes are (height, width) in inches; one inch is 96 pixels of a page and is saved with twice as many.
+"""
+
+import io
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from numpy.typing import ArrayLike
+from PIL import Image
+
+from borderless.runtime.files import write_atomically
+
+PAGE_DPI = 96
+SEQUENTIAL = "viridis"
+DIVERGING = "RdBu_r"
+INTENSITY = "gray"
+
+# One colour and one marker a border in every figure, told apart also without colour vision.
+BORDER_COLOURS = {
+    "valid": "#77736b",
+    "zero": "#c43c2a",
+    "reflect": "#e08a1e",
+    "replicate": "#b59b12",
+    "circular": "#8457a8",
+    "full": "#2878b5",
+    "infinite": "#16805a",
+}
+BORDER_MARKERS = {
+    "valid": "v",
+    "zero": "s",
+    "reflect": "D",
+    "replicate": "P",
+    "circular": "X",
+    "full": "o",
+    "infinite": "^",
+}
+
+STYLE: Any = {
+    "font.family": "DejaVu Sans",
+    "font.size": 9,
+    "axes.titlesize": 9.5,
+    "axes.labelsize": 9,
+    "axes.edgecolor": "#8a8880",
+    "axes.linewidth": 0.8,
+    "axes.labelcolor": "#33322f",
+    "axes.titlecolor": "#1d1d1b",
+    "axes.titlepad": 5,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "grid.color": "#e4e2db",
+    "grid.linewidth": 0.8,
+    "xtick.color": "#8a8880",
+    "ytick.color": "#8a8880",
+    "xtick.labelcolor": "#4c4b47",
+    "ytick.labelcolor": "#4c4b47",
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+    "legend.fontsize": 8.5,
+    "legend.frameon": False,
+    "lines.linewidth": 1.8,
+    "lines.markersize": 5,
+    "figure.facecolor": "white",
+    "savefig.facecolor": "white",
+}
+
+
+def style() -> Any:
+    """A context in which everything drawn has this style; it ends by giving the caller's matplotlib settings back."""
+    return matplotlib.rc_context(STYLE)
+
+
+@style()
+def new_figure(
+    nrows: int = 1, ncols: int = 1, panel_size: tuple[float, float] = (2.4, 2.4), **subplots: Any
+) -> tuple[Figure, np.ndarray]:
+    """A figure of nrows × ncols panels of (height, width) inches, and its axes as an array of that shape.
+
+    Further arguments go to `Figure.subplots` (`sharey`, `width_ratios`, ...).
+    """
+    height, width = panel_size
+    fig = Figure(figsize=(width * ncols, height * nrows), layout="constrained")
+    FigureCanvasAgg(fig)
+    return fig, fig.subplots(nrows, ncols, squeeze=False, **subplots)
+
+
+@style()
+def save(fig: Figure, path: Path, width_px: int | None = None) -> Path:
+    """Save as PNG, `width_px` wide (by default twice its size on a page), whole or not at all. Returns `path`."""
+    dpi = 2 * PAGE_DPI if width_px is None else width_px / fig.get_figwidth()
+    data = io.BytesIO()
+    fig.savefig(data, format="png", dpi=dpi, metadata={"Software": None})
+    write_atomically(path, data.getvalue())
+    return path
+
+
+@style()
+def to_image(fig: Figure, dpi: float = PAGE_DPI) -> Image.Image:
+    """The figure as an RGB picture, for the frames of an animation."""
+    fig.set_dpi(dpi)
+    canvas = FigureCanvasAgg(fig)
+    canvas.draw()
+    return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+
+
+@style()
+def feature_map(
+    ax: Axes,
+    values: ArrayLike,
+    *,
+    title: str = "",
+    vmin: float | None = None,
+    vmax: float | None = None,
+    start: tuple[int, int] = (0, 0),
+    frame: tuple[int, int] | None = None,
+    show: tuple[int, int, int, int] | None = None,
+    cmap: str = INTENSITY,
+    cells: bool = False,
+) -> Any:
+    """One map (rows × columns) drawn cell by cell in frame coordinates; returns matplotlib's image.
+
+    start: frame index (row, column) of the first value. frame: (height, width) of the dashed outline of the frame.
+    show: (top, left, bottom, right), the part of the plane to show. cells: draw the lines between cells.
+    """
+    values = np.asarray(values)
+    top, left = start
+    bottom, right = top + values.shape[0], left + values.shape[1]
+    image = ax.imshow(
+        values, cmap=cmap, vmin=vmin, vmax=vmax, interpolation="nearest", extent=(left, right, bottom, top)
+    )
+    if cells:
+        ax.hlines(range(top + 1, bottom), left, right, colors="#8a8880", linewidth=0.4)
+        ax.vlines(range(left + 1, right), top, bottom, colors="#8a8880", linewidth=0.4)
+    if frame is not None:
+        ax.add_patch(
+            Rectangle((0, 0), frame[1], frame[0], fill=False, edgecolor="#e0541b", linewidth=1.2, linestyle=(0, (3, 2)))
+        )
+    if show is not None:
+        ax.set(xlim=(show[1], show[3]), ylim=(show[2], show[0]))
+    bare(ax)
+    ax.add_patch(
+        Rectangle((left, top), values.shape[1], values.shape[0], fill=False, edgecolor="#8a8880", linewidth=0.8)
+    )
+    if title:
+        ax.set_title(title)
+    return image
+
+
+@style()
+def heat_map(
+    ax: Axes,
+    values: ArrayLike,
+    *,
+    title: str,
+    vmin: float,
+    vmax: float,
+    extent: tuple[float, float, float, float] | None = None,
+    cmap: str = SEQUENTIAL,
+    label: str = "",
+    annotate: str | None = None,
+    colour_bar: bool = True,
+) -> Any:
+    """Values over positions (rows × columns); returns matplotlib's image.
+
+    extent: (left, right, bottom, top) in units of the axes; without it, cells are counted. label: the colour bar's.
+    annotate: a format such as "{:.0f}" that writes each value into its cell.
+    """
+    values = np.asarray(values, dtype=float)
+    image = ax.imshow(values, cmap=cmap, vmin=vmin, vmax=vmax, interpolation="nearest", extent=extent)
+    ax.set_title(title)
+    ax.spines[:].set_visible(False)
+    ax.tick_params(length=2)
+    if annotate is not None:
+        _annotate(ax, image, values, annotate)
+    if colour_bar:
+        bar = ax.figure.colorbar(image, ax=ax, label=label, shrink=0.85, pad=0.03)
+        bar.outline.set_visible(False)
+    return image
+
+
+def bare(ax: Axes) -> None:
+    """Remove ticks and spines: for panels that are pictures."""
+    ax.set(xticks=[], yticks=[])
+    ax.spines[:].set_visible(False)
+
+
+def _annotate(ax: Axes, image: Any, values: np.ndarray, form: str) -> None:
+    left, right, bottom, top = image.get_extent()
+    rows, columns = values.shape
+    for row in range(rows):
+        for column in range(columns):
+            x = left + (column + 0.5) * (right - left) / columns
+            y = top + (row + 0.5) * (bottom - top) / rows
+            red, green, blue, _ = image.cmap(image.norm(values[row, column]))
+            is_light = 0.299 * red + 0.587 * green + 0.114 * blue > 0.55
+            ax.text(
+                x,
+                y,
+                form.format(values[row, column]),
+                ha="center",
+                va="center",
+                fontsize=7.5,
+                color="#1d1d1b" if is_light else "white",
+            )

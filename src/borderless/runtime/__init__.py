@@ -1,0 +1,1 @@
+"""What programs need around the numbers: processes, files, devices, evaluation mode."""

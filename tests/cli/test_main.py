@@ -1,0 +1,193 @@
+"""The command line: what it says, its exit codes, and that asking for help loads nothing heavy."""
+
+import errno
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from borderless import __version__
+from borderless.cli import main as cli
+from borderless.experiments import EXPERIMENTS
+
+
+def call(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
+    code = cli.main(list(words))
+    printed = capsys.readouterr()
+    return code, printed.out, printed.err
+
+
+def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = call(capsys, "--help")
+    assert code == 0
+    assert "borderless run rook" in out
+    assert all(name in out for name in EXPERIMENTS)
+    assert call(capsys)[1] == out
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(capsys, "--version") == (0, f"borderless {__version__}\n", "")
+
+
+def test_the_command_line_knows_every_experiment() -> None:
+    assert list(cli.SUMMARIES) == list(EXPERIMENTS)
+
+
+def test_importing_the_command_line_adds_nothing_heavy() -> None:
+    heavy = ("matplotlib", "torchvision", "timm", "sklearn", "skimage", "tyro", "rich", "jinja2", "PIL")
+    code = (
+        "import sys, borderless; before = set(sys.modules); import borderless.cli; "
+        f"print([name for name in {heavy} if name in set(sys.modules) - before])"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["exlain"], "got the command 'exlain', which does not exist; did you mean explain?"),
+        (["run", "rock"], "got the experiment 'rock', which does not exist; did you mean rook?"),
+        (["run", "xyz"], "choose one of equivariance, conv-types, rook, one-place, placed-object, quadrant"),
+        (["explain", "resnet81"], "did you mean resnet18"),
+        (["explain", "tim/resnet18"], "got the library 'tim', which does not exist; did you mean timm?"),
+        (["explain", "torchvision/convnextv2_tiny"], "'torchvision/convnextv2_tiny', which does not exist"),
+        (["explain", "--border", "full"], "write it first: borderless explain resnet50 --border"),
+        (["explain", "resnet18", "--border", "zero", "--reach", "2"], "reach=2"),
+        (["run", "conv-types", "--borders", "zeros"], "a border is one of"),
+        (["run", "shifts", "--small", "--data", "here"], "got --small and --data"),
+        (["run", "shifts", "--classes", "imagenet-a", "--data", "nowhere"], "got 'nowhere', which is no folder"),
+        (["run", "conv-types", "--folder", "/dev/null/here"], "at /dev/null/here"),
+    ],
+)
+def test_mistakes_get_one_clear_line(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], expected: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, _, err = call(capsys, *words)
+    assert code == 2
+    assert expected in err
+    assert "Traceback" not in err
+
+
+def test_a_full_disk_is_named(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("borderless.runtime.files.os.fsync", full)
+    code, _, err = call(capsys, "run", "conv-types", "--size", "5", "--folder", str(tmp_path))
+    assert code == 2
+    assert f"got No space left on device at {tmp_path}" in err
+    assert not list(tmp_path.rglob("*.tmp"))
+
+
+def test_run_writes_where_it_says_and_prints_the_table(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    folder = tmp_path / "types"
+    code, out, _ = call(
+        capsys, "run", "conv-types", "--size", "5", "--borders", "valid", "full", "--folder", str(folder)
+    )
+    assert code == 0
+    assert f"The report is in {folder / 'report.html'}" in out.replace("\n", " ")
+    assert "pixel upper left" in out
+    assert "<em>" not in out
+    assert (folder / "report.html").is_file()
+    assert sorted(path.parent.name for path in folder.glob("*/result.json")) == ["full", "valid"]
+
+
+def test_small_settings_are_defaults_that_options_override(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    code, _, err = call(
+        capsys,
+        "run",
+        "equivariance",
+        "--small",
+        "--borders",
+        "infinite",
+        "--largest-shift",
+        "1",
+        "--folder",
+        str(tmp_path),
+    )
+    assert (code, err.count("Traceback")) == (0, 0)
+    assert (tmp_path / "infinite-bias" / "result.json").is_file()
+    code, _, err = call(capsys, "run", "equivariance", "--small", "--borders", "full", "--folder", str(tmp_path))
+    assert code == 2
+    assert "another config" in err
+
+
+def test_demo_puts_its_experiments_on_one_page(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert list(cli.DEMO) == list(EXPERIMENTS)[: len(cli.DEMO)], "the story begins at the beginning"
+    monkeypatch.setattr(cli, "DEMO", ("equivariance", "conv-types"))
+    code, out, _ = call(capsys, "demo", "--folder", str(tmp_path))
+    assert code == 0
+    assert f"The report is in {tmp_path / 'report.html'}" in out
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert page.index("1. Shift, then convolve") < page.index("2. What a border crops")
+    assert page.count("<img ") == 3
+
+
+def test_options_of_one_experiment_are_explained(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = call(capsys, "run", "rook", "--help")
+    assert code == 0
+    assert "--learning-rate" in out
+    assert "Step size of SGD." in out
+
+
+def test_explain_prints_every_layer(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = call(capsys, "explain", "torchvision/squeezenet1_1", "--size", "64", "64", "--border", "full")
+    assert code == 0
+    assert "features.0" in out
+    assert "total stride" in out
+
+
+def test_ctrl_c_ends_with_130_and_says_how_to_go_on(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from borderless.experiments import conv_types
+
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(conv_types, "network", interrupted)
+    code, _, err = call(capsys, "run", "conv-types", "--folder", str(tmp_path))
+    assert code == 130
+    assert "0 of 7 cells" in err
+    assert "run the same command again" in err
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "text"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), 2, "needed: more room; what was there before is untouched"),
+        (
+            PermissionError(errno.EACCES, "Permission denied", "here"),
+            2,
+            "got Permission denied at here; needed: a file",
+        ),
+        (BrokenPipeError(errno.EPIPE, "Broken pipe"), 141, ""),
+    ],
+)
+def test_the_disk_and_the_reader(
+    error: OSError, code: int, text: str, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(words: list[str]) -> None:
+        raise error
+
+    monkeypatch.setattr(cli, "_run", fail)
+    monkeypatch.setattr(cli.os, "dup2", lambda *_: None)  # pytest reads what goes there
+    assert cli.main(["run", "rook"]) == code
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert text in err and err.count("\n") == bool(text)
+
+
+def test_an_error_that_is_nobodys_place_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(words: list[str]) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(cli, "_run", fail)
+    with pytest.raises(PermissionError):
+        cli.main(["run", "rook"])

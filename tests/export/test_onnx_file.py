@@ -1,0 +1,79 @@
+"""ONNX files: onnxruntime answers as the model does, for any batch, and a wrong file is never handed over."""
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import borderless as bl
+from support.networks import patch, placed, relative_change, residual
+
+onnxruntime = pytest.importorskip("onnxruntime")
+pytestmark = pytest.mark.filterwarnings("ignore")  # PyTorch's exporter warns about its own imports
+
+
+def images(count: int, seed: int = 0) -> Tensor:
+    return torch.randn(count, 3, 40, 40, generator=torch.Generator().manual_seed(seed))
+
+
+def run(path: Path, batch: Tensor) -> Tensor:
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    return torch.from_numpy(session.run(None, {session.get_inputs()[0].name: batch.numpy()})[0])
+
+
+@pytest.mark.parametrize(("border", "phase"), [("full", "fixed"), ("infinite", "fixed"), ("infinite", "adaptive")])
+def test_onnxruntime_answers_as_the_model(border: str, phase: str, tmp_path: Path) -> None:
+    model = bl.convert(residual(), border, phase=phase).train()
+    path = bl.save_onnx(model, images(2), tmp_path / "model.onnx")
+    assert model.training
+    model.eval()
+    for count in (1, 2, 5):
+        batch = images(count, seed=count)
+        with torch.inference_mode():
+            assert relative_change(model(batch), run(path, batch)) < 1e-5
+            assert relative_change(residual()(batch), run(path, batch)) > 1e-4, "no power: the border does not show"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_the_phase_is_chosen_in_the_file(tmp_path: Path) -> None:
+    model = bl.convert(residual(), "infinite", phase="adaptive")
+    path = bl.save_onnx(model, images(2), tmp_path / "model.onnx")
+    answers = run(path, placed([patch(9, 1, torch.float32)] * 4, [(0, 0), (1, 2), (3, 1), (15, 18)], 40))
+    assert relative_change(answers[:1], answers[1:]) < 2e-5
+
+
+def test_a_file_that_answers_differently_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "model.onnx"
+    path.write_text("before")
+    monkeypatch.setattr("borderless.export.onnx_file.TOLERANCE", -1.0)
+    with pytest.raises(bl.ConversionError, match=r"differs from Residual's by .* needed: .* nothing was written"):
+        bl.save_onnx(bl.convert(residual(), "full"), images(2), path)
+    assert path.read_text() == "before" and list(tmp_path.iterdir()) == [path]
+
+
+def test_errors_name_what_is_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = bl.convert(residual(), "full")
+    with pytest.raises(bl.ConversionError, match="got a Residual that is not converted"):
+        bl.save_onnx(residual(), images(2), tmp_path / "model.onnx")
+    with pytest.raises(bl.ConversionError, match="needed: two images or more"):
+        bl.save_onnx(model, images(1), tmp_path / "model.onnx")
+    for path in (tmp_path, tmp_path / "nowhere" / "model.onnx"):
+        with pytest.raises(bl.ConversionError, match="the name of a file in a folder that exists"):
+            bl.save_onnx(model, images(2), path)
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(bl.BorderlessError, match=r"pip install \"borderless\[export\]\""):
+        bl.save_onnx(model, images(2), tmp_path / "model.onnx")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_model_that_counts_its_batch_is_frozen_for_one_size_only() -> None:
+    class Counts(nn.Module):
+        def forward(self, batch: Tensor) -> Tensor:
+            return batch.mean((2, 3)) * float(len(batch))
+
+    model = bl.convert(Counts(), "full")
+    assert bl.freeze(model, images(2)).module()(images(2)).shape == (2, 3)
+    with pytest.raises(bl.ConversionError, match="freeze it for one batch size"):
+        bl.freeze(model, images(2), dynamic_batch=True)
