@@ -1,6 +1,6 @@
 """The public kit: rules registered from outside run on any border, and let a placement stay with windows."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -33,11 +33,10 @@ RANGE = torch.ops.borderless_tests.range_filter
 
 
 @pytest.fixture
-def kept_registry(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def kept_registry(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a test registers is gone after it."""
     monkeypatch.setattr(registry, "_RULES", dict(registry._RULES))
     monkeypatch.setattr(registry, "_TRAITS", dict(registry._TRAITS))
-    yield
 
 
 def register() -> None:
@@ -117,7 +116,7 @@ def _count_whole_maps(monkeypatch: pytest.MonkeyPatch) -> list[Placed]:
 
 
 def test_what_a_rule_needs_is_one_of_a_few_words() -> None:
-    with pytest.raises(ValueError, match="Expected needs to be one of nothing, cell, .* but got 'cells'"):
+    with pytest.raises(ValueError, match=r"Expected needs to be one of nothing, cell, .* but got 'cells'"):
         bl.rules.rule(SWISH, needs="cells")(lambda function, signal: signal)  # pyright: ignore[reportArgumentType]
     with pytest.raises(TypeError, match="Expected rule"):
         bl.rules.rule()

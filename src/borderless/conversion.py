@@ -43,6 +43,7 @@ class Conversion:
     observer: Any = None
 
     def enter(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
+        """Turn the images among the arguments into Signals of a new forward pass."""
         # Dynamo runs what it cannot trace as ordinary Python, and goes on to compile what that calls. The check stands
         # here, because Dynamo would also try to trace a function of its own.
         if torch.compiler.is_dynamo_compiling() or ("torch._dynamo" in sys.modules and callable(compile_callback())):
@@ -195,6 +196,7 @@ def border_of(model: nn.Module) -> Border | None:
 def make_border(
     border: BorderName | Border, phase: Phase, background: float | Sequence[float] | Tensor, reach: int | None
 ) -> Border:
+    """Return the `Border` that a name and options, or a `Border` without options, stand for."""
     if isinstance(background, Tensor):
         background = background.flatten().tolist()
     colour = tuple(background) if isinstance(background, Sequence) else background
@@ -235,6 +237,7 @@ def copied(model: Model) -> Model:
 
 
 def check_convertible(model: Any) -> None:
+    """Raise ConversionError for what has no convolutions to convert, or cannot be converted as it is."""
     if not isinstance(model, nn.Module):
         raise ConversionError(f"got {type(model).__name__}; needed: a torch.nn.Module")
     if isinstance(model, torch.jit.ScriptModule):

@@ -59,8 +59,10 @@ class PositionRead:
 
 @dataclass(frozen=True)
 class Mean:
-    """A mean over space. growth: over how many times the frame's cells the content of a full frame spreads, and so
-    about how many times as large as the unmodified model's the features are; 1 where that is divided out.
+    """A mean over space.
+
+    growth: over how many times the frame's cells the content of a full frame spreads, and so about how many times as
+    large as the unmodified model's the features are; 1 where that is divided out.
     """
 
     module: str

@@ -121,6 +121,7 @@ class Change(NamedTuple):
     origin: Any
 
     def error(self, signal: "Aliased") -> CellsForgotten:
+        """Return the error for `signal`, whose cells this change made unknown."""
         relation = "shares memory" if self.origin is None else f"may share memory, through {describe(self.origin)},"
         return CellsForgotten(
             f"got {describe(self.function)} in {signal.scope.describe(*self.modules)} under the border "

@@ -111,6 +111,7 @@ class Border:
 
     @cached_property
     def is_adaptive(self) -> bool:
+        """Whether each sample chooses the phase of its strides."""
         return self.phase == "adaptive"
 
     def background_of(self, image: Tensor) -> Tensor:

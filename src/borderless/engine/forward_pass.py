@@ -22,6 +22,12 @@ from borderless.errors import PositionDependentError, PositionDependentWarning, 
 
 @dataclass
 class Scope:
+    """The border of a pass, its model, and who listens.
+
+    strict: raise where absolute position is read. warned: the modules that were warned of. observer: called with every
+    `Event`. shares_passes: whether samples that have nothing to do with each other run together.
+    """
+
     border: Border
     root: nn.Module
     strict: bool = False
@@ -34,6 +40,7 @@ class Scope:
         return self._named(self.running())[0]
 
     def describe_module(self) -> str:
+        """Name the module that is running, as an error text does."""
         return self.describe(*self.running())
 
     def describe(self, *running: nn.Module) -> str:
@@ -61,6 +68,7 @@ class Scope:
         slides: tuple[Slide, ...] = (),
         source: tuple[int, ...] = (),
     ) -> None:
+        """Tell the observer of a sliding operation."""
         if self.observer is not None:
             module = self.module_path()
             self.observer(Event("slide", describe(function), module, signal, macs, slides=slides, source=source))

@@ -18,6 +18,7 @@ Mirroring = Literal["reflect", "replicate", "circular"]
 
 
 def ceil_div(numerator: int, denominator: int) -> int:
+    """Return ⌈numerator / denominator⌉."""
     return -(-numerator // denominator)
 
 
@@ -99,6 +100,7 @@ class Spread(NamedTuple):
         return self.dilation * (self.kernel - 1)
 
     def frame(self, n: int) -> int:
+        """Return how many outputs the unmodified model has on an axis of `n` cells."""
         return (n - 1) * self.stride - 2 * self.padding + self.extent + 1 + self.output_padding
 
     def kept(self, window: Interval, n: int, keep: Keep, reach: int | None = None) -> Interval:
@@ -147,6 +149,7 @@ def filled_box(box: Box, frame: Sequence[int]) -> float:
 
 
 def union(boxes: Iterable[Box]) -> Box:
+    """Return the smallest box that holds all `boxes`."""
     return tuple((min(a for a, _ in axis), max(b for _, b in axis)) for axis in zip(*boxes, strict=True))
 
 
@@ -218,8 +221,9 @@ def only_splits(source: Sequence[int], target: Sequence[int]) -> bool:
 def blocked_axes(
     source: Sequence[int], target: Sequence[int], axes: Sequence[int]
 ) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
-    """Where a reshape to `target` cuts each of the dimensions `axes` into (blocks, cells of a block): the places of the
-    blocks, and how many cells a block has along each axis. None if it does not.
+    """Return where a reshape to `target` cuts each of the dimensions `axes` into (blocks, cells of a block).
+
+    That is, the positions of the blocks' cells, and how many a block has along each axis. None if it does not cut.
 
     >>> blocked_axes((2, 3, 8, 6), (2, 3, 4, 2, 3, 2), (2, 3))
     ((2, 4), (2, 2))

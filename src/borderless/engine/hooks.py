@@ -23,9 +23,11 @@ _UNCALLED = (nn.ModuleList, nn.ModuleDict)
 class Pass(Protocol):
     """What runs before and after a model's own code."""
 
-    def enter(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]: ...
+    def enter(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
+        """Return the arguments that the model gets instead."""
 
-    def leave(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> Any: ...
+    def leave(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> Any:
+        """Return the output that the caller gets instead."""
 
 
 @dataclass
@@ -38,6 +40,7 @@ class Hooks:
 
     @classmethod
     def register(cls, model: nn.Module, conversion: Pass) -> "Hooks":
+        """Register the pair on `model`, and guards on its parts."""
         made = cls(conversion)
         # First in, last out: the hooks of the user see tensors, on both sides.
         made.handles = [
@@ -54,12 +57,15 @@ class Hooks:
             self.guards.append(part.register_forward_pre_hook(guard, with_kwargs=True))
 
     def enter(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
+        """Run before the model's forward."""
         return self.conversion.enter(module, args, kwargs)
 
     def leave(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> Any:
+        """Run after the model's forward."""
         return self.conversion.leave(module, args, kwargs, output)
 
     def remove(self) -> None:
+        """Remove the pair and the guards."""
         _remove(self.handles)
         _remove(self.guards)
 
@@ -84,6 +90,7 @@ class Guard:
     part: str
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any] | None = None) -> None:
+        """Refuse a plain image while the model itself is not running."""
         if next(module.parameters(), None) is None:  # a loss or a metric that the model holds
             return
         if not any(map(_is_plain_map, args)) and not (kwargs and any(map(_is_plain_map, kwargs.values()))):

@@ -100,6 +100,7 @@ def materialized(tensor: Tensor) -> Tensor:
 
 
 def on_frame(signal: Signal) -> Tensor:
+    """Return the map on its frame, in memory of its own."""
     return materialized(signal.crop())
 
 

@@ -61,6 +61,7 @@ def _surrounded(cells: Tensor, around: Tensor, axes: tuple[int, ...], missing: S
 
 
 def inside(cells: Tensor, axes: tuple[int, ...], missing: Sequence[Interval]) -> Tensor:
+    """Return the view of `cells` without what is missing."""
     for axis, (before, after) in zip(axes, missing, strict=True):
         cells = cells.narrow(axis, before, cells.shape[axis] - before - after)
     return cells

@@ -69,6 +69,7 @@ class Signal(Aliased, Tensor):
         aliased: bool = False,
         is_deviation: bool = False,
     ) -> "Signal":
+        """Make a Signal of a `stored` window, or of its deviation from the background."""
         sizes = list(stored.shape)
         for axis, n in zip(axes, frame):  # noqa: B905  one frame an axis; this runs at every step
             sizes[axis] = n
@@ -114,13 +115,16 @@ class Signal(Aliased, Tensor):
     # Models and rules ask for these at every step; as properties they need not pass `__torch_function__`.
     @property
     def shape(self) -> torch.Size:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """The shape that the unmodified model would see."""
         return self._shape
 
     @property
     def ndim(self) -> int:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """How many dimensions it has."""
         return len(self._shape)
 
     def dim(self) -> int:
+        """Return how many dimensions it has."""
         return len(self._shape)
 
     @cached_property
@@ -134,11 +138,12 @@ class Signal(Aliased, Tensor):
 
     @property
     def known_deviation(self) -> Tensor | None:
-        """window - background, where it need not be computed."""
+        """The window less the background, where it need not be computed."""
         return self.window if self.background is None else self._deviation
 
     @property
     def border(self) -> Border:
+        """The border of the pass."""
         return self.scope.border
 
     @property
@@ -149,6 +154,7 @@ class Signal(Aliased, Tensor):
 
     @property
     def frame_box(self) -> Box:
+        """The frame as frame indices: for each axis (0, n)."""
         return tuple((0, n) for n in self.frame)
 
     def derive(
@@ -318,6 +324,7 @@ def first_signal(*values: Any) -> Signal | None:
 
 @rule(UNKNOWN)
 def refuse(function: Any, *args: Any, **kwargs: Any) -> Any:
+    """Refuse a function without a rule."""
     signal = first_signal(args, kwargs)
     if signal is None:
         return NotImplemented

@@ -32,9 +32,11 @@ class Signature(NamedTuple):
 
     @property
     def names(self) -> list[str]:
+        """The names of its parameters, in order."""
         return list(self.defaults)[: self.positional]
 
     def accepts(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+        """Whether a call with these arguments fits."""
         names = self.names
         given = dict(zip(names, args, strict=False)) | kwargs
         return (
@@ -70,6 +72,7 @@ def _of_schema(schema: Any) -> Signature:
 
 
 def is_builtin(function: Any) -> bool:
+    """Whether `function` is implemented in C."""
     return inspect.isbuiltin(function) or inspect.ismethoddescriptor(function)
 
 

@@ -19,14 +19,17 @@ Ranges = tuple[range, ...]
 
 
 def ranges_of(box: Box) -> Ranges:
+    """Return the cells of a box."""
     return tuple(range(a, b) for a, b in box)
 
 
 def periods(background: Tensor, axes: Sequence[int]) -> tuple[int, ...]:
+    """Return the period of a background along each of the `axes`."""
     return tuple(background.shape[axis] for axis in axes)
 
 
 def is_constant(background: Tensor, axes: Sequence[int]) -> bool:
+    """Whether a background is the same along the `axes`."""
     return set(periods(background, axes)) == {1}
 
 
@@ -59,5 +62,5 @@ def same_period(backgrounds: Sequence[Tensor], axes: Sequence[Sequence[int]], *,
 
 
 def less(cells: Tensor, background: Tensor) -> Tensor:
-    """cells - background. Written as a sum, whose gradient for the background is added up without a negated copy."""
+    """Return cells - background, as a sum: its gradient for the background is added up without a negated copy."""
     return cells + (-background)

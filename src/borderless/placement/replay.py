@@ -1,6 +1,6 @@
 """Maps of an object on a canvas: those of the empty canvas, but for the window that the object can have changed.
 
-`canvas.py` has run the model on the empty canvas once. When it then runs on objects, each of its maps is a `Placed`
+`tape` has run the model on the empty canvas once. When it then runs on objects, each of its maps is a `Placed`
 Signal: it stores the window, and reads what else an operation needs from the map that stands at the same step of the
 tape. An operation that mixes all of space, or whose other operands differ from the tape's (a gate computed from the
 object, say), is run on whole maps, and so is all that follows from it. So nothing is approximated; there is only more
@@ -61,6 +61,7 @@ class Placing(Scope):
         """The pass over the empty canvas, under the model's own border, has said so already."""
 
     def step(self, function: Any) -> Step:
+        """Return the step of the tape at which `function` was called."""
         if self._next < len(self.tape.steps) and self.tape.steps[self._next].function is function:
             self._next += 1
             return self.tape.steps[self._next - 1]
@@ -70,6 +71,7 @@ class Placing(Scope):
 
 
 def placing(tape: Tape, root: nn.Module, offsets: tuple[tuple[int, ...], ...] | None) -> Placing:
+    """Return a pass over objects, by `offsets` apart, along `tape`."""
     reach = 0 if tape.border.keeps == "frame" else tape.border.reach
     return Placing(
         _OnCanvas("full", reach=reach), root, warned=tape.warned, shares_passes=True, tape=tape, offsets=offsets
@@ -98,27 +100,33 @@ class Placed(OnTape):
 
     @property
     def placing(self) -> Placing:
+        """The pass over objects."""
         assert isinstance(self.scope, Placing)
         return self.scope
 
     @property
     def tape(self) -> Tape:
+        """The tape that it reads along."""
         return self.placing.tape
 
     def derive(self, *args: Any, **kwargs: Any) -> "Placed":  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Return a map of the same pass, over the same map of the canvas."""
         made = super().derive(*args, **kwargs)
         assert isinstance(made, Placed)
         return made._on(self.canvas)
 
     def forget(self, change: Change) -> None:
+        """Forget the cells, those on the whole canvas too."""
         super().forget(change)
         if self.whole is not None:
             self.whole.forget(change)
 
     def crop(self) -> Tensor:
+        """Return the maps on the frame of the canvas."""
         return super().crop() if self.placing.offsets is None else self.on_whole_canvas().crop()
 
     def read(self, box: Box) -> Tensor:
+        """Return cells of the maps: the object's, and around them the canvas's."""
         if self.whole is not None:
             return self.whole.read(box)
         if box == self.box:
@@ -134,6 +142,7 @@ class Placed(OnTape):
         return pasted(around, cells, self.axes, missing)
 
     def around(self, box: Box) -> Tensor:
+        """Return the canvas's cells of `box`."""
         return self._canvas_cells(box)
 
     def _canvas_cells(self, box: Box) -> Tensor:
@@ -209,6 +218,7 @@ class Placed(OnTape):
         return torch.stack([lowest, *largest]).amax(0)
 
     def called(self, func: Any, rule: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Run the rule on windows where that is exact, else on whole maps."""
         return _run(func, rule, self.placing.step(func), self, args, kwargs)
 
 

@@ -30,8 +30,10 @@ _WINDOWS_AT_A_TIME = 6
 
 @dataclass
 class _Group:
-    """Positions that run in one pass. cut: the part of a patch that is on the canvas. members: for each place that is
-    run, the numbers of the positions with that answer.
+    """Positions that run in one pass.
+
+    cut: the part of a patch that is on the canvas. members: for each position that is run, the numbers of the positions
+    with the same output.
     """
 
     cut: tuple[slice, ...]
@@ -40,6 +42,12 @@ class _Group:
 
 @dataclass
 class Placement:
+    """What is to be placed, and in which passes.
+
+    empty: the canvas without an object, (1, C, H, W). budget: bytes that the windows of a pass may take. per_sample:
+    bytes that one object takes.
+    """
+
     model: nn.Module
     run: "SinglePass"
     patches: Tensor
@@ -49,6 +57,7 @@ class Placement:
     per_sample: int = 0  # bytes
 
     def at(self, positions: list[Position]) -> Tensor:
+        """Return the outputs at `positions`: (positions, patches, ...)."""
         border = self.run.border
         endless = border.name == "infinite" and border.reach is None and _is_all(self.empty, border.background)
         if endless and (on_a_plane := self._on_a_plane(positions)) is not None:
@@ -207,4 +216,5 @@ def _is_all(image: Tensor, colour: float | tuple[float, ...]) -> bool:
 
 
 def space_of(images: Tensor) -> tuple[int, int]:
+    """Return height and width."""
     return images.shape[-2], images.shape[-1]

@@ -48,6 +48,7 @@ class SinglePass(Conversion):
         self.answer: Tensor | None = None
 
     def __call__(self, make: Callable[[Tensor], Any], images: Tensor) -> Tensor:
+        """Run the model on `images`, made to Signals by `make`; return what comes out of the module."""
         self.make, self.answer = make, None
         inner = None if self.module is self.model else self.module.register_forward_hook(self._reached)
         try:
@@ -66,9 +67,11 @@ class SinglePass(Conversion):
         return self.answer
 
     def enter(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
+        """Make Signals of the images."""
         return tree_map(lambda leaf: self.make(leaf) if is_image(leaf) else leaf, (args, kwargs))
 
     def leave(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> Any:
+        """Take the model's own output, if it is asked for."""
         if self.module is self.model and output is not None:
             self.answer = self._pooled(output)
         # Of a map on a canvas that nobody asked for, the window will do.
@@ -97,4 +100,5 @@ class SinglePass(Conversion):
 
 
 def is_image(leaf: Any) -> bool:
+    """Whether a model's argument is a batch of images."""
     return isinstance(leaf, Tensor) and leaf.ndim > 2 and leaf.is_floating_point()

@@ -1,6 +1,6 @@
 """The empty canvas: a `Tape` of every function that a model calls on a map of it, and of what came out.
 
-`placed.py` reads along when the model runs on objects.
+`replay` reads along when the model runs on objects.
 """
 
 from collections.abc import Sequence
@@ -41,6 +41,7 @@ class Step:
 
     @property
     def maps(self) -> list["Record"]:
+        """The maps in its result."""
         return [leaf for leaf in tree_leaves(self.result) if isinstance(leaf, Record)]
 
 
@@ -61,8 +62,10 @@ class Tape(Scope):
 
     @property
     def margin(self) -> tuple[int, ...]:
-        """For each axis: no cell reads both what lies beyond the edge and an object this many pixels away from it, and
-        cells of every phase lie between them that read neither.
+        """How many pixels from the edge an object must be, along each axis, to run as if there were no edge.
+
+        No cell reads both what lies beyond the edge and the object, and cells of every phase lie between them that read
+        neither.
         """
         source, maps = self.steps[0].source, self._maps()
         return tuple(
@@ -153,6 +156,7 @@ class Record(Signal):
 
     @classmethod
     def of(cls, signal: Signal) -> "Record":
+        """Return a record of `signal` that keeps none of its cells yet."""
         sizes = signal.window.shape
         made: Any = like(signal, signal.window.new_empty((0, *sizes[1:])), cls)  # no view, which would keep all cells
         made._sizes = sizes
@@ -211,6 +215,7 @@ class OnTape(Signal):
 
     @property
     def tape(self) -> Tape:
+        """The tape of its pass."""
         raise NotImplementedError
 
     def called(self, func: Any, rule: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -243,23 +248,28 @@ class Canvas(OnTape):
 
     @property
     def record(self) -> Record:
+        """What the tape keeps of it."""
         if self._record is None:
             self._record = Record.of(self)
         return self._record
 
     def crop(self) -> Tensor:
+        """Return the map on its frame; an object may want to read all of it."""
         self.record.keep(self.window, self.box)
         return super().crop()
 
     def untaped(self) -> Signal:
+        """Return the same map as a plain Signal."""
         return like(self, self.window)
 
     @property
     def tape(self) -> Tape:
+        """The tape that its pass writes."""
         assert isinstance(self.scope, Tape)
         return self.scope
 
     def called(self, func: Any, rule: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Run the rule and write the step."""
         maps = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Canvas)]
         operands, record = operands_of(args, kwargs), self.record
         is_fixed = all(id(t) in self.tape.parameters for t in operands)
@@ -299,4 +309,5 @@ def like(signal: Signal, window: Tensor, kind: type[Signal] = Signal) -> Signal:
 
 
 def operands_of(args: Any, kwargs: Any) -> list[Tensor]:
+    """Return the ordinary tensors among the arguments of a call."""
     return [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor) and not isinstance(leaf, Signal)]

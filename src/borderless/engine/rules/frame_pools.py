@@ -51,6 +51,7 @@ class FramePool(Signal):
         return made
 
     def crop(self) -> Tensor:
+        """Return the local pool's map on its frame."""
         return self.pooled()
 
     @classmethod

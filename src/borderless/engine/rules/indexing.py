@@ -23,6 +23,7 @@ def _need_of_index(function: Any, signal: Any, index: Any) -> Declared:
 
 @rule(torch.Tensor.__getitem__, needs=_need_of_index)
 def getitem(function: Any, signal: Any, index: Any) -> Any:
+    """Take slices: along space a strided operation, elsewhere a view."""
     if not isinstance(signal, Signal):
         found = first_signal(index)
         assert found is not None

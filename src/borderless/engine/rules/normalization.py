@@ -52,6 +52,7 @@ def batch_norm(
     momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> Signal:
+    """Normalize the background with the window's statistics, or with the running ones."""
     check_axes(signal, None, function, weight, bias, running_mean, running_var)
     background = signal.background
     if training and signal.scope.shares_passes:
@@ -204,6 +205,7 @@ def instance_norm(
     momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> Signal:
+    """Normalize each channel of each sample by its own statistics."""
     check_axes(signal, None, function, weight, bias, running_mean, running_var)
     window, background = signal.window, signal.background
     numbers = (running_mean, running_var, weight, bias, use_input_stats, momentum, eps)
@@ -230,6 +232,7 @@ def group_norm(
     eps: float = 1e-5,
     cudnn_enabled: bool = True,
 ) -> Signal:
+    """Normalize groups of channels of each sample by their statistics."""
     check_axes(signal, None, function, weight, bias)
     window, background = signal.window, signal.background
     if background is None:

@@ -24,8 +24,10 @@ from borderless.errors import ImageError
 
 
 class Layout(NamedTuple):
-    """The integers of a sliding operation: the frame of its result, the outputs that are kept, the inputs that they
-    read (none where nothing is kept), and the receptive field of the result.
+    """The integers of a sliding operation.
+
+    frame: of its result. outputs: those that are kept. needed: the inputs that they read, none where nothing is kept.
+    field: the receptive field of the result.
     """
 
     frame: tuple[int, ...]
@@ -70,10 +72,12 @@ class Plan(NamedTuple):
 
     @property
     def outputs(self) -> Box:
+        """The outputs that are kept."""
         return self.layout.outputs
 
     @property
     def needed(self) -> Box:
+        """The inputs that they read."""
         return self.layout.needed
 
     def window(self) -> Tensor:
@@ -95,6 +99,7 @@ class Plan(NamedTuple):
 
     @property
     def is_constant_around(self) -> bool:
+        """Whether the background is the same everywhere."""
         return self.background is None or is_constant(self.background, self.source.axes)
 
     def result(
@@ -105,6 +110,7 @@ class Plan(NamedTuple):
         axes: tuple[int, ...] | None = None,
         is_deviation: bool = False,
     ) -> Signal:
+        """Return the Signal of the outputs that are `stored`."""
         frame, outputs, _, field = self.layout
         return self.source.derive(
             stored,
@@ -119,6 +125,7 @@ class Plan(NamedTuple):
 
 
 def plan(signal: Signal, slides: tuple[Slide, ...], function: Any) -> Plan:
+    """Decide what `function`, which slides by `slides`, keeps of `signal` and reads for that."""
     lattice, shift, deviation = settle(signal, slides)
     box, background, border = signal.box, signal.background, signal.border
     if shift is not None:

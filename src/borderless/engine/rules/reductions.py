@@ -246,7 +246,7 @@ def _need_of_extremum(function: Any, signal: Signal, *args: Any, **kwargs: Any) 
 
 @rule(*named("max", "min"), needs=_need_of_extremum)
 def extremum(function: Any, signal: Signal, *args: Any, **kwargs: Any) -> Any:
-    """max and min: of two maps, over everything, or along the channels (with indices)."""
+    """Take maxima or minima: of two maps, over everything, or along the channels (with indices)."""
     other = args[0] if args else kwargs.get("other")
     if isinstance(other, Tensor):
         return elementwise(torch.maximum if function.__name__ == "max" else torch.minimum, signal, other)
@@ -261,11 +261,13 @@ def extremum(function: Any, signal: Signal, *args: Any, **kwargs: Any) -> Any:
 
 @rule(F.adaptive_avg_pool1d, F.adaptive_avg_pool2d, F.adaptive_avg_pool3d, gathers="mean")
 def adaptive_average_pool(function: Any, signal: Signal, output_size: Any) -> Any:
+    """Average over all of space; other grids read absolute position."""
     return _adaptive(function, signal, output_size, lambda: mean_over_space(function, signal))
 
 
 @rule(F.adaptive_max_pool1d, F.adaptive_max_pool2d, F.adaptive_max_pool3d, gathers="max")
 def adaptive_max_pool(function: Any, signal: Signal, output_size: Any, return_indices: bool = False) -> Any:
+    """Take the maximum over all of space; other grids read absolute position."""
     if return_indices:
         raise signal.scope.unsupported(describe(function), "indices of maxima are absolute positions")
     return _adaptive(

@@ -40,6 +40,7 @@ def transposed_convolution(
     groups: int = 1,
     dilation: Any = 1,
 ) -> Signal:
+    """Run on a window and keep every output that it reaches."""
     count = weight.ndim - 2
     check_axes(signal, count, function, weight, bias)
     stride, padding, output_padding, dilation = (
@@ -114,6 +115,7 @@ def interpolate(
     recompute_scale_factor: bool | None = None,
     antialias: bool = False,
 ) -> Any:
+    """Resize by a factor that is a whole number, or one over it."""
     check_axes(signal, None, function)
     count = len(signal.axes)
     frame = _frame_after(signal, size, scale_factor)
@@ -189,6 +191,7 @@ def _as_floats(scale_factor: Any, count: int) -> tuple[float, ...]:
 
 @rule(*named("pixel_shuffle"))
 def pixel_shuffle(function: Any, signal: Signal, upscale_factor: int) -> Signal:
+    """Move channels to a finer lattice."""
     check_axes(signal, 2, function)
     r = upscale_factor
     box = tuple((r * a, r * b) for a, b in signal.box)

@@ -18,6 +18,7 @@ from borderless.engine.torch_internals import DisableTorchFunctionSubclass
 
 @rule(*named("permute", "transpose", "movedim", "swapaxes", "swapdims", "moveaxis"), needs="cell")
 def move(function: Any, signal: Signal, *args: Any, **kwargs: Any) -> Signal:
+    """Permute dimensions; space goes along."""
     # PyTorch itself says where each dimension goes: give every dimension its number as its size.
     numbered = function(torch.empty(tuple(range(1, signal.ndim + 1)), device="meta"), *args, **kwargs)
     places = [size - 1 for size in numbered.shape]
@@ -48,6 +49,7 @@ def _need_of_reshape(function: Any, signal: Any, *args: Any, **kwargs: Any) -> D
     needs=_need_of_reshape,
 )
 def reshape(function: Any, signal: Signal, *args: Any, **kwargs: Any) -> Any:
+    """Reshape what is not space; space may become blocks, or end here."""
     if not isinstance(signal, Signal):
         found = first_signal(args, kwargs)
         assert found is not None
@@ -131,6 +133,7 @@ def _flatten_space(function: Any, signal: Signal, target: tuple[int, ...]) -> Te
 
 @rule(*named("channel_shuffle", "native_channel_shuffle"), needs="channels")
 def channel_shuffle(function: Any, signal: Signal, groups: int) -> Signal:
+    """Shuffle the channels of the window and of the background."""
     if signal.axes[0] < 2:
         raise signal.scope.unsupported(describe(function), "its channels are not the second dimension")
     background = None if signal.background is None else function(signal.background, groups)

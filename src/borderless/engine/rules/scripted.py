@@ -33,6 +33,7 @@ def _run_method(method: Any, *args: Any, **kwargs: Any) -> Any:
 
 @rule(DISPATCHED)
 def run_operator(operator: Any, *args: Any, **kwargs: Any) -> Any:
+    """Call an operator of a scripted function by its rule, if it acts on every cell alike."""
     signal = first_signal(args, kwargs)
     assert signal is not None
     error = next((value.error for value in tree_leaves((args, kwargs)) if isinstance(value, _Refused)), None)

@@ -53,6 +53,7 @@ def convolution(
     dilation: Any = 1,
     groups: int = 1,
 ) -> Signal:
+    """Convolve: under `zero` as the model does, elsewhere what the border says lies outside."""
     count = weight.ndim - 2
     check_axes(signal, count, function, weight, bias)
     stride, dilation = per_axis(stride, count), per_axis(dilation, count)
@@ -232,6 +233,7 @@ def max_pool(
 
 @rule(F.max_pool1d_with_indices, F.max_pool2d_with_indices, F.max_pool3d_with_indices)
 def max_pool_with_indices(function: Any, signal: Signal, *_: Any, **__: Any) -> Any:
+    """Refuse indices, which are absolute positions."""
     raise signal.scope.unsupported(describe(function), "indices of maxima are absolute positions")
 
 

@@ -18,6 +18,7 @@ from borderless.engine.tiles import same_period
 
 @rule(*named("chunk", "split", "tensor_split", "unbind", "split_with_sizes"), needs="cell")
 def split(function: Any, signal: Signal, *args: Any, **kwargs: Any) -> Any:
+    """Split along channels, into views."""
     dim = arguments(function, (signal, *args), kwargs).get("dim", 0) % signal.ndim
     if dim == 0 or dim in signal.axes:
         raise signal.scope.unsupported(describe(function), "it cuts a map along the batch or along space")
@@ -38,6 +39,7 @@ def split(function: Any, signal: Signal, *args: Any, **kwargs: Any) -> Any:
 
 @rule(*named("cat", "concat", "concatenate", "stack"), needs="cell")
 def join(function: Any, tensors: Sequence[Any], dim: int = 0, **kwargs: Any) -> Any:
+    """Join maps along channels, or stack them, on the cells where they meet."""
     signal = first_signal(tensors)
     assert signal is not None
     dim = kwargs.pop("axis", dim)
