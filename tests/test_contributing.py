@@ -1,4 +1,4 @@
-"""Each page of docs/contributing shows a whole change as a diff: it applies to this very version, and its test passes."""
+"""Each page of docs/contributing shows a whole change as a diff: it applies as it stands, and its test passes."""
 
 import os
 import re

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 import borderless as bl
 from borderless.engine import registry
-from borderless.placement.replay import Placed
+from borderless.placement.replay import ReplayedSignal
 from support.bodies import noise, seeded
 from support.endless_plane import assert_as_on_a_huge_canvas
 
@@ -103,15 +103,15 @@ def test_a_rule_that_declares_nothing_gets_whole_maps(monkeypatch: pytest.Monkey
     assert counted != []
 
 
-def _count_whole_maps(monkeypatch: pytest.MonkeyPatch) -> list[Placed]:
-    counted: list[Placed] = []
-    whole = Placed.on_whole_canvas
+def _count_whole_maps(monkeypatch: pytest.MonkeyPatch) -> list[ReplayedSignal]:
+    counted: list[ReplayedSignal] = []
+    whole = ReplayedSignal.on_whole_canvas
 
-    def count(placed: Placed) -> bl.Signal:
+    def count(placed: ReplayedSignal) -> bl.Signal:
         counted.append(placed)
         return whole(placed)
 
-    monkeypatch.setattr(Placed, "on_whole_canvas", count)
+    monkeypatch.setattr(ReplayedSignal, "on_whole_canvas", count)
     return counted
 
 

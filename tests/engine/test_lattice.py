@@ -11,15 +11,15 @@ from torch.nn import functional as F
 
 import borderless as bl
 from borderless.engine.lattice import Lattice, Stride
-from borderless.engine.rules.lattice_choice import unsettle
+from borderless.engine.rules.lattice_choice import undo_strides
 
 SAMPLES = 64
 factors = st.tuples(st.integers(1, 5), st.integers(1, 5))
 
 
 def coarsened(data: st.DataObject, lattice: Lattice, factor: tuple[int, ...]) -> Lattice:
-    """What `settle` does, with phases drawn at random from those that the family leaves."""
-    known = lattice.coarser(factor)
+    """What `choose_lattice` does, with phases drawn at random from those that the family leaves."""
+    known = lattice.find_coarser(factor)
     if known is not None:
         return known
     generator = torch.Generator().manual_seed(data.draw(st.integers(0, 99)))
@@ -30,7 +30,7 @@ def coarsened(data: st.DataObject, lattice: Lattice, factor: tuple[int, ...]) ->
         assert f % modulus == 0
         phase = residue + modulus * torch.randint(f // modulus, (SAMPLES,), generator=generator)
         phases.append(torch.where(phase > most, phase - f, phase))
-    return lattice.coarsen(factor, torch.stack(phases, 1), largest)
+    return lattice.make_coarser(factor, torch.stack(phases, 1), largest)
 
 
 def divides(fine: Stride, coarse: Stride) -> bool:
@@ -48,7 +48,7 @@ def test_every_distance_is_whole_and_within_its_bounds(data: st.DataObject) -> N
     for _ in range(data.draw(st.integers(1, 5))):
         lattice, factor = data.draw(st.sampled_from(family)), data.draw(factors)
         is_whole = all(isinstance(s, int) for s in lattice.stride)
-        made = coarsened(data, lattice, factor) if is_whole and data.draw(st.booleans()) else lattice.finer(factor)
+        made = coarsened(data, lattice, factor) if is_whole and data.draw(st.booleans()) else lattice.find_finer(factor)
         if made not in family:
             family.append(made)
     assert list(family[0].family.values()) == family, "one lattice for each stride"
@@ -70,7 +70,7 @@ def test_every_distance_is_whole_and_within_its_bounds(data: st.DataObject) -> N
 
 @settings(max_examples=50, deadline=None)
 @given(data=st.data(), first=factors, second=factors)
-def test_finer_undoes_coarsen_in_one_step_or_in_two(data: st.DataObject, first: tuple, second: tuple) -> None:
+def test_find_finer_undoes_make_coarser_in_one_step_or_in_two(data: st.DataObject, first: tuple, second: tuple) -> None:
     image = Lattice((1, 1))
     both = tuple(a * b for a, b in zip(first, second, strict=True))
     in_one_first = data.draw(st.booleans())
@@ -78,8 +78,10 @@ def test_finer_undoes_coarsen_in_one_step_or_in_two(data: st.DataObject, first: 
     halfway = coarsened(data, image, first)
     twice = coarsened(data, halfway, second)
     assert coarsened(data, image, both) is twice and once in (None, twice)
-    assert twice.finer(second) is halfway and halfway.finer(first) is image and twice.finer(both) is image
-    fine, shift = unsettle(twice, both)
+    assert (
+        twice.find_finer(second) is halfway and halfway.find_finer(first) is image and twice.find_finer(both) is image
+    )
+    fine, shift = undo_strides(twice, both)
     there = image.shift_to(twice)
     assert fine is image
     if shift is not None and there is not None:
@@ -90,10 +92,10 @@ def test_the_bounds_are_exact_where_a_long_stride_comes_first() -> None:
     """Phase 3 of 4, halved: 1 of 2 and then 1 of 2; the long way and the short way both see every distance."""
     image = Lattice((1,))
     phases = torch.arange(4)[:, None]
-    four = image.coarsen((4,), phases, (3,))
+    four = image.make_coarser((4,), phases, (3,))
     residues, moduli = image.known_class((2,))
     assert moduli == (2,) and torch.equal(torch.as_tensor(residues[0]), phases[:, 0] % 2)
-    two = image.coarsen((2,), phases % 2, (1,))
+    two = image.make_coarser((2,), phases % 2, (1,))
     shift = two.shift_to(four)
     assert shift is not None and shift.by.flatten().tolist() == [0, 0, 1, 1] and (shift.low, shift.high) == ((0,), (1,))
 
@@ -102,8 +104,8 @@ def test_the_bounds_are_exact_where_a_long_stride_comes_first() -> None:
 def test_the_total_stride_is_the_least_common_multiple(strides: tuple[int, int], expected: int) -> None:
     image = Lattice((1, 1))
     for stride in strides:
-        image.coarsen((stride, 1), None, (0, 0))
-    image.finer((2, 2)).coarsen((5, 3), None, (0, 0))  # 5/2 and 3/2
+        image.make_coarser((stride, 1), None, (0, 0))
+    image.find_finer((2, 2)).coarsen((5, 3), None, (0, 0))  # 5/2 and 3/2
     image.without(0).coarsen((7,), None, (0,))  # along the second axis alone
     assert image.total_stride == (5 * expected, 21)
 

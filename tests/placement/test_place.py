@@ -14,7 +14,7 @@ from torch.nn import functional as F
 import borderless as bl
 from borderless.conversion import conversion_of
 from borderless.models import load
-from borderless.placement.replay import Placed
+from borderless.placement.replay import ReplayedSignal
 from support.networks import BATCH_NORMS, assert_same_state, network, patch, randomised, residual, state
 
 CANVAS, OBJECT_PX = (120, 101), 30
@@ -252,10 +252,10 @@ def test_equal_answers_end_where_a_cell_sees_both_object_and_edge(pool: str) -> 
 
 
 def test_a_global_pool_needs_no_whole_map(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(self: Placed) -> None:
+    def refuse(self: ReplayedSignal) -> None:
         raise AssertionError("a whole map was made")
 
-    monkeypatch.setattr(Placed, "on_whole_canvas", refuse)
+    monkeypatch.setattr(ReplayedSignal, "on_whole_canvas", refuse)
     bl.place(network("resnet18"), patch(OBJECT_PX, 3, torch.float32), [(0, 0), (40, 30)], CANVAS)
 
 

@@ -19,7 +19,7 @@ from borderless.errors import BorderError, ImageError
 BorderName = Literal["valid", "zero", "reflect", "replicate", "circular", "full", "infinite"]
 Outside = Literal[
     "nothing", "zero", "reflect", "replicate", "circular", "background", "canvas"
-]  # canvas: see `canvas.Placed`
+]  # canvas: see `placement.replay`
 Phase = Literal["fixed", "adaptive"]
 Count = Literal["frame", "window"]
 

@@ -25,9 +25,11 @@ class Pass(Protocol):
 
     def enter(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
         """Return the arguments that the model gets instead."""
+        ...
 
     def leave(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> Any:
         """Return the output that the caller gets instead."""
+        ...
 
 
 @dataclass

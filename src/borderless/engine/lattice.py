@@ -68,7 +68,7 @@ class Lattice:
         """Whether cells of equal number have the same position on both, in every sample."""
         return self is other or (self.offset is None and other.offset is None and self.stride == other.stride)
 
-    def coarser(self, factor: tuple[int, ...]) -> "Lattice | None":
+    def find_coarser(self, factor: tuple[int, ...]) -> "Lattice | None":
         """The part of this lattice that is `factor` times coarser, if the family has it already."""
         return self.family.get(_times(self.stride, factor))
 
@@ -98,7 +98,7 @@ class Lattice:
             moduli.append(modulus)
         return residues, tuple(moduli)
 
-    def coarsen(self, factor: tuple[int, ...], phase: Tensor | None, largest: tuple[int, ...]) -> "Lattice":
+    def make_coarser(self, factor: tuple[int, ...], phase: Tensor | None, largest: tuple[int, ...]) -> "Lattice":
         """A new part of this lattice: of every `factor` cells the one at `phase` (N, D) (None: the first).
 
         largest: of the phases; the smallest is `factor` - 1 less.
@@ -112,7 +112,7 @@ class Lattice:
         )
         return self._further(stride, pixels, bounds)
 
-    def finer(self, factor: tuple[int, ...]) -> "Lattice":
+    def find_finer(self, factor: tuple[int, ...]) -> "Lattice":
         """The lattice of a map upsampled by `factor`: that of the family, or else a new one.
 
         A new one has its cell 0 where the finest of its parts in the family has it.

@@ -1,6 +1,6 @@
 """Maps of an object on a canvas: those of the empty canvas, but for the window that the object can have changed.
 
-`tape` has run the model on the empty canvas once. When it then runs on objects, each of its maps is a `Placed`
+`tape` has run the model on the empty canvas once. When it then runs on objects, each of its maps is a `ReplayedSignal`
 Signal: it stores the window, and reads what else an operation needs from the map that stands at the same step of the
 tape. An operation that mixes all of space, or whose other operands differ from the tape's (a gate computed from the
 object, say), is run on whole maps, and so is all that follows from it. So nothing is approximated; there is only more
@@ -28,7 +28,7 @@ from borderless.engine.rules import sliding
 from borderless.engine.rules.frame_pools import FramePool, as_map
 from borderless.engine.signal import Signal
 from borderless.engine.torch_internals import tree_leaves, tree_map
-from borderless.placement.tape import OnTape, Record, Step, Tape, like, operands_of
+from borderless.placement.tape import Step, StoredMap, Tape, TapedSignal, like, operands_of
 
 
 class _OnCanvas(Border):
@@ -44,7 +44,7 @@ class _OnCanvas(Border):
 
 
 @dataclass
-class Placing(Scope):
+class Replay(Scope):
     """A pass over objects on the canvas of `tape`.
 
     samples: the number of objects. offsets: for each sample how many pixels further on it stands than the first one
@@ -70,23 +70,23 @@ class Placing(Scope):
         )
 
 
-def placing(tape: Tape, root: nn.Module, offsets: tuple[tuple[int, ...], ...] | None) -> Placing:
+def placing(tape: Tape, root: nn.Module, offsets: tuple[tuple[int, ...], ...] | None) -> Replay:
     """Return a pass over objects, by `offsets` apart, along `tape`."""
     reach = 0 if tape.border.keeps == "frame" else tape.border.reach
-    return Placing(
+    return Replay(
         _OnCanvas("full", reach=reach), root, warned=tape.warned, shares_passes=True, tape=tape, offsets=offsets
     )
 
 
-class Placed(OnTape):
+class ReplayedSignal(TapedSignal):
     """A map of objects on a canvas. whole: the same on the whole canvas, once it had to be computed."""
 
-    canvas: Record
+    canvas: StoredMap
     whole: Signal | None
     may_pool_frame = False  # such a pool runs on whole canvases
 
     @classmethod
-    def from_objects(cls, objects: Tensor, position: Sequence[int], scope: Placing) -> "Placed":
+    def from_objects(cls, objects: Tensor, position: Sequence[int], scope: Replay) -> "ReplayedSignal":
         """`objects` (N, C, *space) with their first cell at `position`; they lie wholly on the canvas."""
         canvas, scope.samples = scope.tape.steps[0].source, len(objects)
         made = cls(  # pyright: ignore[reportCallIssue]
@@ -94,14 +94,14 @@ class Placed(OnTape):
         )
         return made._on(canvas)
 
-    def _on(self, canvas: Record | None, whole: Signal | None = None) -> "Placed":
+    def _on(self, canvas: StoredMap | None, whole: Signal | None = None) -> "ReplayedSignal":
         self.canvas, self.whole = canvas, whole  # pyright: ignore[reportAttributeAccessIssue]
         return self
 
     @property
-    def placing(self) -> Placing:
+    def placing(self) -> Replay:
         """The pass over objects."""
-        assert isinstance(self.scope, Placing)
+        assert isinstance(self.scope, Replay)
         return self.scope
 
     @property
@@ -109,10 +109,10 @@ class Placed(OnTape):
         """The tape that it reads along."""
         return self.placing.tape
 
-    def derive(self, *args: Any, **kwargs: Any) -> "Placed":  # pyright: ignore[reportIncompatibleMethodOverride]
+    def derive(self, *args: Any, **kwargs: Any) -> "ReplayedSignal":  # pyright: ignore[reportIncompatibleMethodOverride]
         """Return a map of the same pass, over the same map of the canvas."""
         made = super().derive(*args, **kwargs)
-        assert isinstance(made, Placed)
+        assert isinstance(made, ReplayedSignal)
         return made._on(self.canvas)
 
     def forget(self, change: Change) -> None:
@@ -222,10 +222,12 @@ class Placed(OnTape):
         return _run(func, rule, self.placing.step(func), self, args, kwargs)
 
 
-def _run(func: Any, rule: Any, step: Step, source: Placed, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def _run(
+    func: Any, rule: Any, step: Step, source: ReplayedSignal, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
     scope, traits = source.placing, traits_of(rule)
     gather = traits.gather(func)
-    placed = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Placed)]
+    placed = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, ReplayedSignal)]
     if all(p.whole is None for p in placed) and _same(step.operands, operands_of(args, kwargs)):
         if gather is not None and isinstance(step.result, Tensor) and not isinstance(step.result, Signal):
             pooled = _global_pool(gather, step, source)
@@ -251,7 +253,7 @@ def _run(func: Any, rule: Any, step: Step, source: Placed, args: tuple[Any, ...]
                 if changed.memory is not None:
                     write_through(changed, func)
                 return changed._on(None, leaf)
-        made: Any = Placed(  # pyright: ignore[reportCallIssue]
+        made: Any = ReplayedSignal(  # pyright: ignore[reportCallIssue]
             leaf.window, leaf.start, leaf.frame, leaf.axes, leaf.background, leaf.lattice, scope, leaf.field
         )
         return made._on(None, leaf)
@@ -267,7 +269,7 @@ def _same(expected: list[Tensor], got: list[Tensor]) -> bool:
 
 
 def _on_canvas(result: Any, step: Step) -> Any:
-    made = [leaf for leaf in tree_leaves(result) if isinstance(leaf, Placed)]
+    made = [leaf for leaf in tree_leaves(result) if isinstance(leaf, ReplayedSignal)]
     for signal, canvas in zip(made, step.maps, strict=True):
         samples, alone = signal.placing.samples, (canvas._sizes[0], *canvas.shape[1:])
         if tuple(signal.shape) != (samples * alone[0], *alone[1:]):
@@ -280,7 +282,7 @@ def _on_canvas(result: Any, step: Step) -> Any:
     return result
 
 
-def _global_pool(gather: Gather, step: Step, source: Placed) -> Tensor | None:
+def _global_pool(gather: Gather, step: Step, source: ReplayedSignal) -> Tensor | None:
     """The value of a function that leaves one number a channel, all of space taken together; None: it is none such."""
     canvas = step.source
     channels = prod(size for axis, size in enumerate(canvas._sizes) if axis not in canvas.axes)
@@ -290,8 +292,8 @@ def _global_pool(gather: Gather, step: Step, source: Placed) -> Tensor | None:
 
 
 def _as_the_model_divides(
-    func: Any, step: Step, result: Placed, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> Placed:
+    func: Any, step: Step, result: ReplayedSignal, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> ReplayedSignal:
     """An average under the model's own padding may count fewer cells at the edge than it has in its middle."""
     if step.source.border.keeps != "frame":
         return result

@@ -17,9 +17,9 @@ from borderless.engine.forward_pass import Scope
 from borderless.engine.lattice import Lattice
 from borderless.engine.signal import Signal
 from borderless.errors import ImageError
-from borderless.placement.replay import Placed, placing
+from borderless.placement.replay import ReplayedSignal, placing
 from borderless.placement.single_pass import SinglePass
-from borderless.placement.tape import Canvas, NotKept, Tape
+from borderless.placement.tape import NotKept, RecordedSignal, Tape
 
 # Under these an object changes a window of each map around itself, and nothing else.
 Position = tuple[int, int]
@@ -111,7 +111,7 @@ class Placement:
         """Windows on the maps of the empty canvas. What runs together meets the same sublattices and edges."""
         kinds: set[str] = set()
         tape.observer = lambda event: kinds.add(event.kind)  # not the event, which would keep its map
-        answer = self.run(lambda leaf: _like_image(leaf, Canvas, tape), self.empty)
+        answer = self.run(lambda leaf: _like_image(leaf, RecordedSignal, tape), self.empty)
         self.per_sample = _WINDOWS_AT_A_TIME * tape.window_bytes(space_of(self.patches))
         movable = "position" not in kinds and _is_without_place(answer)
         even = movable and bool((self.empty == self.empty[..., :1, :1]).all())
@@ -129,7 +129,7 @@ class Placement:
             offsets = tuple(tuple(p - q for p, q in zip(place, places[0], strict=True)) for place in places)
             scope = placing(tape, self.model, offsets if any(any(o) for o in offsets) else None)
             start = [max(p, 0) for p in places[0]]
-            return self.run(lambda leaf: Placed.from_objects(leaf, start, scope), cells)
+            return self.run(lambda leaf: ReplayedSignal.from_objects(leaf, start, scope), cells)
 
         return self._grouped(positions, kind), make
 

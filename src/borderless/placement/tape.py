@@ -26,7 +26,7 @@ class Step:
     """One function called on maps: the first of them, the ordinary tensors among its arguments, and its result."""
 
     function: Any
-    source: "Record"
+    source: "StoredMap"
     operands: list[Tensor]
     result: Any
     need: Need
@@ -40,16 +40,16 @@ class Step:
         return max((amount for s in self.need.slides for amount in (0, s.padding, s.padding_after)), default=0)
 
     @property
-    def maps(self) -> list["Record"]:
+    def maps(self) -> list["StoredMap"]:
         """The maps in its result."""
-        return [leaf for leaf in tree_leaves(self.result) if isinstance(leaf, Record)]
+        return [leaf for leaf in tree_leaves(self.result) if isinstance(leaf, StoredMap)]
 
 
 @dataclass
 class Tape(Scope):
     """The pass over the empty canvas, under the border `border`, and what happened in it.
 
-    region: for each axis, the pixels that objects will cover, first and stop; None: unknown. Its maps are `Record`s,
+    region: for each axis, the pixels that objects will cover, first and stop; None: unknown. Its maps are `StoredMap`s,
     which keep their cells only where an object there may want to read them.
     """
 
@@ -98,7 +98,7 @@ class Tape(Scope):
                 largest = max(largest, prod(cells) * channels * m.window.element_size())
         return largest
 
-    def within_reach(self, signal: Signal, results: "list[Record]") -> Box:
+    def within_reach(self, signal: Signal, results: "list[StoredMap]") -> Box:
         """The cells of `signal` that `results` may depend on, where an object changes them."""
         if self.region is None:
             return signal.box
@@ -108,7 +108,7 @@ class Tape(Scope):
         )
         return kept if all(a < b for a, b in kept) else signal.box
 
-    def _maps(self) -> list["Record"]:
+    def _maps(self) -> list["StoredMap"]:
         maps = [signal for step in self.steps for signal in (step.source, *step.maps)]
         return [signal for signal in maps if len(signal.frame) == len(maps[0].frame)]
 
@@ -148,14 +148,14 @@ class NotKept(Exception):
     """Cells were asked for that the tape did not expect anyone to read."""
 
 
-class Record(Signal):
+class StoredMap(Signal):
     """What a tape keeps of a map: how large it is, and its cells in the box `kept` (None: in none)."""
 
     kept: Box | None = None
     cells: Tensor
 
     @classmethod
-    def of(cls, signal: Signal) -> "Record":
+    def of(cls, signal: Signal) -> "StoredMap":
         """Return a record of `signal` that keeps none of its cells yet."""
         sizes = signal.window.shape
         made: Any = like(signal, signal.window.new_empty((0, *sizes[1:])), cls)  # no view, which would keep all cells
@@ -201,7 +201,7 @@ class Record(Signal):
         return self.window.new_full((), beyond if self.border.keeps == "frame" else 0.0).expand(sizes)
 
 
-class OnTape(Signal):
+class TapedSignal(Signal):
     """A map whose pass writes a tape or reads along one: of its calls only the model's own are steps.
 
     A step tells what it leaves around its own results, and not around maps that share memory with them.
@@ -228,7 +228,7 @@ class OnTape(Signal):
     ) -> Any:
         args, kwargs = as_rules_take_it(func, args, kwargs) if kwargs else (args, {})
         source = first_signal(args, kwargs)
-        if not isinstance(source, OnTape):
+        if not isinstance(source, TapedSignal):
             assert source is not None
             raise source.scope.unsupported(describe(func), "a placement cannot join a pool over a whole frame to a map")
         tape, rule = source.tape, find_rule(func)
@@ -241,16 +241,16 @@ class OnTape(Signal):
             tape.calls -= 1
 
 
-class Canvas(OnTape):
+class RecordedSignal(TapedSignal):
     """A map of the empty canvas, whose scope is a `Tape`. record: what the tape keeps of it."""
 
-    _record: Record | None = None
+    _record: StoredMap | None = None
 
     @property
-    def record(self) -> Record:
+    def record(self) -> StoredMap:
         """What the tape keeps of it."""
         if self._record is None:
-            self._record = Record.of(self)
+            self._record = StoredMap.of(self)
         return self._record
 
     def crop(self) -> Tensor:
@@ -270,7 +270,7 @@ class Canvas(OnTape):
 
     def called(self, func: Any, rule: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run the rule and write the step."""
-        maps = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Canvas)]
+        maps = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, RecordedSignal)]
         operands, record = operands_of(args, kwargs), self.record
         is_fixed = all(id(t) in self.tape.parameters for t in operands)
         need = traits_of(rule).need(func, args, kwargs)
@@ -288,7 +288,7 @@ class Canvas(OnTape):
 
 
 def _new_record(leaf: Any) -> Any:
-    if not isinstance(leaf, Canvas):
+    if not isinstance(leaf, RecordedSignal):
         return leaf
     leaf._record = None  # it was of what there was before a function in place
     return leaf.record

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 from borderless.engine.lattice import Lattice, choose_phase
 
 
-class Settled(NamedTuple):
+class LatticeChoice(NamedTuple):
     """Where a strided operation leaves a map, and how the cells that it reads are renumbered for that (None: not).
 
     deviation: of the map from its background, if it had to be computed to choose.
@@ -25,13 +25,13 @@ class Settled(NamedTuple):
     deviation: Tensor | None = None
 
 
-def settle(signal: "Signal", slides: tuple[Slide, ...]) -> Settled:
+def choose_lattice(signal: "Signal", slides: tuple[Slide, ...]) -> LatticeChoice:
     """The lattice that a sliding operation leaves `signal` on, chosen now unless it was chosen before."""
     lattice = signal.lattice
     factor = tuple([slide.stride for slide in slides])
     if max(factor) == 1:
-        return Settled(lattice)
-    coarse, deviation = lattice.coarser(factor), None
+        return LatticeChoice(lattice)
+    coarse, deviation = lattice.find_coarser(factor), None
     if coarse is None:
         phase, largest = None, tuple(f - 1 for f in factor)
         if signal.border.is_adaptive:
@@ -40,8 +40,8 @@ def settle(signal: "Signal", slides: tuple[Slide, ...]) -> Settled:
                 largest = tuple(s.cheapest_phase(window) for s, window in zip(slides, signal.box, strict=True))
                 bound = torch.tensor(largest, device=phase.device)
                 phase = torch.where(phase > bound, phase - torch.tensor(factor, device=phase.device), phase)
-        coarse = lattice.coarsen(factor, phase, largest)
-    return Settled(coarse, lattice.shift_to(coarse), deviation)
+        coarse = lattice.make_coarser(factor, phase, largest)
+    return LatticeChoice(coarse, lattice.shift_to(coarse), deviation)
 
 
 def _chosen(signal: "Signal", factor: tuple[int, ...]) -> tuple[Tensor, Tensor | None]:
@@ -72,9 +72,9 @@ def _chosen(signal: "Signal", factor: tuple[int, ...]) -> tuple[Tensor, Tensor |
     return known + rest * torch.tensor(moduli, device=device), None
 
 
-def unsettle(lattice: Lattice, factor: tuple[int, ...]) -> tuple[Lattice, Shift | None]:
+def undo_strides(lattice: Lattice, factor: tuple[int, ...]) -> tuple[Lattice, Shift | None]:
     """The lattice of a map of `lattice` upsampled by `factor`, and how its cells are renumbered (None: not)."""
-    fine = lattice.finer(factor)
+    fine = lattice.find_finer(factor)
     shift = fine.shift_to(lattice)
     if shift is None or not any((*shift.low, *shift.high)):
         return fine, None

@@ -15,7 +15,7 @@ from borderless.engine.geometry import Box, Keep, Slide
 from borderless.engine.lattice import Lattice
 from borderless.engine.naming import describe
 from borderless.engine.receptive_field import Field, slid
-from borderless.engine.rules.lattice_choice import settle
+from borderless.engine.rules.lattice_choice import choose_lattice
 from borderless.engine.rules.pointwise import map_as_parameter
 from borderless.engine.shifting import Shift
 from borderless.engine.signal import Signal
@@ -126,7 +126,7 @@ class Plan(NamedTuple):
 
 def plan(signal: Signal, slides: tuple[Slide, ...], function: Any) -> Plan:
     """Decide what `function`, which slides by `slides`, keeps of `signal` and reads for that."""
-    lattice, shift, deviation = settle(signal, slides)
+    lattice, shift, deviation = choose_lattice(signal, slides)
     box, background, border = signal.box, signal.background, signal.border
     if shift is not None:
         box, background = signal.renumbered(shift)

@@ -18,7 +18,7 @@ from borderless.engine.naming import describe, named
 from borderless.engine.padding import pad
 from borderless.engine.receptive_field import Field, interpolated, spread_out
 from borderless.engine.registry import rule
-from borderless.engine.rules.lattice_choice import unsettle
+from borderless.engine.rules.lattice_choice import undo_strides
 from borderless.engine.rules.plan import check_axes, nothing_left, per_axis, plan
 from borderless.engine.rules.sliding import strided_slice
 from borderless.engine.signal import Signal
@@ -227,7 +227,7 @@ def _on_finer_lattice(
     field: tuple[Field, ...],
 ) -> Signal:
     """The Signal of an upsampled map, in the numbers of the lattice that it is on now."""
-    lattice, shift = unsettle(signal.lattice, factor)
+    lattice, shift = undo_strides(signal.lattice, factor)
     result = signal.derive(window, background, box=box, frame=frame, lattice=lattice, field=field)
     if shift is not None:
         box, background = result.renumbered(shift)
