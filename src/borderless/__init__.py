@@ -27,7 +27,8 @@ from borderless.measures.equivariance import equivariance_error
 from borderless.measures.shifts import consistency, diagonal
 from borderless.onnx import save_onnx
 from borderless.place import place
-from borderless.rules import normalisation as _normalisation  # noqa: F401  the families register their rules on import
+from borderless.rules import gradients as _gradients  # noqa: F401  the families register their rules on import
+from borderless.rules import normalisation as _normalisation  # noqa: F401
 from borderless.rules import pointwise as _pointwise  # noqa: F401
 from borderless.rules import reductions as _reductions  # noqa: F401
 from borderless.rules import resampling as _resampling  # noqa: F401
