@@ -23,6 +23,7 @@ from borderless.geometry import filled_box
 from borderless.rules.pointwise import along_channels, elementwise
 from borderless.rules.registry import describe, named, rule
 from borderless.rules.statistics import mean_of, moments
+from borderless.rules.uniform import has_values
 from borderless.signal import Signal
 
 # A mean that is this many times larger than all that it averages is none, and the layers after it lose digits.
@@ -100,7 +101,7 @@ def _linear(
 
 def _check_rounding(function: Any, signal: Signal, deviation: Tensor, total: Tensor, count: float) -> None:
     """Warn where a window far larger than its frame makes a mean many times larger than what it averages."""
-    if deviation[0, 0].numel() < _TOO_LARGE * count or torch.compiler.is_compiling() or torch.jit.is_tracing():
+    if deviation[0, 0].numel() < _TOO_LARGE * count or not has_values(deviation):
         return
     with torch.no_grad():
         ratio = float(total.abs().amax() / count / deviation.abs().amax().clamp_min(torch.finfo(total.dtype).tiny))
