@@ -1,6 +1,7 @@
 """What is registered on a converted model: it stays converted, says when it is bypassed, and goes without a trace."""
 
 import asyncio
+import contextlib
 import copy
 import pickle
 import subprocess
@@ -292,6 +293,54 @@ def test_an_interrupted_pass_leaves_the_guards_up_and_the_model_whole() -> None:
         again.interrupt = False
         assert type(again.map) is Tensor
         assert torch.equal(again(images()), bl.convert(bl.revert_(model)[0], "infinite")(images()))
+
+
+class Failing(nn.Module):
+    """Keeps all sorts of maps, also one that gradients cannot pass, and fails."""
+
+    def __init__(self, error: type[BaseException]) -> None:
+        super().__init__()
+        self.conv, self.error = nn.Conv2d(3, 4, 3), error
+
+    def forward(self, batch: Tensor, scale: float = 1.0) -> Tensor:
+        self.image, self.maps = batch, [self.conv(batch) * scale]
+        raise self.error
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError, KeyboardInterrupt, SystemExit, asyncio.CancelledError])
+@pytest.mark.parametrize("border", ["infinite", "valid"])
+@pytest.mark.parametrize("scale", [{}, {"scale": 2.0}], ids=["no keywords", "keywords"])
+def test_after_any_exception_a_model_holds_tensors(
+    error: type[BaseException], border: str, scale: dict[str, float]
+) -> None:
+    model = bl.convert(Failing(error), border)
+    with contextlib.suppress(error):
+        model(images(), **scale)
+    assert type(model.image) is Tensor and type(model.maps[0]) is Tensor
+    pickle.dumps(model)
+
+
+def test_the_maps_of_a_pass_are_released_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+    for name in ("borderless.hooks", "borderless.convert"):
+        monkeypatch.setattr(sys.modules[name], "release", lambda *args: calls.append(args))
+    bl.convert_(residual(), "infinite")(images())
+    assert len(calls) == 1
+
+
+# TorchScript
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit")
+@pytest.mark.parametrize("own", [nn.Conv2d(3, 4, 3), residual()], ids=["one layer", "residual"])
+def test_scripting_a_converted_model_is_refused_with_the_way_that_works(own: nn.Module) -> None:
+    model = bl.convert(own, "infinite").eval()
+    for part in (model, *model.children(), nn.Sequential(model)):
+        with pytest.raises(ConversionError, match=r"torch\.jit\.script\. Freeze it: bl\.freeze\(model, example\)"):
+            torch.jit.script(part)
+    with torch.no_grad():
+        assert torch.equal(bl.freeze(model, images()).module()(images()), model(images()))
+    torch.jit.script(nn.Sequential(bl.revert_(model)))
 
 
 # torch.compile

@@ -189,10 +189,10 @@ OF_CELLS: list[dict[str, Any]] = [  # elementwise functions that are not named a
 
 # Each of these stops the model: it asks for the values of a map, or gives something other than maps.
 REFUSED = set("__array__ numpy tolist equal frexp".split()) | {f"max_pool{n}d_with_indices" for n in (1, 2, 3)}
-# These take nothing but a map, and no map of many cells; or have no parameter that can be named.
+# These take nothing but a map, and no map of many cells; or have no parameter that can be named; or need gradients.
 WITHOUT_A_CALL = set(
     "__bool__ __float__ __index__ __int__ __getitem__ item is_nonzero new_empty new_full new_ones new_tensor new_zeros "
-    "cuda".split()
+    "cuda register_hook retain_grad".split()
 )
 
 

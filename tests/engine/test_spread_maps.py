@@ -45,6 +45,7 @@ SPREADS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "expand": expanded,
     "expand, contiguous": lambda g, y: expanded(g, y).contiguous(),
     "activated": lambda g, y: F.interpolate(g.sigmoid().logit(), size=y.shape[2:]).sigmoid().logit(),
+    "scaled by another": lambda g, y: F.interpolate(g, size=y.shape[2:]) * 2 * (0 * g + 0.5),
 }
 
 
@@ -163,3 +164,13 @@ def test_vmap_and_traces_cannot_look_at_values() -> None:
     with torch.no_grad():
         got = torch.func.vmap(lambda image: strict(image[None])[0])(images())
         torch.testing.assert_close(got, strict(images()))
+
+
+@pytest.mark.parametrize("leaf", [(1, 4, *SIZE), (4, 1, SIZE[1]), (1, 4 * SIZE[0] * SIZE[1])], ids=str)
+def test_what_learns_a_value_for_each_position_is_no_constant_while_it_is_0(leaf: tuple[int, ...]) -> None:
+    learned = torch.zeros(leaf, requires_grad=True)
+    embedding = learned.reshape(1, 4, *SIZE) if len(leaf) == 2 else learned
+    spread = F.interpolate(torch.ones(2, 4, 1, 1, requires_grad=True).sigmoid(), size=SIZE)
+    assert is_constant_along(spread * torch.ones(1, 4, 1, 1, requires_grad=True).exp(), (-2, -1))
+    assert not is_constant_along(spread * 2 + embedding, (-2, -1))
+    assert not is_constant_along(spread * torch.rand(SIZE), (-2, -1)), "values tell where there are no gradients"

@@ -14,15 +14,18 @@ import borderless
 from borderless.engine import torch_internals
 from borderless.engine.naming import describe
 from borderless.engine.torch_internals import (
+    MARK_OF_BACKWARD_HOOKS,
     AnyBatchNorm,
     DisableTorchFunctionSubclass,
     OpOverload,
     batch_norm_update_stats,
     export_error,
     getter,
+    is_transformed,
     make_wrapper_subclass,
     native_batch_norm_backward,
     running_modules,
+    shape_at,
     tree_any,
     tree_leaves,
     tree_map,
@@ -233,6 +236,34 @@ def test_the_fused_backward_gives_the_gradients_of_scale_and_shift() -> None:
 
 
 # Export
+
+
+def test_full_backward_hooks_leave_their_mark() -> None:
+    layer = nn.ReLU()
+    layer.register_full_backward_hook(lambda module, inputs, outputs: None)
+    assert layer(torch.ones(1, requires_grad=True)).grad_fn.name() == MARK_OF_BACKWARD_HOOKS
+
+
+def test_a_transform_is_seen_from_inside() -> None:
+    seen = []
+
+    def run(x: Tensor) -> Tensor:
+        seen.append(is_transformed())
+        return x.sum()
+
+    torch.func.vmap(run)(torch.ones(2, 3))
+    torch.func.grad(run)(torch.ones(3))
+    run(torch.ones(3))
+    assert seen == [True, True, False]
+
+
+def test_a_node_tells_the_shapes_of_what_its_function_returned() -> None:
+    x = torch.ones(2, 3, requires_grad=True)
+    assert shape_at((x.sum(0) * 2).grad_fn, 0) == (3,)
+    values, _ = x.sort(1)
+    split = x.split(1)[1].grad_fn
+    assert (shape_at(values.grad_fn, 0), shape_at(split, 1)) == ((2, 3), (1, 3))
+    assert shape_at(x.sum().grad_fn.next_functions[0][0], 0) == (2, 3), "a tensor that no function has made"
 
 
 def test_an_exported_program_calls_overloads_of_aten() -> None:

@@ -4,18 +4,23 @@ The handles of all of them are kept beside the conversion. They are what removes
 in another process they move PyTorch's count of hooks past these, which hooks of the user would otherwise replace.
 """
 
+import weakref
+from collections import OrderedDict
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from functools import partial
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.fx import Proxy
 from torch.utils.hooks import RemovableHandle
 
+from borderless.engine.outputs import kept_map, release
 from borderless.engine.signal import Signal
 from borderless.engine.torch_internals import current_graph_task_id, forward_pre_hooks, running_modules
 from borderless.errors import ConversionError
 
+_ENDING = "_borderless_ending"  # an attribute of a call's keyword arguments: what runs when they go
 # Called for what they hold, never themselves.
 _UNCALLED = (nn.ModuleList, nn.ModuleDict)
 
@@ -46,8 +51,8 @@ class Hooks:
         made = cls(conversion)
         # First in, last out: the hooks of the user see tensors, on both sides.
         made.handles = [
-            model.register_forward_pre_hook(made.enter, with_kwargs=True),
-            model.register_forward_hook(made.leave, with_kwargs=True, prepend=True, always_call=True),
+            model.register_forward_pre_hook(_RootHook(made, "enter"), with_kwargs=True),
+            model.register_forward_hook(_RootHook(made, "leave"), with_kwargs=True, prepend=True, always_call=True),
         ]
         return made
 
@@ -60,10 +65,13 @@ class Hooks:
 
     def enter(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
         """Run before the model's forward."""
-        return self.conversion.enter(module, args, kwargs)
+        args, kwargs = self.conversion.enter(module, args, kwargs)
+        return args, _until_the_call_ends(kwargs, module)
 
     def leave(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> Any:
         """Run after the model's forward."""
+        if (ending := getattr(kwargs, _ENDING, None)) is not None:
+            ending.detach()
         return self.conversion.leave(module, args, kwargs, output)
 
     def remove(self) -> None:
@@ -75,14 +83,49 @@ class Hooks:
 def hooks_of(model: nn.Module) -> Hooks | None:
     """The hooks that a conversion registered on `model` itself, or None."""
     for hook in forward_pre_hooks(model):
-        owner = getattr(hook, "__self__", None)
-        if isinstance(owner, Hooks):
-            return owner
+        if isinstance(hook, _RootHook):
+            return hook.hooks
     return None
 
 
+def _until_the_call_ends(kwargs: dict[str, Any], module: nn.Module) -> dict[str, Any]:
+    """Return `kwargs` of a call, with which go, when the call's frame goes, the maps that `module` has kept.
+
+    PyTorch calls no hook after a KeyboardInterrupt or another exception that is no Exception.
+    """
+    held = OrderedDict(kwargs)  # a dict that can be watched, and that PyTorch's trees know
+    ending = weakref.finalize(held, release, module, partial(kept_map, is_failing=True))
+    ending.atexit = False
+    setattr(held, _ENDING, ending)
+    return held
+
+
+class _NotScriptable(ConversionError, AttributeError):
+    """An AttributeError, so that whoever asks whether a hook has a name hears no."""
+
+
+class _Hook:
+    """A hook of a converted model. TorchScript asks a hook for its name, and would then compile it."""
+
+    @property
+    def __name__(self) -> str:
+        raise _NotScriptable(
+            "Expected plain PyTorch modules but got a converted model, or a part of one, in torch.jit.script. Freeze "
+            "it: bl.freeze(model, example), or record it for one size of image with torch.jit.trace(model, example)"
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class _RootHook(_Hook):
+    hooks: Hooks
+    step: Literal["enter", "leave"]
+
+    def __call__(self, *args: Any) -> Any:
+        return getattr(self.hooks, self.step)(*args)
+
+
 @dataclass(frozen=True)
-class Guard:
+class Guard(_Hook):
     """A hook on a part of a converted model: it refuses images that did not come through the model itself.
 
     It holds names alone, so that a part can be copied and stored without the rest.

@@ -104,12 +104,13 @@ def on_frame(signal: Signal) -> Tensor:
     return materialized(signal.crop())
 
 
-def kept_map(signal: Signal) -> Tensor:
+def kept_map(signal: Signal, is_failing: bool = False) -> Tensor:
     """Return what a model goes on to keep of a map: its frame, or its window where the border does not know the frame.
 
-    While a pass ends in an error, this raises none of its own: a map without known cells is kept as NaN.
+    While a pass ends in an error, or with `is_failing`, this raises none of its own: a map without known cells is kept
+    as NaN.
     """
-    is_failing = sys.exc_info()[1] is not None
+    is_failing = is_failing or sys.exc_info()[1] is not None
     try:
         return on_frame(signal)
     except BorderlessError as error:

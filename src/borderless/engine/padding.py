@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from borderless.engine.geometry import Interval
-from borderless.engine.tiles import is_constant, tile
+from borderless.engine.tiles import tile
+from borderless.engine.torch_internals import is_transformed
 
 
 def pad(
@@ -31,17 +32,16 @@ def pad(
         amounts[at : at + 2] = [before, after]
     if background is None:
         return F.pad(cells, amounts)
-    if torch.compiler.is_compiling() and is_constant(
-        background, axes
-    ):  # few operations, for programs that are recorded
-        stored = cells.new_ones([n if axis in axes else 1 for axis, n in enumerate(cells.shape)])
-        return torch.where(F.pad(stored, amounts) == 1, F.pad(cells, amounts), background)
     if start is not None:
         whole = [
             range(a - before, a + cells.shape[axis] + after)
             for a, axis, (before, after) in zip(start, axes, missing, strict=True)
         ]
         background = tile(background, axes, tuple(whole))
+    # Few operations where a program is recorded, and none that writes in place or runs Python where it is transformed.
+    if torch.compiler.is_compiling() or torch.jit.is_tracing() or is_transformed():
+        stored = cells.new_ones([n if axis in axes else 1 for axis, n in enumerate(cells.shape)])
+        return torch.where(F.pad(stored, amounts) == 1, F.pad(cells, amounts), background)
     if torch.is_grad_enabled():
         return _Surrounded.apply(cells, background, axes, tuple(missing))  # pyright: ignore[reportReturnType]
     return _surrounded(cells, background, axes, missing)
@@ -116,7 +116,9 @@ def pasted(around: Tensor, cells: Tensor, axes: tuple[int, ...], missing: Sequen
 
 
 def memory_format_of(cells: Tensor) -> torch.memory_format:
-    """channels_last when the cells are stored so, contiguous otherwise."""
+    """Return channels_last when the cells are stored so; contiguous otherwise, and under torch.func, which hides it."""
+    if is_transformed():
+        return torch.contiguous_format
     if cells.ndim == 4 and cells.is_contiguous(memory_format=torch.channels_last) and not cells.is_contiguous():
         return torch.channels_last
     if cells.ndim == 5 and cells.is_contiguous(memory_format=torch.channels_last_3d) and not cells.is_contiguous():

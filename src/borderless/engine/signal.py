@@ -137,6 +137,11 @@ class Signal(Aliased, Tensor):
             return self._deviation + self.background.to(self._deviation.dtype)
 
     @property
+    def stored(self) -> Tensor:
+        """The window, or the deviation that it is added up from: what gradients go through."""
+        return self.window if self._deviation is None else self._deviation
+
+    @property
     def known_deviation(self) -> Tensor | None:
         """The window less the background, where it need not be computed."""
         return self.window if self.background is None else self._deviation

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch._C import DisableTorchFunctionSubclass, ScriptMethod
+from torch._C import _are_functorch_transforms_active as is_transformed
 from torch._C import _current_graph_task_id as current_graph_task_id
 from torch._C import _nn as builtins_of_nn  # pyright: ignore[reportAttributeAccessIssue]
 from torch._C._dynamo.eval_frame import get_eval_frame_callback as compile_callback
@@ -20,6 +21,7 @@ from torch.nn.modules.batchnorm import _BatchNorm as AnyBatchNorm
 from torch.utils._pytree import tree_any, tree_flatten, tree_leaves, tree_map, tree_unflatten
 
 __all__ = [
+    "MARK_OF_BACKWARD_HOOKS",
     "AnyBatchNorm",
     "DisableTorchFunctionSubclass",
     "OpOverload",
@@ -34,10 +36,12 @@ __all__ = [
     "forward_pre_hooks",
     "getter",
     "is_compiled",
+    "is_transformed",
     "make_wrapper_subclass",
     "native_batch_norm_backward",
     "running_modules",
     "schema_of",
+    "shape_at",
     "spread_from",
     "tree_any",
     "tree_flatten",
@@ -54,6 +58,7 @@ __all__ = [
 # `ScriptMethod`: what `__torch_function__` is given when a scripted module is called.
 # `builtins_of_nn`: the functions behind those of torch.nn.functional.
 # `current_graph_task_id`: -1 unless a backward pass is running, which may compute again what a checkpoint left out.
+# `is_transformed`: whether torch.func.vmap, grad or another transform is running: tensors then stand for many.
 # `compile_callback`: callable while torch.compile watches which frames are run. A builtin, which it cannot trace.
 # `AnyBatchNorm`: the common class of BatchNorm1d to 3d and SyncBatchNorm, and of what other libraries derive from it.
 # `tree_*`: a model's inputs and outputs may hold tensors in nested lists, tuples and dicts, and in registered classes.
@@ -69,6 +74,9 @@ batch_norm_update_stats: Callable[..., tuple[Tensor, Tensor]] = torch.batch_norm
 
 # The fused sums over the cells that the gradients of a BatchNorm are made of.
 native_batch_norm_backward: Callable[..., tuple[Tensor, Tensor, Tensor]] = torch.ops.aten.native_batch_norm_backward
+
+# The node of autograd that full backward hooks of modules put after a module's inputs and outputs, and look for there.
+MARK_OF_BACKWARD_HOOKS = "BackwardHookFunctionBackward"
 
 _CALL_OF_A_MODULE = nn.Module._call_impl.__code__
 
@@ -106,6 +114,17 @@ def spread_from(node: Any) -> Any:
     """Return the shape of the tensor that a node of autograd's graph has interpolated or expanded."""
     source = getattr(node, "_saved_self_sym_sizes", None)
     return node._saved_self.shape if source is None else source
+
+
+def shape_at(node: Any, number: int) -> torch.Size | None:
+    """Return the shape of a result, by its number, of the function that a node of autograd's graph belongs to.
+
+    None if the node does not tell.
+    """
+    if (variable := getattr(node, "variable", None)) is not None:  # a tensor that no function has made
+        return variable.shape
+    results = getattr(node, "_input_metadata", ())
+    return torch.Size(results[number].shape) if number < len(results) else None
 
 
 def getter(name: str) -> Any:

@@ -1,6 +1,7 @@
 """How each function that a model calls acts on a Signal: one file a family, all registered on import."""
 
 from borderless.engine.rules import (
+    gradients,
     indexing,
     normalization,
     padding,
@@ -15,6 +16,7 @@ from borderless.engine.rules import (
 )
 
 __all__ = [
+    "gradients",
     "indexing",
     "normalization",
     "padding",

@@ -120,7 +120,9 @@ def _joins_in_parts(signal: Signal, other: Signal) -> bool:
 
     Not under autograd, which would copy gradients back and forth, nor in a recorded program, which would scatter.
     """
-    if torch.is_grad_enabled() or torch.compiler.is_compiling() or signal.border.keeps == "inside":
+    if torch.is_grad_enabled() or torch.compiler.is_compiling() or torch.jit.is_tracing():
+        return False
+    if signal.border.keeps == "inside":
         return False
     if other.box == signal.box or geometry.union([signal.box, other.box]) != signal.box:
         return False
@@ -155,9 +157,7 @@ def _of_one(function: Any, signal: Signal, options: dict[str, Any]) -> Any:
 
 def _copied(background: Tensor) -> Tensor:
     """A copy for an in-place function. Its gradients go on also where the function itself is not recorded."""
-    if not background.requires_grad:
-        return background.clone(memory_format=torch.contiguous_format)
-    with torch.enable_grad():
+    with torch.set_grad_enabled(torch.is_grad_enabled() or background.requires_grad):
         return background.clone(memory_format=torch.contiguous_format)
 
 

@@ -40,13 +40,12 @@ def query(function: Any, signal: Any, *args: Any, **kwargs: Any) -> Any:
 
 
 @rule(
-    *map(getter, ("requires_grad", "grad_fn", "is_leaf")),
     *named("is_contiguous", "is_inference", "is_pinned", "is_conj", "is_neg"),
     *(getattr(torch.Tensor, name) for name in ("new_zeros", "new_ones", "new_full", "new_empty", "new_tensor")),
     needs="nothing",
 )
 def query_window(function: Any, signal: Signal, *args: Any, **kwargs: Any) -> Any:
-    """Storage and autograd, as the window has them."""
+    """Return what `function` says of how the window is stored."""
     return function(signal.window, *args, **kwargs)
 
 

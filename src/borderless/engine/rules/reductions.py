@@ -21,6 +21,7 @@ from borderless.engine.geometry import filled_box
 from borderless.engine.naming import describe, named
 from borderless.engine.registry import Gather, Kind, rule
 from borderless.engine.rules.pointwise import along_channels, elementwise
+from borderless.engine.rules.spread_maps import has_values
 from borderless.engine.rules.statistics import mean_of, moments
 from borderless.engine.signal import Signal
 from borderless.engine.tiles import is_constant
@@ -111,7 +112,7 @@ def _linear(
 
 def _check_rounding(function: Any, signal: Signal, deviation: Tensor, total: Tensor, count: float) -> None:
     """Warn where a window far larger than its frame makes a mean many times larger than what it averages."""
-    if deviation[0, 0].numel() < _TOO_LARGE * count or torch.compiler.is_compiling() or torch.jit.is_tracing():
+    if deviation[0, 0].numel() < _TOO_LARGE * count or not has_values(deviation):
         return
     with torch.no_grad():
         ratio = float(total.abs().amax() / count / deviation.abs().amax().clamp_min(torch.finfo(total.dtype).tiny))

@@ -2,18 +2,19 @@
 
 Such a tensor joins a map as a value for each channel; any other has a value for each position, which an endless plane
 has no use for. What tells them apart: strides of 0, how autograd says the tensor was made, or else its values. Values
-tell nothing where gradients go to the tensor (a position embedding that is still 0 everywhere is no constant), and
-there are none while `torch.export` records a program: `freeze` then notes how tensors are made.
+tell nothing where gradients go to single cells of it (a position embedding that is still 0 everywhere is no constant),
+and there are none while `torch.export` records a program: `freeze` then notes how tensors are made.
 """
 
 import re
 from collections.abc import Sequence
 from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from borderless.engine.torch_internals import schema_of, spread_from, version_of
+from borderless.engine.torch_internals import schema_of, shape_at, spread_from, version_of
 
 NOTE = "_borderless_constant"  # an attribute of a tensor: its version, and the dimensions along which it is constant
 _SPREADING = ("Upsample", "AdaptiveAvgPool", "Repeat", "Expand")  # nodes of autograd that know what they have spread
@@ -24,7 +25,7 @@ def is_constant_along(tensor: Tensor, axes: Sequence[int]) -> bool:
     """Whether an ordinary tensor is known to have the same values everywhere along `axes` (counted from the end)."""
     if _was_spread(tensor, axes):
         return True
-    if tensor.requires_grad or not _has_values(tensor):
+    if not has_values(tensor) or (tensor.requires_grad and not _gradients_go_to_single_cells(tensor.grad_fn, axes)):
         return False
     first = tensor
     for axis in axes:
@@ -53,18 +54,53 @@ def _was_spread(tensor: Tensor, axes: Sequence[int]) -> bool:
     return all(len(source) >= -axis and source[axis] == 1 for axis in axes)
 
 
+def _gradients_go_to_single_cells(node: Any, axes: Sequence[int]) -> bool:
+    """Whether all that gradients go to, from `node` on, was spread along `axes` from a single cell.
+
+    A position embedding has gradients for every cell.
+    """
+    waiting, seen = [node], set()
+    while waiting:
+        node = waiting.pop()
+        if node in seen:
+            continue
+        seen.add(node)
+        if node is None or not (_is_pointwise(node.name()) or node.name().startswith(_SPREADING)):
+            return False
+        for source, number in node.next_functions:
+            if source is None:  # no gradients: values tell
+                continue
+            shape = shape_at(source, number)
+            if shape is None or any(len(shape) >= -axis and shape[axis] != 1 for axis in axes):
+                waiting.append(source)
+    return True
+
+
+@cache
+def _is_pointwise(node: str) -> bool:
+    """Whether an autograd node of this name belongs to a function that treats all cells alike."""
+    packet = _operator_of(node)
+    return packet is not None and any(
+        torch.Tag.pointwise in getattr(packet, overload).tags for overload in packet.overloads()
+    )
+
+
+def _operator_of(node: str) -> Any:
+    name = re.sub("(?<=[a-z0-9])(?=[A-Z])", "_", node.partition("Backward")[0]).lower()
+    return getattr(torch.ops.aten, name, None)
+
+
 @cache
 def _is_unary(node: str) -> bool:
     """Whether an autograd node of this name belongs to a function of one tensor that treats all cells alike."""
-    name = re.sub("(?<=[a-z0-9])(?=[A-Z])", "_", node.partition("Backward")[0]).lower()
-    packet = getattr(torch.ops.aten, name, None)
+    packet = _operator_of(node)
     if packet is None or "default" not in packet.overloads():
         return False
     tensors = [a for a in schema_of(packet.default).arguments if "Tensor" in str(a.type)]
-    return len(tensors) == 1 and (name == "clone" or torch.Tag.pointwise in packet.default.tags)
+    return len(tensors) == 1 and (packet is torch.ops.aten.clone or torch.Tag.pointwise in packet.default.tags)
 
 
-def _has_values(tensor: Tensor) -> bool:
+def has_values(tensor: Tensor) -> bool:
     """Whether the values of `tensor` may be looked at: not in a program that is recorded, nor under `vmap`."""
     if torch.compiler.is_compiling() or torch.jit.is_tracing() or tensor.is_meta or type(tensor) not in _PLAIN:
         return False
