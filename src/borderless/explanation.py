@@ -10,10 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from borderless.conversion import Conversion, arguments_named, attached, bordered, make_border
+from borderless.conversion import Conversion, attached, bordered, make_border
 from borderless.engine.border import Border, BorderName, Phase
 from borderless.engine.events import Event
 from borderless.engine.geometry import filled_box
+from borderless.engine.inputs import arguments_named
 from borderless.engine.lattice import Lattice, Stride
 from borderless.engine.receptive_field import Field
 from borderless.engine.signal import Signal

@@ -322,7 +322,7 @@ def test_after_any_exception_a_model_holds_tensors(
 
 def test_the_maps_of_a_pass_are_released_once(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
-    for name in ("borderless.hooks", "borderless.convert"):
+    for name in ("borderless.engine.hooks", "borderless.conversion"):
         monkeypatch.setattr(sys.modules[name], "release", lambda *args: calls.append(args))
     bl.convert_(residual(), "infinite")(images())
     assert len(calls) == 1

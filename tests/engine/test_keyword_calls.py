@@ -18,7 +18,8 @@ from torch.utils._pytree import tree_leaves, tree_map
 import borderless as bl
 from borderless.engine import naming, registry
 from borderless.engine.naming import describe
-from borderless.engine.signal import Signal, refuse
+from borderless.engine.rules.unknown import refuse
+from borderless.engine.signal import Signal
 
 CHANNELS = 4
 MAP, OTHER, MASK, CHANNELS_LAST = object(), object(), object(), object()  # feature maps, in a call

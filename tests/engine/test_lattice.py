@@ -105,8 +105,8 @@ def test_the_total_stride_is_the_least_common_multiple(strides: tuple[int, int],
     image = Lattice((1, 1))
     for stride in strides:
         image.make_coarser((stride, 1), None, (0, 0))
-    image.find_finer((2, 2)).coarsen((5, 3), None, (0, 0))  # 5/2 and 3/2
-    image.without(0).coarsen((7,), None, (0,))  # along the second axis alone
+    image.find_finer((2, 2)).make_coarser((5, 3), None, (0, 0))  # 5/2 and 3/2
+    image.without(0).make_coarser((7,), None, (0,))  # along the second axis alone
     assert image.total_stride == (5 * expected, 21)
 
 

@@ -21,7 +21,7 @@ from borderless.engine.lattice import Lattice
 from borderless.engine.naming import describe, describe_node
 from borderless.engine.reading import read, read_mirrored, thin
 from borderless.engine.receptive_field import PIXEL, Field
-from borderless.engine.registry import DISPATCHED, UNKNOWN, find_rule, rule
+from borderless.engine.registry import DISPATCHED, find_rule
 from borderless.engine.shifting import Shift, shifted_tile, take_shifted
 from borderless.engine.signatures import by_position
 from borderless.engine.tiles import Ranges, less, ranges_of, tile
@@ -325,12 +325,3 @@ def first_signal(*values: Any) -> Signal | None:
         if found is not None:
             return found
     return None
-
-
-@rule(UNKNOWN)
-def refuse(function: Any, *args: Any, **kwargs: Any) -> Any:
-    """Refuse a function without a rule."""
-    signal = first_signal(args, kwargs)
-    if signal is None:
-        return NotImplemented
-    raise signal.scope.unsupported(describe(function))

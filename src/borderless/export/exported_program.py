@@ -10,7 +10,8 @@ from torch.export import Dim, ExportedProgram
 from torch.fx import GraphModule
 from torch.overrides import TorchFunctionMode
 
-from borderless.conversion import arguments_named, conversion_of, copied
+from borderless.conversion import conversion_of, copied
+from borderless.engine.inputs import arguments_named
 from borderless.engine.naming import named
 from borderless.engine.registry import find_rule
 from borderless.engine.rules import pointwise

@@ -5,8 +5,9 @@ from typing import Any, Literal, get_args
 
 from torch import Tensor, nn
 
-from borderless.conversion import Conversion, arguments_named, attached, conversion_of
+from borderless.conversion import Conversion, attached, conversion_of
 from borderless.engine.border import Border
+from borderless.engine.inputs import arguments_named
 from borderless.engine.outputs import materialized, release
 from borderless.engine.signal import Signal
 from borderless.engine.torch_internals import tree_leaves, tree_map

@@ -13,6 +13,7 @@ from borderless.engine.rules import (
     scripted,
     sliding,
     splitting,
+    unknown,
 )
 
 __all__ = [
@@ -28,4 +29,5 @@ __all__ = [
     "scripted",
     "sliding",
     "splitting",
+    "unknown",
 ]
