@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.ticker import PercentFormatter
 
 from borderless.auditing.judge import small
-from borderless.measures.border_effect import TOUCHED, BorderError, LayerBorderError
+from borderless.measures.border_effect import TOUCHED, BorderEffect, LayerEffect
 from borderless.measures.position_sensitivity import Effect, Sensitivity
 from borderless.report import Figure
 from borderless.report.plots import BORDER_COLOURS, heat_map, new_figure, save
@@ -21,7 +21,7 @@ _FLOOR = 1e-8
 _LINES, _MAPS = 8, 5
 
 
-def depth(path: Path, errors: BorderError) -> Figure:
+def depth(path: Path, errors: BorderEffect) -> Figure:
     """How strongly each map differs from the map without a border, by the distance to the edge."""
     shown = spread(errors, _LINES)
     fig, axes = new_figure(panel_size=(3.4, 6.6))
@@ -47,7 +47,7 @@ def depth(path: Path, errors: BorderError) -> Figure:
     )
 
 
-def maps(path: Path, errors: BorderError) -> Figure:
+def maps(path: Path, errors: BorderEffect) -> Figure:
     """Where on some maps the border is felt."""
     shown = spread(errors, _MAPS)
     fig, axes = new_figure(1, len(shown), (2.1, 1.9 if len(shown) > 1 else 2.4))
@@ -184,7 +184,7 @@ def reach(path: Path, points: "tuple[ReachPoint, ...]", has_labels: bool) -> Fig
     )
 
 
-def spread(errors: BorderError, most: int) -> list[LayerBorderError]:
+def spread(errors: BorderEffect, most: int) -> list[LayerEffect]:
     """Some layers, evenly from the first to the last; maps without an inside, as of global pools, are left out."""
     layers = [layer for layer in errors.layers if min(layer.map.shape) > 2] or list(errors.layers)
     if len(layers) <= most:
@@ -192,6 +192,6 @@ def spread(errors: BorderError, most: int) -> list[LayerBorderError]:
     return [layers[round(i)] for i in np.linspace(0, len(layers) - 1, most)]
 
 
-def _name(layer: LayerBorderError, most: int = 34) -> str:
+def _name(layer: LayerEffect, most: int = 34) -> str:
     name = layer.module or layer.operation
     return name if len(name) <= most else f"…{name[1 - most :]}"

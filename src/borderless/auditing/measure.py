@@ -23,7 +23,7 @@ from borderless.engine.border import Border
 from borderless.errors import ApproximatePhaseWarning, ImageError, PositionDependentWarning
 from borderless.explanation import PositionRead, explain
 from borderless.measures.batches import Batch, check_labels, load, of_each_batch
-from borderless.measures.border_effect import BorderError, border_error
+from borderless.measures.border_effect import BorderEffect, border_error
 from borderless.measures.intervals import over_objects
 from borderless.measures.position_sensitivity import Effect, Sensitivity, effect, on_canvases, sensitivity
 from borderless.measures.shift_consistency import Consistency, ProtocolName, consistency
@@ -103,7 +103,7 @@ class Audit:
     repeat: float
     layout: Layout | None
     influence: Influence | None
-    errors: BorderError | None
+    errors: BorderEffect | None
     sensitivity: Sensitivity | None
     on_photograph: Effect | None
     accuracy_at_middle: float | None

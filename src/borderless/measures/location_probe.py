@@ -22,7 +22,7 @@ _MOST_STEPS = 5_000
 
 
 @dataclass(frozen=True)
-class Score:
+class ProbeScore:
     """Accuracy on the test objects, in [0, 1], and its 95 % interval over objects.
 
     right: (places, objects), whether the probe was right. strength: the inverse strength of the penalty that was best
@@ -51,8 +51,8 @@ class Probe:
     between an object's features at two places, relative to the largest feature; 0: nothing can tell them apart.
     """
 
-    score: Score
-    control: Score
+    score: ProbeScore
+    control: ProbeScore
     change: float
 
 
@@ -81,7 +81,7 @@ def location_probe(train: np.ndarray, validation: np.ndarray, test: np.ndarray, 
     )
 
 
-def _fitted(sets: Mapping[str, np.ndarray], labels: Mapping[str, np.ndarray], seed: int) -> Score:
+def _fitted(sets: Mapping[str, np.ndarray], labels: Mapping[str, np.ndarray], seed: int) -> ProbeScore:
     flat = {name: (features.reshape(-1, features.shape[-1]), labels[name].ravel()) for name, features in sets.items()}
     best: tuple[float, float, LogisticRegression, bool] | None = None
     model = LogisticRegression(max_iter=_MOST_STEPS, warm_start=True)
@@ -98,7 +98,7 @@ def _fitted(sets: Mapping[str, np.ndarray], labels: Mapping[str, np.ndarray], se
     features, wanted = flat["test"]
     right = np.equal(kept.predict(features), wanted).reshape(labels["test"].shape)
     low, high = over_objects(right.mean(0), seed)
-    return Score(float(right.mean()), low, high, validation_accuracy, strength, has_converged, right)
+    return ProbeScore(float(right.mean()), low, high, validation_accuracy, strength, has_converged, right)
 
 
 def _check(sets: Mapping[str, np.ndarray]) -> None:
