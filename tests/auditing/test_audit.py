@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
 import borderless as bl
-from borderless.auditing.judge import Finding, is_exploiting, judge
+from borderless.auditing.result import Finding
+from borderless.auditing.verdict import is_exploiting, judge
 from borderless.data import rook
 from borderless.errors import ImageError
 from support.planted import network, rooks, trained_rook

@@ -19,6 +19,7 @@ from borderless.conversion import bordered, conversion_of
 from borderless.engine.events import Event
 from borderless.errors import ImageError
 from borderless.measures.batches import check_images
+from borderless.runtime.blame import is_bug
 from borderless.runtime.evaluation import measured
 
 AXES = ("rows", "columns")
@@ -75,7 +76,9 @@ def even_sizes(model: nn.Module, size: Sequence[int], channels: int, most: int =
     for side in candidates:
         try:
             uneven = uneven_padding(sketch, (side, side), channels)
-        except Exception:  # whatever the model raises for a size that it was not made for
+        except Exception as error:  # whatever the model raises for a size that it was not made for
+            if is_bug(error):
+                raise
             continue
         if not uneven:
             found.append(side)
@@ -89,7 +92,7 @@ def _without_values(model: nn.Module, size: Sequence[int], channels: int) -> nn.
     try:
         sketch = copy.deepcopy(model).to("meta")
         uneven_padding(sketch, size, channels)
-    except Exception:  # whatever asks for a number on the way
+    except Exception:  # what cannot be copied, or asks for a number on the way; with numbers a fault shows again
         return model
     return sketch
 
@@ -122,7 +125,13 @@ def influence(model: nn.Module, images: Tensor, seed: int = 0) -> Influence:
         if not isinstance(answers, Tensor):
             raise ImageError(f"got {type(answers).__name__} from {type(model).__name__}; needed: one tensor")
         mixture = torch.randn(answers.shape[1:], generator=draw).to(answers)
-        (gradient,) = torch.autograd.grad((answers * mixture).sum(), pixels)
+        try:
+            (gradient,) = torch.autograd.grad((answers * mixture).sum(), pixels)
+        except RuntimeError as error:
+            raise ImageError(
+                f"Expected a model through which gradients pass but got {type(model).__name__} ({error}). Blind spots "
+                "are found by gradients: remove torch.no_grad() or detach() from its forward"
+            ) from error
     strength = gradient.abs().double().mean((0, 1)).cpu().numpy()
     rows, columns = strength.mean(1), strength.mean(0)
     with measured(model):
