@@ -41,7 +41,7 @@ class AuditSettings(Protocol):
     folder: Path | None
 
 
-def run(name: str, options: AuditSettings) -> tuple[list[Finding], Path, float | None]:
+def run(name: str, options: Any) -> tuple[list[Finding], Path, float | None]:
     """Audit one network by name or from a file, on images from a folder.
 
     Returns:
