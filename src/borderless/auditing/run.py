@@ -1,7 +1,7 @@
 """`audit`: measure how a network uses location, on anyone's images.
 
 What cannot be measured on a network (an operation without a rule, too few images) is left out and named with its
-reason; the rest goes on.
+reason; the rest goes on. What draws is imported where it is needed, so that `import borderless` does without it.
 
 Shapes: images (N, C, H, W); objects (M, C, h, w), cut from the images unless given.
 """
@@ -16,10 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from borderless.auditing.classifier import as_classifier, predict
-from borderless.auditing.parts import Part, discover
 from borderless.auditing.result import Accuracy, Measurements
 from borderless.auditing.subject import Background, Progress, Subject, middles
-from borderless.auditing.verdict import judge
 from borderless.conversion import conversion_of
 from borderless.errors import ImageError, UnknownName
 from borderless.measures.batches import load
@@ -27,6 +25,7 @@ from borderless.measures.intervals import over_objects
 from borderless.runtime.did_you_mean import unknown
 
 if TYPE_CHECKING:
+    from borderless.auditing.parts import Part
     from borderless.auditing.parts.decodability import Decodability
     from borderless.auditing.parts.layout import NetworkLayout
     from borderless.auditing.parts.reach import ReachPoint
@@ -109,6 +108,8 @@ class Audit(Measurements):
         return save(self, folder)
 
     def __str__(self) -> str:
+        from borderless.auditing.verdict import judge
+
         return "\n".join(f"{finding.level:<8} {finding.text}" for finding in judge(self))
 
 
@@ -206,8 +207,10 @@ def audit(
     )
 
 
-def _chosen(names: Sequence[str] | None) -> tuple[list[Part], list[str]]:
+def _chosen(names: Sequence[str] | None) -> "tuple[list[Part], list[str]]":
     """Return the parts of these names and those that they need, in order, and the steps of the others."""
+    from borderless.auditing.parts import discover
+
     every = discover()
     wanted = list(every if names is None else names)
     for name in wanted:  # grows while it is read
