@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 import borderless as bl
-from borderless.auditing.measure import _answers
+from borderless.auditing.classifier import predict
 from borderless.data import pictures
 from borderless.models import load
 from borderless.models.packaged import ARCHITECTURE
@@ -59,7 +59,7 @@ def main() -> None:
                 model(batch)
 
     def answers() -> None:
-        _answers(model, images, None, config.batch, workers=0)
+        predict(model, images, None, config.batch, workers=0)
 
     def moved() -> None:
         bl.consistency(model, images, protocol="circular", passes=1, batch_size=config.batch)

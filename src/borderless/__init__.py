@@ -6,7 +6,7 @@ Sizes are (height, width), positions (row, column), images (batch, channels, hei
 
 from borderless import nn, rules, testing
 from borderless.antialiasing import blur
-from borderless.auditing.measure import Audit, audit
+from borderless.auditing.run import Audit, audit
 from borderless.conversion import border_of, bordered, convert, convert_, revert_
 from borderless.engine.border import BORDERS, Border
 from borderless.engine.signal import Signal
@@ -28,8 +28,7 @@ from borderless.export.onnx_file import save_onnx
 from borderless.measures.equivariance import equivariance_error
 from borderless.measures.shift_consistency import consistency, diagonal
 from borderless.placement.place import place
-
-__version__ = "0.1.0"
+from borderless.runtime.version import __version__ as __version__
 
 __all__ = [
     "BORDERS",

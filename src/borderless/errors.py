@@ -67,3 +67,7 @@ class ApproximatePhaseWarning(UserWarning):
 
 class RoundingWarning(UserWarning):
     """A mean over space is many times larger than what it averages, so that later layers lose digits."""
+
+
+class ConfigError(BorderlessError, ValueError):
+    """A setting that an experiment or a command cannot run with."""

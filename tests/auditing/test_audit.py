@@ -3,6 +3,8 @@
 import copy
 import dataclasses
 import json
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -11,7 +13,8 @@ from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
 import borderless as bl
-from borderless.auditing.judge import Finding, is_exploiting, judge
+from borderless.auditing.result import Finding
+from borderless.auditing.verdict import is_exploiting, judge
 from borderless.data import rook
 from borderless.errors import ImageError
 from support.planted import network, rooks, trained_rook
@@ -19,6 +22,13 @@ from support.planted import network, rooks, trained_rook
 
 def images(count: int = 8, side: int = 24) -> Tensor:
     return torch.randn(count, 3, side, side, generator=torch.Generator().manual_seed(0))
+
+
+def test_importing_the_package_loads_nothing_that_draws_or_probes() -> None:
+    heavy = ("matplotlib", "sklearn", "scipy", "jinja2", "PIL", "rich", "timm", "torchvision")
+    program = f"import sys, borderless; print([name for name in {heavy} if name in sys.modules])"
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
 
 
 def named(findings: list[Finding]) -> dict[str, Finding]:

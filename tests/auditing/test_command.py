@@ -94,7 +94,7 @@ def test_a_real_exported_program_and_a_missing_file(capsys: pytest.CaptureFixtur
         (("resnet18", "--arch", "resnet50"), "--arch is for files of weights"),
         (("resnet18", "--weights", "random", "--images", "nowhere"), "which is no folder"),
         (("resnet18", "--weights", "random", "--size", "0"), "one pixel, one image"),
-        (("resnet18", "--device", "cuda:99"), "needed: cpu"),
+        (("resnet18", "--device", "cuda:99"), "Expected cpu, or cuda"),
         (("--compare", "a"), "two folders"),
         (("--compare", "a", "b"), "cannot be read as an audit"),
     ],

@@ -1,9 +1,5 @@
-"""Does this CNN use location, how far from the border, how strongly, and at what price? One call, one page.
+"""Does a CNN use location, how far from the border, how strongly, and what does it cost to prevent it? On one page.
 
-`measure` gathers numbers, `judge` turns them into sentences, `figures` and `page` show them: each apart.
+`run` loops over the `parts`, each one file that measures, judges, records and draws one thing; `verdict`, `record` and
+`page` put together what they give.
 """
-
-from borderless.auditing.judge import Finding, judge
-from borderless.auditing.measure import Audit, audit
-
-__all__ = ["Audit", "Finding", "audit", "judge"]

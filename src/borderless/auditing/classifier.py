@@ -1,6 +1,10 @@
-"""Logits out of whatever a network returns: the first tensor (N, classes) of a dict, a tuple or a list."""
+"""Logits out of whatever a network returns, and its predictions for all images.
+
+The logits are the first tensor (N, classes) of a dict, a tuple or a list.
+"""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -8,38 +12,43 @@ from torch import Tensor, nn
 
 from borderless.conversion import conversion_of
 from borderless.errors import ImageError
+from borderless.measures.batches import Batch, check_labels, of_each_batch
+from borderless.runtime.distributed import team
 from borderless.runtime.evaluation import measured
 
 
 def as_classifier(model: nn.Module, images: Tensor) -> tuple[nn.Module, list[str]]:
-    """`model`, or a module around it that returns logits (N, classes), and what was chosen, in words.
+    """Return `model`, or a module around it that returns logits (N, classes), and what was chosen, in words.
 
-    One logit, of which the sign is the answer, becomes two. Raises ImageError for a model without such an answer.
+    One logit, whose sign is the prediction, becomes two.
+
+    Raises:
+        ImageError: The model cannot run on the images, or returns no logits.
     """
     try:
         with measured(model):
-            answer = model(images.clone())
+            output = model(images.clone())
     except (RuntimeError, ValueError, AssertionError) as error:
         raise ImageError(
             f"{type(model).__name__} cannot run on images of shape {tuple(images.shape)}, {images.dtype} ({error}); "
             "needed: images as it takes them"
         ) from error
     key, notes = None, []
-    if not isinstance(answer, Tensor):
-        key = next((key for key, found in _entries(answer) if _is_logits(found, len(images))), None)
+    if not isinstance(output, Tensor):
+        key = next((key for key, found in _entries(output) if _is_logits(found, len(images))), None)
         if key is None:
             raise ImageError(
-                f"got {type(answer).__name__} without logits (images, classes) from {type(model).__name__}; needed: a "
+                f"got {type(output).__name__} without logits (images, classes) from {type(model).__name__}; needed: a "
                 "classifier, or a module around the model that returns such a tensor"
             )
-        notes.append(f"of the model's {type(answer).__name__}, the entry {key!r} is taken for its logits")
-        answer = dict(_entries(answer))[key]
-    if not _is_logits(answer, len(images)):
+        notes.append(f"of the model's {type(output).__name__}, the entry {key!r} is taken for its logits")
+        output = dict(_entries(output))[key]
+    if not _is_logits(output, len(images)):
         raise ImageError(
-            f"got answers of shape {tuple(answer.shape)} from {type(model).__name__}; needed: logits (images, classes) "
+            f"got answers of shape {tuple(output.shape)} from {type(model).__name__}; needed: logits (images, classes) "
             "(for a dense model, put the mean over space after it)"
         )
-    is_single = answer.shape[1] == 1
+    is_single = output.shape[1] == 1
     if is_single:
         notes.append("of the model's one logit, the sign is taken for the answer")
     if key is None and not is_single:
@@ -58,17 +67,69 @@ class _Logits(nn.Module):
         self.model, self.key, self.is_single = model, key, is_single
 
     def forward(self, images: Tensor) -> Tensor:
-        answer = self.model(images)
+        output = self.model(images)
         if self.key is not None:
-            answer = answer[self.key]
-        return torch.cat([torch.zeros_like(answer), answer], 1) if self.is_single else answer
+            output = output[self.key]
+        return torch.cat([torch.zeros_like(output), output], 1) if self.is_single else output
 
 
-def _entries(answer: Any) -> list[tuple[Any, Any]]:
-    if isinstance(answer, Mapping):
-        return list(answer.items())
-    return list(enumerate(answer)) if isinstance(answer, list | tuple) else []
+def _entries(output: Any) -> list[tuple[Any, Any]]:
+    if isinstance(output, Mapping):
+        return list(output.items())
+    return list(enumerate(output)) if isinstance(output, list | tuple) else []
 
 
-def _is_logits(answer: Any, count: int) -> bool:
-    return isinstance(answer, Tensor) and answer.ndim == 2 and len(answer) == count and answer.is_floating_point()
+def _is_logits(output: Any, count: int) -> bool:
+    return isinstance(output, Tensor) and output.ndim == 2 and len(output) == count and output.is_floating_point()
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """A classifier's predictions for images as they are.
+
+    Attributes:
+        classes: The predicted class of each image (N,).
+        labels: The right class of each image (N,), None if it is not known.
+        count: How many classes there are.
+        repeat: The relative difference of the logits between two runs on the same images.
+    """
+
+    classes: Tensor
+    labels: Tensor | None
+    count: int
+    repeat: float
+
+
+def predict(model: nn.Module, images: Any, labels: Tensor | None, batch_size: int, workers: int) -> Predictions:
+    """Predict the class of all images, of which every process takes its share.
+
+    Raises:
+        ImageError: Labels that do not fit, or logits that are not finite.
+    """
+    if labels is not None:
+        check_labels(labels, len(images))
+    count, repeat = 0, 0.0
+
+    def predicted(batch: Batch) -> Tensor:
+        nonlocal count, repeat
+        logits = model(batch.images.clone())
+        if not torch.isfinite(logits).all():
+            raise ImageError(
+                f"got logits of {type(model).__name__} that are not all finite; needed: numbers; are the images "
+                "normalised as it expects?"
+            )
+        if batch.start == 0:
+            again = model(batch.images)
+            count = logits.shape[1]
+            repeat = float((again - logits).abs().max() / logits.abs().max().clamp(min=1e-30))
+        return logits.argmax(1).cpu()
+
+    classes, own_labels = of_each_batch(images, batch_size, model, predicted, workers)
+    count, repeat = team().shared((count, repeat))  # the first process has the first batch
+    right = own_labels if labels is None else labels.cpu()
+    if right is not None and not 0 <= int(right.min()) <= int(right.max()) < count:
+        raise ImageError(
+            f"got labels from {int(right.min())} to {int(right.max())} for a model with {count} classes; needed: "
+            f"0 to {count - 1}"
+        )
+    return Predictions(torch.cat(classes), right, count, repeat)

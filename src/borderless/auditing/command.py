@@ -10,22 +10,23 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from torch import nn
 
-from borderless.auditing.judge import Finding, judge
-from borderless.auditing.measure import PARTS, Audit, audit
-from borderless.auditing.page import write_comparison
+from borderless.auditing.comparison import write_comparison
 from borderless.auditing.record import read
+from borderless.auditing.result import Finding
+from borderless.auditing.run import Audit, audit
+from borderless.auditing.verdict import judge
 from borderless.data import pictures
 from borderless.data.pictures import Pictures
 from borderless.errors import DataError
-from borderless.experiments.arms import check_device
 from borderless.models.request import NetworkRequest, slug
-from borderless.report import Table
+from borderless.report.content import Table
+from borderless.runtime.devices import check_device
 from borderless.runtime.distributed import team
 from borderless.runtime.evaluation import measured
 
 
-class Options(Protocol):
-    """What the command line gives; `cli.AuditOptions` says what each is."""
+class AuditSettings(Protocol):
+    """What the command line gives; `AuditOptions` there says what each is."""
 
     images: Path | None
     weights: str
@@ -41,7 +42,15 @@ class Options(Protocol):
 
 
 def run(name: str, options: Any) -> tuple[list[Finding], Path, float | None]:
-    """Audit one network. Returns the findings, the page, and the share of answers that change with the place."""
+    """Audit one network by name or from a file, on images from a folder.
+
+    Returns:
+        The findings, the page, and the share of predictions that change with the position (None if not measured).
+
+    Raises:
+        ConfigError: There is no such device here.
+        DataError: Numbers that are too small, or a folder without images.
+    """
     check_device(options.device)
     if min(options.size, options.count, options.batch_size) < 1 or options.workers < 0:
         raise DataError(
@@ -66,11 +75,11 @@ def run(name: str, options: Any) -> tuple[list[Finding], Path, float | None]:
     return judge(made), page, share
 
 
-def _measured(model: nn.Module, found: Pictures, name: str, options: Options) -> Audit:
+def _measured(model: nn.Module, found: Pictures, name: str, options: AuditSettings) -> Audit:
     console = Console(stderr=True)
     columns = (TextColumn("audit"), BarColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
     with Progress(*columns, console=console, disable=not team().is_leader) as bar:
-        task = bar.add_task("", total=PARTS)
+        task = bar.add_task("", total=None)
         made = audit(
             model,
             found,
@@ -79,13 +88,13 @@ def _measured(model: nn.Module, found: Pictures, name: str, options: Options) ->
             batch_size=options.batch_size,
             workers=options.workers,
             seed=options.seed,
-            progress=lambda done, _, part: bar.update(task, completed=done, description=part),
+            progress=lambda done, of, step: bar.update(task, completed=done, total=of, description=step),
         )
     return replace(made, drawn_from=found.drawn_from, skipped=found.skipped, kinds=found.kinds)
 
 
 def compare(one: Path, other: Path) -> tuple[Path, Sequence[Table]]:
-    """Two audits side by side, in a page beside the first one's."""
+    """Write two audits side by side, in a page beside the first one's; returns its path and its tables."""
     records = [read(path) for path in (one, other)]
     folder = one if one.is_dir() else one.parent
     against = slug((other if other.is_dir() else other.parent).name or other.stem)
@@ -93,7 +102,7 @@ def compare(one: Path, other: Path) -> tuple[Path, Sequence[Table]]:
 
 
 def _labels(model: nn.Module, found: Pictures) -> Any:
-    """The class folders' numbers, if there are as many folders as the network has classes."""
+    """Return the class folders' numbers, if there are as many folders as the network has classes."""
     if found.labels is None:
         return None
     device = next(model.parameters()).device

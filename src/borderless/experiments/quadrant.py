@@ -28,7 +28,7 @@ from borderless.experiments.arms import ARMS, Arm, check_device
 from borderless.experiments.quadrant_network import Init, Pool, calibrate_, feature_network, folded
 from borderless.experiments.runner import Cell, ConfigError, Experiment, Result, write_table
 from borderless.measures.intervals import over_objects
-from borderless.measures.location_probe import Score, location_probe
+from borderless.measures.location_probe import ProbeScore, location_probe
 from borderless.report import Section
 from borderless.runtime.evaluation import seeded
 from borderless.training import Recipe, fit
@@ -179,7 +179,7 @@ def _trained(
     }
 
 
-def _plain(score: Score, prefix: str) -> dict[str, Any]:
+def _plain(score: ProbeScore, prefix: str) -> dict[str, Any]:
     names = ("accuracy", "low", "high", "is_chance", "validation_accuracy", "strength", "has_converged")
     return {f"{prefix}{name}": getattr(score, name) for name in names}
 

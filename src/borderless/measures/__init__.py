@@ -1,1 +1,1 @@
-"""Numbers about a model. No drawing and no judging here."""
+"""Numbers about a model: no drawing and no judging here."""

@@ -1,4 +1,4 @@
-"""Images to measure a model by: a tensor, or a data set that is read one batch at a time, whatever its size.
+"""The images that a model is measured on: a tensor, or a data set of any size that is read batch by batch.
 
 Shapes: images (N, C, H, W) in floating point; labels (N,), or None, or whatever else a data set pairs them with, which
 `of_each_batch` refuses.
@@ -21,7 +21,13 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Batch:
-    """Images, where the model is, and what else the data set says of them; start: the number of the first of them."""
+    """Some images and what belongs to them.
+
+    Attributes:
+        start: The number of the first of them.
+        images: (n, C, H, W), on the model's device.
+        labels: What the data set pairs them with, or None.
+    """
 
     start: int
     images: Tensor
@@ -29,7 +35,17 @@ class Batch:
 
 
 def batches(images: Any, batch_size: int, model: nn.Module, workers: int = 0) -> Iterator[Batch]:
-    """This process's batches, of all that go through `model`; `workers` processes load those of a data set."""
+    """Yield this process's share of the batches, on the model's device.
+
+    Args:
+        images: A tensor (N, C, H, W), or a data set of images or of (image, label) pairs.
+        batch_size: Images per batch.
+        model: The model that they are for.
+        workers: Processes that load the images of a data set.
+
+    Raises:
+        ImageError: There are no images, or a number is too small.
+    """
     device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
     if batch_size < 1 or len(images) < 1 or workers < 0:
         raise ImageError(
@@ -52,9 +68,19 @@ def batches(images: Any, batch_size: int, model: nn.Module, workers: int = 0) ->
 def of_each_batch(
     images: Any, batch_size: int, model: nn.Module, each: Callable[[Batch], T], workers: int = 0
 ) -> tuple[list[T], Tensor | None]:
-    """What `each` gives of every batch, in the order of the images, whichever process had it; and the labels (N,).
+    """Call `each` on every batch, and return its results in the order of the images, with the labels (N,).
 
-    The model is in eval mode and records no gradients. Raises ImageError for labels that are not one class an image.
+    Every process takes its share, and all return the same. The model is in eval mode and records no gradients.
+
+    Args:
+        images: A tensor (N, C, H, W), or a data set of images or of (image, label) pairs.
+        batch_size: Images per batch.
+        model: The model that `each` runs.
+        each: Called with a batch.
+        workers: Processes that load the images of a data set.
+
+    Raises:
+        ImageError: The labels are not one class per image.
     """
 
     def mine() -> list[tuple[int, T, Any]]:
@@ -72,7 +98,7 @@ def of_each_batch(
 
 
 def load(images: Any, indices: Sequence[int]) -> tuple[Tensor, Any]:
-    """Some of the images, and their labels if they are known."""
+    """Return the images of these numbers, and what they are paired with, or None."""
     # Of a tensor a copy: a model may change its images in place.
     return _parted(
         images[list(indices)] if isinstance(images, Tensor) else default_collate([images[i] for i in indices])
@@ -80,7 +106,7 @@ def load(images: Any, indices: Sequence[int]) -> tuple[Tensor, Any]:
 
 
 def _parted(found: Any) -> tuple[Tensor, Any]:
-    """Images and labels, of what items were put together to."""
+    """Split collated items into images and labels."""
     labels = None
     if isinstance(found, list | tuple):
         found, labels = found[0], found[1] if len(found) > 1 else None
@@ -89,7 +115,11 @@ def _parted(found: Any) -> tuple[Tensor, Any]:
 
 
 def check_labels(labels: Any, count: int) -> None:
-    """Raises ImageError unless `labels` are one class number an image."""
+    """Check that `labels` are one class number per image.
+
+    Raises:
+        ImageError: They are not.
+    """
     if isinstance(labels, Tensor) and tuple(labels.shape) == (count,) and not labels.is_floating_point():
         return
     got = f"shape {tuple(labels.shape)}, {labels.dtype}" if isinstance(labels, Tensor) else type(labels).__name__
@@ -97,7 +127,11 @@ def check_labels(labels: Any, count: int) -> None:
 
 
 def check_images(images: Any) -> None:
-    """Raises ImageError unless `images` are (N, C, H, W) in floating point."""
+    """Check that `images` are (N, C, H, W) in floating point.
+
+    Raises:
+        ImageError: They are not.
+    """
     if not isinstance(images, Tensor):
         raise ImageError(f"got {type(images).__name__}; needed: a floating-point tensor (N, C, H, W)")
     if images.ndim != 4 or not images.is_floating_point() or 0 in images.shape:

@@ -1,11 +1,11 @@
-"""How far from the border, and how strongly, does a model's every map differ from the map that no border has touched?
+"""How strongly, and how far from the border, does the border change each feature map of a model?
 
-The model runs twice on the same images: under its own padding (or the border that it was converted to), and under
-`infinite`, whose maps are those of an endless image. What differs is the border's doing and nothing else's: the images,
-the weights and the grid are the same. The same two passes tell which filters answer to the border as such, after
-Garcia-Gasulla et al. (Padding Aware Neurons, ICCV workshops 2023).
+The model runs twice on the same images: under its original padding (or the border it was converted to), and under
+`infinite`, whose feature maps are those of an unlimited image. Images, weights and grid are the same, so every
+difference comes from the border. The same two passes tell which filters are padding-aware (`padding_aware`).
 
-Shapes: images (N, C, H, W); a layer's map (rows, columns); distances count cells from the nearest edge, 0 at the edge.
+Shapes: images (N, C, H, W); a layer's feature map (rows, columns); distances count cells from the nearest edge, 0 at
+the edge.
 """
 
 from collections import Counter
@@ -22,27 +22,31 @@ from borderless.engine.border import Border
 from borderless.engine.events import Event
 from borderless.engine.geometry import Box, intersection
 from borderless.measures.batches import Batch, batches
+from borderless.measures.padding_aware import FilterOutputs
 from borderless.runtime.distributed import team
 from borderless.runtime.evaluation import measured
 
-# Above this share of a map's own variation, a cell counts as touched by the border.
+# Above this share of a feature map's own variation, a cell counts as touched by the border.
 TOUCHED = 0.01
-# A filter answers to a side of the border if its answers there and inside overlap by less than half (KS distance).
-AWARE = 0.5
-# Of one side of a map, or of its inside: how many answers of a filter are compared a batch, of how many of the first
-# images, and how few are too few.
-_MOST_ANSWERS, _JUDGED_IMAGES, _FEWEST_ANSWERS, _FEWEST_CELLS = 128, 32, 30, 5
+# Filters are tested for padding awareness on this many of the first images.
+_TESTED_IMAGES = 32
 
 
 @dataclass(frozen=True)
-class LayerBorderError:
-    """What the border does to the map of one sliding operation.
+class LayerEffect:
+    """What the border does to the feature map of one sliding operation.
 
-    map: for each cell, the difference from the map without a border (root mean square over images and channels),
-    relative to how much that map varies over cells and images; cells that the model's border does not keep count as
-    equal. by_distance: the same for all cells of a distance, in cells. stride_px, field_px: step between cells and
-    receptive field, in pixels, the larger of height and width. aware: how many of the filters of a convolution answer
-    to a side of the border as such; None where it cannot be told.
+    Attributes:
+        module: Name of the module, "" for the model itself.
+        operation: Name of the torch function.
+        map: Per cell, the difference from the feature map without a border (root mean square over images and
+            channels), divided by the standard deviation of that feature map over cells and images. Cells that the
+            model's border does not keep count as equal.
+        by_distance: The same for all cells at each distance from the edge, in cells.
+        stride_px: Step between cells in pixels, the larger of height and width.
+        field_px: Receptive field in pixels, the larger of height and width.
+        filters: How many channels the feature map has.
+        aware: How many of the filters of a convolution are padding-aware; None where it cannot be told.
     """
 
     module: str
@@ -56,37 +60,45 @@ class LayerBorderError:
 
     @property
     def at_edge(self) -> float:
+        """The relative difference in the cells at the edge."""
         return float(self.by_distance[0])
 
     def leak_px(self, above: float = TOUCHED) -> float:
-        """How many pixels from the edge the difference still exceeds `above`, half the image at most; 0 if nowhere."""
+        """Return up to how many pixels from the edge the difference exceeds `above`: half the image at most, or 0."""
         touched = np.flatnonzero(self.by_distance > above)
         return float(min(touched[-1] + 1, min(self.map.shape) / 2) * self.stride_px) if len(touched) else 0.0
 
     @property
     def is_touched_throughout(self) -> bool:
-        """Whether the border reaches every cell, so that the leak may be deeper than the map."""
+        """Whether the border changes every cell, so that the effect may be deeper than the feature map."""
         return bool(self.map.min() > TOUCHED)
 
 
 @dataclass(frozen=True)
-class BorderError:
-    """layers: in the order in which they run. images: how many were looked at."""
+class BorderEffect:
+    """What the border does to every feature map of a model.
 
-    layers: tuple[LayerBorderError, ...]
+    Attributes:
+        layers: The layers in the order in which they run.
+        images: How many images were used.
+    """
+
+    layers: tuple[LayerEffect, ...]
     images: int
 
     @property
     def leak_px(self) -> float:
+        """Up to how many pixels from the edge the border changes any feature map by more than `TOUCHED`."""
         return max((layer.leak_px() for layer in self.layers), default=0.0)
 
     @property
     def largest(self) -> float:
+        """The largest relative difference of any cell."""
         return max((float(layer.map.max()) for layer in self.layers), default=0.0)
 
     @property
     def aware_share(self) -> float | None:
-        """Of the filters for which it can be told, the share that answer to the border as such."""
+        """The share of padding-aware filters, of those for which it can be told; None if there are none of these."""
         told = [layer for layer in self.layers if layer.aware is not None]
         filters = sum(layer.filters for layer in told)
         return sum(layer.aware or 0 for layer in told) / filters if filters else None
@@ -101,45 +113,56 @@ def border_error(
     workers: int = 0,
     seed: int = 0,
     progress: Callable[[int, int], Any] | None = None,
-) -> BorderError:
-    """The border's part in the map of every convolution and pool of `model`.
+) -> BorderEffect:
+    """Measure what the border does to the feature map of every convolution and pool of `model`.
 
-    images: a tensor (N, C, H, W), or a data set of images or of (image, label) pairs, which `workers` processes load.
-    background: what surrounds them without a border, in input units. seed: of the cells that filters are judged by.
     The model runs in eval mode and is left as it was. Under torchrun every process takes its share of the images, and
-    all give the same result. Raises ImageError for images that do not fit, and what the conversion to `infinite`
-    raises.
+    all return the same result.
 
-    >>> import torch, borderless as bl
-    >>> model = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3, padding=1), torch.nn.Conv2d(4, 4, 3, padding=1))
-    >>> found = border_error(model, torch.rand(2, 1, 8, 8))
-    >>> [layer.leak_px() for layer in found.layers]
-    [0.0, 1.0]
+    Args:
+        model: Any model that can be converted, or that is converted already.
+        images: A tensor (N, C, H, W), or a data set of images or of (image, label) pairs.
+        background: What surrounds the images without a border, in input units.
+        batch_size: Images per pass.
+        workers: Processes that load the images of a data set.
+        seed: Draws the cells on which filters are tested for padding awareness.
+        progress: Called with how many images are done and how many there are.
+
+    Raises:
+        ImageError: The images do not fit.
+        BorderlessError: The model cannot run under `infinite`.
+
+    Example:
+        >>> import torch, borderless as bl
+        >>> model = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3, padding=1), torch.nn.Conv2d(4, 4, 3, padding=1))
+        >>> found = border_error(model, torch.rand(2, 1, 8, 8))
+        >>> [layer.leak_px() for layer in found.layers]
+        [0.0, 1.0]
     """
     check_convertible(model)
     own = conversion_of(model)
-    # Both on the model's own lattice: another phase would be another leak.
+    # Both on the model's own lattice: another phase would be another difference.
     with_border = Border("zero") if own is None else replace(own.border, phase="fixed")
     without = Border("infinite", background=background)
 
-    def compared() -> dict[_Key, _Layer]:
-        layers: dict[_Key, _Layer] = {}
+    def compare_share() -> dict[_Key, _LayerSums]:
+        layers: dict[_Key, _LayerSums] = {}
         seen = 0
         with measured(model):
             for batch in batches(images, batch_size, model, workers):
-                is_judged = batch.start < _JUDGED_IMAGES
-                draw = torch.Generator().manual_seed(1_000_003 * seed + batch.start) if is_judged else None
+                is_tested = batch.start < _TESTED_IMAGES
+                draw = torch.Generator().manual_seed(1_000_003 * seed + batch.start) if is_tested else None
                 _compare(model, batch, (with_border, without), layers, draw)
                 seen += len(batch.images)
                 if progress is not None:
                     progress(seen, len(images))
         return layers
 
-    layers, *others = team().each(compared)
+    layers, *others = team().each(compare_share)
     for more in others:
         for key, layer in more.items():
             layers[key].merge(layer)
-    return BorderError(tuple(layer.result() for layer in layers.values()), len(images))
+    return BorderEffect(tuple(layer.result() for layer in layers.values()), len(images))
 
 
 # A module, and how often it has run before in the same pass.
@@ -150,13 +173,13 @@ def _compare(
     model: nn.Module,
     batch: Batch,
     borders: tuple[Border, Border],
-    layers: "dict[_Key, _Layer]",
+    layers: "dict[_Key, _LayerSums]",
     draw: torch.Generator | None,
 ) -> None:
-    """Add one batch to the sums of each layer; the layers come up in the first batch. draw: of the cells that filters
-    are judged by, if they are judged by this batch.
+    """Add one batch to the sums of each layer; the first batch adds the layers.
 
-    An operation that runs under one border only, such as a pool over the whole frame, has nothing to be compared with.
+    draw: draws the cells on which filters are tested, if they are tested on this batch. An operation that runs under
+    one border only, such as a pool over the whole frame, has nothing to be compared with.
     """
     maps: dict[_Key, tuple[Tensor, Box]] = {}
 
@@ -167,17 +190,17 @@ def _compare(
         if key in maps:
             cells, own_box = maps.pop(key)
             if key not in layers:
-                layers[key] = _layer(event)
+                layers[key] = _new_sums(event)
             one, other = layers[key].add(cells, own_box, without_border, box)
             if draw is not None and "conv" in layers[key].operation:
-                layers[key].answers.add(batch.start, one, other, draw)
+                layers[key].outputs.add(batch.start, one, other, draw)
 
     for border, take in zip(borders, (keep, compare), strict=True):
         _run(model, batch.images, border, take)
 
 
 def _run(model: nn.Module, images: Tensor, border: Border, take: Callable[[_Key, Event, Tensor, Box], Any]) -> None:
-    """Each sliding operation's map, as far as it lies in its frame, and where that is."""
+    """Call `take` with each sliding operation's feature map inside its frame, and with the box of that."""
     runs: Counter[str] = Counter()
 
     def each(event: Event) -> None:
@@ -191,8 +214,8 @@ def _run(model: nn.Module, images: Tensor, border: Border, take: Callable[[_Key,
 
 
 @dataclass
-class _Layer:
-    """Sums over batches. Each is (rows, columns) of the frame, or one number a channel."""
+class _LayerSums:
+    """Sums over batches. Each is (rows, columns) of the frame, or one number per channel."""
 
     module: str
     operation: str
@@ -204,10 +227,10 @@ class _Layer:
     total: Any = 0.0
     squares: Any = 0.0
     values: int = 0
-    answers: "_Answers" = field(default_factory=lambda: _Answers())
+    outputs: FilterOutputs = field(default_factory=FilterOutputs)
 
     def add(self, one: Tensor, one_box: Box, other: Tensor, other_box: Box) -> tuple[Tensor, Tensor]:
-        """The sums grow by a batch of maps; returns the cells that both maps have."""
+        """Add a batch of feature maps to the sums, and return the cells that both of them have."""
         box = intersection([one_box, other_box])
         one, other = _cut(one, one_box, box), _cut(other, other_box, box)
         rows, columns = (slice(a, b) for a, b in box)
@@ -218,15 +241,16 @@ class _Layer:
         self.values += other.numel() // other.shape[1]
         return one, other
 
-    def merge(self, other: "_Layer") -> None:
-        """Take in what another process has summed."""
+    def merge(self, other: "_LayerSums") -> None:
+        """Add what another process has summed."""
         self.difference += other.difference
         self.samples += other.samples
         self.total, self.squares = self.total + other.total, self.squares + other.squares
         self.values += other.values
-        self.answers.merge(other.answers)
+        self.outputs.merge(other.outputs)
 
-    def result(self) -> LayerBorderError:
+    def result(self) -> LayerEffect:
+        """Return the layer's effect from the sums."""
         mean = self.total / self.values
         variation = float((self.squares / self.values - mean.square()).clamp(min=0).mean().sqrt())
         difference = (self.difference / self.samples).sqrt().numpy()
@@ -234,7 +258,7 @@ class _Layer:
         relative = difference / variation if variation > 0 else np.where(difference > 0, np.inf, 0.0)
         distance = distances(self.frame)
         rings = [relative[distance == d] for d in range(int(distance.max()) + 1)]
-        return LayerBorderError(
+        return LayerEffect(
             module=self.module,
             operation=self.operation,
             map=relative,
@@ -242,14 +266,14 @@ class _Layer:
             stride_px=self.stride_px,
             field_px=self.field_px,
             filters=len(mean),
-            aware=self.answers.aware(),
+            aware=self.outputs.count_aware(),
         )
 
 
-def _layer(event: Event) -> _Layer:
+def _new_sums(event: Event) -> _LayerSums:
     signal = event.signal
     assert signal is not None
-    return _Layer(
+    return _LayerSums(
         event.module,
         event.operation.rpartition(".")[2],
         signal.frame,
@@ -260,7 +284,7 @@ def _layer(event: Event) -> _Layer:
 
 
 def distances(frame: tuple[int, ...]) -> np.ndarray:
-    """How many cells each cell of a map is from the nearest edge: 0 at the edge."""
+    """Return how many cells each cell of a feature map (rows, columns) is from the nearest edge: 0 at the edge."""
     rows, columns = (np.minimum(np.arange(n), np.arange(n)[::-1]) for n in frame)
     return np.minimum(rows[:, None], columns[None, :])
 
@@ -268,68 +292,3 @@ def distances(frame: tuple[int, ...]) -> np.ndarray:
 def _cut(cells: Tensor, have: Box, wanted: Box) -> Tensor:
     rows, columns = (slice(a - first, b - first) for (first, _), (a, b) in zip(have, wanted, strict=True))
     return cells[:, :, rows, columns]
-
-
-class _Answers:
-    """A convolution's answers at the four sides and inside, with the border and without: (channels, answers) each."""
-
-    def __init__(self) -> None:
-        self.kept: dict[tuple[str, str], dict[int, Tensor]] = {}
-        self.is_too_small = False
-
-    def add(self, start: int, with_border: Tensor, without: Tensor, draw: torch.Generator) -> None:
-        """Some answers of the batch that begins with image `start`."""
-        if min(with_border.shape[2:]) < _FEWEST_CELLS:
-            self.is_too_small = True
-            return
-        for part, (rows, columns) in _PARTS.items():
-            cells = [maps[:, :, rows, columns].transpose(0, 1).flatten(1) for maps in (with_border, without)]
-            # The same cells of both, so that maps that are equal have equal answers.
-            chosen = torch.randperm(cells[0].shape[1], generator=draw)[:_MOST_ANSWERS].to(cells[0].device)
-            for name, flat in zip(("with", "without"), cells, strict=True):
-                self.kept.setdefault((name, part), {})[start] = flat[:, chosen].float().cpu()
-
-    def merge(self, other: "_Answers") -> None:
-        self.is_too_small |= other.is_too_small
-        for key, batches_of in other.kept.items():
-            self.kept.setdefault(key, {}).update(batches_of)
-
-    def aware(self) -> int | None:
-        """Filters that one side sets apart from the inside, where without a border it would not."""
-        if self.is_too_small or not self.kept:
-            return None
-        # In the order of the images, whichever process has seen them.
-        kept = {key: torch.cat([found[start] for start in sorted(found)], 1) for key, found in self.kept.items()}
-        if min(answers.shape[1] for answers in kept.values()) < _FEWEST_ANSWERS:
-            return None
-        is_aware = torch.zeros(len(kept["with", "inside"]), dtype=torch.bool)
-        for side in ("top", "bottom", "left", "right"):
-            apart, control = (
-                ks_distance(kept[name, side], kept[name, "inside"]) >= AWARE for name in ("with", "without")
-            )
-            is_aware |= apart & ~control
-        return int(is_aware.sum())
-
-
-_INSIDE = slice(1, -1)
-_PARTS: dict[str, tuple[Any, Any]] = {
-    "top": (0, _INSIDE),
-    "bottom": (-1, _INSIDE),
-    "left": (_INSIDE, 0),
-    "right": (_INSIDE, -1),
-    "inside": (_INSIDE, _INSIDE),
-}
-
-
-def ks_distance(one: Tensor, other: Tensor) -> Tensor:
-    """Kolmogorov and Smirnov's distance between the two samples of each row: (rows, n), (rows, m) to (rows,).
-
-    >>> ks_distance(torch.tensor([[0.0, 1.0]]), torch.tensor([[2.0, 3.0, 4.0]]))
-    tensor([1.])
-    """
-    points, _ = torch.cat([one, other], 1).sort(1)
-    below = [
-        torch.searchsorted(sample.sort(1).values.contiguous(), points.contiguous(), right=True) / sample.shape[1]
-        for sample in (one, other)
-    ]
-    return (below[0] - below[1]).abs().amax(1)

@@ -1,6 +1,6 @@
-"""How much a model's answer changes when its input moves.
+"""How much a model's output changes when its input moves.
 
-Shapes: images (N, C, H, W) are objects; they are set on a canvas large enough for every shift.
+Shapes: images (N, C, H, W), placed on a canvas large enough for every shift.
 """
 
 from collections.abc import Sequence
@@ -21,23 +21,32 @@ def equivariance_error(
     background: float | Sequence[float] = 0.0,
     canvas: tuple[int, int] | None = None,
 ) -> Tensor:
-    """Relative change of the output for each of `shifts` (dy, dx): a float64 tensor with one number a shift.
+    """Measure the relative change of the output under each shift.
 
-    The images (N, C, H, W) stand on a canvas of `background` (a number, or one per channel, in input units) and move by
-    whole pixels: (dy, dx) moves them down and right. The canvas holds the images at every shift, or has the size
-    `canvas` (height, width). The change is the largest absolute difference from the unshifted output, divided by the
-    largest absolute value of that. For an output with spatial axes, (N, C, h, w), the unshifted output is moved
-    likewise and compared where both are known; the shifts must then be multiples of its stride.
+    The change is the largest absolute difference from the output without a shift, divided by the largest absolute value
+    of that. For an output with spatial axes, (N, C, h, w), the output without a shift is moved likewise and compared
+    where both are known. The model runs in eval mode and is left as it was.
 
-    The model runs in eval mode and is left as it was. Raises ImageError for shifts or canvases that do not fit, and for
-    images to which the unshifted output is 0 everywhere, so that no change is relative to it.
+    Args:
+        model: Returns one tensor.
+        images: (N, C, H, W).
+        shifts: (dy, dx) in whole pixels, down and right; for an output with spatial axes, multiples of its stride.
+        background: Of the canvas: a number, or one per channel, in input units.
+        canvas: Its size (height, width); by default, just large enough for the images at every shift.
 
-    >>> import torch, borderless as bl
-    >>> model = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3, padding=1), torch.nn.AdaptiveMaxPool2d(1)).eval()
-    >>> bool(
-    ...     bl.equivariance_error(bl.convert(model, "infinite"), torch.rand(1, 1, 8, 8), [(0, 1), (5, 3)]).max() < 1e-6
-    ... )
-    True
+    Returns:
+        One number per shift, in float64.
+
+    Raises:
+        ImageError: The shifts or the canvas do not fit, or the output without a shift is 0 everywhere, so that a
+            relative change is not defined.
+
+    Example:
+        >>> import torch, borderless as bl
+        >>> model = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3, padding=1), torch.nn.AdaptiveMaxPool2d(1)).eval()
+        >>> model = bl.convert(model, "infinite")
+        >>> bool(bl.equivariance_error(model, torch.rand(1, 1, 8, 8), [(0, 1), (5, 3)]).max() < 1e-6)
+        True
     """
     if not shifts:
         raise ImageError("got no shifts; needed: at least one (dy, dx), in pixels")
@@ -48,10 +57,10 @@ def equivariance_error(
     size = needed if canvas is None else canvas
     if size[0] < needed[0] or size[1] < needed[1]:
         raise ImageError(f"got a canvas of {size}; these images and shifts need at least {needed} (height, width)")
-    colour = torch.as_tensor(background, dtype=images.dtype, device=images.device).reshape(1, -1, 1, 1)
+    color = torch.as_tensor(background, dtype=images.dtype, device=images.device).reshape(1, -1, 1, 1)
 
     def output(dy: int, dx: int) -> Tensor:
-        placed = colour.expand(images.shape[0], images.shape[1], *size).clone()
+        placed = color.expand(images.shape[0], images.shape[1], *size).clone()
         placed[:, :, top + dy : top + dy + height, left + dx : left + dx + width] = images
         return _as_tensor(model(placed))
 

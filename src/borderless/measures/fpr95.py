@@ -1,4 +1,4 @@
-"""Patch matching: how many wrong matches must be taken to find 95 % of the right ones?"""
+"""Patch matching: how many wrong matches come with 95 % of the right ones? Winder and Brown, CVPR 2007."""
 
 import math
 
@@ -8,13 +8,22 @@ from borderless.errors import DataError
 
 
 def fpr95(distances: np.ndarray, is_match: np.ndarray, recall: float = 0.95) -> float:
-    """The false positive rate in [0, 1] at the smallest distance within which a share `recall` of the matches lies.
+    """Compute the false positive rate at the smallest distance within which a share `recall` of the matches lies.
 
-    distances, is_match: (pairs). Less is better; 0.95 is what distances without information give. Winder and Brown,
-    CVPR 2007.
+    Args:
+        distances: Of each pair, (pairs,).
+        is_match: Which pairs match, (pairs,).
+        recall: A share in [0, 1].
 
-    >>> fpr95(np.array([0.1, 0.2, 0.3, 0.4]), np.array([True, True, False, False]))
-    0.0
+    Returns:
+        A share in [0, 1]. Less is better; distances without information give `recall`.
+
+    Raises:
+        DataError: The shapes differ, a kind of pairs is missing, or distances are not finite.
+
+    Example:
+        >>> fpr95(np.array([0.1, 0.2, 0.3, 0.4]), np.array([True, True, False, False]))
+        0.0
     """
     distances, is_match = np.asarray(distances), np.asarray(is_match, dtype=bool)
     if distances.shape != is_match.shape or distances.ndim != 1 or not is_match.any() or is_match.all():

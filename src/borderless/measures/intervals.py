@@ -1,4 +1,4 @@
-"""95 % intervals of a mean: over seeds, and over objects that were tested."""
+"""95 % confidence intervals of a mean: over seeds, and over test objects."""
 
 from collections.abc import Sequence
 
@@ -8,10 +8,11 @@ RESAMPLES = 2_000
 
 
 def over_seeds(values: Sequence[float]) -> float | None:
-    """Half the width of the mean's interval, by Student's t; None for a single value.
+    """Return half the width of the mean's interval, by Student's t; None for a single value.
 
-    >>> round(over_seeds([1.0, 2.0, 3.0]), 2)
-    2.48
+    Example:
+        >>> round(over_seeds([1.0, 2.0, 3.0]), 2)
+        2.48
     """
     from scipy import stats  # scikit-learn stands on it; `import borderless` does without
 
@@ -21,15 +22,16 @@ def over_seeds(values: Sequence[float]) -> float | None:
 
 
 def _at_once(count: int) -> int:
-    """Resamples whose numbers are in memory together."""
+    """Return how many resamples are in memory together."""
     return max(1, min(RESAMPLES, 10_000_000 // count))
 
 
 def over_objects(scores: np.ndarray, seed: int) -> tuple[float, float]:
-    """Both ends of the mean's interval, from `RESAMPLES` draws of as many scores with repetition (percentiles).
+    """Return both ends of the mean's interval, by a bootstrap with `RESAMPLES` resamples (percentiles).
 
-    >>> over_objects(np.array([0.5, 0.5, 0.5]), seed=0)
-    (0.5, 0.5)
+    Example:
+        >>> over_objects(np.array([0.5, 0.5, 0.5]), seed=0)
+        (0.5, 0.5)
     """
     from scipy import stats
 

@@ -1,7 +1,9 @@
-"""Location probe: can a linear layer tell from a network's features where an object stood?
+"""Location probe: can a linear layer tell from a network's features at which position an object was?
 
-Every object stands at every place, so nothing but the place tells the classes apart, and an answer that is right for an
-object at one place and wrong at the other is worth exactly chance.
+Every object is shown at every position, so only the position distinguishes the classes, and a prediction that ignores
+it is right exactly as often as chance.
+
+Shapes: features (positions, objects, features).
 """
 
 import warnings
@@ -22,11 +24,17 @@ _MOST_STEPS = 5_000
 
 
 @dataclass(frozen=True)
-class Score:
-    """Accuracy on the test objects, in [0, 1], and its 95 % interval over objects.
+class ProbeScore:
+    """How well a probe tells positions on the test objects.
 
-    right: (places, objects), whether the probe was right. strength: the inverse strength of the penalty that was best
-    on the validation objects. has_converged: whether the fit ended by itself.
+    Attributes:
+        accuracy: In [0, 1].
+        low: Lower end of its 95 % interval over objects.
+        high: Upper end.
+        validation_accuracy: On the validation objects, in [0, 1].
+        strength: The inverse strength of the penalty, the best one on the validation objects.
+        has_converged: Whether the fit ended by itself.
+        right: (positions, objects), whether the probe was right.
     """
 
     accuracy: float
@@ -39,30 +47,41 @@ class Score:
 
     @property
     def is_chance(self) -> bool:
-        """Whether the interval holds what guessing gives."""
+        """Whether chance lies in the interval."""
         return self.low <= 1 / len(self.right) <= self.high
 
 
 @dataclass(frozen=True)
 class Probe:
-    """`score`: the places told from the features. `control`: the same with the places of each object shuffled.
+    """A probe and its control.
 
-    The control cannot be better than chance, unless test objects were seen in training. change: the largest difference
-    between an object's features at two places, relative to the largest feature; 0: nothing can tell them apart.
+    Attributes:
+        score: Of positions told from the features.
+        control: The same with the positions of each object shuffled: not better than chance, unless test objects were
+            seen in training.
+        change: The largest difference between an object's features at two positions, relative to the largest feature;
+            0: nothing can tell them apart.
     """
 
-    score: Score
-    control: Score
+    score: ProbeScore
+    control: ProbeScore
     change: float
 
 
 def location_probe(train: np.ndarray, validation: np.ndarray, test: np.ndarray, seed: int = 0) -> Probe:
-    """Logistic regression, fitted to convergence, on features of shape (places, objects, features).
+    """Fit a logistic regression to convergence, and test it.
 
-    The features are brought to mean 0 and deviation 1 over the training set. The penalty is chosen on `validation`; of
-    equals the strongest. The interval resamples objects, each with all its places. In the control, the names of an
-    object's places are drawn anew: the i-th objects of the three sets alike, so that a probe that has seen the test
-    objects in training gives itself away. Raises DataError for features of wrong shape or that are not finite.
+    Features are standardized over the training set. In the control, the positions of an object are permuted: of the
+    i-th objects of the three sets alike, so that a probe that has seen the test objects in training is found out.
+
+    Args:
+        train: Features to fit, (positions, objects, features).
+        validation: Features of other objects, on which the penalty is chosen; of equals the strongest.
+        test: Features of yet other objects. The interval resamples objects, each with all its positions.
+        seed: Of the permutations and the resampling.
+
+    Raises:
+        DataError: Features of wrong shape, or that are not finite.
     """
     sets = {"train": train, "validation": validation, "test": test}
     _check(sets)
@@ -81,7 +100,7 @@ def location_probe(train: np.ndarray, validation: np.ndarray, test: np.ndarray, 
     )
 
 
-def _fitted(sets: Mapping[str, np.ndarray], labels: Mapping[str, np.ndarray], seed: int) -> Score:
+def _fitted(sets: Mapping[str, np.ndarray], labels: Mapping[str, np.ndarray], seed: int) -> ProbeScore:
     flat = {name: (features.reshape(-1, features.shape[-1]), labels[name].ravel()) for name, features in sets.items()}
     best: tuple[float, float, LogisticRegression, bool] | None = None
     model = LogisticRegression(max_iter=_MOST_STEPS, warm_start=True)
@@ -98,7 +117,7 @@ def _fitted(sets: Mapping[str, np.ndarray], labels: Mapping[str, np.ndarray], se
     features, wanted = flat["test"]
     right = np.equal(kept.predict(features), wanted).reshape(labels["test"].shape)
     low, high = over_objects(right.mean(0), seed)
-    return Score(float(right.mean()), low, high, validation_accuracy, strength, has_converged, right)
+    return ProbeScore(float(right.mean()), low, high, validation_accuracy, strength, has_converged, right)
 
 
 def _check(sets: Mapping[str, np.ndarray]) -> None:

@@ -1,12 +1,12 @@
-"""Can a small filter tell from a network's map where on the image it is? Islam et al.'s read-out (ICLR 2020).
+"""Position read-out: can a small filter tell row and column from a feature map? After Islam et al., ICLR 2020.
 
-A linear filter of 3 × 3 cells is fitted, by ridge regression in closed form, to turn the map into its own row and
-column: two slopes from 0 to 1. Images that it was not fitted on score it: Spearman's correlation and the mean absolute
-error. Contents have places too (the sky is above), so a score means something only beside its controls: the same
-network under `circular`, on a torus, which has no border and no other edge (under `infinite` the picture's own edge
-would stand out against what is around it), and the same architecture with random weights.
+A linear filter of 3 × 3 cells is fitted, by ridge regression in closed form, to predict each cell's row and column: two
+slopes from 0 to 1. It is scored on other images by Spearman's correlation and the mean absolute error. Image content
+has typical positions too (the sky is above), so a score means something only beside its controls: the same network
+under `circular`, on a torus, which has no border and no other edge (under `infinite` the edge of the image would stand
+out against the background), and the same architecture with random weights.
 
-Shapes: images (N, C, H, W); maps (N, channels, rows, columns).
+Shapes: images (N, C, H, W); feature maps (N, channels, rows, columns).
 """
 
 from dataclasses import dataclass
@@ -22,15 +22,21 @@ from borderless.engine.events import Event
 from borderless.errors import DataError
 from borderless.runtime.evaluation import measured
 
-# Of the ridge penalty, relative to the mean square of the features; and the most channels that the filter reads.
+# Ridge penalties, relative to the mean square of the features; and the most channels and cells that are used.
 PENALTIES = (1e-4, 1e-2, 1e0)
 _MOST_CHANNELS, _MOST_CELLS = 64, 1024
 
 
 @dataclass(frozen=True)
 class ReadOut:
-    """spearman: between the map that was read out and the true one, the mean over rows, columns and test images, with
-    its 95 % interval over images. mae: mean absolute error; 0.25 is what a constant gets.
+    """How well the position is read.
+
+    Attributes:
+        spearman: Correlation of the predicted and the true slopes, the mean over rows, columns and test images.
+        low: Lower end of its 95 % interval over images.
+        high: Upper end.
+        mae: Mean absolute error; a constant gets 0.25.
+        module: Whose feature map was read.
     """
 
     spearman: float
@@ -41,10 +47,16 @@ class ReadOut:
 
 
 def read_out(model: nn.Module, images: Tensor, border: Border | None = None, seed: int = 0) -> ReadOut:
-    """How well the place is read from the last map of `model` with at least 5 × 5 cells.
+    """Read the position from the last feature map of `model` with at least 5 × 5 cells.
 
-    border: to run it under; None for its own. Half of the images are for fitting. Raises DataError for fewer than four
-    images, or without such a map.
+    Args:
+        model: Any model that can be converted.
+        images: (N, C, H, W), of which half are for fitting.
+        border: To run the model under; None for its own.
+        seed: Of the split, the channels and cells, and the resampling.
+
+    Raises:
+        DataError: Fewer than four images, or no such feature map.
     """
     from scipy.stats import spearmanr
 
@@ -102,7 +114,7 @@ def _last_map(model: nn.Module, images: Tensor, border: Border | None) -> tuple[
 
 
 def _ridge(cells: Tensor, wanted: Tensor, tested: Tensor) -> Tensor:
-    """The answers for `tested`, with the penalty that leaves the least error on a fifth of the fitted cells."""
+    """Return predictions for `tested`, with the penalty that has the least error on a fifth of the fitted cells."""
     features, targets = cells.flatten(0, 1), wanted.flatten(0, 1)
     mean, deviation = features.mean(0), features.std(0)
     deviation = torch.where(deviation > 0, deviation, torch.ones_like(deviation))
@@ -125,5 +137,5 @@ def _solved(features: Tensor, targets: Tensor, penalty: float) -> Tensor:
 
 
 def _or_zero(correlation: Any) -> float:
-    """A constant has no order: nothing was read."""
+    """Return 0 for a constant, which has no order: nothing was read."""
     return 0.0 if np.isnan(correlation) else float(correlation)

@@ -1,19 +1,19 @@
-"""Does the answer change with the place of an object, and what makes it change: the border, the bias, or the stride?
+"""Does the prediction change with an object's position, and what makes it change: the border, the bias, or the stride?
 
-An object stands at many places of a canvas, through `place`. Three effects are told apart by taking away one at a time,
-exactly:
+An object is evaluated at many positions of a canvas, through `place`. Three effects are told apart by removing one
+cause at a time, exactly:
 
-- border: places a whole number of total strides apart, under the model's own padding. Strides cannot tell these apart;
-  under `infinite` the same places give the same answer, which is measured too, as the control.
-- bias: the same places under `full`, which crops nothing but pads with 0 where the network's answer to emptiness is not
-  0. Without a bias (or a normalisation that acts like one) `full` gives the same answers.
-- stride: places between whole strides, under `infinite`, which has no border, and the model's own phase. With an
-  adaptive phase these give the same answer as well: the second control.
+- border: positions a whole number of total strides apart, under the model's original padding. Strides cannot tell these
+  apart; under `infinite` the same positions give the same output, which is measured too, as the control.
+- bias: the same positions under `full`, which crops nothing but pads with 0 where the network's response to the
+  background is not 0. Without a bias (or a normalization that acts like one) `full` gives the same outputs.
+- stride: positions between whole strides, under `infinite`, which has no border, with the model's own phase. With an
+  adaptive phase these give the same output as well: the second control.
 
-Where answers must be equal, `place` gets them in one run, which would prove nothing; so the controls run every canvas
-whole, for some of the objects and places.
+Where outputs must be equal, `place` computes them in one run, which would prove nothing. So the controls run every
+canvas whole, for some of the objects and positions.
 
-Shapes: objects (N, C, h, w); positions (P, 2) of their upper left pixels; answers (P, N, classes).
+Shapes: objects (N, C, h, w); positions (P, 2) of their upper left pixels; logits (P, N, classes).
 """
 
 from collections.abc import Callable, Sequence
@@ -29,20 +29,26 @@ from borderless.engine.border import Phase
 from borderless.errors import ImageError
 from borderless.measures.batches import check_images
 from borderless.measures.intervals import over_objects
+from borderless.measures.positions import between_strides, on_grid, whole_strides_apart
 from borderless.placement.place import place
 from borderless.runtime.evaluation import measured
 
 Background = float | Sequence[float] | Tensor
 _CONTROL_PLACES, _CONTROL_OBJECTS = 5, 4
+_STEPS = 6
 
 
 @dataclass(frozen=True)
 class Effect:
-    """How answers at some places differ from those at the middle one.
+    """How predictions at some positions differ from those at the middle one.
 
-    flips: the share of (place, object) pairs whose largest logit is of another class, in [0, 1], with its 95 % interval
-    over objects. change: the largest difference of a logit, relative to the largest logit. drop: the mean fall of the
-    probability of the class that is largest at the middle. places: how many were compared, besides the middle.
+    Attributes:
+        flips: The share of (position, object) pairs whose largest logit is of another class, in [0, 1].
+        low: Lower end of its 95 % interval over objects.
+        high: Upper end.
+        change: The largest difference of a logit, relative to the largest logit.
+        drop: The mean fall of the probability of the class that is largest at the middle.
+        places: How many positions were compared, besides the middle.
     """
 
     flips: float
@@ -55,10 +61,20 @@ class Effect:
 
 @dataclass(frozen=True)
 class Sensitivity:
-    """positions: (P, 2), all that the model's own border was tried at; the first is the middle. answers: (P, N), the
-    class with the largest logit. probability: (P, N), of the class that it is at the middle, or of the label.
+    """How predictions depend on the position; the effects are named as in the module's text.
 
-    The effects are named as in the module's text; a control is what remains when its leak has been taken away.
+    Attributes:
+        positions: (P, 2), all positions under the model's own border, the middle first.
+        answers: (P, N), the predicted class.
+        probability: (P, N), of the class that is predicted at the middle, or of the label.
+        stride_px: The model's total stride (rows, columns).
+        canvas: Its size (height, width).
+        all_places: All positions, under the model's own border.
+        border: Positions whole strides apart.
+        bias: The same positions under `full`.
+        stride: Positions between strides under `infinite`.
+        border_control: What remains of `border` under `infinite`.
+        stride_control: What remains of `stride` with an adaptive phase.
     """
 
     positions: np.ndarray
@@ -75,7 +91,7 @@ class Sensitivity:
 
     @property
     def worst(self) -> tuple[int, int]:
-        """The place with the lowest mean probability."""
+        """The position with the lowest mean probability."""
         row, column = self.positions[self.probability.mean(1).argmin()]
         return int(row), int(column)
 
@@ -92,13 +108,22 @@ def sensitivity(
     seed: int = 0,
     progress: Callable[[int, int], Any] | None = None,
 ) -> Sensitivity:
-    """What `model`, as it is, says of `objects` at about `places` places of a `canvas`, and why it differs.
+    """Evaluate `model`, as it is, on `objects` at positions of a canvas, and tell why its predictions differ.
 
-    stride_px: the model's total stride along each axis, as `explain` gives it. labels: the right classes; without them
-    the class at the middle stands in. background: of the canvas, as for `place`; under `infinite` its colour (of an
-    image: the mean), and under `full` 0, which is what it pads with. Positions cover the canvas from edge to edge;
-    those for the strides are drawn by `seed`. The model returns logits (N, classes). Raises ImageError for objects that
-    do not fit on the canvas.
+    Args:
+        model: Returns logits (N, classes).
+        objects: (N, C, h, w).
+        canvas: Its size (height, width).
+        stride_px: The model's total stride along each axis, as `explain` gives it.
+        labels: The right classes (N,); without them the class that is predicted at the middle takes their place.
+        background: Of the canvas, as for `place`; under `infinite` its color (of an image: the mean), and under `full`
+            0, which is what that pads with.
+        places: About how many positions, from edge to edge.
+        seed: Draws the positions between strides, and resamples for the intervals.
+        progress: Called with how many of the steps are done and how many there are.
+
+    Raises:
+        ImageError: The objects do not fit on the canvas, or the model returns no logits.
     """
     check_images(objects)
     room = tuple(n - o for n, o in zip(canvas, objects.shape[2:], strict=True))
@@ -108,68 +133,61 @@ def sensitivity(
             "objects, which can stand at several places"
         )
     strides = (int(stride_px[0]), int(stride_px[1]))
-    middle = tuple(n // 2 for n in room)
     across = max(2, round(places**0.5))
-    own_grid = _with_first(middle, _grid([np.linspace(0, n, across).round().astype(int) for n in room]))
-    axes = [_whole_strides(m, n, s, across) for m, n, s in zip(middle, room, strides, strict=True)]
-    whole_grid = _with_first(middle, _grid(axes))
-    between = _with_first(middle, _between(middle, room, strides, places, seed))
-    colour = _colour(background)
-    steps = 6
+    everywhere = on_grid(room, across)
+    whole = whole_strides_apart(room, strides, across)
+    between = between_strides(room, strides, places, seed)
+    color = _color(background)
     done = 0
 
-    def answers(under: str | None, where: np.ndarray) -> np.ndarray:
+    def step(found: np.ndarray) -> np.ndarray:
         nonlocal done
-        around = {None: background, "full": 0.0}.get(under, colour)
-        found = _answers(model, objects, where, canvas, around, under)
         done += 1
         if progress is not None:
-            progress(done, steps)
+            progress(done, _STEPS)
         return found
+
+    def logits(under: str | None, where: np.ndarray) -> np.ndarray:
+        around = {None: background, "full": 0.0}.get(under, color)
+        return step(_logits(model, objects, where, canvas, around, under))
 
     def control(phase: Phase, where: np.ndarray) -> np.ndarray:
-        nonlocal done
         chosen = where[np.linspace(0, len(where) - 1, min(len(where), _CONTROL_PLACES)).round().astype(int)]
-        with bordered(model, "infinite", phase=phase, background=colour):
-            found = on_canvases(model, objects[:_CONTROL_OBJECTS], chosen, canvas, colour)
-        done += 1
-        if progress is not None:
-            progress(done, steps)
-        return found
+        with bordered(model, "infinite", phase=phase, background=color):
+            return step(on_canvases(model, objects[:_CONTROL_OBJECTS], chosen, canvas, color))
 
     with measured(model):
-        everywhere = answers(None, own_grid)
-        whole = answers(None, whole_grid)
-        full = answers("full", whole_grid)
-        phases = answers("infinite", between)
-        endless = control("fixed", whole_grid)
-        adaptive = control("adaptive", between)
-    first = everywhere[0].argmax(1) if labels is None else labels.cpu().numpy()
-    probability = _softmax(everywhere)[:, np.arange(len(objects)), first]
+        own = logits(None, everywhere)
+        border = logits(None, whole)
+        bias = logits("full", whole)
+        stride = logits("infinite", between)
+        border_control = control("fixed", whole)
+        stride_control = control("adaptive", between)
+    first = own[0].argmax(1) if labels is None else labels.cpu().numpy()
     return Sensitivity(
-        positions=own_grid,
-        answers=everywhere.argmax(2),
-        probability=probability,
+        positions=everywhere,
+        answers=own.argmax(2),
+        probability=_softmax(own)[:, np.arange(len(objects)), first],
         stride_px=strides,
         canvas=(int(canvas[0]), int(canvas[1])),
-        all_places=effect(everywhere, seed),
-        border=effect(whole, seed),
-        bias=effect(full, seed),
-        stride=effect(phases, seed),
-        border_control=effect(endless, seed),
-        stride_control=effect(adaptive, seed),
+        all_places=effect(own, seed),
+        border=effect(border, seed),
+        bias=effect(bias, seed),
+        stride=effect(stride, seed),
+        border_control=effect(border_control, seed),
+        stride_control=effect(stride_control, seed),
     )
 
 
-def effect(answers: np.ndarray, seed: int = 0) -> Effect:
-    """Answers (places, objects, classes) compared with those at the first place."""
-    here, others = answers[:1], answers[1:]
+def effect(logits: np.ndarray, seed: int = 0) -> Effect:
+    """Compare logits (positions, objects, classes) with those at the first position."""
+    here, others = logits[:1], logits[1:]
     if not len(others):
         return Effect(0.0, 0.0, 0.0, 0.0, 0.0, 0)
     flipped = others.argmax(2) != here.argmax(2)
     low, high = over_objects(flipped.mean(0), seed)
     first = here[0].argmax(1)
-    probability = _softmax(answers)[:, np.arange(answers.shape[1]), first]
+    probability = _softmax(logits)[:, np.arange(logits.shape[1]), first]
     largest = max(float(np.abs(here).max()), float(np.finfo(np.float64).tiny))
     return Effect(
         flips=float(flipped.mean()),
@@ -181,7 +199,7 @@ def effect(answers: np.ndarray, seed: int = 0) -> Effect:
     )
 
 
-def _answers(
+def _logits(
     model: nn.Module,
     objects: Tensor,
     where: np.ndarray,
@@ -212,55 +230,26 @@ def _answers(
 
 
 def on_canvases(
-    model: nn.Module, objects: Tensor, where: np.ndarray, canvas: tuple[int, int], colour: float | Sequence[float]
+    model: nn.Module, objects: Tensor, where: np.ndarray, canvas: tuple[int, int], color: float | Sequence[float]
 ) -> np.ndarray:
-    """Answers (places, objects, classes) as from `place`, for every canvas run whole."""
+    """Return what `place` returns, logits (positions, objects, classes), from every canvas run whole."""
     device = next((parameter.device for parameter in model.parameters()), objects.device)
-    empty = torch.as_tensor(colour, dtype=objects.dtype).reshape(1, -1, 1, 1)
+    empty = torch.as_tensor(color, dtype=objects.dtype).reshape(1, -1, 1, 1)
     height, width = objects.shape[2:]
-    answers = []
+    logits = []
     for row, column in where.tolist():
         images = empty.expand(len(objects), objects.shape[1], *canvas).clone()
         images[:, :, row : row + height, column : column + width] = objects
-        answers.append(model(images.to(device)).double().cpu())
-    return torch.stack(answers).numpy()
+        logits.append(model(images.to(device)).double().cpu())
+    return torch.stack(logits).numpy()
 
 
-def _with_first(first: Sequence[int], others: np.ndarray) -> np.ndarray:
-    """The place that all are compared with, then the others, each once."""
-    rest = [tuple(place) for place in others.tolist() if tuple(place) != tuple(first)]
-    return np.array([tuple(first), *dict.fromkeys(rest)])
-
-
-def _grid(axes: Sequence[Any]) -> np.ndarray:
-    return np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 2)
-
-
-def _whole_strides(middle: int, room: int, stride: int, most: int) -> list[int]:
-    """Offsets a whole number of strides from the middle, from edge to edge, about `most` of them."""
-    steps = np.arange(-(middle // stride), (room - middle) // stride + 1)
-    chosen = np.linspace(0, len(steps) - 1, min(most, len(steps))).round().astype(int)
-    return [int(middle + stride * steps[i]) for i in chosen]
-
-
-def _between(middle: Sequence[int], room: Sequence[int], strides: Sequence[int], most: int, seed: int) -> np.ndarray:
-    """Places less than a stride apart, around the middle; all of them, or `most` drawn ones."""
-    axes = []
-    for m, n, s in zip(middle, room, strides, strict=True):
-        start = max(0, min(m - s // 2, n + 1 - s))
-        axes.append(np.arange(start, min(start + s, n + 1)))
-    every = _grid(axes)
-    if len(every) <= most:
-        return every
-    return every[np.sort(np.random.default_rng(seed).permutation(len(every))[:most])]
-
-
-def _colour(background: Background) -> Any:
+def _color(background: Background) -> Any:
     if isinstance(background, Tensor) and background.ndim == 3:
         return background.mean((1, 2)).tolist()
     return background
 
 
-def _softmax(answers: np.ndarray) -> np.ndarray:
-    powers = np.exp(answers - answers.max(-1, keepdims=True))
+def _softmax(logits: np.ndarray) -> np.ndarray:
+    powers = np.exp(logits - logits.max(-1, keepdims=True))
     return powers / powers.sum(-1, keepdims=True)

@@ -1,8 +1,8 @@
-"""Does a classifier say the same about an image that has moved, and is it right wherever the image stands?
+"""Does a classifier predict the same for a shifted image, and is it right at every shift?
 
-Four protocols of what it is to move: another crop of a larger image (Zhang, ICML 2019; Kayhan and van Gemert, CVPR
-2020), a roll, in which what leaves on one side enters on the other, and another place on an empty canvas, in which
-nothing is lost and nothing is new.
+Four protocols of a shift: another crop of a larger image (Zhang, ICML 2019; Kayhan and van Gemert, CVPR 2020), a roll,
+in which what leaves on one side enters on the other, and another position on an empty canvas, in which nothing is lost
+and nothing is new.
 
 Shapes: images (N, C, H, W); offsets (passes, 2 views, N, 2 axes); agreement (passes, N).
 """
@@ -29,10 +29,14 @@ RANGE_PX = {"zhang2019": 32, "kayhan2020": 64, "circular": 32, "canvas": 64}
 
 @dataclass(frozen=True)
 class Consistency:
-    """How often the answers to two views of an image agree.
+    """How often the predictions for two views of an image agree.
 
-    value: the share over images and passes, in [0, 1], with its 95 % interval over images. fidelity: the share in which
-    both views agree and are right; None without labels. agrees: (passes, N).
+    Attributes:
+        value: The share over images and passes, in [0, 1].
+        low: Lower end of its 95 % interval over images.
+        high: Upper end.
+        fidelity: The share in which both views agree and are right; None without labels.
+        agrees: (passes, N).
     """
 
     value: float
@@ -44,7 +48,14 @@ class Consistency:
 
 @dataclass(frozen=True)
 class Diagonal:
-    """Accuracy over views that move along the diagonal: its mean, the interval over images, and at each offset."""
+    """Accuracy over views that move along the diagonal.
+
+    Attributes:
+        value: The mean over images and offsets, in [0, 1].
+        low: Lower end of its 95 % interval over images.
+        high: Upper end.
+        at: The accuracy at each offset.
+    """
 
     value: float
     low: float
@@ -67,22 +78,37 @@ def consistency(
     workers: int = 0,
     progress: Callable[[int, int], Any] | None = None,
 ) -> Consistency:
-    """Whether the largest logit stays the same when an image moves, for `passes` pairs of views of each image.
+    """Measure how often the predicted class stays the same when an image moves.
 
-    images: a tensor, or a data set of images (C, H, W), or of (image, label) pairs, whose images are equal in size;
-    `workers` processes load them. Under torchrun every process takes its share of them, and all give the same result.
-    zhang2019 and kayhan2020: two crops, `range_px` smaller than the images. circular: two rolls. canvas: two places on
-    a canvas of `background` (a number, or one per channel), `range_px` larger. Every image has offsets of its own,
-    drawn by `seed` from 0 to range_px (exclusive) along each axis; range_px: by default 32, 64, 32 and 64. multiple_px:
-    offsets are multiples of this.
-    The model returns logits (N, classes), and runs in eval mode where its parameters are. progress: called with how
-    many images are done and how many there are. Raises ImageError for what does not fit together.
+    Under torchrun every process takes its share of the images, and all return the same. The model runs in eval mode
+    where its parameters are.
 
-    >>> import torch, borderless as bl
-    >>> model = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3, 2, 1), torch.nn.AdaptiveMaxPool2d(1), torch.nn.Flatten())
-    >>> converted = bl.convert(model, "infinite", phase="adaptive")
-    >>> bl.consistency(converted, torch.rand(8, 1, 16, 16), protocol="canvas").value
-    1.0
+    Args:
+        model: Returns logits (N, classes).
+        images: A tensor (N, C, H, W), or a data set of images or of (image, label) pairs, all equal in size.
+        labels: The right classes (N,), if the data set does not have them.
+        protocol: "zhang2019" and "kayhan2020": two crops, `range_px` smaller than the images; "circular": two rolls;
+            "canvas": two positions on a canvas, `range_px` larger.
+        range_px: Offsets are drawn from 0 to this (exclusive) along each axis; by default 32, 64, 32 and 64.
+        multiple_px: Offsets are multiples of this.
+        passes: Pairs of views of each image.
+        seed: Draws the offsets, each image its own, and resamples.
+        background: Of the canvas: a number, or one per channel.
+        batch_size: Images per pass.
+        workers: Processes that load the images of a data set.
+        progress: Called with how many images are done and how many there are.
+
+    Raises:
+        ImageError: Arguments that do not fit together.
+
+    Example:
+        >>> import torch, borderless as bl
+        >>> model = torch.nn.Sequential(
+        ...     torch.nn.Conv2d(1, 4, 3, 2, 1), torch.nn.AdaptiveMaxPool2d(1), torch.nn.Flatten()
+        ... )
+        >>> converted = bl.convert(model, "infinite", phase="adaptive")
+        >>> bl.consistency(converted, torch.rand(8, 1, 16, 16), protocol="canvas").value
+        1.0
     """
     views = _Views(images, labels, protocol, range_px, multiple_px, background)
     if passes < 1 or batch_size < 1:
@@ -107,9 +133,24 @@ def diagonal(
     workers: int = 0,
     progress: Callable[[int, int], Any] | None = None,
 ) -> Diagonal:
-    """Accuracy over the views (i, i), i from 0 to range_px (inclusive): 33 crops for Zhang, 65 for Kayhan.
+    """Measure the accuracy over the views (i, i), i from 0 to `range_px` (inclusive).
 
-    Arguments as for `consistency`; seed: of the interval's resampling.
+    These are 33 crops in Zhang's protocol, 65 in Kayhan's.
+
+    Args:
+        model: As for `consistency`.
+        images: As for `consistency`.
+        labels: As for `consistency`.
+        protocol: As for `consistency`.
+        range_px: The largest offset.
+        seed: Of the interval's resampling.
+        background: As for `consistency`.
+        batch_size: As for `consistency`.
+        workers: As for `consistency`.
+        progress: As for `consistency`.
+
+    Raises:
+        ImageError: Arguments that do not fit together, or no labels.
     """
     views = _Views(images, labels, protocol, range_px, 1, background)
     steps = torch.arange(views.range_px + 1)
@@ -123,7 +164,7 @@ def diagonal(
 
 
 class _Views:
-    """Images that move by a protocol."""
+    """Views of images by a protocol."""
 
     def __init__(
         self,
@@ -148,7 +189,7 @@ class _Views:
             )
 
     def drawn(self, passes: int, seed: int) -> Tensor:
-        """Offsets (passes, 2 views, N, 2 axes), the same for an image however many come after it."""
+        """Draw offsets (passes, 2 views, N, 2 axes): the same for an image however many come after it."""
         choices = -(-self.range_px // self.multiple_px)
         draw = torch.Generator().manual_seed(seed)
         each = [torch.randint(choices, (passes, 2, 2), generator=draw) for _ in range(self.count)]
@@ -162,8 +203,7 @@ class _Views:
         workers: int,
         progress: Callable[[int, int], Any] | None,
     ) -> tuple[Tensor, Tensor | None]:
-        """The class with the largest logit, (passes, views, N), for offsets (passes, views, N, 2); and the labels."""
-
+        """Predict classes (passes, views, N) for offsets (passes, views, N, 2), and return them with the labels."""
         done = 0
 
         def answer(batch: Batch) -> Tensor:
@@ -200,8 +240,8 @@ class _Views:
             return image.roll((down, right), (1, 2))
         height, width = image.shape[1:]
         if self.protocol == "canvas":
-            colour = torch.as_tensor(self.background, dtype=image.dtype, device=image.device).reshape(-1, 1, 1)
-            canvas = colour.expand(len(image), height + self.range_px, width + self.range_px).clone()
+            color = torch.as_tensor(self.background, dtype=image.dtype, device=image.device).reshape(-1, 1, 1)
+            canvas = color.expand(len(image), height + self.range_px, width + self.range_px).clone()
             canvas[:, down : down + height, right : right + width] = image
             return canvas
         return image[:, down : down + height - self.range_px, right : right + width - self.range_px]

@@ -1,10 +1,10 @@
-"""Where a network's own padding treats the two ends of the image differently, and what it never looks at.
+"""Where a network's original padding treats the two ends of the image differently, and which pixels it never reads.
 
-A strided operation pads its first cell with the cells that it was told to, and its last one with what the stride leaves
-of them: on most image sizes fewer, sometimes none, and now and then it does not even read the last cells (Alsallakh et
-al., Mind the Pad, ICLR 2021). It depends on the size of the image alone, so another size can mend it.
+A strided operation pads its first cell as configured, and its last one with what the stride leaves of that: on most
+image sizes less, sometimes nothing, and sometimes the last cells are not read at all (Alsallakh et al., Mind the Pad,
+ICLR 2021). This depends on the image size alone, so another size can avoid it.
 
-Integers, but for `influence`, which asks the gradients.
+Integers, except for `influence`, which uses gradients.
 """
 
 import copy
@@ -19,6 +19,7 @@ from borderless.conversion import bordered, conversion_of
 from borderless.engine.events import Event
 from borderless.errors import ImageError
 from borderless.measures.batches import check_images
+from borderless.runtime.blame import is_bug
 from borderless.runtime.evaluation import measured
 
 AXES = ("rows", "columns")
@@ -26,8 +27,15 @@ AXES = ("rows", "columns")
 
 @dataclass(frozen=True)
 class UnevenPadding:
-    """An operation that pads the two ends of an axis differently. before, after: cells of padding that its windows use
-    at the start and at the end; a negative number of cells is left unread there.
+    """An operation that pads the two ends of an axis differently.
+
+    Attributes:
+        module: Name of the module, "" for the model itself.
+        operation: Name of the torch function.
+        axis: "rows" or "columns".
+        cells: How many cells its input has along the axis.
+        before: Cells of padding that its windows read at the start.
+        after: The same at the end; a negative number of cells is left unread there.
     """
 
     module: str
@@ -39,9 +47,9 @@ class UnevenPadding:
 
 
 def uneven_padding(model: nn.Module, size: Sequence[int], channels: int) -> tuple[UnevenPadding, ...]:
-    """The operations that pad unevenly on images of `size` (height, width), in the order in which they run.
+    """Return the operations that pad unevenly on images of `size` (height, width), in the order in which they run.
 
-    Of a model that is converted to a border which keeps more or less than its own padding does, there are none.
+    There are none in a model that is converted to a border which keeps more or less than its original padding does.
     """
     own = conversion_of(model)
     if own is not None and own.border.keeps != "frame":
@@ -64,9 +72,16 @@ def uneven_padding(model: nn.Module, size: Sequence[int], channels: int) -> tupl
 
 
 def even_sizes(model: nn.Module, size: Sequence[int], channels: int, most: int = 3, within: int = 32) -> list[int]:
-    """Sides of square images nearest to `size` on which nothing is padded unevenly: at most `most`, nearest first.
+    """Return sides of square images on which nothing is padded unevenly, the nearest to `size` first.
 
-    Looked for up to `within` pixels from the larger side of `size`. Sizes that the model cannot run on are passed over.
+    Sizes that the model cannot run on are passed over.
+
+    Args:
+        model: Any model that can be converted.
+        size: (height, width), whose larger side is the center of the search.
+        channels: Of the images.
+        most: How many sides to return, at most.
+        within: How far to search, in pixels.
     """
     middle = max(size)
     sketch = _without_values(model, size, channels)
@@ -75,7 +90,9 @@ def even_sizes(model: nn.Module, size: Sequence[int], channels: int, most: int =
     for side in candidates:
         try:
             uneven = uneven_padding(sketch, (side, side), channels)
-        except Exception:  # whatever the model raises for a size that it was not made for
+        except Exception as error:  # whatever the model raises for a size that it was not made for
+            if is_bug(error):
+                raise
             continue
         if not uneven:
             found.append(side)
@@ -85,20 +102,24 @@ def even_sizes(model: nn.Module, size: Sequence[int], channels: int, most: int =
 
 
 def _without_values(model: nn.Module, size: Sequence[int], channels: int) -> nn.Module:
-    """A copy that has shapes and no numbers, for which a pass costs next to nothing; `model` if it cannot run so."""
+    """Return a copy on the meta device, whose passes cost next to nothing, or `model` if it cannot run there."""
     try:
         sketch = copy.deepcopy(model).to("meta")
         uneven_padding(sketch, size, channels)
-    except Exception:  # whatever asks for a number on the way
+    except Exception:  # what cannot be copied, or asks for a number on the way; with numbers a fault shows again
         return model
     return sketch
 
 
 @dataclass(frozen=True)
 class Influence:
-    """How much the model's answers depend on each row and each column of pixels, 1 where it is median.
+    """How much a model's output depends on each row and each column of pixels.
 
-    unread_rows, unread_columns: the blind spots, on which no answer depends.
+    Attributes:
+        rows: The strength for each row, relative to the median.
+        columns: The same for each column.
+        unread_rows: Blind spots: rows on which no output depends.
+        unread_columns: The same for columns.
     """
 
     rows: np.ndarray
@@ -108,10 +129,18 @@ class Influence:
 
 
 def influence(model: nn.Module, images: Tensor, seed: int = 0) -> Influence:
-    """The mean absolute gradient of a random mixture of the answers with respect to each row and column of pixels.
+    """Measure the mean absolute gradient of a random mixture of the outputs, per row and column of pixels.
 
-    images: (N, C, H, W). Rows and columns without a gradient may yet have an influence: a maximum is elsewhere, a unit
-    is dead. So they are filled with noise, and those that leave every answer as it was, bit by bit, are blind spots.
+    Rows and columns without a gradient may still have an influence: a maximum is elsewhere, a unit is dead. So they are
+    filled with noise, and those that leave every output as it was, bit by bit, are blind spots.
+
+    Args:
+        model: Returns one tensor.
+        images: (N, C, H, W).
+        seed: Of the mixture and the noise.
+
+    Raises:
+        ImageError: The images do not fit, the model does not return one tensor, or no gradient passes through it.
     """
     check_images(images)
     device = next((parameter.device for parameter in model.parameters()), images.device)
@@ -122,7 +151,13 @@ def influence(model: nn.Module, images: Tensor, seed: int = 0) -> Influence:
         if not isinstance(answers, Tensor):
             raise ImageError(f"got {type(answers).__name__} from {type(model).__name__}; needed: one tensor")
         mixture = torch.randn(answers.shape[1:], generator=draw).to(answers)
-        (gradient,) = torch.autograd.grad((answers * mixture).sum(), pixels)
+        try:
+            (gradient,) = torch.autograd.grad((answers * mixture).sum(), pixels)
+        except RuntimeError as error:
+            raise ImageError(
+                f"Expected a model through which gradients pass but got {type(model).__name__} ({error}). Blind spots "
+                "are found by gradients: remove torch.no_grad() or detach() from its forward"
+            ) from error
     strength = gradient.abs().double().mean((0, 1)).cpu().numpy()
     rows, columns = strength.mean(1), strength.mean(0)
     with measured(model):
@@ -134,7 +169,7 @@ def influence(model: nn.Module, images: Tensor, seed: int = 0) -> Influence:
 
 
 def _blind(model: nn.Module, images: Tensor, axis: int, lines: list[int], draw: torch.Generator) -> list[int]:
-    """Those of `lines` that can be filled with anything: halves of them at a time, as long as an answer changes."""
+    """Return those of `lines` that can be filled with noise, by halves as long as an output changes."""
     if not lines:
         return []
     scale = 10 * float(images.abs().max()) + 1

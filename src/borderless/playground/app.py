@@ -254,7 +254,7 @@ def _which(gr: Any) -> tuple[Any, Any]:
 
 def audited(model: Any, images: Any, name: str) -> Iterator[tuple[int, int, str, Any]]:
     """Parts done, parts in all, the next part's name; at the end the audit. Whoever stops asking stops the work."""
-    from borderless.auditing.measure import audit
+    from borderless.auditing.run import audit
 
     told: queue.Queue[tuple[int, int, str, Any]] = queue.Queue()
     gone = threading.Event()
@@ -302,7 +302,7 @@ class _Stopped(BaseException):
 
 
 def _verdict(found: Any) -> str:
-    from borderless.auditing.judge import judge
+    from borderless.auditing.verdict import judge
     from borderless.report import plain_text
 
     return "\n".join(f"- **{finding.level}** {plain_text(finding.text)}" for finding in judge(found))

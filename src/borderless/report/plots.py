@@ -23,6 +23,8 @@ PAGE_DPI = 96
 SEQUENTIAL = "viridis"
 DIVERGING = "RdBu_r"
 INTENSITY = "gray"
+# Below this a relative difference is rounding; it is drawn at the foot of a logarithmic axis.
+ROUNDING = 1e-8
 
 # One colour and one marker a border in every figure, told apart also without colour vision.
 BORDER_COLOURS = {

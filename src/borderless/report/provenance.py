@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-import borderless
+from borderless.runtime.version import __version__
 
 
 def provenance(config: Any = None) -> str:
@@ -26,7 +26,7 @@ def provenance(config: Any = None) -> str:
 
 def versions() -> dict[str, str]:
     """Versions of what decides the numbers."""
-    return {"borderless": borderless.__version__, "torch": torch.__version__, "python": platform.python_version()}
+    return {"borderless": __version__, "torch": torch.__version__, "python": platform.python_version()}
 
 
 def plain(config: Any) -> dict[str, Any]:

@@ -10,6 +10,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, distributed
 
+from borderless.runtime.blame import note_blame
+
 T = TypeVar("T")
 
 
@@ -82,9 +84,10 @@ def _attempted(compute: Callable[[], T]) -> tuple[T | None, Exception | None]:
 def _portable(error: Exception) -> Exception:
     """An error that other processes can be sent."""
     try:
-        return pickle.loads(pickle.dumps(error))
+        sent = pickle.loads(pickle.dumps(error))
     except Exception:
-        return RuntimeError(f"{type(error).__name__}: {error}")
+        sent = RuntimeError(f"{type(error).__name__}: {error}")
+    return note_blame(error, sent)
 
 
 _joined = 0  # blocks of `joined` that this process is in

@@ -17,7 +17,7 @@ from torch.utils.data import Dataset
 from torchvision.transforms import v2
 
 import borderless as bl
-from borderless.auditing.page import write_comparison
+from borderless.auditing.comparison import write_comparison
 from borderless.auditing.record import read
 from borderless.data import imagenet
 from borderless.data.labelled import Labelled, LabelledSplit, load_labelled

@@ -1,0 +1,212 @@
+"""How deep the border reaches: every feature map beside the same feature map without a border."""
+
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+
+from borderless.auditing.parts import Compared
+from borderless.auditing.result import Finding, Measurements
+from borderless.auditing.subject import Subject
+from borderless.measures.border_effect import TOUCHED, BorderEffect, LayerEffect, border_error
+from borderless.report.content import Figure, Section, Table
+from borderless.report.numbers import percent, safe
+from borderless.report.plots import ROUNDING, heat_map, new_figure, save
+
+NAME = "border_error"
+NEEDS: tuple[str, ...] = ()
+STEPS = ("border error",)
+COMPARED: tuple[Compared, ...] = (
+    ("border felt up to, px", 1, ("leak_px",)),
+    ("padding-aware filters, %", 100, ("aware_share",)),
+)
+
+# A share of padding-aware filters above this is worth a sentence. Garcia-Gasulla et al. found about 2 % in ImageNet's
+# networks.
+MANY_AWARE = 0.02
+_LINES, _MAPS, _ROWS = 8, 5, 12
+
+
+def measure(subject: Subject) -> dict[str, Any]:
+    """Return `border_error`."""
+    found = subject.step(
+        "border error",
+        lambda: border_error(
+            subject.model,
+            subject.images,
+            background=subject.background,
+            batch_size=subject.batch_size,
+            workers=subject.workers,
+            seed=subject.seed,
+        ),
+    )
+    return {"border_error": found}
+
+
+def findings(audit: Measurements) -> list[Finding]:
+    """Return how deep the border reaches, and whether filters are padding-aware."""
+    effect = _effect(audit)
+    return [] if effect is None else [*_leak(effect), *_aware(effect)]
+
+
+def _effect(audit: Measurements) -> BorderEffect | None:
+    return audit.results.get("border_error")
+
+
+def _leak(effect: BorderEffect) -> list[Finding]:
+    if not effect.layers:
+        return []
+    deepest = max(effect.layers, key=lambda layer: layer.leak_px())
+    if deepest.leak_px() == 0:
+        text = "No map differs by more than 1 % of its variation from the one that no border has touched."
+        return [Finding("leak", "good", text, {"leak_px": 0.0})]
+    throughout = [layer for layer in effect.layers if layer.is_touched_throughout]
+    text = (
+        f"The border is felt up to {deepest.leak_px():.0f} px deep (map of {safe(deepest.module) or 'the model'}, by "
+        f"more than 1 % of its variation); the receptive field there reaches {deepest.field_px / 2:.0f} px."
+    )
+    if throughout:
+        text += (
+            f" In {len(throughout)} of {len(effect.layers)} maps, from {safe(throughout[0].module) or 'the model'} on, "
+            "no cell of an image of this size is free of it."
+        )
+    return [Finding("leak", "mind", text, {"leak_px": deepest.leak_px(), "module": deepest.module})]
+
+
+def _aware(effect: BorderEffect) -> list[Finding]:
+    share = effect.aware_share
+    if share is None or share <= MANY_AWARE:
+        return []
+    return [
+        Finding(
+            "padding-aware",
+            "mind",
+            f"{percent(share)} of the filters answer to a side of the border as such, which without a border they do "
+            "not.",
+            {"share": share},
+        )
+    ]
+
+
+def section(audit: Measurements, folder: Path) -> Section | None:
+    """Return the depth over distance, maps of the difference, and a table of layers."""
+    effect = _effect(audit)
+    if effect is None or not effect.layers:
+        return None
+    text = [
+        f"Each map of the network on {effect.images} images, beside the same map without a border: the same weights, "
+        "the same images, an endless background. What differs is the border's doing.",
+    ]
+    if effect.aware_share is not None:
+        text.append(
+            f"{percent(effect.aware_share)} of the filters for which it can be told answer to a side of the border as "
+            "such: their answers there and inside overlap by less than half (Kolmogorov and Smirnov's distance 0.5), "
+            "which without a border they do not. Garcia-Gasulla et al. (2023) found about 2 % in pretrained networks, "
+            "by another criterion."
+        )
+    shown = spread(effect, _ROWS)
+    rows = [
+        [
+            layer.module or layer.operation,
+            f"{layer.stride_px:g}",
+            percent(layer.at_edge),
+            f"{layer.leak_px():.0f}{' (all)' if layer.is_touched_throughout else ''}",
+            f"{layer.field_px:.0f}",
+        ]
+        for layer in shown
+    ]
+    table = Table(
+        ["map of", "step, px", "at the edge", "above 1 % up to, px", "field, px"],
+        rows,
+        f"{len(shown)} of {len(effect.layers)} layers, in the order in which they run; all are in audit.json. "
+        "Field: the receptive field, of which half lies on each side. All: no cell is untouched.",
+    )
+    figures = [_draw_depth(folder / "depth.png", effect), _draw_maps(folder / "maps.png", effect)]
+    return Section("How deep the border reaches", text, figures, [table])
+
+
+def _draw_depth(path: Path, effect: BorderEffect) -> Figure:
+    """Draw how strongly each map differs from the map without a border, by the distance to the edge."""
+    shown = spread(effect, _LINES)
+    fig, axes = new_figure(panel_size=(3.4, 6.6))
+    ax = axes[0, 0]
+    colors = matplotlib.colormaps["viridis"](np.linspace(0, 0.92, len(shown)))
+    for layer, color in zip(shown, colors, strict=True):
+        distance = (np.arange(len(layer.by_distance)) + 0.5) * layer.stride_px
+        values = np.clip(np.where(np.isfinite(layer.by_distance), layer.by_distance, np.nan), ROUNDING, None)
+        ax.plot(distance, values, color=color, marker="o", markersize=2.5, linewidth=1.4, label=_label(layer))
+    ax.axhline(TOUCHED, color="#8a8880", linewidth=0.8, linestyle=(0, (4, 3)))
+    ax.annotate(
+        "1 %", (1, TOUCHED), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=8, color="#4c4b47"
+    )
+    ax.set(yscale="log", xlabel="distance from the edge, px", ylabel="difference, relative to\nthe map's own variation")
+    ax.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), title="map of", title_fontsize=8.5)
+    return Figure(
+        save(fig, path),
+        "How much each map differs from the same map without a border (<em>infinite</em>), by the distance of its "
+        "cells from the edge. Below the dashed line, cells count as untouched. Layers in the order in which they run, "
+        "from dark to light.",
+        f"Lines of {len(shown)} layers over the distance from the edge. The deepest difference above one percent is "
+        f"{effect.leak_px:.0f} pixels from the edge.",
+    )
+
+
+def _draw_maps(path: Path, effect: BorderEffect) -> Figure:
+    """Draw where on some maps the border is felt."""
+    shown = spread(effect, _MAPS)
+    fig, axes = new_figure(1, len(shown), (2.1, 1.9 if len(shown) > 1 else 2.4))
+    for ax, layer in zip(axes[0], shown, strict=True):
+        values = np.log10(np.clip(np.nan_to_num(layer.map, posinf=1.0), 1e-4, 1.0))
+        is_last = layer is shown[-1]
+        image = heat_map(ax, values, title=_label(layer, 22), vmin=-4, vmax=0, cmap="magma", colour_bar=False)
+        ax.set(xticks=[], yticks=[])
+        ax.set_xlabel(f"{layer.map.shape[0]} × {layer.map.shape[1]} cells", fontsize=8)
+        if is_last:
+            bar = fig.colorbar(image, ax=axes[0].tolist(), shrink=0.8, pad=0.02, ticks=[-4, -3, -2, -1, 0])
+            bar.ax.set_yticklabels(["≤ 0.01 %", "0.1 %", "1 %", "10 %", "≥ 100 %"])
+            bar.outline.set_visible(False)  # pyright: ignore[reportCallIssue]
+    return Figure(
+        save(fig, path),
+        "The same differences cell by cell: bright is where a map is the border's doing.",
+        f"Heat maps of {len(shown)} layers; differences are largest along the edges"
+        + (" and reach the middle in the last ones." if shown[-1].is_touched_throughout else "."),
+    )
+
+
+def spread(effect: BorderEffect, most: int) -> list[LayerEffect]:
+    """Return at most `most` layers, evenly from first to last; maps without an inside (global pools) are left out."""
+    layers = [layer for layer in effect.layers if min(layer.map.shape) > 2] or list(effect.layers)
+    if len(layers) <= most:
+        return layers
+    return [layers[round(i)] for i in np.linspace(0, len(layers) - 1, most)]
+
+
+def _label(layer: LayerEffect, most: int = 34) -> str:
+    name = layer.module or layer.operation
+    return name if len(name) <= most else f"…{name[1 - most :]}"
+
+
+def record(audit: Measurements) -> dict[str, Any] | None:
+    """Return the depth and the layers; the maps themselves are left out."""
+    effect = _effect(audit)
+    if effect is None:
+        return None
+    return {
+        "leak_px": effect.leak_px,
+        "largest": effect.largest,
+        "aware_share": effect.aware_share,
+        "layers": [
+            {
+                "module": layer.module,
+                "operation": layer.operation,
+                "stride_px": layer.stride_px,
+                "field_px": layer.field_px,
+                "leak_px": layer.leak_px(),
+                "by_distance": layer.by_distance.tolist(),
+                "filters": layer.filters,
+                "aware": layer.aware,
+            }
+            for layer in effect.layers
+        ],
+    }

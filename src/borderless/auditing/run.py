@@ -1,0 +1,226 @@
+"""`audit`: measure how a network uses location, on anyone's images.
+
+What cannot be measured on a network (an operation without a rule, too few images) is left out and named with its
+reason; the rest goes on. What draws is imported where it is needed, so that `import borderless` does without it.
+
+Shapes: images (N, C, H, W); objects (M, C, h, w), cut from the images unless given.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from borderless.auditing.classifier import as_classifier, predict
+from borderless.auditing.result import Accuracy, Measurements
+from borderless.auditing.subject import Background, Progress, Subject, middles
+from borderless.conversion import conversion_of
+from borderless.errors import ImageError, UnknownName
+from borderless.measures.batches import load
+from borderless.measures.intervals import over_objects
+from borderless.runtime.did_you_mean import unknown
+
+if TYPE_CHECKING:
+    from borderless.auditing.parts import Part
+    from borderless.auditing.parts.decodability import Decodability
+    from borderless.auditing.parts.layout import NetworkLayout
+    from borderless.auditing.parts.reach import ReachPoint
+    from borderless.measures.border_effect import BorderEffect
+    from borderless.measures.position_sensitivity import Effect, Sensitivity
+    from borderless.measures.shift_consistency import Consistency
+    from borderless.measures.uneven_padding import Influence
+
+# Images that a part gets which needs them side by side; the others go through all of them, batch by batch.
+MOST_IN_MEMORY = 64
+
+
+@dataclass(frozen=True)
+class Audit(Measurements):
+    """Every number of an audit; `print` shows the findings, `save` writes the page.
+
+    The results of parts that are not named here are in `results`.
+    """
+
+    @property
+    def layout(self) -> "NetworkLayout | None":
+        """Strides, receptive field, costs, and what reads absolute position."""
+        return self.results.get("layout")
+
+    @property
+    def influence(self) -> "Influence | None":
+        """How much the output depends on each row and column of pixels."""
+        return self.results.get("influence")
+
+    @property
+    def errors(self) -> "BorderEffect | None":
+        """What the border does to every feature map."""
+        return self.results.get("border_error")
+
+    @property
+    def sensitivity(self) -> "Sensitivity | None":
+        """How predictions depend on the position of an object on a canvas."""
+        return self.results.get("sensitivity")
+
+    @property
+    def on_photograph(self) -> "Effect | None":
+        """The same on a photograph instead of an empty canvas."""
+        return self.results.get("on_photograph")
+
+    @property
+    def accuracy_at_middle(self) -> float | None:
+        """Of the objects at the middle of the canvas; None without labels."""
+        return self.results.get("accuracy_at_middle")
+
+    @property
+    def accuracy_elsewhere(self) -> float | None:
+        """Of the objects at all other positions; None without labels."""
+        return self.results.get("accuracy_elsewhere")
+
+    @property
+    def shifts(self) -> "dict[str, Consistency]":
+        """Whether predictions stay when the whole image moves, by protocol."""
+        return self.results.get("shifts", {})
+
+    @property
+    def decodability(self) -> "Decodability | None":
+        """What a linear layer can read of location from the features."""
+        return self.results.get("decodability")
+
+    @property
+    def reach(self) -> "tuple[ReachPoint, ...]":
+        """What a bound on how far feature maps may grow gives and costs."""
+        return self.results.get("reach", ())
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what `audit.json` holds: see docs/reference/audit.md for its schema."""
+        from borderless.auditing.record import to_dict
+
+        return to_dict(self)
+
+    def save(self, folder: Path | str) -> Path:
+        """Write audit.json and report.html into `folder`; returns the path of the page."""
+        from borderless.auditing.page import save
+
+        return save(self, folder)
+
+    def __str__(self) -> str:
+        from borderless.auditing.verdict import judge
+
+        return "\n".join(f"{finding.level:<8} {finding.text}" for finding in judge(self))
+
+
+def audit(
+    model: nn.Module,
+    images: Any,
+    labels: Tensor | None = None,
+    *,
+    objects: Tensor | None = None,
+    background: Background = 0.0,
+    name: str = "",
+    parts: Sequence[str] | None = None,
+    places: int = 25,
+    object_count: int = 8,
+    passes: int = 2,
+    batch_size: int = 8,
+    workers: int = 0,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Audit:
+    """Measure how `model` uses location, on `images`.
+
+    All images are used for predictions, border error and shifts, which under torchrun the processes share. The other
+    parts use the first ones, and every process runs them. All processes return the same. The model runs in eval mode
+    where its parameters are and is left as it was.
+
+    Args:
+        model: Returns logits (N, classes); of a dict, a tuple or a list, the first such tensor is taken, which `notes`
+            tell.
+        images: A tensor (N, C, H, W) as the model takes it, or a data set of images or of (image, label) pairs, all
+            equal in size.
+        labels: The right classes (N,), if the data set does not have them.
+        objects: What to place on canvases (M, C, h, w); without them, the middles of the first images.
+        background: Of the canvases, in input units; 0 is the mean of normalized images.
+        name: What the page calls the model; by default its class.
+        parts: Names of the parts to run, with those that they need; by default all.
+        places: About how many positions on a canvas.
+        object_count: How many objects to cut from the images.
+        passes: Pairs of moved views of each image.
+        batch_size: Images per pass.
+        workers: Processes that load a data set's images.
+        seed: Of everything that is drawn.
+        progress: Called with steps done, steps in all, and the next step's name.
+
+    Raises:
+        ImageError: The images do not fit the model. What cannot be measured otherwise is named in `missing`.
+        UnknownName: There is no part of that name.
+    """
+    started = time.perf_counter()
+    if len(images) < 1 or batch_size < 1:
+        raise ImageError(f"got {len(images)} images and batch_size={batch_size}; needed: one at least")
+    chosen, left_out = _chosen(parts)
+    first = load(images, range(min(MOST_IN_MEMORY, len(images))))[0].cpu()
+    device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+    classifier, notes = as_classifier(model, first[:batch_size].to(device))
+    things = middles(first[:object_count]) if objects is None else objects
+    predictions = predict(classifier, images, labels, batch_size, workers)
+    known = predictions.labels
+    subject = Subject(
+        model=classifier,
+        images=images,
+        labels=labels,
+        first=first,
+        objects=things,
+        object_labels=known[: len(things)] if known is not None and objects is None else None,
+        predictions=predictions,
+        background=background,
+        places=places,
+        passes=passes,
+        batch_size=batch_size,
+        workers=workers,
+        seed=seed,
+        steps=sum(len(part.STEPS) for part in chosen),
+        progress=progress,
+    )
+    for part in chosen:
+        subject.results |= part.measure(subject)
+    subject.report("")
+    own = conversion_of(model)
+    return Audit(
+        name=name or type(model).__name__,
+        kind=type(model).__name__,
+        border="its own padding" if own is None else repr(own.border),
+        parameters=sum(p.numel() for p in model.parameters()),
+        size=subject.size,
+        images=len(images),
+        classes=predictions.count,
+        seed=seed,
+        accuracy=None if known is None else _accuracy(predictions.classes, known, seed),
+        repeat=predictions.repeat,
+        results=subject.results,
+        missing=subject.missing | dict.fromkeys(left_out, "It is not among the parts that were asked for"),
+        notes=tuple(notes),
+        duration_s=time.perf_counter() - started,
+    )
+
+
+def _chosen(names: Sequence[str] | None) -> "tuple[list[Part], list[str]]":
+    """Return the parts of these names and those that they need, in order, and the steps of the others."""
+    from borderless.auditing.parts import discover
+
+    every = discover()
+    wanted = list(every if names is None else names)
+    for name in wanted:  # grows while it is read
+        if name not in every:
+            raise UnknownName(unknown("part of an audit", name, list(every), f"it is one of {', '.join(every)}"))
+        wanted += [needed for needed in every[name].NEEDS if needed not in wanted]
+    left_out = [step for name, part in every.items() if name not in wanted for step in part.STEPS]
+    return [part for name, part in every.items() if name in wanted], left_out
+
+
+def _accuracy(predicted: Tensor, labels: Tensor, seed: int) -> Accuracy:
+    right = (predicted == labels).double().numpy()
+    return Accuracy(float(right.mean()), *over_objects(right, seed))

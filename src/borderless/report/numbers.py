@@ -1,0 +1,44 @@
+"""How numbers, and texts of others, are written in sentences and tables."""
+
+import math
+
+
+def percent(share: float) -> str:
+    """Write a share as percent, with as many digits as it takes to be told from 0.
+
+    Example:
+        >>> percent(0.123), percent(0.0123), percent(0.0), percent(8.1e-4), percent(3e-9)
+        ('12 %', '1.2 %', '0 %', '0.08 %', '3 · 10⁻⁷ %')
+    """
+    value = 100 * share
+    if not math.isfinite(value):
+        return "more than can be told"
+    if value >= 10 or value == 0:
+        return f"{value:.0f} %"
+    if value >= 0.1:
+        return f"{value:.1f} %"
+    return f"{value:.2f} %" if value >= 0.01 else f"{small(value)} %"
+
+
+def small(value: float) -> str:
+    """Write one digit and a power of ten; 0 stays 0.
+
+    Example:
+        >>> small(7.2e-7), small(0.0)
+        ('7 · 10⁻⁷', '0')
+    """
+    if value == 0 or not math.isfinite(value):
+        return f"{value:g}"
+    digit, power = f"{value:.0e}".split("e")
+    raised = str(int(power)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+    return f"{digit} · 10{raised}"
+
+
+def safe(text: str) -> str:
+    """Replace what a page would take for a tag in a name or an error of somebody else's.
+
+    Example:
+        >>> safe("a<b>")
+        'a‹b›'
+    """
+    return text.replace("<", "‹").replace(">", "›")

@@ -1,0 +1,166 @@
+"""The parts of an audit: a file more is a part more; some are selected; whose fault it is when one fails."""
+
+import json
+import re
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import borderless as bl
+from borderless.auditing import parts
+from borderless.auditing.comparison import write_comparison
+from borderless.auditing.record import read
+from borderless.auditing.verdict import judge
+from borderless.engine.signal import Signal
+from borderless.errors import UnknownName
+from support.planted import network
+
+BRIGHTNESS = '''
+"""How bright the images are."""
+
+from borderless.auditing.result import Finding
+from borderless.report.content import Section
+
+NAME, NEEDS, STEPS = "brightness", ("layout",), ("brightness",)
+COMPARED = (("brightness of the images", 1, ("mean",)),)
+
+
+def measure(subject):
+    return {"brightness": subject.step("brightness", lambda: float(subject.first.mean()))}
+
+
+def findings(audit):
+    mean = audit.results["brightness"]
+    text = f"The images have the mean {mean:.3f}."
+    return [Finding("brightness", "mind", text, {"mean": mean})]
+
+
+def section(audit, folder):
+    return Section("Brightness", ["How bright the images are."])
+
+
+def record(audit):
+    return {"mean": audit.results.get("brightness")}
+'''
+
+
+def images(count: int = 8, side: int = 24) -> Tensor:
+    return torch.randn(count, 3, side, side, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture
+def brightness(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A file more among the parts; its name."""
+    folder = tmp_path / "parts"
+    folder.mkdir()
+    (folder / "brightness.py").write_text(BRIGHTNESS)
+    monkeypatch.setattr(parts, "__path__", [*parts.__path__, str(folder)])
+    monkeypatch.delitem(sys.modules, "borderless.auditing.parts.brightness", raising=False)
+    return "brightness"
+
+
+def test_a_file_is_a_part(brightness: str, tmp_path: Path) -> None:
+    mean = float(images().mean())
+    steps: list[str] = []
+    found = bl.audit(network(), images(), parts=[brightness], progress=lambda done, of, step: steps.append(step))
+    # Selected, with what it needs, and measured after that.
+    assert list(parts.discover())[-1] == brightness
+    assert steps == ["layout", "influence", "brightness", ""]
+    assert found.results["brightness"] == mean
+    # Judged, after the findings that have a fixed place and before what is missing.
+    names = [finding.name for finding in judge(found)]
+    assert names[:3] == ["verdict", "uneven-padding", "brightness"]
+    assert set(names[3:]) == {"not-measured"}
+    # In the record and on the page.
+    page = found.save(tmp_path).read_text()
+    assert json.loads((tmp_path / "audit.json").read_text())["brightness"] == {"mean": mean}
+    titles = re.findall(r"<h2[^>]*>(?:\d+\. )?(.*)</h2>", page)
+    assert titles == ["Verdict", "What the layers say", "Brightness", "How it was measured"]
+    assert f"The images have the mean {mean:.3f}." in page
+
+
+def test_a_part_is_compared_also_with_a_record_that_does_not_have_it(brightness: str, tmp_path: Path) -> None:
+    folders = [tmp_path / "new", tmp_path / "old"]
+    bl.audit(network(), images(), parts=[brightness]).save(folders[0])
+    record = json.loads((folders[0] / "audit.json").read_text())
+    del record["brightness"]
+    folders[1].mkdir()
+    (folders[1] / "audit.json").write_text(json.dumps(record))
+    _, (table,) = write_comparison(read(folders[0]), read(folders[1]), tmp_path / "both.html")
+    row = next(row for row in table.rows if row[0] == "brightness of the images")
+    assert row[1:] == [f"{float(images().mean()):.3g}", "–"]
+
+
+def test_every_part_says_which_steps_it_takes() -> None:
+    steps: list[tuple[int, int, str]] = []
+    bl.audit(network(), images(), progress=lambda *told: steps.append(told))
+    named = [step for part in parts.discover().values() for step in part.STEPS]
+    assert steps == [(i, len(named), step) for i, step in enumerate([*named, ""])]
+    assert len(set(named)) == len(named)
+
+
+def test_parts_are_selected_with_what_they_need_and_the_others_are_named() -> None:
+    found = bl.audit(network(), images(), parts=["reach"])
+    assert found.reach
+    assert found.layout is not None
+    assert found.sensitivity is None
+    assert found.shifts == {}
+    assert list(found.missing) == [
+        *("border error", "sensitivity", "sensitivity on a photograph"),
+        *("shifts, zhang2019", "shifts, circular", "shifts, canvas", "decodability"),
+    ]
+    assert "not among the parts" in found.missing["sensitivity"]
+    whole = bl.audit(network(), images())
+    assert found.reach == whole.reach
+    with pytest.raises(UnknownName, match="got the part of an audit 'raech', which does not exist; did you mean reach"):
+        bl.audit(network(), images(), parts=["raech"])
+
+
+class Failing(nn.Module):
+    """Raises for every size but one."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self.inner, self.error = network(), error
+
+    def forward(self, images: Tensor) -> Tensor:
+        if images.shape[2:] != (24, 24):
+            raise self.error
+        return self.inner(images)
+
+
+@pytest.mark.parametrize("error", [RuntimeError("no"), ValueError("no"), AttributeError("no"), KeyError("no")])
+def test_what_the_model_raises_is_named_and_the_rest_goes_on(error: Exception) -> None:
+    found = bl.audit(Failing(error).eval(), images(), parts=["shifts"])
+    assert set(found.shifts) == {"circular"}
+    for step in ("shifts, zhang2019", "shifts, canvas"):
+        assert found.missing[step] == f"{type(error).__name__}: {error}"
+
+
+def test_a_fault_of_a_rule_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(Signal, "derive")
+    with pytest.raises(AttributeError, match="derive"):
+        bl.audit(network(), images(), parts=["layout"])
+
+
+def test_a_fault_of_a_measure_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr("borderless.measures.border_effect.intersection")
+    with pytest.raises(NameError, match="intersection"):
+        bl.audit(network(), images(), parts=["border_error"])
+
+
+def test_a_model_without_gradients_has_no_blind_spots_to_tell() -> None:
+    class Detached(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = network()
+
+        def forward(self, images: Tensor) -> Tensor:
+            return self.inner(images).detach()
+
+    found = bl.audit(Detached().eval(), images(), parts=["layout"])
+    assert found.missing["influence"].startswith("ImageError: Expected a model through which gradients pass but got")
+    assert found.layout is not None
