@@ -33,8 +33,8 @@ OBJECT_PX, CANVAS_PX = 56, 120
 POSITIONS = ((0, 0), (CANVAS_PX - OBJECT_PX, CANVAS_PX - OBJECT_PX))
 BORDERS_PX = (0, 16, 32, 64, 128, 256, 512)
 
-Protocol = Literal["split", "published"]
-PROTOCOLS: tuple[str, ...] = get_args(Protocol)
+SplitProtocol = Literal["split", "published"]
+PROTOCOLS: tuple[str, ...] = get_args(SplitProtocol)
 
 # The photographs that come inside the package, textures and charts of one tone left out.
 SOURCES = (
@@ -49,7 +49,7 @@ _AS_PUBLISHED = v2.Compose([v2.Resize(256), v2.CenterCrop(224), _NORMALISED, v2.
 
 
 @dataclass(frozen=True)
-class Pictures:
+class QuadrantSplit:
     """pictures: (n, 3, 56, 56). sources: for each of them, the photograph or file that it comes from."""
 
     pictures: Tensor
@@ -63,13 +63,13 @@ class Pictures:
 class Quadrant:
     """The three splits, and the files that could not be read."""
 
-    train: Pictures
-    validation: Pictures
-    test: Pictures
+    train: QuadrantSplit
+    validation: QuadrantSplit
+    test: QuadrantSplit
     skipped: tuple[str, ...] = ()
 
     @property
-    def splits(self) -> dict[str, Pictures]:
+    def splits(self) -> dict[str, QuadrantSplit]:
         return {"train": self.train, "validation": self.validation, "test": self.test}
 
 
@@ -101,7 +101,7 @@ class Canvases(Dataset[tuple[Tensor, int]]):
         return canvas, label
 
 
-def from_photographs(count: int, seed: int, protocol: Protocol = "split") -> Quadrant:
+def from_photographs(count: int, seed: int, protocol: SplitProtocol = "split") -> Quadrant:
     """`count` pictures a split, cut from scikit-image's photographs. Raises MissingPackage without scikit-image.
 
     protocol: "split" gives each split photographs of its own; "published" gives all three the same pictures, as the
@@ -120,7 +120,7 @@ def from_photographs(count: int, seed: int, protocol: Protocol = "split") -> Qua
     return Quadrant(train, validation, test)
 
 
-def from_folder(folder: Path | str, count: int, seed: int, protocol: Protocol = "split") -> Quadrant:
+def from_folder(folder: Path | str, count: int, seed: int, protocol: SplitProtocol = "split") -> Quadrant:
     """`count` pictures a split from the images found anywhere under `folder`, drawn without repetition.
 
     Files that cannot be read are named in a warning and in `skipped`, and others take their place. Raises DataError if
@@ -152,7 +152,7 @@ def from_folder(folder: Path | str, count: int, seed: int, protocol: Protocol = 
         )
     stacked = torch.stack(pictures)
     starts = (0, 0, 0) if protocol == "published" else (0, count, 2 * count)
-    train, validation, test = (Pictures(stacked[i : i + count], tuple(sources[i : i + count])) for i in starts)
+    train, validation, test = (QuadrantSplit(stacked[i : i + count], tuple(sources[i : i + count])) for i in starts)
     return Quadrant(train, validation, test, tuple(skipped))
 
 
@@ -162,7 +162,7 @@ def as_published(file: Path) -> Tensor:
         return _AS_PUBLISHED(image.convert("RGB"))
 
 
-def _cuts(names: Sequence[str], count: int, draw: random.Random) -> Pictures:
+def _cuts(names: Sequence[str], count: int, draw: random.Random) -> QuadrantSplit:
     photographs = {name: _photograph(name) for name in names}
     pictures, sources = [], []
     for i in range(count):
@@ -173,7 +173,7 @@ def _cuts(names: Sequence[str], count: int, draw: random.Random) -> Pictures:
         cut = image.resize((OBJECT_PX, OBJECT_PX), Image.Resampling.BICUBIC, box=(left, top, left + side, top + side))
         pictures.append(_NORMALISED(cut))
         sources.append(name)
-    return Pictures(torch.stack(pictures), tuple(sources))
+    return QuadrantSplit(torch.stack(pictures), tuple(sources))
 
 
 def _photograph(name: str) -> Image.Image:

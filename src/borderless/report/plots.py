@@ -5,8 +5,9 @@ Sizes are (height, width) in inches; one inch is 96 pixels of a page and is save
 """
 
 import io
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import matplotlib
 import numpy as np
@@ -43,6 +44,19 @@ BORDER_MARKERS = {
     "full": "o",
     "infinite": "^",
 }
+
+# Of the arms of experiments, in which the original padding takes the place of `zero`.
+_ARM_COLORS = {
+    "own": "#c43c2a",
+    "full": "#2878b5",
+    "infinite": "#16805a",
+    "infinite-adaptive": "#8457a8",
+    "own-padded": "#77736b",
+}
+_ARM_MARKERS = {"own": "s", "full": "o", "infinite": "^", "infinite-adaptive": "D", "own-padded": "v"}
+
+# Published numbers beside measured ones; what is neither border nor arm.
+PAPER_GREY, GREY, INK = "#b9b7ae", "#4c4b47", "#1d1d1b"
 
 STYLE: Any = {
     "font.family": "DejaVu Sans",
@@ -185,6 +199,66 @@ def heat_map(
         bar = ax.figure.colorbar(image, ax=ax, label=label, shrink=0.85, pad=0.03)
         bar.outline.set_visible(False)
     return image
+
+
+def marker_style(arm: str) -> dict[str, Any]:
+    """Return the marker and color of an arm's points; those of an arm with blurs are hollow."""
+    base = arm.removesuffix("-blur")
+    color = _ARM_COLORS[base]
+    return {
+        "marker": _ARM_MARKERS[base],
+        "color": color,
+        "markerfacecolor": "white" if arm != base else color,
+        "markeredgecolor": color,
+    }
+
+
+def points(
+    ax: Axes,
+    at: Sequence[float],
+    means: Sequence[float],
+    intervals: Sequence[tuple[float, float] | None],
+    *,
+    alpha: float = 0.5,
+    **style: Any,
+) -> None:
+    """Draw means, each with a vertical line from end to end of its interval.
+
+    Args:
+        ax: Where to draw.
+        at: Horizontal positions.
+        means: The points.
+        intervals: (low, high) of each point; None where there is none.
+        alpha: How opaque the lines of the intervals are.
+        **style: Of the points and the line between them; for `ax.plot`.
+    """
+    ax.plot(at, means, **style)
+    for x, ends in zip(at, intervals, strict=True):
+        if ends is not None:
+            ax.plot([x, x], ends, color=style["color"], linewidth=1, alpha=alpha)
+
+
+def around(means: Sequence[float], halves: Sequence[float | None]) -> list[tuple[float, float] | None]:
+    """Return the intervals of means, from half their widths; None where there is none."""
+    return [None if half is None else (mean - half, mean + half) for mean, half in zip(means, halves, strict=True)]
+
+
+def panel(ax: Axes, *, ticks: Sequence[str] = (), grid: Literal["x", "y"] = "y", **settings: Any) -> None:
+    """Set titles, labels and limits of a panel, lines across it, and what stands at 0, 1, … of its horizontal axis."""
+    if ticks:
+        ax.set_xticks(range(len(ticks)), list(ticks))
+    ax.set(**settings)
+    ax.grid(axis=grid)
+
+
+def legend_below(fig: Figure, ax: Axes, columns: int = 3) -> None:
+    """Put the legend of a panel below the figure."""
+    fig.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=columns)
+
+
+def legend_beside(ax: Axes) -> None:
+    """Put the legend of a panel to its right."""
+    ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
 
 
 def bare(ax: Axes) -> None:

@@ -1,18 +1,17 @@
-"""The rook's training as a film, after the one in the paper's blog post: images, filter, maps, loss, accuracy."""
+"""The rook's training as a film, after the one in the paper's blog post."""
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from borderless.data import rook
-from borderless.report import Figure, plots
+from borderless.experiments.experiment import Result
+from borderless.experiments.rook.experiment import RookConfig
+from borderless.report import plots
 from borderless.runtime.files import write_atomically
-
-if TYPE_CHECKING:
-    from borderless.experiments.rook import Config
-    from borderless.experiments.runner import Result
 
 # Compared side by side, where the run has them.
 SHOWN = ("zero", "full")
@@ -22,51 +21,45 @@ FILM_DPI = 1.5 * plots.PAGE_DPI
 SHOW = (-4, -4, rook.SIZE[0] + 4, rook.SIZE[1] + 4)
 
 
-def draw(config: "Config", by_border: dict[str, list["Result"]], folder: Path) -> list[Figure]:
-    """The film and its last picture, for the first seed that learns under `zero` (else the first)."""
+@dataclass(frozen=True)
+class FilmFiles:
+    """The film and its last picture; which borders and seed they show, and the accuracies at the end."""
+
+    animation: Path
+    last: Path
+    seed: int
+    accuracies: dict[str, float]
+
+
+def film(config: RookConfig, by_border: dict[str, list[Result]], folder: Path) -> FilmFiles:
+    """Draw the training for the first seed that learns under `zero` (else the first)."""
     borders = [border for border in SHOWN if border in by_border] or list(by_border)[:2]
     outcomes = by_border[borders[0]]
     best = next((i for i, r in enumerate(outcomes) if r.metrics["learnt_after_epochs"] is not None), 0)
     histories = {border: dict(np.load(by_border[border][best].folder / "history.npz")) for border in borders}
-    seed = outcomes[best].cell.parameters["seed"]
-    film = _Film(config, histories)
     epochs = sorted({*range(0, min(20, config.epochs)), *range(20, config.epochs, 8), config.epochs})
-    film.show(0)
-    plots.to_image(film.fig)
+    panels = _Panels(config, histories)
+    panels.show(0)
+    plots.to_image(panels.fig)
     # Every picture has the first one's layout: nothing jumps, and finding it again would take longer than drawing.
-    film.fig.set_layout_engine("none")
+    panels.fig.set_layout_engine("none")
     pictures = []
     for epoch in epochs:
-        film.show(epoch)
-        pictures.append(plots.to_image(film.fig, FILM_DPI))
-    animation = folder / "rook.gif"
-    _save_gif(pictures, animation)
-    last = plots.save(film.fig, folder / "rook.png")
-    names = " and ".join(NAMES.get(border, border) for border in borders)
-    results = ", ".join(
-        f"{100 * histories[border]['accuracy'][-1]:.0f} % under {NAMES.get(border, border)}" for border in borders
+        panels.show(epoch)
+        pictures.append(plots.to_image(panels.fig, FILM_DPI))
+    _save_gif(pictures, folder / "rook.gif")
+    return FilmFiles(
+        folder / "rook.gif",
+        plots.save(panels.fig, folder / "rook.png"),
+        outcomes[best].cell.parameters["seed"],
+        {NAMES.get(border, border): float(history["accuracy"][-1]) for border, history in histories.items()},
     )
-    return [
-        Figure(
-            animation,
-            f"Training under {names}, seed {seed}, epoch by epoch. Both maps of a border share one grey scale, from "
-            "0 to the larger of their maxima; the filter has a scale of its own "
-            "(red positive, blue negative). The dashed outline is the frame.",
-            f"Animation of the training over {config.epochs} epochs: the two rook images, the filter, both feature "
-            f"maps, loss and accuracy for {names}.",
-        ),
-        Figure(
-            last,
-            f"The last epoch: accuracy {results}.",
-            f"The last picture of the animation: accuracy {results}.",
-        ),
-    ]
 
 
-class _Film:
+class _Panels:
     """One matplotlib figure whose contents `show` sets to an epoch: drawing anew for each would take minutes."""
 
-    def __init__(self, config: "Config", histories: dict[str, dict[str, np.ndarray]]) -> None:
+    def __init__(self, config: RookConfig, histories: dict[str, dict[str, np.ndarray]]) -> None:
         self.histories = histories
         self.fig, axes = plots.new_figure(len(histories) + 1, 4, (2.25, 2.3))
         self.maps: dict[str, list[Any]] = {}
@@ -105,20 +98,13 @@ class _Film:
 
     def _name(self, ax: Any, border: str) -> None:
         plots.bare(ax)
-        ax.text(
-            0.5,
-            0.62,
-            NAMES.get(border, border),
-            ha="center",
-            va="center",
-            fontsize=13,
-            color=plots.BORDER_COLOURS[border],
-            transform=ax.transAxes,
-        )
-        label = ax.text(0.5, 0.4, "", ha="center", va="center", fontsize=9.5, linespacing=1.5, transform=ax.transAxes)
+        middle: dict[str, Any] = {"ha": "center", "va": "center", "transform": ax.transAxes}
+        ax.text(0.5, 0.62, NAMES.get(border, border), fontsize=13, color=plots.BORDER_COLOURS[border], **middle)
+        label = ax.text(0.5, 0.4, "", fontsize=9.5, linespacing=1.5, **middle)
         self.labels[border].append(label)
 
     def show(self, epoch: int) -> None:
+        """Set every panel to an epoch."""
         for line, values in self.lines:
             line.set_data(range(epoch + 1), values[: epoch + 1])
         for border, history in self.histories.items():

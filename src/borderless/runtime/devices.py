@@ -1,0 +1,23 @@
+"""Which devices networks can run on here."""
+
+import torch
+
+from borderless.errors import ConfigError
+
+
+def check_device(device: str) -> None:
+    """Check that networks can run on `device` on this machine.
+
+    Raises:
+        ConfigError: `device` is no device's name, or PyTorch does not see it here.
+    """
+    try:
+        found = torch.device(device)
+        is_here = found.type != "cuda" or (found.index or 0) < torch.cuda.device_count()
+    except RuntimeError:  # not a device's name
+        is_here = False
+    if not is_here:
+        raise ConfigError(
+            f"Expected cpu, or cuda, cuda:1, … on a machine with as many GPUs, but got device={device!r}, and PyTorch "
+            f"sees {torch.cuda.device_count()} GPUs here; choose another device."
+        )
