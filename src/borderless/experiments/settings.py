@@ -1,7 +1,7 @@
 """Settings that check themselves: what a field allows is declared in its type.
 
-    seeds: Annotated[int, Range(1)] = 5
-    borders: Annotated[tuple[str, ...], Choice(BORDERS)] = BORDERS
+seeds: Annotated[int, Range(1)] = 5
+borders: Annotated[tuple[str, ...], Choice(BORDERS)] = BORDERS
 """
 
 import math

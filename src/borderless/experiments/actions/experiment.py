@@ -9,22 +9,23 @@ Shapes: clips n × 3 × frames × height × width; logits n × classes.
 """
 
 from contextlib import nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-import borderless as bl
-from borderless.data.clips import ClipSplit, from_videos, generated
-from borderless.experiments import actions_figures, arms
-from borderless.experiments.arms import SMALL, check_arms, check_device
-from borderless.experiments.runner import Cell, ConfigError, Experiment, Result, write_table
+from borderless.data.clips import MOTIONS, ClipSplit, from_videos, generated
+from borderless.errors import ConfigError
+from borderless.experiments import arms
+from borderless.experiments.experiment import Cell, grid, register
+from borderless.experiments.settings import Choice, DeviceSettings, Range
+from borderless.explanation import explain
 from borderless.models import load
-from borderless.report import Section
+from borderless.models.small import SMALL
 from borderless.runtime.evaluation import one_thread, seeded
 from borderless.training import Recipe, fit
 
@@ -54,54 +55,45 @@ PAPER = Recipe(
 
 
 @dataclass(frozen=True)
-class Config:
+class ActionsConfig(DeviceSettings):
     """Settings of `actions`."""
 
-    archs: tuple[str, ...] = (SMALL,)
+    archs: Annotated[tuple[str, ...], Choice(NETWORKS)] = (SMALL,)
     """Networks: small, resnet3d18, resnet3d34, resnet3d50."""
-    arms: tuple[str, ...] = tuple(ARMS)
+    arms: Annotated[tuple[str, ...], Choice(tuple(ARMS))] = tuple(ARMS)
     """What each network is trained as."""
-    seeds: int = 1
-    """How many seeds (0, 1, …) of the clips, the weights and the order."""
-    training_clips: int = 512
-    """Generated clips to train on."""
-    test_clips: int = 400
+    training_clips: Annotated[int, Range(len(MOTIONS))] = 512
+    """Generated clips to train on, one of each motion at least."""
+    test_clips: Annotated[int, Range(len(MOTIONS))] = 400
     """Generated clips to validate on, and as many to test on."""
     data: Path | None = None
     """The folder of UCF101's or HMDB51's videos; without it, generated clips. With it, what no option says is as in the
     paper."""
     splits: Path | None = None
     """The folder of the official split files; by default looked for in --data and beside it."""
-    split: int = 1
+    split: Annotated[int, Range(1)] = 1
     """Which of the official splits."""
     cache: Path = Path("runs/frames")
     """Where decoded frames of videos are kept."""
-    device: str = "cpu"
-    """Where the networks run: cpu, cuda, cuda:1, …"""
-    training: Recipe = field(default_factory=lambda: EMBEDDED)
-    """How networks are trained."""
+    training: Recipe = EMBEDDED
 
     def __post_init__(self) -> None:
-        check_arms(self.arms, tuple(ARMS))
-        if not self.archs or not set(self.archs) <= set(NETWORKS):
-            raise ConfigError(f"got archs={self.archs}; needed: some of {', '.join(NETWORKS)}")
-        if self.seeds < 1 or min(self.training_clips, self.test_clips) < 8 or self.split < 1:
-            raise ConfigError(
-                f"got seeds={self.seeds}, training_clips={self.training_clips}, test_clips={self.test_clips}, "
-                f"split={self.split}; needed: one seed, split 1 and a clip for each of the 8 motions at least"
-            )
+        """Check every field, and that splits come with their videos."""
+        super().__post_init__()
         if self.splits is not None and self.data is None:
-            raise ConfigError(f"got splits={str(self.splits)!r} without --data; needed: the folder of the videos")
-        check_device(self.device)
+            raise ConfigError(
+                f"Expected the folder of the videos but got splits={str(self.splits)!r} without --data; add it."
+            )
 
     @classmethod
-    def small(cls) -> "Config":
+    def small(cls) -> "ActionsConfig":
+        """Return the demo's settings."""
         few = replace(EMBEDDED, epochs=3)
         return cls(arms=("same", "full"), training_clips=96, test_clips=48, training=few)
 
     @classmethod
-    def paper(cls) -> "Config":
-        """What --data starts from."""
+    def paper(cls) -> "ActionsConfig":
+        """Return what --data starts from."""
         return cls(archs=("resnet3d18",), training=PAPER)
 
 
@@ -120,42 +112,40 @@ class SmallNet(nn.Module):
         self.classifier = nn.Linear(inputs, classes)
 
     def forward(self, clips: Tensor) -> Tensor:
+        """Return logits n × classes."""
         return self.classifier(self.features(clips))
 
 
 def network(arch: str, arm: str, classes: int, seed: int) -> nn.Module:
-    """A 3D network with random weights, in one of the arms."""
+    """Return a 3D network with random weights, in one of the arms."""
     with seeded(seed):
         if arch == SMALL:
             space, time = (2 if arm.startswith("full") else 1), (2 if arm == "full-temporal" else 1)
             model: nn.Module = SmallNet(classes, space, time)
         else:
-            prefix, suffix = (
-                ("fconv" if arm.startswith("full") else "sconv"),
-                arm.removeprefix("full").replace("-", "_"),
-            )
-            model = load(f"{prefix}_{arch}{suffix if arm.startswith('full') else ''}", num_classes=classes)
-    return arms.ARMS[arm].of(model) if arm in CONVERTED else model
+            is_full = arm.startswith("full")
+            suffix = arm.removeprefix("full").replace("-", "_") if is_full else ""
+            model = load(f"{'fconv' if is_full else 'sconv'}_{arch}{suffix}", num_classes=classes)
+    return arms.ARMS[arm].apply(model) if arm in CONVERTED else model
 
 
 def cost(arch: str, arm: str, classes: int, size: tuple[int, ...]) -> float:
-    """Multiply-adds of one clip of `size` (frames, height, width), relative to `same`."""
+    """Return the multiply-adds for a clip of `size` (frames, height, width), relative to `same`."""
     same = network(arch, "same", classes, 0)
     if arm in CONVERTED:
         return arms.ARMS[arm].explained(same, size).cost
-    return bl.explain(network(arch, arm, classes, 0), size).macs_own / bl.explain(same, size).macs_own
+    return explain(network(arch, arm, classes, 0), size).macs_own / explain(same, size).macs_own
 
 
-def cells(config: Config) -> list[Cell]:
-    return [
-        Cell(f"{arch}-{arm}-seed{seed}", {"arch": arch, "arm": arm, "seed": seed})
-        for seed in range(config.seeds)
-        for arch in config.archs
-        for arm in config.arms
-    ]
-
-
-def run_cell(config: Config, cell: Cell, folder: Path) -> dict[str, Any]:
+@register(
+    name="actions",
+    chapter=11,
+    title="What happens in a clip?",
+    summary="3D networks trained from scratch on few clips, with same and full convolution and infinite borders.",
+    Config=ActionsConfig,
+    cells=lambda config: grid("{arch}-{arm}-seed{seed}", seed=range(config.seeds), arch=config.archs, arm=config.arms),
+)
+def run_cell(config: ActionsConfig, cell: Cell, folder: Path) -> dict[str, Any]:
     """Train, then classify the test videos by the mean over their clips. The curves go into the metrics."""
     arch, arm, seed = (cell.parameters[name] for name in ("arch", "arm", "seed"))
     split = _data(config, seed)
@@ -178,33 +168,15 @@ def run_cell(config: Config, cell: Cell, folder: Path) -> dict[str, Any]:
 @torch.no_grad()
 def _tested(model: nn.Module, test: Any, device: str) -> np.ndarray:
     """Whether each video is right: the class of the largest mean probability over its clips."""
-    answers = [
+    predicted = [
         int(torch.cat([model(part.to(device)).softmax(1) for part in test.clips(i).split(16)]).mean(0).argmax())
         for i in range(len(test))
     ]
-    return np.array([answer == test[i][1] for i, answer in enumerate(answers)])
+    return np.array([label == test[i][1] for i, label in enumerate(predicted)])
 
 
 @lru_cache(maxsize=1)
-def _data(config: Config, seed: int) -> ClipSplit:
+def _data(config: ActionsConfig, seed: int) -> ClipSplit:
     if config.data is None:
         return generated(config.training_clips, config.test_clips, seed)
     return from_videos(config.data, config.splits, config.split, seed, config.cache)
-
-
-def draw(config: Config, results: list[Result], folder: Path) -> Section:
-    write_table(results, folder)
-    titles = {arm: ARMS[arm] for arm in config.arms}
-    example = None if config.data is not None else generated(16, 8, 0).train
-    return actions_figures.section(config.archs, titles, example, results, folder)
-
-
-EXPERIMENT = Experiment(
-    name="actions",
-    title="What happens in a clip?",
-    summary="3D networks trained from scratch on few clips, with same and full convolution and infinite borders.",
-    Config=Config,
-    cells=cells,
-    run_cell=run_cell,
-    draw=draw,
-)

@@ -42,9 +42,7 @@ def _figure(size: int, results: list[Result], path: Path) -> Path:
         plots.feature_map(axes[row, 1], network().weight[0, 0], start=(middle, middle), **style)
         for ax, result in zip(axes[row, 2:], results, strict=True):
             with np.load(result.folder / "maps.npz") as maps:
-                plots.feature_map(
-                    ax, maps["window"][row, 0], start=tuple(maps["start"]), frame=(size, size), **style
-                )
+                plots.feature_map(ax, maps["window"][row, 0], start=tuple(maps["start"]), frame=(size, size), **style)
     for ax, title in zip(axes[0], ["image", "filter", *(PAPER_TYPES[r.cell.name] for r in results)], strict=True):
         ax.set_title(title)
     return plots.save(fig, path)

@@ -11,23 +11,21 @@ Shapes: patches n × 1 × 32 × 32; descriptors n × numbers.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-import borderless as bl
 from borderless.data.patches import PATCH_PX, Matches, Pairs, Patches, from_photographs, from_phototour
-from borderless.experiments import patch_matching_figures
-from borderless.experiments.arms import check_arms, check_device
-from borderless.experiments.runner import Cell, ConfigError, Experiment, Result, write_table
+from borderless.experiments.experiment import Cell, grid, register
+from borderless.experiments.settings import Choice, DeviceSettings, Range
+from borderless.explanation import explain
 from borderless.measures.fpr95 import fpr95
 from borderless.models import load
-from borderless.report import Section
 from borderless.runtime.distributed import Team
 from borderless.runtime.evaluation import seeded
 from borderless.training import Recipe, Score, evaluate, fit
@@ -47,7 +45,7 @@ PAPER = Recipe(
     schedule="linear",
     watch="loss",
 )
-# A few hundred pairs are too few steps for the paper's optimiser.
+# A few hundred pairs are too few steps for the paper's optimizer.
 EMBEDDED = Recipe(
     epochs=10,
     batch_size=32,
@@ -64,42 +62,30 @@ _FAR = 10.0
 
 
 @dataclass(frozen=True)
-class Config:
+class PatchMatchingConfig(DeviceSettings):
     """Settings of `patch-matching`."""
 
-    pairs: tuple[int, ...] = (32, 64, 128)
+    pairs: Annotated[tuple[int, ...], Range(2)] = (32, 64, 128)
     """How many training pairs; a larger set holds the smaller ones."""
-    arms: tuple[str, ...] = tuple(ARMS)
+    arms: Annotated[tuple[str, ...], Choice(tuple(ARMS))] = tuple(ARMS)
     """Which descriptors to train."""
-    seeds: int = 2
-    """How many seeds (0, 1, …) of the patches, the weights and the order."""
-    test_matches: int = 500
+    seeds: Annotated[int, Range(1)] = 2
+    test_matches: Annotated[int, Range(100)] = 500
     """Matches, and as many others, to test on; a quarter to validate on. The Brown patches have lists of their own."""
     data: Path | None = None
     """A folder with the Brown patches (yosemite, notredame, liberty); without it, patches of photographs. With it, what
     no option says is as in the paper."""
-    device: str = "cpu"
-    """Where the networks run: cpu, cuda, cuda:1, …"""
-    training: Recipe = field(default_factory=lambda: EMBEDDED)
-    """How descriptors are trained."""
-
-    def __post_init__(self) -> None:
-        check_arms(self.arms, tuple(ARMS))
-        if self.seeds < 1 or not self.pairs or min(self.pairs) < 2 or self.test_matches < 100:
-            raise ConfigError(
-                f"got seeds={self.seeds}, pairs={self.pairs}, test_matches={self.test_matches}; needed: one seed, one "
-                "number of pairs, two pairs and 100 test matches at least"
-            )
-        check_device(self.device)
+    training: Recipe = EMBEDDED
 
     @classmethod
-    def small(cls) -> "Config":
+    def small(cls) -> "PatchMatchingConfig":
+        """Return the demo's settings."""
         few = replace(EMBEDDED, epochs=3)
         return cls(pairs=(128,), arms=("same", "full-128"), seeds=1, test_matches=200, training=few)
 
     @classmethod
-    def paper(cls) -> "Config":
-        """What --data starts from."""
+    def paper(cls) -> "PatchMatchingConfig":
+        """Return what --data starts from."""
         return cls(pairs=(25_000, 50_000, 100_000, 250_000, 500_000), seeds=1, training=PAPER)
 
 
@@ -110,6 +96,7 @@ class HardestInBatch:
 
     def loss(self, model: nn.Module, batch: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         anchors, positives = batch
+        """Return the mean loss of a batch of pairs, and how many pairs are closer than their wrong match."""
         descriptors = model(torch.cat([anchors, positives]))
         distances = _distances(*descriptors.chunk(2))
         own = distances.diagonal()
@@ -118,6 +105,7 @@ class HardestInBatch:
         return (MARGIN + own - closest).clamp(min=0).mean(), (own.detach() < closest.detach()).sum()
 
     def score(self, model: nn.Module, data: Matches, batch_size: int, team: Team, workers: int) -> Score:
+        """Return the false positive rate at 95 % recall, as a loss and as an accuracy."""
         rate = fpr95(distances_of(model, data, batch_size), data.is_match)
         return Score(rate, 1 - rate)
 
@@ -128,7 +116,7 @@ def _distances(one: Tensor, other: Tensor) -> Tensor:
 
 
 def distances_of(model: nn.Module, data: Matches, batch_size: int) -> np.ndarray:
-    """Between the two patches of each pair."""
+    """Return the distances between the descriptors of the two patches of each pair."""
     device = next(model.parameters()).device
     found = [
         (model(first.to(device)) - model(second.to(device))).square().sum(1).sqrt().cpu()
@@ -137,16 +125,17 @@ def distances_of(model: nn.Module, data: Matches, batch_size: int) -> np.ndarray
     return torch.cat(found).numpy()
 
 
-def cells(config: Config) -> list[Cell]:
-    return [
-        Cell(f"{arm}-{count}-seed{seed}", {"arm": arm, "pairs": count, "seed": seed})
-        for seed in range(config.seeds)
-        for count in config.pairs
-        for arm in config.arms
-    ]
-
-
-def run_cell(config: Config, cell: Cell, folder: Path) -> dict[str, Any]:
+@register(
+    name="patch-matching",
+    chapter=10,
+    title="Descriptors from few pairs",
+    summary="HardNet, with same and with full convolution, trained on n pairs of patches.",
+    Config=PatchMatchingConfig,
+    cells=lambda config: grid(
+        "{arm}-{pairs}-seed{seed}", seed=range(config.seeds), pairs=config.pairs, arm=config.arms
+    ),
+)
+def run_cell(config: PatchMatchingConfig, cell: Cell, folder: Path) -> dict[str, Any]:
     """Train a descriptor, then match the test pairs with it and with its weights of before."""
     arm, count, seed = (cell.parameters[name] for name in ("arm", "pairs", "seed"))
     data = _data(config.data, max(config.pairs), config.test_matches, seed)
@@ -154,10 +143,7 @@ def run_cell(config: Config, cell: Cell, folder: Path) -> dict[str, Any]:
         model = load(ARMS[arm][0]).to(config.device)
     objective = HardestInBatch()
     size = (PATCH_PX, PATCH_PX)
-    cost = (
-        bl.explain(model, size, "zero", channels=1).macs
-        / bl.explain(load("sconv_hardnet"), size, "zero", channels=1).macs
-    )
+    macs, of_same = (explain(one, size, "zero", channels=1).macs for one in (model, load("sconv_hardnet")))
     untrained = evaluate(model, data.test, 256, objective).loss
     train = Pairs(data.train.anchors[:count], data.train.positives[:count], seed, turns=data.train.turns)
     history = fit(model, train, data.validation, config.training, folder, seed, objective=objective)
@@ -166,7 +152,7 @@ def run_cell(config: Config, cell: Cell, folder: Path) -> dict[str, Any]:
         "untrained_fpr95": untrained,
         "validation_fpr95": min(epoch.validation_loss for epoch in history),
         "training_accuracy": history[-1].accuracy,
-        "cost": cost,
+        "cost": macs / of_same,
         "epochs": len(history),
     }
 
@@ -176,21 +162,6 @@ def _data(folder: Path | None, train: int, test: int, seed: int) -> Patches:
     return from_photographs(train, test, seed) if folder is None else from_phototour(folder, train, seed)
 
 
-def draw(config: Config, results: list[Result], folder: Path) -> Section:
-    write_table(results, folder)
-    titles = {arm: ARMS[arm][1] for arm in config.arms}
-    examples = _data(config.data, max(config.pairs), config.test_matches, 0).train
-    return patch_matching_figures.section(
-        titles, tuple(sorted(config.pairs)), examples, results, folder, config.data is not None
-    )
-
-
-EXPERIMENT = Experiment(
-    name="patch-matching",
-    title="Descriptors from few pairs",
-    summary="HardNet, with same and with full convolution, trained on n pairs of patches.",
-    Config=Config,
-    cells=cells,
-    run_cell=run_cell,
-    draw=draw,
-)
+def examples(config: PatchMatchingConfig) -> Pairs:
+    """Return the training pairs of the first seed."""
+    return _data(config.data, max(config.pairs), config.test_matches, 0).train

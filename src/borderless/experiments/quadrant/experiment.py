@@ -11,87 +11,68 @@ Shapes: pictures n × 3 × 56 × 56; features 2 × n × features; canvases 120 p
 """
 
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-import borderless as bl
 from borderless.data import quadrant
-from borderless.data.quadrant import BORDERS_PX, PROTOCOLS, Canvases, Protocol, Quadrant
-from borderless.experiments import quadrant_figures
-from borderless.experiments.arms import ARMS, Arm, check_device
-from borderless.experiments.quadrant_network import Init, Pool, calibrate_, feature_network, folded
-from borderless.experiments.runner import Cell, ConfigError, Experiment, Result, write_table
+from borderless.data.quadrant import BORDERS_PX, Canvases, Quadrant, SplitProtocol
+from borderless.errors import ConfigError
+from borderless.experiments.arms import ARMS, Arm
+from borderless.experiments.experiment import Cell, grid, register
+from borderless.experiments.quadrant.network import Init, Pool, calibrate_, feature_network, folded
+from borderless.experiments.settings import DeviceSettings, Range
+from borderless.explanation import explain
 from borderless.measures.intervals import over_objects
 from borderless.measures.location_probe import Score, location_probe
-from borderless.report import Section
+from borderless.placement.place import place
 from borderless.runtime.evaluation import seeded
 from borderless.training import Recipe, fit
 
 Policy = Literal["own", "full", "infinite", "infinite-adaptive"]
-POLICIES: tuple[str, ...] = get_args(Policy)
 CALIBRATION_PICTURES = 64
 
 
 @dataclass(frozen=True)
-class Config:
+class QuadrantConfig(DeviceSettings):
     """Settings of `quadrant`; sizes are the paper's."""
 
     archs: tuple[str, ...] = ("bagnet33", "resnet18", "densenet121")
     """Networks: of torchvision, timm/NAME, or of the paper."""
     inits: tuple[Init, ...] = ("random",)
     """Frozen random weights, frozen pretrained ones, or trained from scratch (whole canvases: a GPU is advisable)."""
-    borders_px: tuple[int, ...] = BORDERS_PX
+    borders_px: Annotated[tuple[int, ...], Range(0)] = BORDERS_PX
     """Widths of the border of zeros, in pixels."""
     policies: tuple[Policy, ...] = ("own",)
-    """Border policies: the model's own padding and what borderless puts in its place."""
-    seeds: int = 1
-    """How many seeds (0, 1, …) of the weights and the pictures."""
-    pictures: int = 1000
-    """Pictures in each of the three splits; each stands in both places."""
+    """Border policies: the model's original padding and what borderless puts in its place."""
+    pictures: Annotated[int, Range(2)] = 1000
+    """Pictures in each of the three splits; each is in both positions."""
     data: Path | None = None
     """A folder of images, such as ImageNet's validation images; without it, cuts from photographs in scikit-image."""
     weights: Path | None = None
     """A file of weights for the pretrained network, if only one is asked for; without it, its library's."""
-    protocol: Protocol = "split"
+    protocol: SplitProtocol = "split"
     """split: the three splits share no image. published: they are the same pictures, as in the paper's code."""
     pool: Pool = "paper"
     """The largest value over space for ResNets and BagNets, the network's own pool for others; or one for all."""
-    device: str = "cpu"
-    """Where the networks run: cpu, cuda, cuda:1, …"""
-    training: Recipe = field(default_factory=Recipe)
-    """How networks from scratch are trained."""
 
     def __post_init__(self) -> None:
-        lists = {"archs": self.archs, "inits": self.inits, "borders_px": self.borders_px, "policies": self.policies}
-        for name, values in lists.items():
-            if not values or len(set(values)) < len(values):
-                raise ConfigError(f"got {name}={values}; needed: at least one, each once")
-        if min(self.borders_px) < 0 or self.seeds < 1 or self.pictures < 2:
-            raise ConfigError(
-                f"got borders_px={self.borders_px}, seeds={self.seeds}, pictures={self.pictures}; needed: no negative "
-                "border, one seed and two pictures at least"
-            )
+        """Check every field, and that weights are for a single pretrained network."""
+        super().__post_init__()
         if self.weights is not None and (len(self.archs) > 1 or "pretrained" not in self.inits):
             raise ConfigError(
-                f"got weights={str(self.weights)!r} for {', '.join(self.archs)}, {', '.join(self.inits)}; needed: a "
-                "single network, and pretrained among inits"
+                f"Expected weights for a single network, with pretrained among inits, but got "
+                f"weights={str(self.weights)!r} for {', '.join(self.archs)}, {', '.join(self.inits)}; choose again."
             )
-        unknown = [policy for policy in self.policies if policy not in POLICIES]
-        if unknown or self.protocol not in PROTOCOLS:
-            raise ConfigError(
-                f"got policies={self.policies}, protocol={self.protocol!r}; policies are {', '.join(POLICIES)}; "
-                f"protocols are {', '.join(PROTOCOLS)}"
-            )
-        check_device(self.device)
 
     @classmethod
-    def small(cls) -> "Config":
+    def small(cls) -> "QuadrantConfig":
+        """Return the demo's settings."""
         return cls(
             archs=("resnet18",),
             borders_px=(0, 64),
@@ -101,22 +82,24 @@ class Config:
         )
 
 
-def cells(config: Config) -> list[Cell]:
-    return [
-        Cell(
-            f"{arch.replace('/', '-')}-{init}-{policy}-border{border_px}-seed{seed}",
-            {"arch": arch, "init": init, "policy": policy, "border_px": border_px, "seed": seed},
-        )
-        for seed in range(config.seeds)
-        for arch in config.archs
-        for init in config.inits
-        for policy in config.policies
-        for border_px in sorted(config.borders_px)
-    ]
-
-
-def run_cell(config: Config, cell: Cell, folder: Path) -> dict[str, Any]:
-    """Accuracy of the linear layer and of its control. Which answers were right goes to right.npz."""
+@register(
+    name="quadrant",
+    chapter=6,
+    title="How far from the border?",
+    summary="The quadrant of a canvas that a picture stands in, read from a network's features, inside a growing "
+    "border of zeros.",
+    Config=QuadrantConfig,
+    cells=lambda config: grid(
+        "{arch}-{init}-{policy}-border{border_px}-seed{seed}",
+        seed=range(config.seeds),
+        arch=config.archs,
+        init=config.inits,
+        policy=config.policies,
+        border_px=sorted(config.borders_px),
+    ),
+)
+def run_cell(config: QuadrantConfig, cell: Cell, folder: Path) -> dict[str, Any]:
+    """Return the accuracy of the linear layer and of its control; which outputs were right goes to right.npz."""
     p = cell.parameters
     data = _data(config.data, config.pictures, p["seed"], config.protocol)
     model = _network(p["arch"], p["init"], config.pool, p["seed"], config.weights)
@@ -128,12 +111,12 @@ def run_cell(config: Config, cell: Cell, folder: Path) -> dict[str, Any]:
     if p["init"] == "scratch":
         found = _trained(config, model, arm, data, p["border_px"], p["seed"], folder)
     else:
-        found = _probed(config, arm.of(folded(model)), data, p["border_px"], p["seed"], folder)
+        found = _probed(config, arm.apply(folded(model)), data, p["border_px"], p["seed"], folder)
     return {**found, "field_radius_px": radius, "skipped": list(data.skipped)}
 
 
 def _probed(
-    config: Config, model: nn.Module, data: Quadrant, border_px: int, seed: int, folder: Path
+    config: QuadrantConfig, model: nn.Module, data: Quadrant, border_px: int, seed: int, folder: Path
 ) -> dict[str, Any]:
     pictures = torch.cat([split.pictures for split in data.splits.values()])
     features = _placed(model, pictures, border_px, config.device)
@@ -149,12 +132,12 @@ def _probed(
 
 
 def _trained(
-    config: Config, model: nn.Module, arm: Arm, data: Quadrant, border_px: int, seed: int, folder: Path
+    config: QuadrantConfig, model: nn.Module, arm: Arm, data: Quadrant, border_px: int, seed: int, folder: Path
 ) -> dict[str, Any]:
     """End to end. There is no control: it would cost a second training."""
     with seeded(seed):
         classifier = nn.Linear(_features(model, config.device), len(quadrant.POSITIONS))
-    model = arm.of(nn.Sequential(deepcopy(model), classifier.to(config.device)))
+    model = arm.apply(nn.Sequential(deepcopy(model), classifier.to(config.device)))
     history = fit(
         model,
         Canvases(data.train.pictures, border_px),
@@ -163,8 +146,8 @@ def _trained(
         folder,
         seed,
     )
-    answers = _placed(model, data.test.pictures, border_px, config.device)
-    right = (answers.argmax(2) == torch.arange(len(answers))[:, None]).numpy()
+    outputs = _placed(model, data.test.pictures, border_px, config.device)
+    right = (outputs.argmax(2) == torch.arange(len(outputs))[:, None]).numpy()
     np.savez_compressed(folder / "right.npz", score=right)
     low, high = over_objects(right.mean(0), seed)
     return {
@@ -173,7 +156,7 @@ def _trained(
         "high": high,
         "is_chance": low <= 0.5 <= high,
         "validation_accuracy": max(epoch.validation_accuracy for epoch in history),
-        "change": float((answers - answers[:1]).abs().max() / answers.abs().max()),
+        "change": float((outputs - outputs[:1]).abs().max() / outputs.abs().max()),
         "epochs": len(history),
         "training_accuracy": history[-1].accuracy,
     }
@@ -185,13 +168,13 @@ def _plain(score: Score, prefix: str) -> dict[str, Any]:
 
 
 def _placed(model: nn.Module, pictures: Tensor, border_px: int, device: str) -> Tensor:
-    """(places, pictures, answers), on the CPU."""
+    """(places, pictures, outputs), on the CPU."""
     where, canvas = quadrant.positions(border_px), quadrant.canvas_px(border_px)
-    return bl.place(model, pictures.to(device), where, canvas).cpu()
+    return place(model, pictures.to(device), where, canvas).cpu()
 
 
 @lru_cache(maxsize=2)
-def _data(folder: Path | None, count: int, seed: int, protocol: Protocol) -> Quadrant:
+def _data(folder: Path | None, count: int, seed: int, protocol: SplitProtocol) -> Quadrant:
     if folder is None:
         return quadrant.from_photographs(count, seed, protocol)
     return quadrant.from_folder(folder, count, seed, protocol)
@@ -204,7 +187,9 @@ def _network(arch: str, init: Init, pool: Pool, seed: int, weights: Path | None)
 
 
 @lru_cache(maxsize=1)
-def _calibrated(arch: str, pool: Pool, seed: int, folder: Path | None, count: int, protocol: Protocol) -> nn.Module:
+def _calibrated(
+    arch: str, pool: Pool, seed: int, folder: Path | None, count: int, protocol: SplitProtocol
+) -> nn.Module:
     """A random network with statistics from canvases without a border."""
     model = deepcopy(_network(arch, "random", pool, seed, None))
     calibrate_(model, Canvases(_data(folder, count, seed, protocol).train.pictures[:CALIBRATION_PICTURES], 0))
@@ -214,26 +199,9 @@ def _calibrated(arch: str, pool: Pool, seed: int, folder: Path | None, count: in
 @lru_cache(maxsize=8)
 def _field_px(arch: str, pool: Pool) -> int:
     """The receptive field of the features before they are pooled, the larger of height and width."""
-    return int(max(bl.explain(feature_network(arch, "random", pool, seed=0), quadrant.canvas_px(0)).receptive_field))
+    return int(max(explain(feature_network(arch, "random", pool, seed=0), quadrant.canvas_px(0)).receptive_field))
 
 
 def _features(model: nn.Module, device: str) -> int:
     with torch.no_grad():
         return model(torch.zeros(1, 3, *quadrant.canvas_px(0), device=device)).shape[1]
-
-
-def draw(config: Config, results: list[Result], folder: Path) -> Section:
-    write_table(results, folder)
-    return quadrant_figures.section(config, ARMS, results, folder)
-
-
-EXPERIMENT = Experiment(
-    name="quadrant",
-    title="How far from the border?",
-    summary="The quadrant of a canvas that a picture stands in, read from a network's features, inside a growing "
-    "border of zeros.",
-    Config=Config,
-    cells=cells,
-    run_cell=run_cell,
-    draw=draw,
-)

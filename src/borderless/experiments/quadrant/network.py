@@ -12,7 +12,7 @@ from torch.nn.utils import fuse_conv_bn_eval
 from torch.utils.data import DataLoader, Dataset
 
 from borderless.engine.torch_internals import AnyBatchNorm
-from borderless.experiments.runner import ConfigError
+from borderless.errors import ConfigError
 from borderless.models import load, packaged
 from borderless.models.loading import resolve
 from borderless.runtime.evaluation import seeded
@@ -23,11 +23,18 @@ Pool = Literal["paper", "own", "max"]
 
 
 def feature_network(arch: str, init: Init, pool: Pool, seed: int, weights: Path | None = None) -> nn.Module:
-    """`arch`, as `load` knows it, that returns pooled features (batch, features), in eval mode.
+    """Return a network that gives pooled features (batch, features), in eval mode.
 
-    pool: "own" keeps the network's, "max" takes the largest value over all of space; "paper" is "max" for ResNets and
-    BagNets and "own" for all others. weights: a file for "pretrained"; None: the library's. Raises ConfigError for a
-    network in which the pool or the last linear layer cannot be found.
+    Args:
+        arch: As `load` knows it.
+        init: Which weights.
+        pool: "own" keeps the network's, "max" takes the largest value over all of space; "paper" is "max" for ResNets
+            and BagNets and "own" for all others.
+        seed: Of random weights.
+        weights: A file for "pretrained"; None: the library's.
+
+    Raises:
+        ConfigError: The pool or the last linear layer cannot be found.
     """
     with seeded(seed):
         model = load(arch, weights=(weights or _weights(arch)) if init == "pretrained" else None)
@@ -59,9 +66,9 @@ def calibrate_(model: nn.Module, images: Dataset[tuple[torch.Tensor, int]], batc
 
 
 def folded(model: nn.Module) -> nn.Module:
-    """The same function in eval mode, with each BatchNorm that follows a convolution inside of it.
+    """Return the same function in eval mode, with each BatchNorm that follows a convolution inside of it.
 
-    A network that torch.fx cannot trace comes back as it is: it is slower, and its answers are the same.
+    A network that torch.fx cannot trace comes back as it is: it is slower, and its outputs are the same.
     """
     try:
         traced = fx.symbolic_trace(copy.deepcopy(model).eval())
@@ -101,8 +108,8 @@ def _replace_last(model: nn.Module, kind: type[nn.Module], new: nn.Module, arch:
     name = next((n for n, module in reversed(list(model.named_modules())) if isinstance(module, kind)), None)
     if name is None:
         raise ConfigError(
-            f"got the network {arch}, which has no {kind.__name__}; needed: one that pools with it and ends in a "
-            "linear layer; with pool='own' it may pool as it likes"
+            f"Expected a network that pools with {kind.__name__} and ends in a linear layer but got {arch}, which has "
+            f"no {kind.__name__}; with pool='own' it may pool as it likes."
         )
     parent, _, last = name.rpartition(".")
     setattr(model.get_submodule(parent), last, new)

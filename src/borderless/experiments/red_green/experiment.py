@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from torch.utils.data import TensorDataset
 
 from borderless.conversion import convert
-from borderless.data.red_green import Scenes, SceneProtocol, red_green
+from borderless.data.red_green import SceneProtocol, Scenes, red_green
 from borderless.engine.border import BORDERS
 from borderless.experiments.experiment import Cell, grid, register
 from borderless.experiments.settings import Choice, Range, TrainedSettings

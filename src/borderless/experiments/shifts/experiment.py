@@ -9,104 +9,88 @@ class folders, ImageNet as in the paper: images of 288 px, trained on random res
 """
 
 from contextlib import nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from torch import nn
 from torchvision.transforms import v2
 
-import borderless as bl
-from borderless.data import imagenet, imagenet_a
+from borderless.data import imagenet_a
 from borderless.data.labelled import Labelled, LabelledSplit, digits_in_clutter, load_labelled
-from borderless.experiments import shifts_figures
-from borderless.experiments.arms import ARMS, SMALL, check_arms, check_device, classifier
-from borderless.experiments.runner import Cell, ConfigError, Experiment, Result, write_table
-from borderless.measures.shift_consistency import PROTOCOLS, RANGE_PX
-from borderless.report import Section
+from borderless.errors import ConfigError
+from borderless.experiments.arms import ARMS
+from borderless.experiments.experiment import Cell, grid, register
+from borderless.experiments.imagenet_training import PAPER, PAPER_CROP_PX, photographs, training_crops
+from borderless.experiments.settings import Choice, DeviceSettings, Range
+from borderless.measures.shift_consistency import PROTOCOLS, RANGE_PX, consistency, diagonal
+from borderless.models.small import SMALL, classifier
 from borderless.runtime.evaluation import one_thread
 from borderless.training import Recipe, evaluate, fit
 
 EMBEDDED = Recipe(epochs=20, batch_size=64, optimizer="adamw", learning_rate=4e-3, weight_decay=1e-2, schedule="linear")
-PAPER = Recipe(
-    epochs=90,
-    batch_size=256,
-    learning_rate=0.1,
-    weight_decay=1e-4,
-    nesterov=False,
-    schedule="step",
-    step_epochs=30,
-    workers=4,
-)
 PAPERS_NETWORKS = ("resnet18", "resnet34", "resnet50", "resnet101")
 SCENE_PX, CROP_PX = 48, 32
-PAPER_CROP_PX, SHORTER_SIDE_PX = 224, 256
+SHORTER_SIDE_PX = 256
 CROPPED = ("zhang2019", "kayhan2020")
 
 
 @dataclass(frozen=True)
-class Config:
+class ShiftsConfig(DeviceSettings):
     """Settings of `shifts`."""
 
     archs: tuple[str, ...] = (SMALL,)
     """Networks: "small", or any of torchvision, timm/NAME, or of the paper."""
-    arms: tuple[str, ...] = tuple(ARMS)
+    arms: Annotated[tuple[str, ...], Choice(tuple(ARMS))] = tuple(ARMS)
     """What each network is trained as."""
-    seeds: int = 2
-    """How many seeds (0, 1, …) of the split, the weights and the order."""
+    seeds: Annotated[int, Range(1)] = 2
     data: Path | None = None
     """A folder of class folders, or of train and val with class folders; without it, digits in clutter.
     With it, what no option says is as in the paper."""
     classes: Literal["all", "imagenet-a"] = "all"
     """Which classes of --data: all, or the 200 that the paper took from ImageNet."""
-    test_images: int = 0
+    test_images: Annotated[int, Range(0)] = 0
     """How many of the test images to move; 0: all."""
-    passes: int = 5
+    passes: Annotated[int, Range(1)] = 5
     """Pairs of views of each image."""
-    device: str = "cpu"
-    """Where the networks run: cpu, cuda, cuda:1, …"""
-    training: Recipe = field(default_factory=lambda: EMBEDDED)
-    """How networks are trained."""
+    training: Recipe = EMBEDDED
 
     def __post_init__(self) -> None:
-        check_arms(self.arms, tuple(ARMS))
-        if self.seeds < 1 or self.passes < 1 or self.test_images < 0:
-            raise ConfigError(
-                f"got seeds={self.seeds}, passes={self.passes}, test_images={self.test_images}; needed: one seed and "
-                "one pass at least, and no negative number"
-            )
+        """Check every field, and that classes of ImageNet come with its data."""
+        super().__post_init__()
         if self.classes != "all" and self.data is None:
-            raise ConfigError(f"got classes={self.classes!r} without --data; needed: a folder of ImageNet's classes")
-        check_device(self.device)
+            raise ConfigError(
+                f"Expected a folder of ImageNet's classes but got classes={self.classes!r} without --data; add it."
+            )
 
     @classmethod
-    def small(cls) -> "Config":
+    def small(cls) -> "ShiftsConfig":
+        """Return the demo's settings."""
         few = replace(EMBEDDED, epochs=5)
         return cls(arms=("own", "infinite-adaptive"), seeds=1, test_images=40, passes=2, training=few)
 
     @classmethod
-    def paper(cls) -> "Config":
-        """What --data starts from."""
+    def paper(cls) -> "ShiftsConfig":
+        """Return what --data starts from."""
         return cls(archs=PAPERS_NETWORKS, seeds=1, training=PAPER)
 
 
-def cells(config: Config) -> list[Cell]:
-    return [
-        Cell(f"{arch.replace('/', '-')}-{arm}-seed{seed}", {"arch": arch, "arm": arm, "seed": seed})
-        for seed in range(config.seeds)
-        for arch in config.archs
-        for arm in config.arms
-    ]
-
-
-def run_cell(config: Config, cell: Cell, folder: Path) -> dict[str, Any]:
+@register(
+    name="shifts",
+    chapter=8,
+    title="Moved images",
+    summary="Is a classifier consistent, and right, when an image moves by crops, rolls, or over an empty canvas?",
+    Config=ShiftsConfig,
+    cells=lambda config: grid("{arch}-{arm}-seed{seed}", seed=range(config.seeds), arch=config.archs, arm=config.arms),
+)
+def run_cell(config: ShiftsConfig, cell: Cell, folder: Path) -> dict[str, Any]:
     """Train, then move the test images by every protocol."""
     arch, arm, seed = cell.parameters["arch"], ARMS[cell.parameters["arm"]], cell.parameters["seed"]
     split = _data(config, seed)
     plain = classifier(arch, len(split.classes), seed)
     shown = arm.explained(plain, (_crop_px(config),) * 2)
-    model = arm.of(plain).to(config.device)
+    model = arm.apply(plain).to(config.device)
     test = split.test.some(config.test_images, seed) if config.test_images else split.test
     with one_thread() if arch == SMALL else nullcontext():
         history = fit(
@@ -128,7 +112,7 @@ def run_cell(config: Config, cell: Cell, folder: Path) -> dict[str, Any]:
     }
 
 
-def _moved(config: Config, model: nn.Module, test: Labelled, seed: int, stride_px: int) -> dict[str, Any]:
+def _moved(config: ShiftsConfig, model: nn.Module, test: Labelled, seed: int, stride_px: int) -> dict[str, Any]:
     """Consistency by every protocol, on `canvas` also at multiples of the total stride; accuracy along diagonals."""
     metrics: dict[str, Any] = {"stride_px": stride_px}
     for protocol in PROTOCOLS:
@@ -143,17 +127,17 @@ def _moved(config: Config, model: nn.Module, test: Labelled, seed: int, stride_p
         if protocol == "canvas" and stride_px < range_px:
             kinds["canvas_stride"] = stride_px
         for name, multiple_px in kinds.items():
-            found = bl.consistency(model, images, multiple_px=multiple_px, passes=config.passes, **how)
+            found = consistency(model, images, multiple_px=multiple_px, passes=config.passes, **how)
             metrics |= {name: found.value, f"{name}_low": found.low, f"{name}_high": found.high}
             metrics[f"{name}_fidelity"] = found.fidelity
         if protocol in CROPPED:
-            along = bl.diagonal(model, images, **how)
+            along = diagonal(model, images, **how)
             metrics |= {f"{protocol}_diagonal": along.value, f"{protocol}_along": along.at.tolist()}
     return metrics
 
 
 @lru_cache(maxsize=1)
-def _data(config: Config, seed: int) -> LabelledSplit:
+def _data(config: ShiftsConfig, seed: int) -> LabelledSplit:
     if config.data is None:
         return digits_in_clutter(SCENE_PX, seed)
     only: list[str] = []
@@ -163,15 +147,15 @@ def _data(config: Config, seed: int) -> LabelledSplit:
     return load_labelled(config.data, seed=seed, only=only)
 
 
-def _crop_px(config: Config) -> int:
+def _crop_px(config: ShiftsConfig) -> int:
     return CROP_PX if config.data is None else PAPER_CROP_PX
 
 
-def _range_px(config: Config, protocol: str) -> int:
+def _range_px(config: ShiftsConfig, protocol: str) -> int:
     return SCENE_PX - CROP_PX if config.data is None else RANGE_PX[protocol]
 
 
-def _seen(config: Config, images: Labelled, purpose: str) -> Labelled:
+def _seen(config: ShiftsConfig, images: Labelled, purpose: str) -> Labelled:
     """The images as a purpose needs them: "training", "centre" (one crop), or to be moved by a protocol."""
     crop_px = _crop_px(config)
     whole_px = crop_px + _range_px(config, purpose) if purpose in CROPPED else crop_px
@@ -179,25 +163,7 @@ def _seen(config: Config, images: Labelled, purpose: str) -> Labelled:
         crop = v2.RandomCrop(crop_px) if purpose == "training" else v2.CenterCrop(whole_px)
         return images.through(v2.Compose([crop, v2.RGB()]), is_random=purpose == "training")
     if purpose == "training":
-        crops = [v2.RandomResizedCrop(crop_px, antialias=True), v2.RandomHorizontalFlip()]
+        crops = training_crops(crop_px)
     else:
         crops = [v2.Resize(max(whole_px, SHORTER_SIDE_PX), antialias=True), v2.CenterCrop(whole_px)]
-    return images.through(v2.Compose([v2.ToImage(), *crops, *imagenet.normalised()]), is_random=purpose == "training")
-
-
-def draw(config: Config, results: list[Result], folder: Path) -> Section:
-    write_table(results, folder)
-    return shifts_figures.section(
-        config.archs, config.arms, results, folder, config.data is None, config.classes == "imagenet-a"
-    )
-
-
-EXPERIMENT = Experiment(
-    name="shifts",
-    title="Moved images",
-    summary="Is a classifier consistent, and right, when an image moves by crops, rolls, or over an empty canvas?",
-    Config=Config,
-    cells=cells,
-    run_cell=run_cell,
-    draw=draw,
-)
+    return images.through(photographs(crops), is_random=purpose == "training")

@@ -1,14 +1,16 @@
 """The page of `shifts`: consistency of every arm by every protocol, accuracy along the diagonal, and tables."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from borderless.experiments import published
-from borderless.experiments.arms import ARMS, look
-from borderless.experiments.runner import Result
-from borderless.report import Figure, Section, Table, plots
+from borderless.experiments.arms import ARMS
+from borderless.experiments.experiment import Result, by
+from borderless.experiments.kit import page_text, percents
+from borderless.experiments.results_on_disk import write_table
+from borderless.experiments.shifts.experiment import CROPPED, ShiftsConfig
+from borderless.report import Section, plots
 
 TITLES = {
     "zhang2019": "crops\n(Zhang 2019)",
@@ -19,143 +21,93 @@ TITLES = {
 }
 PAPER_NAMES = {"resnet18": "ResNet-18", "resnet34": "ResNet-34", "resnet50": "ResNet-50", "resnet101": "ResNet-101"}
 
+Groups = dict[str, list[Result]]
 
-def section(
-    networks: tuple[str, ...],
-    arms: tuple[str, ...],
-    results: list[Result],
-    folder: Path,
-    is_embedded: bool,
-    is_papers_data: bool,
-) -> Section:
-    # On the embedded data both protocols of crops are the same.
+
+def draw(config: ShiftsConfig, results: list[Result], folder: Path) -> Section:
+    """Draw the page."""
+    write_table(results, folder)
     known = set.intersection(*(set(r.metrics) for r in results))
-    shown = [name for name in TITLES if name in known and not (is_embedded and name == "kayhan2020")]
-    by_arch = {arch: _by_arm(arch, arms, results) for arch in networks}
-    pictures = []
+    # On the embedded data both protocols of crops are the same.
+    shown = [name for name in TITLES if name in known and not (config.data is None and name == "kayhan2020")]
+    by_arch = {arch: by(group, "arm") for arch, group in by(results, "arch").items()}
+    text = page_text(
+        __file__,
+        config=config,
+        exact={name: _exact(config, results, name) for name in ("canvas", "canvas_stride")},
+        means={
+            (arch, name): {ARMS[arm].title: percents(group, name) for arm, group in groups.items()}
+            for arch, groups in by_arch.items()
+            for name in ("canvas", f"{shown[0]}_diagonal")
+        },
+        diagonal=f"{shown[0]}_diagonal",
+        source=published.DIAGONAL.source,
+        has_paper=[arch for arch in config.archs if _paper(config, arch)],
+    )
+    figures, tables = [], []
     for arch, groups in by_arch.items():
         stem = arch.replace("/", "-")
-        pictures.append(_consistency(folder / f"consistency-{stem}.png", arch, groups, shown))
-        pictures.append(_diagonal(folder / f"diagonal-{stem}.png", arch, groups, shown))
-    return Section(
-        title="Moved images",
-        text=_story(by_arch),
-        figures=pictures,
-        tables=[_table(arch, groups, shown, is_papers_data) for arch, groups in by_arch.items()],
-    )
+        consistency = _consistency(folder / f"consistency-{stem}.png", arch, groups, shown)
+        diagonal = _diagonal(folder / f"diagonal-{stem}.png", arch, groups, shown)
+        figures += [text.figure(f"consistency {arch}", consistency), text.figure(f"diagonal {arch}", diagonal)]
+        columns = ["accuracy", "diagonal", *(TITLES[name].replace("\n", " ") for name in shown), "fidelity"]
+        columns += ["paper: diagonal", "paper: consistency"] if _paper(config, arch) else []
+        rows = [_row(config, arch, arm, group, shown) for arm, group in groups.items()]
+        tables.append(text.table(arch, ["arm", *columns, "cost"], rows))
+    return text.section(figures, tables)
 
 
-def _by_arm(arch: str, arms: tuple[str, ...], results: list[Result]) -> dict[str, list[dict[str, Any]]]:
-    of_arch = [r for r in results if r.cell.parameters["arch"] == arch]
-    return {arm: [r.metrics for r in of_arch if r.cell.parameters["arm"] == arm] for arm in arms}
+def _paper(config: ShiftsConfig, arch: str) -> str | None:
+    """The paper's name of the network, where it was trained on the same data."""
+    return PAPER_NAMES.get(arch) if config.classes == "imagenet-a" else None
 
 
-def _story(by_arch: dict[str, dict[str, list[dict[str, Any]]]]) -> list[str]:
-    text = [
-        "A classifier sees an image twice, at two places, and should say the same of it. Crops show a little more on "
-        "one side and a little less on the other, so that even an exact network may change its mind; rolls put what "
-        "leaves on one side back on the other; on an empty canvas nothing is lost and nothing is new."
-    ]
-    exact = {
-        name: [
-            ARMS[arm].title
-            for arm in next(iter(by_arch.values()))
-            if all(m.get(name) == 1 for groups in by_arch.values() for m in groups[arm])
-        ]
-        for name in ("canvas", "canvas_stride")
-    }
-    if exact["canvas"]:
-        text.append(f"Not one answer changes on the canvas, wherever the image stands: {_listed(exact['canvas'])}.")
-    if exact["canvas_stride"]:
-        text.append(f"Not one changes between places that are whole strides apart: {_listed(exact['canvas_stride'])}.")
-    return text
+def _exact(config: ShiftsConfig, results: list[Result], metric: str) -> list[str]:
+    """Titles of the arms under which no prediction changes."""
+    groups = by(results, "arm")
+    return [ARMS[arm].title for arm in config.arms if all(r.metrics.get(metric) == 1 for r in groups[arm])]
 
 
-def _listed(titles: list[str]) -> str:
-    return "; ".join(f"<em>{title}</em>" for title in titles)
-
-
-def _consistency(path: Path, arch: str, groups: dict[str, list[dict[str, Any]]], shown: list[str]) -> Figure:
+def _consistency(path: Path, arch: str, groups: Groups, shown: list[str]) -> Path:
     fig, axes = plots.new_figure(1, 1, panel_size=(3.6, 8.0))
     ax = axes[0, 0]
     for i, (arm, group) in enumerate(groups.items()):
-        beside = (i - (len(groups) - 1) / 2) * 0.1
-        for at, name in enumerate(shown):
-            value, low, high = (100 * np.mean([m[f"{name}{end}"] for m in group]) for end in ("", "_low", "_high"))
-            ax.plot([at + beside] * 2, [low, high], color=look(arm)["color"], linewidth=1)
-            ax.plot(at + beside, value, linestyle="none", label=ARMS[arm].title if at == 0 else None, **look(arm))
-    ax.set_xticks(range(len(shown)), [TITLES[name] for name in shown])
-    ax.set(ylabel="equal answers, %", title=f"{arch}: two views of an image", xlim=(-0.6, len(shown) - 0.4))
-    ax.grid(axis="y")
-    ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
-    plots.save(fig, path)
-    best = {ARMS[arm].title: 100 * np.mean([m["canvas"] for m in group]) for arm, group in groups.items()}
-    return Figure(
-        path,
-        f"{arch}: the share of equal answers to two views of a test image, by how it moves; bars: 95 % intervals over "
-        "images.",
-        "Equal answers on a canvas: "
-        + ", ".join(f"{title} {value:.1f} percent" for title, value in best.items())
-        + ".",
-    )
+        at = [x + (i - (len(groups) - 1) / 2) * 0.1 for x in range(len(shown))]
+        means, low, high = ([np.mean(percents(group, f"{n}{end}")) for n in shown] for end in ("", "_low", "_high"))
+        style = {"linestyle": "none", "label": ARMS[arm].title, **plots.marker_style(arm)}
+        plots.points(ax, at, means, list(zip(low, high, strict=True)), alpha=1, **style)
+    limits = (-0.6, len(shown) - 0.4)
+    title = f"{arch}: two views of an image"
+    plots.panel(ax, ticks=[TITLES[n] for n in shown], ylabel="equal answers, %", title=title, xlim=limits)
+    plots.legend_beside(ax)
+    return plots.save(fig, path)
 
 
-def _diagonal(path: Path, arch: str, groups: dict[str, list[dict[str, Any]]], shown: list[str]) -> Figure:
-    protocols = [name for name in shown if name in ("zhang2019", "kayhan2020")]
+def _diagonal(path: Path, arch: str, groups: Groups, shown: list[str]) -> Path:
+    protocols = [name for name in shown if name in CROPPED]
     fig, axes = plots.new_figure(1, len(protocols), panel_size=(3.0, 4.6), sharey=True)
     for ax, protocol in zip(axes[0], protocols, strict=True):
         for arm, group in groups.items():
-            along = 100 * np.mean([m[f"{protocol}_along"] for m in group], axis=0)
-            style = look(arm)
-            ax.plot(
-                along,
-                color=style["color"],
-                linewidth=1.4,
-                linestyle="--" if ARMS[arm].blurs else "-",
-                label=ARMS[arm].title,
-            )
-        ax.set(title=f"{arch}: {TITLES[protocol]}".replace("\n", " "), xlabel="offset of the crop, px (row = column)")
-        ax.grid(axis="y")
+            along = 100 * np.mean([r.metrics[f"{protocol}_along"] for r in group], axis=0)
+            line = "--" if ARMS[arm].blurs else "-"
+            color = plots.marker_style(arm)["color"]
+            ax.plot(along, color=color, linewidth=1.4, linestyle=line, label=ARMS[arm].title)
+        title = f"{arch}: {TITLES[protocol]}".replace("\n", " ")
+        plots.panel(ax, title=title, xlabel="offset of the crop, px (row = column)")
     axes[0, 0].set_ylabel("accuracy, %")
-    axes[0, -1].legend(loc="center left", bbox_to_anchor=(1, 0.5))
-    plots.save(fig, path)
-    means = {ARMS[arm].title: 100 * np.mean([m[f"{protocols[0]}_diagonal"] for m in g]) for arm, g in groups.items()}
-    return Figure(
-        path,
-        f"{arch}: test accuracy of crops along the diagonal of a larger image.",
-        "Mean accuracy along the diagonal: " + ", ".join(f"{t} {v:.1f} percent" for t, v in means.items()) + ".",
-    )
+    plots.legend_beside(axes[0, -1])
+    return plots.save(fig, path)
 
 
-def _table(arch: str, groups: dict[str, list[dict[str, Any]]], shown: list[str], is_papers_data: bool) -> Table:
-    rows = []
+def _row(config: ShiftsConfig, arch: str, arm: str, group: list[Result], shown: list[str]) -> list[str]:
     diagonal = "kayhan2020" if "kayhan2020" in shown else "zhang2019"
-    paper = PAPER_NAMES.get(arch) if is_papers_data else None
-    for arm, group in groups.items():
-        row: list[str | int | float] = [
-            ARMS[arm].title,
-            _percent(group, "accuracy"),
-            _percent(group, f"{diagonal}_diagonal"),
-            *(_percent(group, name) for name in shown),
-            _percent(group, "canvas_fidelity"),
-        ]
-        if paper:
-            key = (paper, ARMS[arm].paper or "")
-            row += [published.DIAGONAL.text(*key), published.CONSISTENCY.text(*key)]
-        rows.append([*row, f"{group[0]['cost']:.1f}×"])
-    columns = ["arm", "accuracy", "diagonal", *(TITLES[name].replace("\n", " ") for name in shown), "fidelity"]
-    columns += ["paper: diagonal", "paper: consistency"] if paper else []
-    count = len(next(iter(groups.values())))
-    return Table(
-        [*columns, "cost"],
-        rows,
-        f"{arch}, in percent, means over {count} {'seeds' if count > 1 else 'seed'}. Accuracy: of one crop in the "
-        "middle. Diagonal: over all crops along it. Then the share of equal answers by protocol. Fidelity: equal and "
-        "right, on a canvas. Cost: multiply-adds, relative to own padding."
-        + (f" Paper: {published.DIAGONAL.source}." if paper else ""),
-    )
+    metrics = ["accuracy", f"{diagonal}_diagonal", *shown, "canvas_fidelity"]
+    paper = _paper(config, arch)
+    key = (paper or "", ARMS[arm].paper or "")
+    beside = [table.text(*key) for table in (published.DIAGONAL, published.CONSISTENCY) if paper]
+    return [ARMS[arm].title, *(_mean(group, m) for m in metrics), *beside, f"{group[0].metrics['cost']:.1f}×"]
 
 
-def _percent(group: list[dict[str, Any]], key: str) -> str:
-    mean = 100 * np.mean([m[key] for m in group])
+def _mean(group: list[Result], metric: str) -> str:
+    mean = np.mean(percents(group, metric))
     return "100" if mean == 100 else f"{mean:.2f}"
