@@ -10,7 +10,7 @@ only about right.
 """
 
 import csv
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,49 +18,23 @@ Key = tuple[str | int, ...]
 
 
 @dataclass(frozen=True)
-class Number:
-    """A published value as it is printed, "≈ 79.5" or "73.7 ± 1.0"."""
-
-    printed: str
-
-    @property
-    def value(self) -> float:
-        """The value without its spread."""
-        return float(self.printed.removeprefix("≈ ").split(" ± ")[0])
-
-    @property
-    def read_off(self) -> bool:
-        """Whether it was read off a plot."""
-        return self.printed.startswith("≈")
-
-
-@dataclass(frozen=True)
 class Published:
-    """A table of the paper. axes: what the parts of a key mean, in order."""
+    """A table of the paper. axes: what the parts of a key mean, in order. numbers: as they are printed."""
 
     title: str
     unit: str
     source: str
     axes: tuple[str, ...]
-    numbers: dict[Key, Number] = field(default_factory=dict)
-
-    def __getitem__(self, key: Key | str | int) -> Number:
-        """Return a number that the table has; KeyError names those."""
-        key = key if isinstance(key, tuple) else (key,)
-        if key not in self.numbers:
-            known = ["/".join(map(str, k)) for k in self.numbers]
-            raise KeyError(
-                f"Expected a key ({', '.join(self.axes)}) of {self.title!r} but got {key}; it holds {', '.join(known)}"
-            )
-        return self.numbers[key]
-
-    def __iter__(self) -> Iterator[Key]:
-        """Iterate over the keys."""
-        return iter(self.numbers)
+    numbers: dict[Key, str] = field(default_factory=dict)
 
     def text(self, *key: str | int) -> str:
         """Return the number as a table shows it, "–" where the paper has none."""
-        return self.numbers[key].printed if key in self.numbers else "–"
+        return self.numbers.get(key, "–")
+
+    def points(self, keys: Sequence[Key]) -> dict[int, float]:
+        """Return the numbers without their spread, by position in `keys`, of those that the paper has."""
+        found = {i: self.numbers[key] for i, key in enumerate(keys) if key in self.numbers}
+        return {i: float(printed.removeprefix("≈ ").split(" ± ")[0]) for i, printed in found.items()}
 
 
 def _read() -> Mapping[str, Published]:
@@ -69,7 +43,7 @@ def _read() -> Mapping[str, Published]:
         for row in csv.DictReader(file):
             axes, key = zip(*(part.split("=") for part in row["key"].split("; ")), strict=True)
             table = tables.setdefault(row["table"], Published(row["title"], row["unit"], row["source"], axes))
-            table.numbers[tuple(int(part) if part.isdigit() else part for part in key)] = Number(row["printed"])
+            table.numbers[tuple(int(part) if part.isdigit() else part for part in key)] = row["printed"]
     return tables
 
 

@@ -5,8 +5,8 @@ borders: Annotated[tuple[str, ...], Choice(BORDERS)] = BORDERS
 """
 
 import math
-from dataclasses import dataclass
-from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+from dataclasses import dataclass, fields
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args, get_origin, get_type_hints
 
 from borderless.errors import ConfigError
 from borderless.runtime.devices import check_device
@@ -21,11 +21,9 @@ class Range:
     most: float = math.inf
 
     def __contains__(self, value: float) -> bool:
-        """Return whether a number is allowed."""
         return self.least <= value <= self.most
 
     def __str__(self) -> str:
-        """Say what is allowed."""
         return f"at least {self.least}" if self.most == math.inf else f"from {self.least} to {self.most}"
 
 
@@ -36,11 +34,9 @@ class Choice:
     names: tuple[str, ...]
 
     def __contains__(self, value: str) -> bool:
-        """Return whether a name is allowed."""
         return value in self.names
 
     def __str__(self) -> str:
-        """List what is allowed."""
         return f"of {', '.join(self.names)}"
 
 
@@ -54,24 +50,17 @@ class Settings:
         ConfigError: A field has a value that it does not allow.
     """
 
-    def __post_init__(self) -> None:
-        """Check every field by itself."""
-        for name, kind in get_type_hints(type(self), include_extras=True).items():
-            self._check(name, kind, getattr(self, name))
+    DEMO: ClassVar[dict[str, Any]] = {}
 
-    def _check(self, name: str, kind: Any, value: Any) -> None:
-        kind, allowed = (get_args(kind)[0], get_args(kind)[1:]) if get_origin(kind) is Annotated else (kind, ())
-        is_tuple = get_origin(kind) is tuple
-        item = get_args(kind)[0] if is_tuple else kind
-        if get_origin(item) is Literal:
-            allowed = (Choice(get_args(item)),)
-        values = value if is_tuple else (value,)
-        is_right = bool(values) and len(set(values)) == len(values)
-        if value is not None and not (is_right and all(v in check for v in values for check in allowed)):
-            many = "one or more values, each once, " if is_tuple else "a value " if allowed else ""
-            raise ConfigError(
-                f"Expected {name} to be {many}{' and '.join(map(str, allowed))} but got {name}={value!r}; choose again."
-            )
+    def __post_init__(self) -> None:
+        kinds = get_type_hints(type(self), include_extras=True)
+        for field in fields(self):
+            _check(field.name, kinds[field.name], getattr(self, field.name))
+
+    @classmethod
+    def small(cls) -> Self:
+        """Return the demo's settings, those in `DEMO`."""
+        return cls(**cls.DEMO)
 
 
 @dataclass(frozen=True)
@@ -92,6 +81,30 @@ class DeviceSettings(TrainedSettings):
     """Where the networks run: cpu, cuda, cuda:1, …"""
 
     def __post_init__(self) -> None:
-        """Check every field, and that the device is there."""
         super().__post_init__()
         check_device(self.device)
+
+
+@dataclass(frozen=True)
+class PaperSettings(DeviceSettings):
+    """Settings of an experiment that the paper ran on data of its own; `data` says where that is."""
+
+    FROM_PAPER: ClassVar[dict[str, Any]] = {}
+
+    @classmethod
+    def paper(cls) -> Self:
+        """Return the paper's settings, those in `FROM_PAPER`; --data starts from them."""
+        return cls(**cls.FROM_PAPER)
+
+
+def _check(name: str, kind: Any, value: Any) -> None:
+    kind, allowed = (get_args(kind)[0], get_args(kind)[1:]) if get_origin(kind) is Annotated else (kind, ())
+    is_tuple = get_origin(kind) is tuple
+    item = get_args(kind)[0] if is_tuple else kind
+    if get_origin(item) is Literal:
+        allowed = (Choice(get_args(item)),)
+    values = value if is_tuple else (value,)
+    is_full = len(values) > 0 and len(set(values)) == len(values)
+    if value is not None and not (is_full and all(v in check for v in values for check in allowed)):
+        what = "one or more values, each once, " if is_tuple else ""
+        raise ConfigError(f"Expected {name} to be {what}{' and '.join(map(str, allowed))} but got {name}={value!r}.")

@@ -1,9 +1,9 @@
-"""A small CNN for images of a few dozen pixels, and classifiers by name, it among them.
+"""Small CNNs for images and clips of a few dozen pixels, and classifiers by name.
 
-Shapes: images n × channels × height × width; logits n × classes.
+Shapes: images n × channels × height × width; clips n × 3 × frames × height × width; logits n × classes.
 """
 
-from torch import nn
+from torch import Tensor, nn
 
 from borderless.models.loading import load
 from borderless.runtime.evaluation import seeded
@@ -29,3 +29,22 @@ def classifier(arch: str, classes: int, seed: int) -> nn.Module:
         return network(seed, channels=3, classes=classes)
     with seeded(seed):
         return load(arch, num_classes=classes)
+
+
+class ClipNet(nn.Module):
+    """Three 3D convolutions with strides, global average; `padding` is how many cells space and time are padded by."""
+
+    def __init__(self, classes: int, space: int, time: int) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        inputs = 3
+        for outputs, stride in ((16, (1, 2, 2)), (32, 2), (64, 2)):
+            convolution = nn.Conv3d(inputs, outputs, 3, stride, (time, space, space), bias=False)
+            layers += [convolution, nn.BatchNorm3d(outputs), nn.ReLU()]
+            inputs = outputs
+        self.features = nn.Sequential(*layers, nn.AdaptiveAvgPool3d(1), nn.Flatten())
+        self.classifier = nn.Linear(inputs, classes)
+
+    def forward(self, clips: Tensor) -> Tensor:
+        """Return logits n × classes."""
+        return self.classifier(self.features(clips))

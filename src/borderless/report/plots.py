@@ -126,6 +126,20 @@ def to_image(fig: Figure, dpi: float = PAGE_DPI) -> Image.Image:
     return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
 
 
+def save_animation(pictures: Sequence[Image.Image], path: Path, frame_ms: int, last_frame_ms: int) -> Path:
+    """Save an endless GIF with one palette for all pictures, so that only what changes is stored. Returns `path`."""
+    palette = pictures[-1].quantize(256, dither=Image.Dither.NONE)
+    # Near-whites are averaged on the way; the page behind the film is pure white.
+    palette.putpalette([255 if value > 248 else value for value in palette.getpalette() or []])
+    frames = [picture.quantize(palette=palette, dither=Image.Dither.NONE) for picture in pictures]
+    durations = [frame_ms] * (len(frames) - 1) + [last_frame_ms]
+    temporary = path.with_suffix(".partial.gif")
+    frames[0].save(temporary, save_all=True, append_images=frames[1:], duration=durations, loop=0, optimize=True)
+    write_atomically(path, temporary.read_bytes())
+    temporary.unlink()
+    return path
+
+
 @style()
 def feature_map(
     ax: Axes,

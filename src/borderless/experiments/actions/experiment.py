@@ -12,20 +12,20 @@ from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from borderless.data.clips import MOTIONS, ClipSplit, from_videos, generated
 from borderless.errors import ConfigError
 from borderless.experiments import arms
 from borderless.experiments.experiment import Cell, grid, register
-from borderless.experiments.settings import Choice, DeviceSettings, Range
+from borderless.experiments.settings import Choice, PaperSettings, Range
 from borderless.explanation import explain
 from borderless.models import load
-from borderless.models.small import SMALL
+from borderless.models.small import SMALL, ClipNet
 from borderless.runtime.evaluation import one_thread, seeded
 from borderless.training import Recipe, fit
 
@@ -55,7 +55,7 @@ PAPER = Recipe(
 
 
 @dataclass(frozen=True)
-class ActionsConfig(DeviceSettings):
+class ActionsConfig(PaperSettings):
     """Settings of `actions`."""
 
     archs: Annotated[tuple[str, ...], Choice(NETWORKS)] = (SMALL,)
@@ -78,42 +78,19 @@ class ActionsConfig(DeviceSettings):
     training: Recipe = EMBEDDED
 
     def __post_init__(self) -> None:
-        """Check every field, and that splits come with their videos."""
         super().__post_init__()
         if self.splits is not None and self.data is None:
             raise ConfigError(
                 f"Expected the folder of the videos but got splits={str(self.splits)!r} without --data; add it."
             )
 
-    @classmethod
-    def small(cls) -> "ActionsConfig":
-        """Return the demo's settings."""
-        few = replace(EMBEDDED, epochs=3)
-        return cls(arms=("same", "full"), training_clips=96, test_clips=48, training=few)
-
-    @classmethod
-    def paper(cls) -> "ActionsConfig":
-        """Return what --data starts from."""
-        return cls(archs=("resnet3d18",), training=PAPER)
-
-
-class SmallNet(nn.Module):
-    """Three 3D convolutions with strides, global average; `padding` is how many cells space and time are padded by."""
-
-    def __init__(self, classes: int, space: int, time: int) -> None:
-        super().__init__()
-        layers: list[nn.Module] = []
-        inputs = 3
-        for outputs, stride in ((16, (1, 2, 2)), (32, 2), (64, 2)):
-            convolution = nn.Conv3d(inputs, outputs, 3, stride, (time, space, space), bias=False)
-            layers += [convolution, nn.BatchNorm3d(outputs), nn.ReLU()]
-            inputs = outputs
-        self.features = nn.Sequential(*layers, nn.AdaptiveAvgPool3d(1), nn.Flatten())
-        self.classifier = nn.Linear(inputs, classes)
-
-    def forward(self, clips: Tensor) -> Tensor:
-        """Return logits n × classes."""
-        return self.classifier(self.features(clips))
+    DEMO: ClassVar = {
+        "arms": ("same", "full"),
+        "training_clips": 96,
+        "test_clips": 48,
+        "training": replace(EMBEDDED, epochs=3),
+    }
+    FROM_PAPER: ClassVar = {"archs": ("resnet3d18",), "training": PAPER}
 
 
 def network(arch: str, arm: str, classes: int, seed: int) -> nn.Module:
@@ -121,7 +98,7 @@ def network(arch: str, arm: str, classes: int, seed: int) -> nn.Module:
     with seeded(seed):
         if arch == SMALL:
             space, time = (2 if arm.startswith("full") else 1), (2 if arm == "full-temporal" else 1)
-            model: nn.Module = SmallNet(classes, space, time)
+            model: nn.Module = ClipNet(classes, space, time)
         else:
             is_full = arm.startswith("full")
             suffix = arm.removeprefix("full").replace("-", "_") if is_full else ""

@@ -8,7 +8,7 @@ from borderless.data.clips import MEAN_GROUND, MOTIONS, generated
 from borderless.experiments import published
 from borderless.experiments.actions.experiment import ARMS, ActionsConfig
 from borderless.experiments.experiment import Result, by
-from borderless.experiments.kit import page_text, percents
+from borderless.experiments.kit import means, percents, texts
 from borderless.experiments.results_on_disk import write_table
 from borderless.report import Section, plots
 
@@ -39,15 +39,14 @@ def draw(config: ActionsConfig, results: list[Result], folder: Path) -> Section:
         for arch, groups in by_arch.items()
         for arm, group in groups.items()
     }
-    source = published.ACTION_RECOGNITION.source
-    text = page_text(__file__, config=config, gaps=gaps, training=training, source=source)
+    text = texts(__file__, config=config, gaps=gaps, training=training)
     figures = [] if config.data is not None else [text.figure("clips", _frames(folder / "clips.png"))]
     figures += [
         text.figure(f"curves {arch}", _curves(folder / f"curves-{arch}.png", arch, groups))
         for arch, groups in by_arch.items()
     ]
     rows = [_row(arch, arm, group) for arch, groups in by_arch.items() for arm, group in groups.items()]
-    return text.section(figures, [text.table("accuracies", COLUMNS, rows)])
+    return text.section(figures, [text.table("accuracies", COLUMNS, means(rows))])
 
 
 def _frames(path: Path) -> Path:

@@ -29,11 +29,6 @@ class ConvTypesConfig(Settings):
     borders: Annotated[tuple[str, ...], Choice(BORDERS)] = BORDERS
     """Borders to compare; the figure shows valid, zero and full."""
 
-    @classmethod
-    def small(cls) -> "ConvTypesConfig":
-        """Return the demo's settings."""
-        return cls()
-
 
 def images(size: int) -> Tensor:
     """Two black images, 2 × 1 × size × size: a white pixel in the upper left corner, and one in the lower right."""

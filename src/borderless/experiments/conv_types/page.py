@@ -7,7 +7,7 @@ import numpy as np
 
 from borderless.experiments.conv_types.experiment import CORNERS, ConvTypesConfig, images, network
 from borderless.experiments.experiment import Result
-from borderless.experiments.kit import page_text
+from borderless.experiments.kit import texts
 from borderless.report import Section, plots
 from borderless.runtime.files import write_csv
 
@@ -26,7 +26,7 @@ def draw(config: ConvTypesConfig, results: list[Result], folder: Path) -> Sectio
         for r in results
     ]
     write_csv(folder / "table.csv", columns, rows)
-    text = page_text(__file__, missed=[r.cell.name for r in results if 0 in r.metrics["largest_response"]])
+    text = texts(__file__, missed=[r.cell.name for r in results if 0 in r.metrics["largest_response"]])
     shown = [r for r in results if r.cell.name in PAPER_TYPES]
     figures = [text.figure("maps", _figure(config.size, shown, folder / "conv-types.png"))] if shown else []
     return text.section(figures, [text.table("responses", columns, rows)])

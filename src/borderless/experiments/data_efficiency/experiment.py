@@ -13,21 +13,22 @@ from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from torch import Tensor, nn
 from torchvision.transforms import v2
 
 from borderless.data import imagenet
+from borderless.data.imagenet import PAPER_CROP_PX
 from borderless.data.labelled import Labelled, LabelledSplit, digits_anywhere, load_labelled
 from borderless.experiments.arms import ARMS
 from borderless.experiments.experiment import Cell, grid, register
-from borderless.experiments.imagenet_training import PAPER, PAPER_CROP_PX, photographs, training_crops
-from borderless.experiments.settings import Choice, DeviceSettings, Range
+from borderless.experiments.settings import Choice, PaperSettings, Range
 from borderless.explanation import explain
 from borderless.models.small import SMALL, classifier
 from borderless.runtime.evaluation import one_thread
 from borderless.training import Recipe, evaluate, fit
+from borderless.training.recipe import IMAGENET
 
 CANVAS_PX = 32
 OWN, PADDED = "own", "own-padded"
@@ -38,7 +39,7 @@ IMAGENET_CLASSES = 1000
 
 
 @dataclass(frozen=True)
-class DataEfficiencyConfig(DeviceSettings):
+class DataEfficiencyConfig(PaperSettings):
     """Settings of `data-efficiency`."""
 
     arch: str = SMALL
@@ -53,15 +54,13 @@ class DataEfficiencyConfig(DeviceSettings):
     without it, digits. With it, what no option says is as in the paper."""
     training: Recipe = EMBEDDED
 
-    @classmethod
-    def small(cls) -> "DataEfficiencyConfig":
-        """Return the demo's settings."""
-        return cls(per_class=(5, 20), arms=("own", "full"), seeds=1, training=replace(EMBEDDED, epochs=15))
-
-    @classmethod
-    def paper(cls) -> "DataEfficiencyConfig":
-        """Return what --data starts from."""
-        return cls(arch="resnet50", per_class=(*PAPERS_COUNTS, 0), seeds=1, training=PAPER)
+    DEMO: ClassVar = {
+        "per_class": (5, 20),
+        "arms": ("own", "full"),
+        "seeds": 1,
+        "training": replace(EMBEDDED, epochs=15),
+    }
+    FROM_PAPER: ClassVar = {"arch": "resnet50", "per_class": (*PAPERS_COUNTS, 0), "seeds": 1, "training": IMAGENET}
 
 
 @register(
@@ -132,9 +131,9 @@ def _seen(config: DataEfficiencyConfig, images: Labelled, in_training: bool) -> 
     if isinstance(first, Tensor):
         return images.through(v2.RGB())
     if not isinstance(first, Path):
-        return images.through(photographs([v2.RGB()]))
-    crops = training_crops(PAPER_CROP_PX) if in_training else imagenet.middle(PAPER_CROP_PX)
-    return images.through(photographs([*crops, v2.RGB()]), is_random=in_training)
+        return images.through(imagenet.shown_through([v2.RGB()]))
+    crops = imagenet.training_crops(PAPER_CROP_PX) if in_training else imagenet.middle(PAPER_CROP_PX)
+    return images.through(imagenet.shown_through([*crops, v2.RGB()]), is_random=in_training)
 
 
 def is_papers(config: DataEfficiencyConfig) -> bool:

@@ -8,7 +8,7 @@ from borderless.experiments import published
 from borderless.experiments.arms import ARMS
 from borderless.experiments.data_efficiency.experiment import OWN, DataEfficiencyConfig, is_papers
 from borderless.experiments.experiment import Result, by
-from borderless.experiments.kit import page_text, percents
+from borderless.experiments.kit import means, percents, texts
 from borderless.experiments.results_on_disk import write_table
 from borderless.measures.intervals import over_seeds
 from borderless.report import Section, plots
@@ -27,7 +27,7 @@ def draw(config: DataEfficiencyConfig, results: list[Result], folder: Path) -> S
     first = {arm: group[0].metrics for arm, group in by(results, "arm").items()}
     titles = {arm: _title(arm, metrics["padding_px"]) for arm, metrics in first.items()}
     counts = sorted(config.per_class, key=lambda count: count or np.inf)
-    text = page_text(__file__, config=config, accuracy=accuracy, gains=gains, titles=titles, least=counts[0])
+    text = texts(__file__, config=config, accuracy=accuracy, gains=gains, titles=titles, least=counts[0])
     rows = [
         [title, *(accuracy[arm, count] for count in counts), f"{first[arm]['cost']:.1f}×"]
         for arm, title in titles.items()
@@ -38,7 +38,7 @@ def draw(config: DataEfficiencyConfig, results: list[Result], folder: Path) -> S
         rows.append(["paper: full minus own", *(published.IMAGENET_SUBSETS_GAIN.text(key) for key in keys), ""])
     figure = _figure(folder / "data_efficiency.png", counts, accuracy, gains, titles, is_papers(config))
     columns = ["arm", *(str(count or "all") for count in counts), "cost"]
-    return text.section([text.figure("curves", figure)], [text.table("accuracies", columns, rows)])
+    return text.section([text.figure("curves", figure)], [text.table("accuracies", columns, means(rows))])
 
 
 def _title(arm: str, padding_px: int) -> str:
@@ -59,8 +59,7 @@ def _figure(
                 intervals = plots.around(means, [over_seeds(found[arm, count]) for count in counts])
                 plots.points(ax, xs, means, intervals, label=title, **plots.marker_style(arm))
     right.axhline(0, color="#8a8880", linewidth=0.8)
-    paper = {x: published.IMAGENET_SUBSETS_GAIN.numbers.get((count or "all",)) for x, count in enumerate(counts)}
-    known = {x: number.value for x, number in paper.items() if number is not None}
+    known = published.IMAGENET_SUBSETS_GAIN.points([(count or "all",) for count in counts])
     if has_paper and known:
         style = {"color": plots.PAPER_GREY, "markersize": 9, "zorder": 0}
         (points,) = right.plot(list(known), list(known.values()), "o", label="paper: full", **style)

@@ -12,29 +12,15 @@ from typing import Annotated, Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from borderless.conversion import convert
+from borderless.data.letter import MARGIN, SIZE, image
 from borderless.engine.border import BORDERS
 from borderless.experiments.experiment import Cell, grid, register
 from borderless.experiments.settings import Choice, Range, Settings
 from borderless.runtime.evaluation import seeded
 
-SIZE = 24
-MARGIN = 8  # from the object, in the middle, to each edge of the frame
-OBJECT = np.array(
-    [
-        [1, 1, 1, 1, 1, 1, 1, 1],
-        [1, 1, 1, 1, 1, 1, 1, 1],
-        [1, 1, 0, 0, 0, 0, 0, 0],
-        [1, 1, 1, 1, 1, 0, 0, 0],
-        [1, 1, 1, 1, 1, 0, 0, 0],
-        [1, 1, 0, 0, 0, 0, 0, 0],
-        [1, 1, 0, 0, 0, 0, 0, 0],
-        [1, 1, 0, 0, 0, 0, 0, 0],
-    ],
-    dtype=np.float32,
-)
 BIASES = (False, True)
 # Relative differences below this are float32 rounding.
 EXACT = 1e-5
@@ -50,24 +36,6 @@ class EquivarianceConfig(Settings):
     """How far the object moves up and to the left, in pixels, at most 8."""
     seed: int = 0
     """Seed of the network's random weights."""
-
-    @classmethod
-    def small(cls) -> "EquivarianceConfig":
-        """Return the demo's settings."""
-        return cls()
-
-
-def image(shift: int = 0) -> Tensor:
-    """Return the object on black, 1 × 1 × 24 × 24, moved up and to the left by `shift` pixels from the middle."""
-    return scene((MARGIN - shift, MARGIN - shift))
-
-
-def scene(place: tuple[int, int]) -> Tensor:
-    """Return the object on black, 1 × 1 × 24 × 24, its upper left pixel at row and column `place`."""
-    canvas = torch.zeros(1, 1, SIZE, SIZE)
-    row, column = place
-    canvas[0, 0, row : row + OBJECT.shape[0], column : column + OBJECT.shape[1]] = torch.from_numpy(OBJECT)
-    return canvas
 
 
 def network(bias: bool, seed: int) -> nn.Sequential:

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import numpy as np
 
-from borderless.experiments.equivariance.experiment import BIASES, EquivarianceConfig, image, network, object_response
+from borderless.data.letter import image
+from borderless.experiments.equivariance.experiment import BIASES, EquivarianceConfig, network, object_response
 from borderless.experiments.experiment import Result, by
-from borderless.experiments.kit import page_text
+from borderless.experiments.kit import texts
 from borderless.report import Section, plots
 from borderless.runtime.files import write_csv
 
@@ -45,7 +46,7 @@ def draw(config: EquivarianceConfig, results: list[Result], folder: Path) -> Sec
         if border == "circular":
             errors["circular shift"] = (without["errors_around"], with_["errors_around"])
     largest = {row: tuple(percent(max(values)) for values in both) for row, both in errors.items()}
-    text = page_text(__file__, shift=config.largest_shift, largest=largest)
+    text = texts(__file__, shift=config.largest_shift, largest=largest)
     table = [[row, *texts, AT_THE_EDGE[row]] for row, texts in largest.items()]
     return text.section(
         [

@@ -11,7 +11,7 @@ Embedded data: tiles of photographs, see `data/objects.py`.
 import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import torch
@@ -50,10 +50,12 @@ class FinetuningConfig(DeviceSettings):
     training: Recipe = RECIPE
     """How the network is trained, both times."""
 
-    @classmethod
-    def small(cls) -> "FinetuningConfig":
-        """Return the demo's settings."""
-        return cls(seeds=1, arms=("own", "infinite-adaptive"), reach=1, training=replace(RECIPE, epochs=2))
+    DEMO: ClassVar = {
+        "seeds": 1,
+        "arms": ("own", "infinite-adaptive"),
+        "reach": 1,
+        "training": replace(RECIPE, epochs=2),
+    }
 
 
 @register(

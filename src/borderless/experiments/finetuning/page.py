@@ -8,7 +8,7 @@ import numpy as np
 from borderless.experiments.arms import ARMS
 from borderless.experiments.experiment import Result
 from borderless.experiments.finetuning.experiment import FinetuningConfig
-from borderless.experiments.kit import page_text, percents
+from borderless.experiments.kit import means, percents, texts
 from borderless.experiments.results_on_disk import write_table
 from borderless.report import Section, plots
 
@@ -37,7 +37,7 @@ def draw(config: FinetuningConfig, results: list[Result], folder: Path) -> Secti
         if OWN in config.arms and ARMS[arm].border is not None
     }
     titles = {arm: ARMS[arm].title for arm in config.arms}
-    text = page_text(__file__, config=config, values=found, differences=differences, titles=titles, moments=MOMENTS)
+    text = texts(__file__, config=config, values=found, differences=differences, titles=titles, moments=MOMENTS)
     rows = [
         [
             f"{titles[arm]}, {label}",
@@ -48,7 +48,7 @@ def draw(config: FinetuningConfig, results: list[Result], folder: Path) -> Secti
         for moment, label in MOMENTS.items()
     ]
     figure = text.figure("dots", _dots(folder / "finetune.png", config, found))
-    return text.section([figure], [text.table("accuracies", COLUMNS, rows)])
+    return text.section([figure], [text.table("accuracies", COLUMNS, means(rows))])
 
 
 def _dots(path: Path, config: FinetuningConfig, found: Values) -> Path:

@@ -9,7 +9,7 @@ Shapes: digits n × 14 × 14; images n × 1 × 32 × 32; predictions (position, 
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import torch
@@ -53,10 +53,7 @@ class OnePlaceConfig(TrainedSettings):
     """How many of the 360 test digits are tried at each position."""
     training: Recipe = RECIPE
 
-    @classmethod
-    def small(cls) -> "OnePlaceConfig":
-        """Return the demo's settings."""
-        return cls(seeds=1, test_digits=40, training=replace(RECIPE, epochs=6))
+    DEMO: ClassVar = {"seeds": 1, "test_digits": 40, "training": replace(RECIPE, epochs=6)}
 
 
 @register(

@@ -8,7 +8,7 @@ from matplotlib.patches import Rectangle
 
 from borderless.data.digits import CANVAS_PX, DIGIT_PX, TRAINED_AT, load_digits, place_digits
 from borderless.experiments.experiment import Result, by
-from borderless.experiments.kit import page_text, percents, values
+from borderless.experiments.kit import means, percents, texts, values
 from borderless.experiments.one_place.experiment import ARMS, OnePlaceConfig
 from borderless.experiments.results_on_disk import write_table
 from borderless.models.small import STRIDE_PX
@@ -37,7 +37,7 @@ def draw(config: OnePlaceConfig, results: list[Result], folder: Path) -> Section
     }
     changed = {name: f"{100 * one / of:.2g}" if one else "0" for name, (one, of) in counts.items()}
     maps = {ARMS[name].title: 100 * _accuracy_map(group) for name, group in groups.items()}
-    text = page_text(
+    text = texts(
         __file__, config=config, accuracies=accuracies, counts=counts, changed=changed, maps=maps, stride=STRIDE_PX
     )
     rows = [
@@ -46,7 +46,7 @@ def draw(config: OnePlaceConfig, results: list[Result], folder: Path) -> Section
     ]
     return text.section(
         [text.figure("maps", _figure(folder / "one_place.png", maps))],
-        [text.table("accuracies", ["arm", *COLUMNS.values(), "changed", "cost"], rows)],
+        [text.table("accuracies", ["arm", *COLUMNS.values(), "changed", "cost"], means(rows))],
     )
 
 

@@ -2,33 +2,27 @@
 
 Kayhan and van Gemert (CVPR 2020), data efficiency on the Brown patches. The published full-convolution HardNet has a
 descriptor of 6,272 numbers instead of 128; a third arm has full convolution and 128 numbers, so that size and border
-can be told apart. Hardest-in-batch triplets (Mishchuk et al., NeurIPS 2017), SGD whose rate falls linearly; the false
-positive rate at 95 % recall is what counts.
+can be told apart. Hardest-in-batch triplets, SGD whose rate falls linearly; the false positive rate at 95 %
+recall is what counts.
 
 Embedded data: patches of photographs inside scikit-image under random homographies. `--data`: the Brown patches.
 
 Shapes: patches n × 1 × 32 × 32; descriptors n × numbers.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
-import numpy as np
-import torch
-from torch import Tensor, nn
-
-from borderless.data.patches import PATCH_PX, Matches, Pairs, Patches, from_photographs, from_phototour
+from borderless.data.patches import PATCH_PX, Pairs, Patches, from_photographs, from_phototour
 from borderless.experiments.experiment import Cell, grid, register
-from borderless.experiments.settings import Choice, DeviceSettings, Range
+from borderless.experiments.settings import Choice, PaperSettings, Range
 from borderless.explanation import explain
-from borderless.measures.fpr95 import fpr95
 from borderless.models import load
-from borderless.runtime.distributed import Team
 from borderless.runtime.evaluation import seeded
-from borderless.training import Recipe, Score, evaluate, fit
+from borderless.training import Recipe, evaluate, fit
+from borderless.training.hardest_in_batch import HardestInBatch
 
 ARMS = {
     "same": ("sconv_hardnet", "same, 128 numbers"),
@@ -47,22 +41,12 @@ PAPER = Recipe(
 )
 # A few hundred pairs are too few steps for the paper's optimizer.
 EMBEDDED = Recipe(
-    epochs=10,
-    batch_size=32,
-    optimizer="adamw",
-    learning_rate=3e-3,
-    weight_decay=1e-4,
-    schedule="linear",
-    watch="loss",
+    epochs=10, batch_size=32, optimizer="adamw", learning_rate=3e-3, weight_decay=1e-4, schedule="linear", watch="loss"
 )
-MARGIN = 1.0
-# Patches of a batch that are closer than this are taken for the same spot, so not for a wrong match.
-_SAME = 0.008
-_FAR = 10.0
 
 
 @dataclass(frozen=True)
-class PatchMatchingConfig(DeviceSettings):
+class PatchMatchingConfig(PaperSettings):
     """Settings of `patch-matching`."""
 
     pairs: Annotated[tuple[int, ...], Range(2)] = (32, 64, 128)
@@ -77,52 +61,14 @@ class PatchMatchingConfig(DeviceSettings):
     no option says is as in the paper."""
     training: Recipe = EMBEDDED
 
-    @classmethod
-    def small(cls) -> "PatchMatchingConfig":
-        """Return the demo's settings."""
-        few = replace(EMBEDDED, epochs=3)
-        return cls(pairs=(128,), arms=("same", "full-128"), seeds=1, test_matches=200, training=few)
-
-    @classmethod
-    def paper(cls) -> "PatchMatchingConfig":
-        """Return what --data starts from."""
-        return cls(pairs=(25_000, 50_000, 100_000, 250_000, 500_000), seeds=1, training=PAPER)
-
-
-class HardestInBatch:
-    """Triplet loss in which the wrong match of a pair is the closest one of its batch, to either of its patches."""
-
-    needs_whole_batch = True
-
-    def loss(self, model: nn.Module, batch: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        anchors, positives = batch
-        """Return the mean loss of a batch of pairs, and how many pairs are closer than their wrong match."""
-        descriptors = model(torch.cat([anchors, positives]))
-        distances = _distances(*descriptors.chunk(2))
-        own = distances.diagonal()
-        others = distances + _FAR * torch.eye(len(own), device=own.device) + _FAR * (distances.detach() < _SAME)
-        closest = torch.minimum(others.amin(0), others.amin(1))
-        return (MARGIN + own - closest).clamp(min=0).mean(), (own.detach() < closest.detach()).sum()
-
-    def score(self, model: nn.Module, data: Matches, batch_size: int, team: Team, workers: int) -> Score:
-        """Return the false positive rate at 95 % recall, as a loss and as an accuracy."""
-        rate = fpr95(distances_of(model, data, batch_size), data.is_match)
-        return Score(rate, 1 - rate)
-
-
-def _distances(one: Tensor, other: Tensor) -> Tensor:
-    """Between all descriptors of length 1: (n, n)."""
-    return (2 - 2 * one @ other.T).clamp(min=0).add(1e-6).sqrt()
-
-
-def distances_of(model: nn.Module, data: Matches, batch_size: int) -> np.ndarray:
-    """Return the distances between the descriptors of the two patches of each pair."""
-    device = next(model.parameters()).device
-    found = [
-        (model(first.to(device)) - model(second.to(device))).square().sum(1).sqrt().cpu()
-        for first, second in zip(data.first.split(batch_size), data.second.split(batch_size), strict=True)
-    ]
-    return torch.cat(found).numpy()
+    DEMO: ClassVar = {
+        "pairs": (128,),
+        "arms": ("same", "full-128"),
+        "seeds": 1,
+        "test_matches": 200,
+        "training": replace(EMBEDDED, epochs=3),
+    }
+    FROM_PAPER: ClassVar = {"pairs": (25000, 50000, 100000, 250000, 500000), "seeds": 1, "training": PAPER}
 
 
 @register(

@@ -6,7 +6,7 @@ import numpy as np
 
 from borderless.experiments import published
 from borderless.experiments.experiment import Result, by
-from borderless.experiments.kit import page_text, percents
+from borderless.experiments.kit import means, percents, texts
 from borderless.experiments.patch_matching.experiment import ARMS, PatchMatchingConfig, examples
 from borderless.experiments.results_on_disk import write_table
 from borderless.report import Section, plots
@@ -28,8 +28,7 @@ def draw(config: PatchMatchingConfig, results: list[Result], folder: Path) -> Se
     counts = sorted(config.pairs)
     is_brown = config.data is not None
     last = {ARMS[arm][1]: rates[arm, counts[-1]] for arm in config.arms}
-    source = published.PATCH_MATCHING.source
-    text = page_text(__file__, seeds=config.seeds, most=counts[-1], last=last, is_brown=is_brown, source=source)
+    text = texts(__file__, seeds=config.seeds, most=counts[-1], last=last, is_brown=is_brown)
     rows = [
         [
             ARMS[arm][1],
@@ -39,7 +38,7 @@ def draw(config: PatchMatchingConfig, results: list[Result], folder: Path) -> Se
         ]
         for arm, group in by(results, "arm").items()
     ]
-    if is_brown and any((count,) in published.PATCH_MATCHING.numbers for count in counts):
+    if is_brown and published.PATCH_MATCHING.points([(count,) for count in counts]):
         rows.append(["paper: same, in [0, 1]", "", *map(published.PATCH_MATCHING.text, counts), ""])
         rows.append(["paper: full minus same, in [0, 1]", "", *map(published.PATCH_MATCHING_CHANGE.text, counts), ""])
     return text.section(
@@ -47,7 +46,7 @@ def draw(config: PatchMatchingConfig, results: list[Result], folder: Path) -> Se
             text.figure("pairs", _pairs(folder / "pairs.png", config)),
             text.figure("rates", _curves(folder / "patch_matching.png", rates, counts, config)),
         ],
-        [text.table("rates", ["descriptor", "untrained", *(f"{count:,}" for count in counts), "cost"], rows)],
+        [text.table("rates", ["descriptor", "untrained", *(f"{count:,}" for count in counts), "cost"], means(rows))],
     )
 
 
@@ -70,8 +69,7 @@ def _curves(path: Path, rates: Rates, counts: list[int], config: PatchMatchingCo
         for x, count in enumerate(counts):  # each arm's seeds in a column of their own, right of the mean
             beside = [x + 0.04 * number] * len(rates[arm, count])
             ax.plot(beside, rates[arm, count], **{**STYLES[arm], "linestyle": "none"}, markersize=3.5, alpha=0.5)
-    table = published.PATCH_MATCHING
-    known = {x: 100 * table[n].value for x, n in enumerate(counts) if (n,) in table.numbers}
+    known = {x: 100 * rate for x, rate in published.PATCH_MATCHING.points([(n,) for n in counts]).items()}
     if known and config.data is not None:
         style = {"color": plots.PAPER_GREY, "markersize": 9, "zorder": 0, "label": "paper: same"}
         ax.plot(list(known), list(known.values()), "s", **style)

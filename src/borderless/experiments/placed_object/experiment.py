@@ -10,7 +10,7 @@ import time
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 import numpy as np
 import torch
@@ -55,7 +55,6 @@ class PlacedObjectConfig(Settings):
     """Rows and columns of its upper left pixel, in all pairs; outputs are compared with those at the middle one."""
 
     def __post_init__(self) -> None:
-        """Check every field, and that the photograph lies on the canvas."""
         super().__post_init__()
         room = SIZE_PX[0] - self.size_px
         if len(self.offsets_px) < 2 or max(self.offsets_px) > room:
@@ -64,10 +63,7 @@ class PlacedObjectConfig(Settings):
                 f"{SIZE_PX[0]} px, 0 to {room}, but got offsets_px={self.offsets_px}; choose again."
             )
 
-    @classmethod
-    def small(cls) -> "PlacedObjectConfig":
-        """Return the demo's settings."""
-        return cls(photos=("cat", "coffee"), offsets_px=(0, 64, 113))
+    DEMO: ClassVar = {"photos": ("cat", "coffee"), "offsets_px": (0, 64, 113)}
 
 
 @register(

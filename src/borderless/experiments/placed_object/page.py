@@ -8,7 +8,7 @@ import torch
 
 from borderless.data.photos import load_photo
 from borderless.experiments.experiment import Result, by
-from borderless.experiments.kit import page_text, percents, values
+from borderless.experiments.kit import percents, texts, values
 from borderless.experiments.placed_object.experiment import ARMS, BRIGHTNESS, PlacedObjectConfig
 from borderless.experiments.results_on_disk import write_table
 from borderless.models.packaged import SIZE_PX, TOTAL_STRIDE_PX
@@ -27,7 +27,7 @@ def draw(config: PlacedObjectConfig, results: list[Result], folder: Path) -> Sec
     write_table(results, folder, _columns)
     found = by(results, "background", "arm")
     ranges = {key: [_range(r) for r in group] for key, group in found.items()}
-    text = page_text(
+    text = texts(
         __file__,
         config=config,
         titles=TITLES,

@@ -14,7 +14,7 @@ from copy import deepcopy
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -25,11 +25,12 @@ from borderless.data.quadrant import BORDERS_PX, Canvases, Quadrant, SplitProtoc
 from borderless.errors import ConfigError
 from borderless.experiments.arms import ARMS, Arm
 from borderless.experiments.experiment import Cell, grid, register
-from borderless.experiments.quadrant.network import Init, Pool, calibrate_, feature_network, folded
+from borderless.experiments.quadrant.network import Init, Pool, feature_network
 from borderless.experiments.settings import DeviceSettings, Range
 from borderless.explanation import explain
 from borderless.measures.intervals import over_objects
-from borderless.measures.location_probe import Score, location_probe
+from borderless.measures.location_probe import location_probe
+from borderless.models.batch_norm import calibrate_, folded
 from borderless.placement.place import place
 from borderless.runtime.evaluation import seeded
 from borderless.training import Recipe, fit
@@ -62,7 +63,6 @@ class QuadrantConfig(DeviceSettings):
     """The largest value over space for ResNets and BagNets, the network's own pool for others; or one for all."""
 
     def __post_init__(self) -> None:
-        """Check every field, and that weights are for a single pretrained network."""
         super().__post_init__()
         if self.weights is not None and (len(self.archs) > 1 or "pretrained" not in self.inits):
             raise ConfigError(
@@ -70,16 +70,13 @@ class QuadrantConfig(DeviceSettings):
                 f"weights={str(self.weights)!r} for {', '.join(self.archs)}, {', '.join(self.inits)}; choose again."
             )
 
-    @classmethod
-    def small(cls) -> "QuadrantConfig":
-        """Return the demo's settings."""
-        return cls(
-            archs=("resnet18",),
-            borders_px=(0, 64),
-            policies=("own", "infinite"),
-            pictures=40,
-            training=Recipe(epochs=2),
-        )
+    DEMO: ClassVar = {
+        "archs": ("resnet18",),
+        "borders_px": (0, 64),
+        "policies": ("own", "infinite"),
+        "pictures": 40,
+        "training": Recipe(epochs=2),
+    }
 
 
 @register(
@@ -100,53 +97,46 @@ class QuadrantConfig(DeviceSettings):
 )
 def run_cell(config: QuadrantConfig, cell: Cell, folder: Path) -> dict[str, Any]:
     """Return the accuracy of the linear layer and of its control; which outputs were right goes to right.npz."""
-    p = cell.parameters
-    data = _data(config.data, config.pictures, p["seed"], config.protocol)
-    model = _network(p["arch"], p["init"], config.pool, p["seed"], config.weights)
-    if p["init"] == "random":
-        model = _calibrated(p["arch"], config.pool, p["seed"], config.data, config.pictures, config.protocol)
-    model = model.to(config.device)
-    arm = ARMS[p["policy"]]
-    radius = _field_px(p["arch"], config.pool) / 2
-    if p["init"] == "scratch":
-        found = _trained(config, model, arm, data, p["border_px"], p["seed"], folder)
+    arch, init, policy, border_px, seed = cell.parameters.values()
+    data = _data(config, seed)
+    model = (_calibrated(config, arch, seed) if init == "random" else _network(config, arch, init, seed)).to(
+        config.device
+    )
+    if init == "scratch":
+        found = _trained(config, ARMS[policy], model, data, border_px, seed, folder)
     else:
-        found = _probed(config, arm.apply(folded(model)), data, p["border_px"], p["seed"], folder)
-    return {**found, "field_radius_px": radius, "skipped": list(data.skipped)}
+        found = _probed(config, ARMS[policy].apply(folded(model)), data, border_px, seed, folder)
+    return {**found, "field_radius_px": _field_px(config, arch) / 2, "skipped": list(data.skipped)}
 
 
 def _probed(
     config: QuadrantConfig, model: nn.Module, data: Quadrant, border_px: int, seed: int, folder: Path
 ) -> dict[str, Any]:
-    pictures = torch.cat([split.pictures for split in data.splits.values()])
-    features = _placed(model, pictures, border_px, config.device)
+    features = _placed(config, model, torch.cat([split.pictures for split in data.splits.values()]), border_px)
     sizes = [len(split) for split in data.splits.values()]
     probe = location_probe(*(part.numpy() for part in features.split(sizes, dim=1)), seed=seed)
     np.savez_compressed(folder / "right.npz", score=probe.score.right, control=probe.control.right)
+    names = ("accuracy", "low", "high", "is_chance", "validation_accuracy", "strength", "has_converged")
     return {
-        **_plain(probe.score, ""),
-        **_plain(probe.control, "control_"),
+        **{name: getattr(probe.score, name) for name in names},
+        **{f"control_{name}": getattr(probe.control, name) for name in names},
         "change": probe.change,
         "features": features.shape[2],
     }
 
 
 def _trained(
-    config: QuadrantConfig, model: nn.Module, arm: Arm, data: Quadrant, border_px: int, seed: int, folder: Path
+    config: QuadrantConfig, arm: Arm, model: nn.Module, data: Quadrant, border_px: int, seed: int, folder: Path
 ) -> dict[str, Any]:
     """End to end. There is no control: it would cost a second training."""
+    with torch.no_grad():
+        features = model(torch.zeros(1, 3, *quadrant.canvas_px(0), device=config.device)).shape[1]
     with seeded(seed):
-        classifier = nn.Linear(_features(model, config.device), len(quadrant.POSITIONS))
+        classifier = nn.Linear(features, len(quadrant.POSITIONS))
     model = arm.apply(nn.Sequential(deepcopy(model), classifier.to(config.device)))
-    history = fit(
-        model,
-        Canvases(data.train.pictures, border_px),
-        Canvases(data.validation.pictures, border_px),
-        config.training,
-        folder,
-        seed,
-    )
-    outputs = _placed(model, data.test.pictures, border_px, config.device)
+    train, validation = (Canvases(split.pictures, border_px) for split in (data.train, data.validation))
+    history = fit(model, train, validation, config.training, folder, seed)
+    outputs = _placed(config, model, data.test.pictures, border_px)
     right = (outputs.argmax(2) == torch.arange(len(outputs))[:, None]).numpy()
     np.savez_compressed(folder / "right.npz", score=right)
     low, high = over_objects(right.mean(0), seed)
@@ -162,46 +152,35 @@ def _trained(
     }
 
 
-def _plain(score: Score, prefix: str) -> dict[str, Any]:
-    names = ("accuracy", "low", "high", "is_chance", "validation_accuracy", "strength", "has_converged")
-    return {f"{prefix}{name}": getattr(score, name) for name in names}
-
-
-def _placed(model: nn.Module, pictures: Tensor, border_px: int, device: str) -> Tensor:
-    """(places, pictures, outputs), on the CPU."""
-    where, canvas = quadrant.positions(border_px), quadrant.canvas_px(border_px)
-    return place(model, pictures.to(device), where, canvas).cpu()
+def _placed(config: QuadrantConfig, model: nn.Module, pictures: Tensor, border_px: int) -> Tensor:
+    """(positions, pictures, outputs), on the CPU."""
+    positions, canvas = quadrant.positions(border_px), quadrant.canvas_px(border_px)
+    return place(model, pictures.to(config.device), positions, canvas).cpu()
 
 
 @lru_cache(maxsize=2)
-def _data(folder: Path | None, count: int, seed: int, protocol: SplitProtocol) -> Quadrant:
-    if folder is None:
-        return quadrant.from_photographs(count, seed, protocol)
-    return quadrant.from_folder(folder, count, seed, protocol)
+def _data(config: QuadrantConfig, seed: int) -> Quadrant:
+    if config.data is None:
+        return quadrant.from_photographs(config.pictures, seed, config.protocol)
+    return quadrant.from_folder(config.data, config.pictures, seed, config.protocol)
 
 
 @lru_cache(maxsize=1)
-def _network(arch: str, init: Init, pool: Pool, seed: int, weights: Path | None) -> nn.Module:
+def _network(config: QuadrantConfig, arch: str, init: Init, seed: int) -> nn.Module:
     """The network that a cell starts from. Cells change no weights of it: training works on a copy."""
-    return feature_network(arch, init, pool, seed, weights).to(memory_format=torch.channels_last)
+    return feature_network(arch, init, config.pool, seed, config.weights).to(memory_format=torch.channels_last)
 
 
 @lru_cache(maxsize=1)
-def _calibrated(
-    arch: str, pool: Pool, seed: int, folder: Path | None, count: int, protocol: SplitProtocol
-) -> nn.Module:
+def _calibrated(config: QuadrantConfig, arch: str, seed: int) -> nn.Module:
     """A random network with statistics from canvases without a border."""
-    model = deepcopy(_network(arch, "random", pool, seed, None))
-    calibrate_(model, Canvases(_data(folder, count, seed, protocol).train.pictures[:CALIBRATION_PICTURES], 0))
+    model = deepcopy(_network(config, arch, "random", seed))
+    calibrate_(model, Canvases(_data(config, seed).train.pictures[:CALIBRATION_PICTURES], 0))
     return model
 
 
 @lru_cache(maxsize=8)
-def _field_px(arch: str, pool: Pool) -> int:
+def _field_px(config: QuadrantConfig, arch: str) -> int:
     """The receptive field of the features before they are pooled, the larger of height and width."""
-    return int(max(explain(feature_network(arch, "random", pool, seed=0), quadrant.canvas_px(0)).receptive_field))
-
-
-def _features(model: nn.Module, device: str) -> int:
-    with torch.no_grad():
-        return model(torch.zeros(1, 3, *quadrant.canvas_px(0), device=device)).shape[1]
+    network = feature_network(arch, "random", config.pool, seed=0)
+    return int(max(explain(network, quadrant.canvas_px(0)).receptive_field))

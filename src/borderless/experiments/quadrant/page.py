@@ -9,7 +9,7 @@ from matplotlib.lines import Line2D
 from borderless.experiments import published
 from borderless.experiments.arms import ARMS
 from borderless.experiments.experiment import Result, by
-from borderless.experiments.kit import page_text, percents, values
+from borderless.experiments.kit import percents, texts, values
 from borderless.experiments.quadrant.experiment import QuadrantConfig
 from borderless.experiments.results_on_disk import write_table
 from borderless.measures.intervals import over_seeds
@@ -38,7 +38,7 @@ def draw(config: QuadrantConfig, results: list[Result], folder: Path) -> Section
     """Draw the page."""
     write_table(results, folder)
     curves: Curves = {key: by(group, "border_px") for key, group in by(results, "arch", "init", "policy").items()}
-    text = page_text(
+    text = texts(
         __file__,
         config=config,
         curves=[_in_words(key, curve) for key, curve in curves.items()],
@@ -87,9 +87,8 @@ def _figure(config: QuadrantConfig, curves: Curves, path: Path) -> Path:
 
 
 def _paper_points(ax: Any, arch: str, init: str, borders: list[int]) -> None:
-    known = {key[2]: published.QUADRANT[key].value for key in published.QUADRANT if key[:2] == (_name(arch), init)}
-    shown = [b for b in borders if b in known]
-    ax.plot(shown, [known[b] for b in shown], marker=_MARKERS[init], markersize=9, **_PAPER)
+    known = published.QUADRANT.points([(_name(arch), init, b) for b in borders])
+    ax.plot([borders[i] for i in known], list(known.values()), marker=_MARKERS[init], markersize=9, **_PAPER)
 
 
 def _legend(fig: Any, config: QuadrantConfig) -> None:

@@ -10,12 +10,11 @@ Shapes: images n × 3 × 32 × 32; predictions (test set, image).
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import nn
 from torch.utils.data import TensorDataset
 
 from borderless.conversion import convert
@@ -23,6 +22,7 @@ from borderless.data.red_green import SceneProtocol, Scenes, red_green
 from borderless.engine.border import BORDERS
 from borderless.experiments.experiment import Cell, grid, register
 from borderless.experiments.settings import Choice, Range, TrainedSettings
+from borderless.models.location import RedGreenNet
 from borderless.runtime.evaluation import seeded
 from borderless.training import Recipe, fit
 
@@ -52,29 +52,7 @@ class RedGreenConfig(TrainedSettings):
     """clean: no scene is in two splits. published: all splits begin with the same scenes, as in the paper's code."""
     training: Recipe = RECIPE
 
-    @classmethod
-    def small(cls) -> "RedGreenConfig":
-        """Return the demo's settings."""
-        return cls(borders=("zero", "full"), seeds=1, training=replace(RECIPE, epochs=6))
-
-
-class RedGreenNet(nn.Module):
-    """Logits n × 2 for images of any size; the receptive field is 17 pixels, the total stride 8."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(3, 32, 3, padding=1, bias=False)
-        self.conv2 = nn.Conv2d(32, 32, 3, stride=2, padding=1, bias=False)
-        self.conv3 = nn.Conv2d(32, 64, 3, stride=2, padding=1, bias=False)
-        self.conv4 = nn.Conv2d(64, 64, 3, stride=2, padding=1, bias=False)
-        self.classifier = nn.Linear(64, 2)
-        self.pool = nn.AdaptiveMaxPool2d(1)
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Return logits n × 2."""
-        for convolution in (self.conv1, self.conv2, self.conv3, self.conv4):
-            images = F.relu(convolution(images))
-        return self.classifier(self.pool(images).flatten(1))
+    DEMO: ClassVar = {"borders": ("zero", "full"), "seeds": 1, "training": replace(RECIPE, epochs=6)}
 
 
 @register(

@@ -7,7 +7,7 @@ import numpy as np
 from borderless.data.red_green import SIZE_PX, Scenes, red_green
 from borderless.experiments import published
 from borderless.experiments.experiment import Result, by
-from borderless.experiments.kit import page_text, percents, values
+from borderless.experiments.kit import percents, texts, values
 from borderless.experiments.red_green.experiment import RedGreenConfig
 from borderless.experiments.results_on_disk import write_table
 from borderless.report import Section, plots
@@ -24,7 +24,7 @@ def draw(config: RedGreenConfig, results: list[Result], folder: Path) -> Section
     groups = by(results, "border")
     accuracies = {border: {name: percents(group, name) for name in SETS} for border, group in groups.items()}
     changed = {border: sum(values(group, "changed")) for border, group in groups.items()}
-    text = page_text(__file__, config=config, accuracies=accuracies, changed=changed, source=published.RED_GREEN.source)
+    text = texts(__file__, config=config, accuracies=accuracies, changed=changed)
     rows = []
     for border, group in groups.items():
         row: list[str | int] = [border]
@@ -74,8 +74,7 @@ def _accuracies(path: Path, accuracies: dict[str, dict[str, list[float]]]) -> Pa
             color, marker = plots.BORDER_COLOURS[border], plots.BORDER_MARKERS[border]
             style = {"color": color, "marker": marker, "markersize": 4.5, "alpha": 0.75, "markeredgewidth": 0}
             ax.plot(at + beside, found[name], linestyle="none", **style)
-            if (border, name) in published.RED_GREEN.numbers:
-                paper = published.RED_GREEN[border, name].value
+            for paper in published.RED_GREEN.points([(border, name)]).values():
                 ax.plot([at - 0.36, at + 0.36], [paper] * 2, color=plots.INK, linewidth=1.2, solid_capstyle="butt")
         plots.panel(ax, title=title, ylim=(-4, 104), xlim=(-0.6, len(accuracies) - 0.4))
         ax.set_xticks(range(len(accuracies)), list(accuracies), rotation=35, ha="right")

@@ -11,7 +11,7 @@ Shapes: images 2 × 1 × 32 × 32; the history of a training has one entry befor
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ from borderless.data import rook
 from borderless.engine.border import BORDERS
 from borderless.experiments.experiment import Cell, grid, register
 from borderless.experiments.settings import Choice, Range, Settings
+from borderless.models.location import RookNet
 from borderless.runtime.evaluation import one_thread, seeded
 
 # Two features whose relative difference is below this are told apart by rounding alone.
@@ -46,24 +47,7 @@ class RookConfig(Settings):
     margin: Annotated[int, Range(0, rook.LARGEST_MARGIN)] = 0
     """Pixels between the rook and the two edges of its corner; from 2 on, zero padding has nothing to read."""
 
-    @classmethod
-    def small(cls) -> "RookConfig":
-        """Return the demo's settings."""
-        return cls(borders=("valid", "zero", "circular", "full", "infinite"), seeds=3)
-
-
-class RookNet(nn.Module):
-    """One filter, its largest response anywhere, two classes."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.convolution = nn.Conv2d(1, 1, 5, padding=2, bias=False)
-        self.pool = nn.AdaptiveMaxPool2d(1)
-        self.classifier = nn.Linear(1, 2)
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Return logits n × 2."""
-        return self.classifier(self.pool(F.relu(self.convolution(images))).flatten(1))
+    DEMO: ClassVar = {"borders": ("valid", "zero", "circular", "full", "infinite"), "seeds": 3}
 
 
 @dataclass(frozen=True)

@@ -5,13 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from borderless.data import rook
 from borderless.experiments.experiment import Result
 from borderless.experiments.rook.experiment import RookConfig
 from borderless.report import plots
-from borderless.runtime.files import write_atomically
 
 # Compared side by side, where the run has them.
 SHOWN = ("zero", "full")
@@ -47,7 +45,7 @@ def film(config: RookConfig, by_border: dict[str, list[Result]], folder: Path) -
     for epoch in epochs:
         panels.show(epoch)
         pictures.append(plots.to_image(panels.fig, FILM_DPI))
-    _save_gif(pictures, folder / "rook.gif")
+    plots.save_animation(pictures, folder / "rook.gif", FRAME_MS, LAST_FRAME_MS)
     return FilmFiles(
         folder / "rook.gif",
         plots.save(panels.fig, folder / "rook.png"),
@@ -116,16 +114,3 @@ class _Panels:
                 image.set(data=maps[i], clim=(0, max(maps.max(), 1e-12)))
                 self.labels[border][i].set_text(f"maximum {maps[i].max():.3f}")
             self.labels[border][2].set_text(f"epoch {epoch}\naccuracy {100 * history['accuracy'][epoch]:.0f} %")
-
-
-def _save_gif(pictures: list[Image.Image], path: Path) -> None:
-    """An endless animation with one palette for all pictures, so that only what changes is stored."""
-    palette = pictures[-1].quantize(256, dither=Image.Dither.NONE)
-    # Near-whites are averaged on the way; the page behind the film is pure white.
-    palette.putpalette([255 if value > 248 else value for value in palette.getpalette() or []])
-    frames = [picture.quantize(palette=palette, dither=Image.Dither.NONE) for picture in pictures]
-    durations = [FRAME_MS] * (len(frames) - 1) + [LAST_FRAME_MS]
-    temporary = path.with_suffix(".partial.gif")
-    frames[0].save(temporary, save_all=True, append_images=frames[1:], duration=durations, loop=0, optimize=True)
-    write_atomically(path, temporary.read_bytes())
-    temporary.unlink()

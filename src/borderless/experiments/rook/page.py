@@ -7,7 +7,7 @@ import numpy as np
 
 from borderless.experiments import published
 from borderless.experiments.experiment import Result, by
-from borderless.experiments.kit import page_text, percents
+from borderless.experiments.kit import percents, texts
 from borderless.experiments.results_on_disk import write_table
 from borderless.experiments.rook.experiment import RookConfig
 from borderless.experiments.rook.film import film
@@ -20,7 +20,7 @@ def draw(config: RookConfig, results: list[Result], folder: Path) -> Section:
     by_border = by(results, "border")
     made = film(config, by_border, folder)
     dead = [f"{r.cell.parameters['border']} seed {r.cell.parameters['seed']}" for r in results if r.metrics["dead"]]
-    text = page_text(__file__, epochs=config.epochs, film=made, dead=dead, source=published.ROOK.source)
+    text = texts(__file__, epochs=config.epochs, film=made, dead=dead)
     seeds = [f"seed {seed}" for seed in range(config.seeds)]
     return text.section(
         [text.figure("film", made.animation), text.figure("last", made.last)],

@@ -12,22 +12,23 @@ from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from torch import nn
 from torchvision.transforms import v2
 
-from borderless.data import imagenet_a
+from borderless.data import imagenet, imagenet_a
+from borderless.data.imagenet import PAPER_CROP_PX
 from borderless.data.labelled import Labelled, LabelledSplit, digits_in_clutter, load_labelled
 from borderless.errors import ConfigError
 from borderless.experiments.arms import ARMS
 from borderless.experiments.experiment import Cell, grid, register
-from borderless.experiments.imagenet_training import PAPER, PAPER_CROP_PX, photographs, training_crops
-from borderless.experiments.settings import Choice, DeviceSettings, Range
+from borderless.experiments.settings import Choice, PaperSettings, Range
 from borderless.measures.shift_consistency import PROTOCOLS, RANGE_PX, consistency, diagonal
 from borderless.models.small import SMALL, classifier
 from borderless.runtime.evaluation import one_thread
 from borderless.training import Recipe, evaluate, fit
+from borderless.training.recipe import IMAGENET
 
 EMBEDDED = Recipe(epochs=20, batch_size=64, optimizer="adamw", learning_rate=4e-3, weight_decay=1e-2, schedule="linear")
 PAPERS_NETWORKS = ("resnet18", "resnet34", "resnet50", "resnet101")
@@ -37,7 +38,7 @@ CROPPED = ("zhang2019", "kayhan2020")
 
 
 @dataclass(frozen=True)
-class ShiftsConfig(DeviceSettings):
+class ShiftsConfig(PaperSettings):
     """Settings of `shifts`."""
 
     archs: tuple[str, ...] = (SMALL,)
@@ -57,23 +58,20 @@ class ShiftsConfig(DeviceSettings):
     training: Recipe = EMBEDDED
 
     def __post_init__(self) -> None:
-        """Check every field, and that classes of ImageNet come with its data."""
         super().__post_init__()
         if self.classes != "all" and self.data is None:
             raise ConfigError(
                 f"Expected a folder of ImageNet's classes but got classes={self.classes!r} without --data; add it."
             )
 
-    @classmethod
-    def small(cls) -> "ShiftsConfig":
-        """Return the demo's settings."""
-        few = replace(EMBEDDED, epochs=5)
-        return cls(arms=("own", "infinite-adaptive"), seeds=1, test_images=40, passes=2, training=few)
-
-    @classmethod
-    def paper(cls) -> "ShiftsConfig":
-        """Return what --data starts from."""
-        return cls(archs=PAPERS_NETWORKS, seeds=1, training=PAPER)
+    DEMO: ClassVar = {
+        "arms": ("own", "infinite-adaptive"),
+        "seeds": 1,
+        "test_images": 40,
+        "passes": 2,
+        "training": replace(EMBEDDED, epochs=5),
+    }
+    FROM_PAPER: ClassVar = {"archs": PAPERS_NETWORKS, "seeds": 1, "training": IMAGENET}
 
 
 @register(
@@ -163,7 +161,7 @@ def _seen(config: ShiftsConfig, images: Labelled, purpose: str) -> Labelled:
         crop = v2.RandomCrop(crop_px) if purpose == "training" else v2.CenterCrop(whole_px)
         return images.through(v2.Compose([crop, v2.RGB()]), is_random=purpose == "training")
     if purpose == "training":
-        crops = training_crops(crop_px)
+        crops = imagenet.training_crops(crop_px)
     else:
         crops = [v2.Resize(max(whole_px, SHORTER_SIDE_PX), antialias=True), v2.CenterCrop(whole_px)]
-    return images.through(photographs(crops), is_random=purpose == "training")
+    return images.through(imagenet.shown_through(crops), is_random=purpose == "training")

@@ -7,7 +7,7 @@ import numpy as np
 from borderless.experiments import published
 from borderless.experiments.arms import ARMS
 from borderless.experiments.experiment import Result, by
-from borderless.experiments.kit import page_text, percents
+from borderless.experiments.kit import percents, texts
 from borderless.experiments.results_on_disk import write_table
 from borderless.experiments.shifts.experiment import CROPPED, ShiftsConfig
 from borderless.report import Section, plots
@@ -31,7 +31,7 @@ def draw(config: ShiftsConfig, results: list[Result], folder: Path) -> Section:
     # On the embedded data both protocols of crops are the same.
     shown = [name for name in TITLES if name in known and not (config.data is None and name == "kayhan2020")]
     by_arch = {arch: by(group, "arm") for arch, group in by(results, "arch").items()}
-    text = page_text(
+    text = texts(
         __file__,
         config=config,
         exact={name: _exact(config, results, name) for name in ("canvas", "canvas_stride")},
@@ -41,7 +41,6 @@ def draw(config: ShiftsConfig, results: list[Result], folder: Path) -> Section:
             for name in ("canvas", f"{shown[0]}_diagonal")
         },
         diagonal=f"{shown[0]}_diagonal",
-        source=published.DIAGONAL.source,
         has_paper=[arch for arch in config.archs if _paper(config, arch)],
     )
     figures, tables = [], []
