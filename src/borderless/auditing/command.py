@@ -17,9 +17,9 @@ from borderless.auditing.record import read
 from borderless.data import pictures
 from borderless.data.pictures import Pictures
 from borderless.errors import DataError
-from borderless.experiments.arms import check_device
 from borderless.models.request import NetworkRequest, slug
 from borderless.report import Table
+from borderless.runtime.devices import check_device
 from borderless.runtime.distributed import team
 from borderless.runtime.evaluation import measured
 

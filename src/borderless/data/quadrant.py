@@ -15,14 +15,14 @@ import random
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
-from torchvision.transforms import v2
 
 from borderless.data import imagenet
 from borderless.data.items import IMAGE_SUFFIXES
@@ -44,8 +44,6 @@ SOURCES = (
 # Shares of the photographs, of which there are fewer than pictures; the rest is for testing.
 _TRAIN_SHARE, _VALIDATION_SHARE = 0.5, 0.25
 _SMALLEST_CUT_PX = 80
-_NORMALISED = v2.Compose([v2.ToImage(), *imagenet.normalised()])
-_AS_PUBLISHED = v2.Compose([v2.Resize(256), v2.CenterCrop(224), _NORMALISED, v2.Resize(OBJECT_PX, antialias=True)])
 
 
 @dataclass(frozen=True)
@@ -159,19 +157,27 @@ def from_folder(folder: Path | str, count: int, seed: int, protocol: SplitProtoc
 def as_published(file: Path) -> Tensor:
     """One image as in the paper: (3, 56, 56). Raises OSError or ValueError if it cannot be read."""
     with Image.open(file) as image:
-        return _AS_PUBLISHED(image.convert("RGB"))
+        return _as_published()(image.convert("RGB"))
+
+
+@cache
+def _as_published() -> Any:
+    v2 = imagenet.transforms()
+    crops = [v2.Resize(256), v2.CenterCrop(imagenet.PAPER_CROP_PX)]
+    return v2.Compose([*crops, imagenet.shown_through([]), v2.Resize(OBJECT_PX, antialias=True)])
 
 
 def _cuts(names: Sequence[str], count: int, draw: random.Random) -> QuadrantSplit:
     photographs = {name: _photograph(name) for name in names}
     pictures, sources = [], []
+    normalized = imagenet.shown_through([])
     for i in range(count):
         name = names[i % len(names)]
         image = photographs[name]
         side = draw.randint(_SMALLEST_CUT_PX, min(image.size))
         left, top = draw.randint(0, image.width - side), draw.randint(0, image.height - side)
         cut = image.resize((OBJECT_PX, OBJECT_PX), Image.Resampling.BICUBIC, box=(left, top, left + side, top + side))
-        pictures.append(_NORMALISED(cut))
+        pictures.append(normalized(cut))
         sources.append(name)
     return QuadrantSplit(torch.stack(pictures), tuple(sources))
 

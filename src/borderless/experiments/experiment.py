@@ -64,6 +64,7 @@ class Experiment:
         cells: config -> the independent units of work.
         run_cell: (config, cell, folder) -> metrics that JSON can hold; arrays go into the folder.
         draw: (config, results, folder) -> Section; writes the figures and `table.csv` into the folder.
+        chapter: Its place in the story.
     """
 
     name: str
@@ -73,6 +74,7 @@ class Experiment:
     cells: Callable[[Any], list[Cell]]
     run_cell: RunCell
     draw: Callable[[Any, list[Result], Path], Section]
+    chapter: int = 0
 
 
 REGISTERED: dict[str, Experiment] = {}
@@ -81,16 +83,9 @@ REGISTERED: dict[str, Experiment] = {}
 def register(
     *, name: str, chapter: int, title: str, summary: str, Config: type, cells: Callable[[Any], list[Cell]]
 ) -> Callable[[RunCell], RunCell]:
-    """Make an experiment of the decorated `run_cell`; its page is the module `page` beside it.
+    """Make an `Experiment` of the decorated `run_cell`; its page is the module `page` beside it.
 
-    Args:
-        name: What the command line calls it. It, `chapter` and `summary` are literals, because lists are made from the
-            source, without importing it.
-        chapter: Its place in the story.
-        title: The heading of its page.
-        summary: One sentence for lists and under the heading.
-        Config: The class of its settings.
-        cells: The cells of a config, see `grid`.
+    name, chapter and summary are literals: lists of experiments are made from the source, without importing it.
     """
 
     def registered(run_cell: RunCell) -> RunCell:
@@ -99,7 +94,7 @@ def register(
         def draw(config: Any, results: list[Result], folder: Path) -> Section:
             return import_module(page).draw(config, results, folder)  # drawing libraries load when they are needed
 
-        REGISTERED[name] = Experiment(name, title, summary, Config, cells, run_cell, draw)
+        REGISTERED[name] = Experiment(name, title, summary, Config, cells, run_cell, draw, chapter)
         return run_cell
 
     return registered

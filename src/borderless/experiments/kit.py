@@ -1,4 +1,4 @@
-"""What pages of experiments are made of: numbers of groups, texts from the template beside the page, tables of means."""
+"""What pages of experiments are made of: numbers of groups, texts from a template, tables of means."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -81,8 +81,8 @@ def run_on_ray(
         raise RunError(
             f"Expected Ray to start on this machine but got {error}; see ray start --head, or leave out --engine ray."
             if address == _HERE
-            else f"Expected a Ray cluster at {address!r} but got {error}; give the address of a running one, or none to "
-            "start one on this machine."
+            else f"Expected a Ray cluster at {address!r} but got {error}; give the address of a running one, or none "
+            "to start one on this machine."
         ) from error
     try:
         threads = torch.get_num_threads()

@@ -10,6 +10,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from borderless.errors import RunError
 from borderless.experiments.experiment import REGISTERED, Experiment
 
 
@@ -25,6 +26,10 @@ class Registry(Mapping[str, Experiment]):
         found = []
         for path in self.folder.glob("*/experiment.py"):
             facts = _registration(ast.parse(path.read_text(encoding="utf-8")))
+            if not facts.keys() >= {"name", "chapter", "summary"}:
+                raise RunError(
+                    f"Expected @register with a literal name, chapter and summary in {path} but got {facts}."
+                )
             module = f"{self.package}.{path.parent.name}.experiment"
             found.append((facts["chapter"], facts["name"], (module, facts["summary"])))
         return {name: listed for _, name, listed in sorted(found)}
@@ -50,9 +55,10 @@ class Registry(Mapping[str, Experiment]):
 
 def _registration(source: ast.Module) -> dict[str, Any]:
     """Return the literal arguments of the decorator `@register(...)`, by their keywords."""
-    decorators = [d for node in source.body if isinstance(node, ast.FunctionDef) for d in node.decorator_list]
-    calls = [d for d in decorators if isinstance(d, ast.Call) and getattr(d.func, "id", "") == "register"]
-    return {k.arg: k.value.value for k in calls[0].keywords if k.arg and isinstance(k.value, ast.Constant)}
+    for call in ast.walk(source):
+        if isinstance(call, ast.Call) and getattr(call.func, "id", "") == "register":
+            return {k.arg: k.value.value for k in call.keywords if k.arg and isinstance(k.value, ast.Constant)}
+    return {}
 
 
 EXPERIMENTS = Registry(__package__, Path(__file__).parent)

@@ -5,7 +5,7 @@ borders: Annotated[tuple[str, ...], Choice(BORDERS)] = BORDERS
 """
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Annotated, Any, ClassVar, Literal, Self, get_args, get_origin, get_type_hints
 
 from borderless.errors import ConfigError
@@ -54,8 +54,8 @@ class Settings:
 
     def __post_init__(self) -> None:
         kinds = get_type_hints(type(self), include_extras=True)
-        for field in fields(self):
-            _check(field.name, kinds[field.name], getattr(self, field.name))
+        for one in fields(self):
+            _check(one.name, kinds[one.name], getattr(self, one.name))
 
     @classmethod
     def small(cls) -> Self:
@@ -69,7 +69,7 @@ class TrainedSettings(Settings):
 
     seeds: Annotated[int, Range(1)] = 1
     """How many seeds (0, 1, …) of the data, the initial weights and the order."""
-    training: Recipe = Recipe()
+    training: Recipe = field(default_factory=Recipe)
     """How networks are trained."""
 
 

@@ -3,10 +3,12 @@
 Shapes: images n × channels × height × width; clips n × 3 × frames × height × width; logits n × classes.
 """
 
+from contextlib import AbstractContextManager, nullcontext
+
 from torch import Tensor, nn
 
 from borderless.models.loading import load
-from borderless.runtime.evaluation import seeded
+from borderless.runtime.evaluation import one_thread, seeded
 
 SMALL = "small"
 STRIDE_PX = 4
@@ -29,6 +31,11 @@ def classifier(arch: str, classes: int, seed: int) -> nn.Module:
         return network(seed, channels=3, classes=classes)
     with seeded(seed):
         return load(arch, num_classes=classes)
+
+
+def few_threads(arch: str) -> AbstractContextManager[None]:
+    """Run "small" on one thread in a with-block, where more would only wait for each other; others as they are."""
+    return one_thread() if arch == SMALL else nullcontext()
 
 
 class ClipNet(nn.Module):

@@ -48,12 +48,22 @@ BORDER_MARKERS = {
 # Of the arms of experiments, in which the original padding takes the place of `zero`.
 _ARM_COLORS = {
     "own": "#c43c2a",
+    "same": "#c43c2a",
     "full": "#2878b5",
+    "full-temporal": "#0f4c81",
     "infinite": "#16805a",
     "infinite-adaptive": "#8457a8",
     "own-padded": "#77736b",
 }
-_ARM_MARKERS = {"own": "s", "full": "o", "infinite": "^", "infinite-adaptive": "D", "own-padded": "v"}
+_ARM_MARKERS = {
+    "own": "s",
+    "same": "s",
+    "full": "o",
+    "full-temporal": "P",
+    "infinite": "^",
+    "infinite-adaptive": "D",
+    "own-padded": "v",
+}
 
 # Published numbers beside measured ones; what is neither border nor arm.
 PAPER_GREY, GREY, INK = "#b9b7ae", "#4c4b47", "#1d1d1b"

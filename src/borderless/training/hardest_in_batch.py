@@ -26,8 +26,8 @@ class HardestInBatch:
     needs_whole_batch = True
 
     def loss(self, model: nn.Module, batch: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        anchors, positives = batch
         """Return the mean loss of a batch of pairs, and how many pairs are closer than their wrong match."""
+        anchors, positives = batch
         descriptors = model(torch.cat([anchors, positives]))
         distances = _distances(*descriptors.chunk(2))
         own = distances.diagonal()
@@ -35,7 +35,7 @@ class HardestInBatch:
         closest = torch.minimum(others.amin(0), others.amin(1))
         return (MARGIN + own - closest).clamp(min=0).mean(), (own.detach() < closest.detach()).sum()
 
-    def score(self, model: nn.Module, data: Matches, batch_size: int, team: Team, workers: int) -> Score:
+    def score(self, model: nn.Module, data: Matches, batch_size: int, team: Team, workers: int) -> Score:  # noqa: ARG002
         """Return the false positive rate at 95 % recall, as a loss and as an accuracy."""
         rate = fpr95(distances_of(model, data, batch_size), data.is_match)
         return Score(rate, 1 - rate)

@@ -8,7 +8,6 @@ Embedded data: generated clips whose class is a motion. `--data`: the folder of 
 Shapes: clips n × 3 × frames × height × width; logits n × classes.
 """
 
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -25,8 +24,8 @@ from borderless.experiments.experiment import Cell, grid, register
 from borderless.experiments.settings import Choice, PaperSettings, Range
 from borderless.explanation import explain
 from borderless.models import load
-from borderless.models.small import SMALL, ClipNet
-from borderless.runtime.evaluation import one_thread, seeded
+from borderless.models.small import SMALL, ClipNet, few_threads
+from borderless.runtime.evaluation import seeded
 from borderless.training import Recipe, fit
 
 # `same` under these arms of the other experiments; `full` is built, as in the paper.
@@ -39,19 +38,11 @@ ARMS = {
 }
 NETWORKS = (SMALL, "resnet3d18", "resnet3d34", "resnet3d50")
 EMBEDDED = Recipe(epochs=12, batch_size=32, optimizer="adamw", learning_rate=3e-3, weight_decay=1e-2, schedule="linear")
-PAPER = Recipe(
-    epochs=150,
-    batch_size=32,
-    learning_rate=0.1,
-    dampening=0.9,
-    nesterov=False,
-    weight_decay=1e-3,
-    patience=11,  # PyTorch's "patience 10" acts on the eleventh
-    smallest_learning_rate=0.0,
-    restores_best=False,
-    watch="loss",
-    workers=4,
-)
+FEW = replace(EMBEDDED, epochs=3)
+# PyTorch's "patience 10" acts on the eleventh.
+_PLATEAU = Recipe(watch="loss", patience=11, smallest_learning_rate=0.0, restores_best=False, workers=4)
+_SGD = replace(_PLATEAU, learning_rate=0.1, dampening=0.9, nesterov=False, weight_decay=1e-3)
+PAPER = replace(_SGD, epochs=150, batch_size=32)
 
 
 @dataclass(frozen=True)
@@ -84,12 +75,7 @@ class ActionsConfig(PaperSettings):
                 f"Expected the folder of the videos but got splits={str(self.splits)!r} without --data; add it."
             )
 
-    DEMO: ClassVar = {
-        "arms": ("same", "full"),
-        "training_clips": 96,
-        "test_clips": 48,
-        "training": replace(EMBEDDED, epochs=3),
-    }
+    DEMO: ClassVar = {"arms": ("same", "full"), "training_clips": 96, "test_clips": 48, "training": FEW}
     FROM_PAPER: ClassVar = {"archs": ("resnet3d18",), "training": PAPER}
 
 
@@ -127,7 +113,7 @@ def run_cell(config: ActionsConfig, cell: Cell, folder: Path) -> dict[str, Any]:
     arch, arm, seed = (cell.parameters[name] for name in ("arch", "arm", "seed"))
     split = _data(config, seed)
     model = network(arch, arm, len(split.classes), seed).to(config.device)
-    with one_thread() if arch == SMALL else nullcontext():
+    with few_threads(arch):
         history = fit(model, split.train, split.validation, config.training, folder, seed)
         right = _tested(model, split.test, config.device)
     np.savez_compressed(folder / "right.npz", right=right)

@@ -12,13 +12,6 @@ from borderless.experiments.kit import means, percents, texts
 from borderless.experiments.results_on_disk import write_table
 from borderless.report import Section, plots
 
-COLORS = {
-    "same": "#c43c2a",
-    "full": "#2878b5",
-    "full-temporal": "#0f4c81",
-    "infinite": "#16805a",
-    "infinite-adaptive": "#8457a8",
-}
 PAPER = {"same": "S", "full": "F", "full-temporal": "F + temporal"}
 PAPER_NAMES = {"resnet3d18": "ResNet-18", "resnet3d34": "ResNet-34", "resnet3d50": "ResNet-50"}
 COLUMNS = ["network", "arm", "test", "validation", "training", "cost", "paper: UCF101", "paper: HMDB51"]
@@ -68,7 +61,7 @@ def _curves(path: Path, arch: str, groups: dict[str, list[Result]]) -> Path:
             curves = [r.metrics[f"{name}_curve"] for r in group]
             length = min(map(len, curves))
             mean = 100 * np.mean([curve[:length] for curve in curves], axis=0)
-            ax.plot(range(1, length + 1), mean, color=COLORS[arm], label=ARMS[arm])
+            ax.plot(range(1, length + 1), mean, color=plots.marker_style(arm)["color"], label=ARMS[arm])
         plots.panel(ax, title=f"{arch}: {name}", xlabel="epoch")
     axes[0, 0].set_ylabel("accuracy, %")
     plots.legend_below(fig, axes[0, 0])

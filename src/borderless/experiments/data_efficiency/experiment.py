@@ -9,14 +9,12 @@ Fashion-MNIST's files, or CIFAR-10's.
 """
 
 from bisect import bisect_left
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 from torch import Tensor, nn
-from torchvision.transforms import v2
 
 from borderless.data import imagenet
 from borderless.data.imagenet import PAPER_CROP_PX
@@ -25,8 +23,7 @@ from borderless.experiments.arms import ARMS
 from borderless.experiments.experiment import Cell, grid, register
 from borderless.experiments.settings import Choice, PaperSettings, Range
 from borderless.explanation import explain
-from borderless.models.small import SMALL, classifier
-from borderless.runtime.evaluation import one_thread
+from borderless.models.small import SMALL, classifier, few_threads
 from borderless.training import Recipe, evaluate, fit
 from borderless.training.recipe import IMAGENET
 
@@ -34,6 +31,7 @@ CANVAS_PX = 32
 OWN, PADDED = "own", "own-padded"
 COMPARED = (OWN, "full", "infinite", "infinite-adaptive", PADDED)
 EMBEDDED = Recipe(epochs=40, batch_size=32, optimizer="adamw", learning_rate=4e-3, weight_decay=1e-2, schedule="linear")
+FEW = replace(EMBEDDED, epochs=15)
 PAPERS_COUNTS = (50, 100, 250, 500)
 IMAGENET_CLASSES = 1000
 
@@ -54,12 +52,7 @@ class DataEfficiencyConfig(PaperSettings):
     without it, digits. With it, what no option says is as in the paper."""
     training: Recipe = EMBEDDED
 
-    DEMO: ClassVar = {
-        "per_class": (5, 20),
-        "arms": ("own", "full"),
-        "seeds": 1,
-        "training": replace(EMBEDDED, epochs=15),
-    }
+    DEMO: ClassVar = {"per_class": (5, 20), "arms": ("own", "full"), "seeds": 1, "training": FEW}
     FROM_PAPER: ClassVar = {"arch": "resnet50", "per_class": (*PAPERS_COUNTS, 0), "seeds": 1, "training": IMAGENET}
 
 
@@ -82,20 +75,14 @@ def run_cell(config: DataEfficiencyConfig, cell: Cell, folder: Path) -> dict[str
     arm, count, seed = (cell.parameters[name] for name in ("arm", "per_class", "seed"))
     split = _data(config.data, seed)
     train = split.train.few(count, seed) if count else split.train
-    size = tuple(_seen(config, split.test, False)[0][0].shape[1:])
+    size = tuple(_seen(split.test, False)[0][0].shape[1:])
     plain = classifier(config.arch, len(split.classes), seed)
     model, cost, padding_px = _arm(arm, plain, size)
     model = model.to(config.device)
-    with one_thread() if config.arch == SMALL else nullcontext():
-        history = fit(
-            model,
-            _seen(config, train, True),
-            _seen(config, split.validation, False),
-            config.training,
-            folder,
-            seed,
-        )
-        found = evaluate(model, _seen(config, split.test, False), 64, workers=config.training.workers)
+    with few_threads(config.arch):
+        shown, validation = _seen(train, True), _seen(split.validation, False)
+        history = fit(model, shown, validation, config.training, folder, seed)
+        found = evaluate(model, _seen(split.test, False), 64, workers=config.training.workers)
     return {
         "accuracy": found.accuracy,
         "training_accuracy": history[-1].accuracy,
@@ -125,9 +112,9 @@ def _data(folder: Path | None, seed: int) -> LabelledSplit:
     return digits_anywhere(CANVAS_PX, seed) if folder is None else load_labelled(folder, seed=seed)
 
 
-def _seen(config: DataEfficiencyConfig, images: Labelled, in_training: bool) -> Labelled:
+def _seen(images: Labelled, in_training: bool) -> Labelled:
     """The images as the network is shown them: small ones whole, photographs as crops of 224 px."""
-    first = images.images[0]
+    v2, first = imagenet.transforms(), images.images[0]
     if isinstance(first, Tensor):
         return images.through(v2.RGB())
     if not isinstance(first, Path):

@@ -1,9 +1,9 @@
 """A pretrained network under another border: what conversion takes away, and what fine-tuning gives back.
 
-A network that was trained with zeros around its maps counts on them. Converted, it sees emptiness where it saw zeros,
-and its predictions are worth less until it is fine-tuned. Here a pretrained network first learns new classes under its own
-padding, on objects in the middle of an empty canvas. From these weights every arm goes on for as long again: under its
-own padding, or converted. Then the same objects stand at the edge of the canvas, where none stood in training.
+A network that was trained with zeros around its feature maps relies on them: converted, it is less accurate until it is
+fine-tuned. Here a pretrained network first learns new classes under its original padding, on objects in the middle of
+an empty canvas. From these weights every arm is trained for as long again, under the original padding or converted.
+Then the same objects are put at the edge of the canvas, where none was in training.
 
 Embedded data: tiles of photographs, see `data/objects.py`.
 """
@@ -30,6 +30,7 @@ from borderless.runtime.evaluation import measured
 from borderless.training import Recipe, fit
 
 RECIPE = Recipe(epochs=20, batch_size=16, optimizer="adamw", learning_rate=5e-4, weight_decay=0.01, schedule="linear")
+FEW = replace(RECIPE, epochs=2)
 COMPARED = ("own", "infinite-adaptive")
 
 
@@ -50,12 +51,7 @@ class FinetuningConfig(DeviceSettings):
     training: Recipe = RECIPE
     """How the network is trained, both times."""
 
-    DEMO: ClassVar = {
-        "seeds": 1,
-        "arms": ("own", "infinite-adaptive"),
-        "reach": 1,
-        "training": replace(RECIPE, epochs=2),
-    }
+    DEMO: ClassVar = {"seeds": 1, "arms": ("own", "infinite-adaptive"), "reach": 1, "training": FEW}
 
 
 @register(

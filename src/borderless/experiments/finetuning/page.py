@@ -75,9 +75,4 @@ def _dots(path: Path, config: FinetuningConfig, found: Values) -> Path:
 
 def _mark(place: str, color: str) -> dict[str, Any]:
     marker, is_filled, _ = PLACES[place]
-    return {
-        "marker": marker,
-        "color": color,
-        "markerfacecolor": color if is_filled else "none",
-        "linestyle": "none",
-    }
+    return {"marker": marker, "color": color, "markerfacecolor": color if is_filled else "none", "linestyle": "none"}

@@ -15,16 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from borderless.data.digits import (
-    CANVAS_PX,
-    TRAINED_AT,
-    Digits,
-    PlacedDigits,
-    all_places,
-    load_digits,
-    place_digits,
-    split_digits,
-)
+from borderless.data import digits
+from borderless.data.digits import Digits, PlacedDigits, all_places
 from borderless.experiments import arms
 from borderless.experiments.arms import Arm
 from borderless.experiments.experiment import Cell, grid, register
@@ -67,7 +59,7 @@ class OnePlaceConfig(TrainedSettings):
 def run_cell(config: OnePlaceConfig, cell: Cell, folder: Path) -> dict[str, Any]:
     """Train one arm under its own border, then predict at every position; the predictions go to predictions.npz."""
     arm, seed = ARMS[cell.parameters["arm"]], cell.parameters["seed"]
-    split = split_digits(load_digits(), seed)
+    split = digits.split_digits(digits.load_digits(), seed)
     plain = network(seed)
     model = arm.apply(plain)
     train, validation = (
@@ -85,7 +77,7 @@ def run_cell(config: OnePlaceConfig, cell: Cell, folder: Path) -> dict[str, Any]
         **summarize(predictions, test.labels),
         "validation_accuracy": min(history, key=lambda epoch: epoch.validation_loss).validation_accuracy,
         "parameters": sum(p.numel() for p in model.parameters()),
-        "cost": arm.explained(plain, CANVAS_PX).cost,
+        "cost": arm.explained(plain, digits.CANVAS_PX).cost,
     }
 
 
@@ -95,7 +87,7 @@ def predict_everywhere(model: nn.Module, images: Tensor) -> Tensor:
     places = all_places()
     pairs = torch.cartesian_prod(torch.arange(len(places)), torch.arange(len(images)))
     found = [
-        model(place_digits(images[digit], places[place])).argmax(1)
+        model(digits.place_digits(images[digit], places[place])).argmax(1)
         for place, digit in (batch.unbind(1) for batch in pairs.split(IMAGES_AT_ONCE))
     ]
     return torch.cat(found).reshape(len(places), len(images))
@@ -106,7 +98,7 @@ def summarize(predictions: Tensor, labels: Tensor) -> dict[str, float | int]:
     places = all_places()
     at_place = (predictions == labels).double().mean(1)
     on_stride = (places % STRIDE_PX == 0).all(1)
-    start = int((places == torch.tensor(TRAINED_AT)).all(1).nonzero())
+    start = int((places == torch.tensor(digits.TRAINED_AT)).all(1).nonzero())
     return {
         "accuracy_where_trained": at_place[start].item(),
         "accuracy_mean": at_place.mean().item(),

@@ -29,20 +29,11 @@ ARMS = {
     "full": ("fconv_hardnet", "full as published, 6,272 numbers"),
     "full-128": ("fconv_hardnet_128", "full, 128 numbers"),
 }
-PAPER = Recipe(
-    epochs=10,
-    batch_size=256,
-    learning_rate=10.0,
-    dampening=0.9,
-    nesterov=False,
-    weight_decay=1e-4,
-    schedule="linear",
-    watch="loss",
-)
+_BASE = Recipe(epochs=10, weight_decay=1e-4, schedule="linear", watch="loss")
+PAPER = replace(_BASE, batch_size=256, learning_rate=10.0, dampening=0.9, nesterov=False)
 # A few hundred pairs are too few steps for the paper's optimizer.
-EMBEDDED = Recipe(
-    epochs=10, batch_size=32, optimizer="adamw", learning_rate=3e-3, weight_decay=1e-4, schedule="linear", watch="loss"
-)
+EMBEDDED = replace(_BASE, batch_size=32, optimizer="adamw", learning_rate=3e-3)
+FEW = replace(EMBEDDED, epochs=3)
 
 
 @dataclass(frozen=True)
@@ -61,13 +52,7 @@ class PatchMatchingConfig(PaperSettings):
     no option says is as in the paper."""
     training: Recipe = EMBEDDED
 
-    DEMO: ClassVar = {
-        "pairs": (128,),
-        "arms": ("same", "full-128"),
-        "seeds": 1,
-        "test_matches": 200,
-        "training": replace(EMBEDDED, epochs=3),
-    }
+    DEMO: ClassVar = {"pairs": (128,), "arms": ("same", "full-128"), "seeds": 1, "test_matches": 200, "training": FEW}
     FROM_PAPER: ClassVar = {"pairs": (25000, 50000, 100000, 250000, 500000), "seeds": 1, "training": PAPER}
 
 

@@ -12,9 +12,9 @@ from borderless.experiments.results_on_disk import write_table
 from borderless.report import Section, plots
 
 STYLES = {
-    "same": {"marker": "s", "color": "#c43c2a"},
-    "full": {"marker": "o", "color": "#2878b5", "linestyle": "--", "markerfacecolor": "white"},
-    "full-128": {"marker": "o", "color": "#2878b5"},
+    "same": plots.marker_style("same"),
+    "full": plots.marker_style("full") | {"linestyle": "--", "markerfacecolor": "white"},
+    "full-128": plots.marker_style("full"),
 }
 EXAMPLES = 10
 # In percent, over seeds, by arm and number of pairs.

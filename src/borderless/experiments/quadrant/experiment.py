@@ -25,18 +25,19 @@ from borderless.data.quadrant import BORDERS_PX, Canvases, Quadrant, SplitProtoc
 from borderless.errors import ConfigError
 from borderless.experiments.arms import ARMS, Arm
 from borderless.experiments.experiment import Cell, grid, register
-from borderless.experiments.quadrant.network import Init, Pool, feature_network
 from borderless.experiments.settings import DeviceSettings, Range
 from borderless.explanation import explain
 from borderless.measures.intervals import over_objects
 from borderless.measures.location_probe import location_probe
 from borderless.models.batch_norm import calibrate_, folded
+from borderless.models.features import Init, Pool, feature_network
 from borderless.placement.place import place
 from borderless.runtime.evaluation import seeded
 from borderless.training import Recipe, fit
 
 Policy = Literal["own", "full", "infinite", "infinite-adaptive"]
 CALIBRATION_PICTURES = 64
+FEW = Recipe(epochs=2)
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ class QuadrantConfig(DeviceSettings):
         "borders_px": (0, 64),
         "policies": ("own", "infinite"),
         "pictures": 40,
-        "training": Recipe(epochs=2),
+        "training": FEW,
     }
 
 

@@ -27,17 +27,8 @@ from borderless.runtime.evaluation import seeded
 from borderless.training import Recipe, fit
 
 # What "patience 8" comes to in the public code: training stops with the ninth epoch that is not better.
-RECIPE = Recipe(
-    epochs=50,
-    batch_size=200,
-    optimizer="adadelta",
-    learning_rate=1.0,
-    weight_decay=5e-5,
-    schedule="constant",
-    stops_after=9,
-    watch="loss",
-    shuffles=False,
-)
+_ADADELTA = Recipe(optimizer="adadelta", learning_rate=1.0, weight_decay=5e-5, schedule="constant")
+RECIPE = replace(_ADADELTA, epochs=50, batch_size=200, stops_after=9, watch="loss", shuffles=False)
 
 
 @dataclass(frozen=True)

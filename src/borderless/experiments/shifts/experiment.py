@@ -8,14 +8,12 @@ Embedded data: digits among pieces of other digits, 48 px, trained on random cro
 class folders, ImageNet as in the paper: images of 288 px, trained on random resized crops of 224 px.
 """
 
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 from torch import nn
-from torchvision.transforms import v2
 
 from borderless.data import imagenet, imagenet_a
 from borderless.data.imagenet import PAPER_CROP_PX
@@ -25,12 +23,12 @@ from borderless.experiments.arms import ARMS
 from borderless.experiments.experiment import Cell, grid, register
 from borderless.experiments.settings import Choice, PaperSettings, Range
 from borderless.measures.shift_consistency import PROTOCOLS, RANGE_PX, consistency, diagonal
-from borderless.models.small import SMALL, classifier
-from borderless.runtime.evaluation import one_thread
+from borderless.models.small import SMALL, classifier, few_threads
 from borderless.training import Recipe, evaluate, fit
 from borderless.training.recipe import IMAGENET
 
 EMBEDDED = Recipe(epochs=20, batch_size=64, optimizer="adamw", learning_rate=4e-3, weight_decay=1e-2, schedule="linear")
+FEW = replace(EMBEDDED, epochs=5)
 PAPERS_NETWORKS = ("resnet18", "resnet34", "resnet50", "resnet101")
 SCENE_PX, CROP_PX = 48, 32
 SHORTER_SIDE_PX = 256
@@ -64,13 +62,7 @@ class ShiftsConfig(PaperSettings):
                 f"Expected a folder of ImageNet's classes but got classes={self.classes!r} without --data; add it."
             )
 
-    DEMO: ClassVar = {
-        "arms": ("own", "infinite-adaptive"),
-        "seeds": 1,
-        "test_images": 40,
-        "passes": 2,
-        "training": replace(EMBEDDED, epochs=5),
-    }
+    DEMO: ClassVar = {"arms": ("own", "infinite-adaptive"), "seeds": 1, "test_images": 40, "passes": 2, "training": FEW}
     FROM_PAPER: ClassVar = {"archs": PAPERS_NETWORKS, "seeds": 1, "training": IMAGENET}
 
 
@@ -90,15 +82,9 @@ def run_cell(config: ShiftsConfig, cell: Cell, folder: Path) -> dict[str, Any]:
     shown = arm.explained(plain, (_crop_px(config),) * 2)
     model = arm.apply(plain).to(config.device)
     test = split.test.some(config.test_images, seed) if config.test_images else split.test
-    with one_thread() if arch == SMALL else nullcontext():
-        history = fit(
-            model,
-            _seen(config, split.train, "training"),
-            _seen(config, split.validation, "centre"),
-            config.training,
-            folder,
-            seed,
-        )
+    with few_threads(arch):
+        train, validation = _seen(config, split.train, "training"), _seen(config, split.validation, "centre")
+        history = fit(model, train, validation, config.training, folder, seed)
         right = evaluate(model, _seen(config, test, "centre"), 64, workers=config.training.workers)
         moved = _moved(config, model, test, seed, int(max(shown.total_stride)))
     return {
@@ -115,12 +101,7 @@ def _moved(config: ShiftsConfig, model: nn.Module, test: Labelled, seed: int, st
     metrics: dict[str, Any] = {"stride_px": stride_px}
     for protocol in PROTOCOLS:
         images, range_px = _seen(config, test, protocol), _range_px(config, protocol)
-        how: dict[str, Any] = {
-            "protocol": protocol,
-            "range_px": range_px,
-            "seed": seed,
-            "workers": config.training.workers,
-        }
+        how: Any = {"protocol": protocol, "range_px": range_px, "seed": seed, "workers": config.training.workers}
         kinds = {protocol: 1}
         if protocol == "canvas" and stride_px < range_px:
             kinds["canvas_stride"] = stride_px
@@ -155,7 +136,7 @@ def _range_px(config: ShiftsConfig, protocol: str) -> int:
 
 def _seen(config: ShiftsConfig, images: Labelled, purpose: str) -> Labelled:
     """The images as a purpose needs them: "training", "centre" (one crop), or to be moved by a protocol."""
-    crop_px = _crop_px(config)
+    v2, crop_px = imagenet.transforms(), _crop_px(config)
     whole_px = crop_px + _range_px(config, purpose) if purpose in CROPPED else crop_px
     if config.data is None:
         crop = v2.RandomCrop(crop_px) if purpose == "training" else v2.CenterCrop(whole_px)
