@@ -8,11 +8,15 @@ import pytest
 import torch
 from torch import nn
 
-from borderless.errors import TrainingError
-from borderless.experiments import run
-from borderless.experiments.patch_matching import EMBEDDED, EXPERIMENT, PAPER, Config, HardestInBatch
-from borderless.experiments.runner import ConfigError
+from borderless.errors import ConfigError, TrainingError
+from borderless.experiments import EXPERIMENTS
+from borderless.experiments.patch_matching.experiment import EMBEDDED, PAPER
+from borderless.experiments.patch_matching.experiment import PatchMatchingConfig as Config
+from borderless.experiments.runner import run
 from borderless.training import fit
+from borderless.training.hardest_in_batch import HardestInBatch
+
+EXPERIMENT = EXPERIMENTS["patch-matching"]
 
 
 class Given(nn.Module):
@@ -77,8 +81,8 @@ def test_batches_cannot_be_parted(tmp_path: Path) -> None:
     ("wrong", "text"),
     [
         ({"arms": ("half",)}, "of same, full, full-128"),
-        ({"pairs": (1,)}, "two pairs"),
-        ({"test_matches": 10}, "100 test matches"),
+        ({"pairs": (1,)}, "each once, at least 2 but got pairs"),
+        ({"test_matches": 10}, "test_matches to be at least 100"),
         ({"seeds": 0}, "got seeds=0"),
     ],
 )

@@ -9,16 +9,20 @@ from PIL import Image
 from torch import nn
 
 from borderless.data.quadrant import Canvases, canvas_px, positions
-from borderless.errors import DataError, UnknownName
-from borderless.experiments import quadrant, run
+from borderless.errors import ConfigError, DataError, UnknownName
+from borderless.experiments import EXPERIMENTS
+from borderless.experiments.experiment import Cell, Result
 from borderless.experiments.published import QUADRANT
-from borderless.experiments.quadrant import EXPERIMENT, Config
-from borderless.experiments.quadrant_figures import PUBLISHED
-from borderless.experiments.quadrant_network import calibrate_, feature_network, folded
-from borderless.experiments.runner import Cell, ConfigError, Result
+from borderless.experiments.quadrant import experiment as quadrant
+from borderless.experiments.quadrant.experiment import QuadrantConfig as Config
+from borderless.experiments.quadrant.page import PUBLISHED
+from borderless.experiments.runner import run
 from borderless.models import load
+from borderless.models.batch_norm import calibrate_, folded
+from borderless.models.features import feature_network
 from borderless.training import Recipe
 
+EXPERIMENT = EXPERIMENTS["quadrant"]
 FEW = Config(archs=("resnet18",), borders_px=(0, 16), pictures=6)
 
 
@@ -35,8 +39,8 @@ def test_cells_are_everything_times_everything_with_names_of_their_own() -> None
 
 
 def test_the_papers_networks_and_borders_are_found() -> None:
-    assert set(PUBLISHED.values()) == {key[0] for key in QUADRANT}
-    assert {key[2] for key in QUADRANT} == set(Config().borders_px)
+    assert set(PUBLISHED.values()) == {key[0] for key in QUADRANT.numbers}
+    assert {key[2] for key in QUADRANT.numbers} == set(Config().borders_px)
 
 
 def test_canvases_hold_each_picture_at_both_places() -> None:
@@ -103,7 +107,7 @@ def test_training_from_scratch_goes_end_to_end_and_resumes(tmp_path: Path) -> No
 def test_the_cached_network_is_not_trained(tmp_path: Path) -> None:
     config = Config(archs=("timm/resnet10t",), pictures=4, training=Recipe(epochs=1))
     EXPERIMENT.run_cell(config, cell("timm/resnet10t", "scratch"), tmp_path)
-    network = quadrant._network("timm/resnet10t", "scratch", "paper", 0, None)
+    network = quadrant._network(config, "timm/resnet10t", "scratch", 0)
     fresh = feature_network("timm/resnet10t", "scratch", "paper", 0)
     assert all(torch.equal(a, b) for a, b in zip(network.parameters(), fresh.parameters(), strict=True))
 
@@ -270,13 +274,13 @@ def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("wrong", "text"),
     [
-        ({"archs": ()}, "at least one, each once"),
-        ({"borders_px": (16, 16)}, "at least one, each once"),
-        ({"borders_px": (-1,)}, "no negative border"),
-        ({"seeds": 0}, "one seed"),
-        ({"policies": ("zero",)}, "policies are own, full"),
+        ({"archs": ()}, "archs to be one or more values, each once"),
+        ({"borders_px": (16, 16)}, "one or more values, each once, at least 0"),
+        ({"borders_px": (-1,)}, "each once, at least 0 but got borders_px"),
+        ({"seeds": 0}, "seeds to be at least 1"),
+        ({"policies": ("zero",)}, "of own, full"),
         ({"weights": Path("a.pt")}, "pretrained among inits"),
-        ({"protocol": "paper"}, "protocols are split, published"),
+        ({"protocol": "paper"}, "protocol to be one of split, published"),
     ],
 )
 def test_settings_without_sense_are_refused(wrong: dict[str, object], text: str) -> None:
@@ -286,5 +290,5 @@ def test_settings_without_sense_are_refused(wrong: dict[str, object], text: str)
 
 @pytest.mark.parametrize("device", ["cuda:99", "gpu"])
 def test_a_device_that_is_not_there(device: str) -> None:
-    with pytest.raises(ConfigError, match=f"got device='{device}', and PyTorch sees [0-9]+ GPUs here; needed: cpu"):
+    with pytest.raises(ConfigError, match=f"but got device='{device}', and PyTorch sees [0-9]+ GPUs"):
         Config(device=device)

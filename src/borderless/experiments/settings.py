@@ -37,7 +37,7 @@ class Choice:
         return value in self.names
 
     def __str__(self) -> str:
-        return f"of {', '.join(self.names)}"
+        return f"one of {', '.join(self.names)}"
 
 
 @dataclass(frozen=True)
@@ -106,5 +106,5 @@ def _check(name: str, kind: Any, value: Any) -> None:
     values = value if is_tuple else (value,)
     is_full = len(values) > 0 and len(set(values)) == len(values)
     if value is not None and not (is_full and all(v in check for v in values for check in allowed)):
-        what = "one or more values, each once, " if is_tuple else ""
-        raise ConfigError(f"Expected {name} to be {what}{' and '.join(map(str, allowed))} but got {name}={value!r}.")
+        wanted = [*(["one or more values", "each once"] if is_tuple else []), *map(str, allowed)]
+        raise ConfigError(f"Expected {name} to be {', '.join(wanted)} but got {name}={value!r}.")

@@ -35,7 +35,7 @@ class HardestInBatch:
         closest = torch.minimum(others.amin(0), others.amin(1))
         return (MARGIN + own - closest).clamp(min=0).mean(), (own.detach() < closest.detach()).sum()
 
-    def score(self, model: nn.Module, data: Matches, batch_size: int, team: Team, workers: int) -> Score:  # noqa: ARG002
+    def score(self, model: nn.Module, data: Matches, batch_size: int, team: Team, workers: int) -> Score:
         """Return the false positive rate at 95 % recall, as a loss and as an accuracy."""
         rate = fpr95(distances_of(model, data, batch_size), data.is_match)
         return Score(rate, 1 - rate)
