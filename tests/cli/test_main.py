@@ -55,7 +55,7 @@ def test_importing_the_command_line_adds_nothing_heavy() -> None:
         (["explain", "torchvision/convnextv2_tiny"], "'torchvision/convnextv2_tiny', which does not exist"),
         (["explain", "--border", "full"], "write it first: borderless explain resnet50 --border"),
         (["explain", "resnet18", "--border", "zero", "--reach", "2"], "reach=2"),
-        (["run", "conv-types", "--borders", "zeros"], "a border is one of"),
+        (["run", "conv-types", "--borders", "zeros"], "Expected borders to be one or more values"),
         (["run", "shifts", "--small", "--data", "here"], "got --small and --data"),
         (["run", "shifts", "--classes", "imagenet-a", "--data", "nowhere"], "got 'nowhere', which is no folder"),
         (["run", "conv-types", "--folder", "/dev/null/here"], "at /dev/null/here"),

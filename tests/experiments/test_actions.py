@@ -68,7 +68,7 @@ def test_networks_of_the_arms(arch: str) -> None:
     ("wrong", "text"),
     [
         ({"arms": ("half",)}, "of same, full, full-temporal"),
-        ({"archs": ("resnet18",)}, "each once, one of small, resnet3d18"),
+        ({"archs": ("resnet18",)}, "each once, each one of small, resnet3d18"),
         ({"training_clips": 4}, "Expected training_clips to be at least 8 but got training_clips=4"),
         ({"seeds": 0}, "got seeds=0"),
         ({"splits": Path("lists")}, "got splits='lists' without --data"),

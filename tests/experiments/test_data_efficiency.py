@@ -61,9 +61,9 @@ def test_fashion_mnist_and_too_few_images(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("wrong", "text"),
     [
-        ({"arms": ("own-blur",)}, "each once, one of own, full, infinite, infinite-adaptive, own-padded"),
+        ({"arms": ("own-blur",)}, "each once, each one of own, full, infinite, infinite-adaptive, own-padded"),
         ({"per_class": ()}, "per_class to be one or more values"),
-        ({"per_class": (-1,)}, "each once, at least 0 but got per_class"),
+        ({"per_class": (-1,)}, "each once, each at least 0 but got per_class"),
         ({"seeds": 0}, "got seeds=0"),
     ],
 )

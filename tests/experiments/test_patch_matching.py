@@ -81,7 +81,7 @@ def test_batches_cannot_be_parted(tmp_path: Path) -> None:
     ("wrong", "text"),
     [
         ({"arms": ("half",)}, "of same, full, full-128"),
-        ({"pairs": (1,)}, "each once, at least 2 but got pairs"),
+        ({"pairs": (1,)}, "each once, each at least 2 but got pairs"),
         ({"test_matches": 10}, "test_matches to be at least 100"),
         ({"seeds": 0}, "got seeds=0"),
     ],

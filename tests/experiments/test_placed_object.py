@@ -116,8 +116,8 @@ def test_drawing_writes_a_figure_and_a_table_for_each_background(tmp_path: Path)
 @pytest.mark.parametrize(
     ("wrong", "text"),
     [
-        ({"photos": ()}, "photos to be one or more values, each once, one of cat, coffee"),
-        ({"offsets_px": (0, 0)}, "each once, at least 0 but got offsets_px"),
+        ({"photos": ()}, "photos to be one or more values, each once, each one of cat, coffee"),
+        ({"offsets_px": (0, 0)}, "each once, each at least 0 but got offsets_px"),
         ({"offsets_px": (5,)}, "two or more offsets"),
         ({"offsets_px": (0, 129)}, "0 to 128, but got"),
         ({"size_px": 200}, "0 to 24, but got"),

@@ -275,8 +275,8 @@ def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
     ("wrong", "text"),
     [
         ({"archs": ()}, "archs to be one or more values, each once"),
-        ({"borders_px": (16, 16)}, "one or more values, each once, at least 0"),
-        ({"borders_px": (-1,)}, "each once, at least 0 but got borders_px"),
+        ({"borders_px": (16, 16)}, "one or more values, each once, each at least 0"),
+        ({"borders_px": (-1,)}, "each once, each at least 0 but got borders_px"),
         ({"seeds": 0}, "seeds to be at least 1"),
         ({"policies": ("zero",)}, "of own, full"),
         ({"weights": Path("a.pt")}, "pretrained among inits"),

@@ -90,7 +90,7 @@ def test_cells() -> None:
 @pytest.mark.parametrize(
     ("wrong", "text"),
     [
-        ({"arms": ("owl",)}, "arms to be one or more values, each once, one of own, full"),
+        ({"arms": ("owl",)}, "arms to be one or more values, each once, each one of own, full"),
         ({"arms": ()}, "one or more values"),
         ({"seeds": 0}, "got seeds=0"),
         ({"classes": "imagenet-a"}, "without --data"),

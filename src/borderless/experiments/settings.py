@@ -106,5 +106,6 @@ def _check(name: str, kind: Any, value: Any) -> None:
     values = value if is_tuple else (value,)
     is_full = len(values) > 0 and len(set(values)) == len(values)
     if value is not None and not (is_full and all(v in check for v in values for check in allowed)):
-        wanted = [*(["one or more values", "each once"] if is_tuple else []), *map(str, allowed)]
-        raise ConfigError(f"Expected {name} to be {', '.join(wanted)} but got {name}={value!r}.")
+        several = "".join(f", each {check}" for check in allowed)
+        wanted = f"one or more values, each once{several}" if is_tuple else ", ".join(map(str, allowed))
+        raise ConfigError(f"Expected {name} to be {wanted} but got {name}={value!r}.")

@@ -77,7 +77,8 @@ def _figure(path: Path, maps: dict[str, np.ndarray]) -> Path:
 
 
 def _example(ax: Any) -> None:
-    ax.imshow(place_digits(load_digits().images[3:4], TRAINED_AT)[0, 0], cmap=plots.INTENSITY, interpolation="nearest")
+    image = place_digits(load_digits().images[3:4], TRAINED_AT)[0, 0].numpy()
+    ax.imshow(image, cmap=plots.INTENSITY, interpolation="nearest")
     plots.bare(ax)
     ax.add_patch(Rectangle((-0.5, -0.5), DIGIT_PX, DIGIT_PX, fill=False, edgecolor="#e0541b", linewidth=1.6))
     ax.set_title("every training digit stands here")
