@@ -9,7 +9,6 @@ from typing import Annotated, Literal
 import pytest
 
 from borderless.errors import ConfigError, RunError
-from borderless.experiments import EXPERIMENTS
 from borderless.experiments.experiment import Cell, Metrics, Result, by, grid
 from borderless.experiments.kit import means, percents
 from borderless.experiments.registry import Registry

@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 import torch
 
-from borderless.data.digits import PlacedDigits, all_places, load_digits
 from borderless.errors import ConfigError
 from borderless.experiments import EXPERIMENTS
 from borderless.experiments.experiment import Cell, Result
@@ -42,28 +41,6 @@ def test_summary_of_known_predictions() -> None:
     assert found["accuracy_off_stride"] == pytest.approx(1 - 0.5 / 336)
     assert found["changed_predictions"] == 3
     assert found["predictions"] == 722
-
-
-def test_digits_stand_in_the_corner_or_in_each_epoch_elsewhere() -> None:
-    digits = load_digits()
-    corner, everywhere = (PlacedDigits(digits, 3, everywhere=flag) for flag in (False, True))
-    image, label = corner[7]
-    assert torch.equal(image[0, :14, :14], digits.images[7])
-    assert label == digits.labels[7]
-
-    def place(index: int, epoch: int) -> tuple[int, int]:
-        everywhere.set_epoch(epoch)
-        image, _ = everywhere[index]
-        found = [
-            (row, column)
-            for row, column in all_places().tolist()
-            if torch.equal(image[0, row : row + 14, column : column + 14], digits.images[index])
-        ]
-        assert (image != 0).sum() == (digits.images[index] != 0).sum()
-        return found[0]
-
-    assert place(7, 0) == place(7, 0)
-    assert len({place(index, epoch) for index in (7, 8) for epoch in range(4)}) > 5
 
 
 @pytest.mark.parametrize(("arm", "is_same_everywhere"), [("own", False), ("infinite-adaptive", True)])

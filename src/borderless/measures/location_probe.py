@@ -20,7 +20,7 @@ _MOST_STEPS = 5_000
 
 
 @dataclass(frozen=True)
-class Score:
+class ProbeScore:
     """Accuracy on the test objects, in [0, 1], and its 95 % interval over objects.
 
     right: (places, objects), whether the probe was right. strength: the inverse strength of the penalty that was best
@@ -49,8 +49,8 @@ class Probe:
     between an object's features at two places, relative to the largest feature; 0: nothing can tell them apart.
     """
 
-    score: Score
-    control: Score
+    score: ProbeScore
+    control: ProbeScore
     change: float
 
 
@@ -79,7 +79,7 @@ def location_probe(train: np.ndarray, validation: np.ndarray, test: np.ndarray, 
     )
 
 
-def _fitted(sets: Mapping[str, np.ndarray], labels: Mapping[str, np.ndarray], seed: int) -> Score:
+def _fitted(sets: Mapping[str, np.ndarray], labels: Mapping[str, np.ndarray], seed: int) -> ProbeScore:
     from sklearn.exceptions import ConvergenceWarning  # seconds to import: only who fits a probe pays
     from sklearn.linear_model import LogisticRegression
 
@@ -99,7 +99,7 @@ def _fitted(sets: Mapping[str, np.ndarray], labels: Mapping[str, np.ndarray], se
     features, wanted = flat["test"]
     right = np.equal(kept.predict(features), wanted).reshape(labels["test"].shape)
     low, high = over_objects(right.mean(0), seed)
-    return Score(float(right.mean()), low, high, validation_accuracy, strength, has_converged, right)
+    return ProbeScore(float(right.mean()), low, high, validation_accuracy, strength, has_converged, right)
 
 
 def _check(sets: Mapping[str, np.ndarray]) -> None:
