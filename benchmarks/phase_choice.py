@@ -265,15 +265,15 @@ def crops(config: argparse.Namespace) -> Iterator[dict[str, Any]]:
 
 
 def trained(config: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    from borderless.experiments import one_place
-    from borderless.experiments.runner import Cell
+    from borderless.experiments.experiment import Cell
+    from borderless.experiments.one_place.experiment import OnePlaceConfig, run_cell
 
     for name, choice in CHOICES.items():
         found = []
         for seed in range(config.seeds):
             cell = Cell(f"infinite-adaptive-seed{seed}", {"arm": "infinite-adaptive", "seed": seed})
             with chosen_by(choice), tempfile.TemporaryDirectory() as folder, torch.enable_grad():
-                found.append(one_place.run_cell(one_place.Config(), cell, Path(folder)))
+                found.append(run_cell(OnePlaceConfig(), cell, Path(folder)))
         yield {"choice": name, **{key: [m[key] for m in found] for key in ("accuracy_mean", "changed_predictions")}}
 
 

@@ -69,5 +69,25 @@ class RoundingWarning(UserWarning):
     """A mean over space is many times larger than what it averages, so that later layers lose digits."""
 
 
+class RunError(BorderlessError):
+    """A run of an experiment that cannot start or go on: its folder, its cells, or a result that cannot be written."""
+
+
 class ConfigError(BorderlessError, ValueError):
     """A setting that an experiment or a command cannot run with."""
+
+
+class RunInterrupted(KeyboardInterrupt):
+    """Ctrl-C during a run. Finished cells are kept; the text says how to go on."""
+
+
+class CorruptResultWarning(UserWarning):
+    """A result file that cannot be read; its cell runs again."""
+
+
+class OtherVersionWarning(UserWarning):
+    """Results that were made with other versions than those that run now; they are kept."""
+
+
+class LargeCellWarning(UserWarning):
+    """No machine of the cluster has room for a cell."""

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from borderless.data.digits import Digits, all_places, load_digits, place_digits, split_digits
+from borderless.data.digits import Digits, PlacedDigits, all_places, load_digits, place_digits, split_digits
 
 
 @pytest.fixture(scope="module")
@@ -73,3 +73,25 @@ def test_wrong_shapes_are_refused() -> None:
         place_digits(torch.ones(4, 14, 14), torch.zeros(3, 2, dtype=torch.int64))
     with pytest.raises(ValueError, match=r"shape \(n, height, width\); got \(4, 1, 14, 14\)"):
         place_digits(torch.ones(4, 1, 14, 14), (0, 0))
+
+
+def test_digits_stand_in_the_corner_or_in_each_epoch_elsewhere() -> None:
+    digits = load_digits()
+    corner, everywhere = (PlacedDigits(digits, 3, everywhere=flag) for flag in (False, True))
+    image, label = corner[7]
+    assert torch.equal(image[0, :14, :14], digits.images[7])
+    assert label == digits.labels[7]
+
+    def place(index: int, epoch: int) -> tuple[int, int]:
+        everywhere.set_epoch(epoch)
+        image, _ = everywhere[index]
+        found = [
+            (row, column)
+            for row, column in all_places().tolist()
+            if torch.equal(image[0, row : row + 14, column : column + 14], digits.images[index])
+        ]
+        assert (image != 0).sum() == (digits.images[index] != 0).sum()
+        return found[0]
+
+    assert place(7, 0) == place(7, 0)
+    assert len({place(index, epoch) for index in (7, 8) for epoch in range(4)}) > 5

@@ -8,11 +8,14 @@ import pytest
 import torch
 
 from borderless.conversion import conversion_of
-from borderless.experiments import run
-from borderless.experiments.actions import ARMS, EMBEDDED, EXPERIMENT, PAPER, Config, network
-from borderless.experiments.runner import ConfigError
+from borderless.errors import ConfigError
+from borderless.experiments import EXPERIMENTS
+from borderless.experiments.actions.experiment import ARMS, EMBEDDED, PAPER, network
+from borderless.experiments.actions.experiment import ActionsConfig as Config
+from borderless.experiments.runner import run
 from support.videos import write_ucf101
 
+EXPERIMENT = EXPERIMENTS["actions"]
 ONE_EPOCH = dataclasses.replace(EMBEDDED, epochs=1)
 
 
@@ -65,8 +68,8 @@ def test_networks_of_the_arms(arch: str) -> None:
     ("wrong", "text"),
     [
         ({"arms": ("half",)}, "of same, full, full-temporal"),
-        ({"archs": ("resnet18",)}, "needed: some of small, resnet3d18"),
-        ({"training_clips": 4}, "each of the 8 motions"),
+        ({"archs": ("resnet18",)}, "each once, each one of small, resnet3d18"),
+        ({"training_clips": 4}, "Expected training_clips to be at least 8 but got training_clips=4"),
         ({"seeds": 0}, "got seeds=0"),
         ({"splits": Path("lists")}, "got splits='lists' without --data"),
     ],

@@ -7,14 +7,16 @@ import pytest
 from PIL import Image
 from scipy.signal import correlate2d
 
-from borderless.experiments import conv_types
+from borderless.experiments import EXPERIMENTS
+from borderless.experiments.conv_types import experiment as conv_types
+from borderless.experiments.conv_types.experiment import ConvTypesConfig
 from borderless.experiments.runner import run
 
 
 @pytest.mark.parametrize(("border", "mode"), [("valid", "valid"), ("zero", "same"), ("full", "full")])
 def test_maps_are_those_of_scipy(border: str, mode: str, tmp_path: Path) -> None:
-    config = conv_types.Config(borders=(border,))
-    (cell,) = conv_types.cells(config)
+    config = ConvTypesConfig(borders=(border,))
+    (cell,) = EXPERIMENTS["conv-types"].cells(config)
     conv_types.run_cell(config, cell, tmp_path)
     maps = np.load(tmp_path / "maps.npz")
     kernel = conv_types.network().weight[0, 0].numpy()
@@ -23,8 +25,8 @@ def test_maps_are_those_of_scipy(border: str, mode: str, tmp_path: Path) -> None
 
 
 def test_only_full_and_infinite_see_both_pixels_and_circular_does_by_wrapping(tmp_path: Path) -> None:
-    section = conv_types.EXPERIMENT
-    config = conv_types.Config()
+    section = EXPERIMENTS["conv-types"]
+    config = ConvTypesConfig()
     page = run(section, config, tmp_path, progress=False)
     responses = {str(row[0]): row[1:3] for row in page.tables[0].rows}
     assert all(lower_right == "1" for _, lower_right in responses.values())

@@ -8,13 +8,15 @@ import pytest
 import torch
 
 import borderless as bl
-from borderless.errors import DataError
-from borderless.experiments import run
-from borderless.experiments.arms import classifier
-from borderless.experiments.data_efficiency import COMPARED, EXPERIMENT, PADDED, Config, _arm
-from borderless.experiments.runner import ConfigError
+from borderless.errors import ConfigError, DataError
+from borderless.experiments import EXPERIMENTS
+from borderless.experiments.data_efficiency.experiment import COMPARED, PADDED, _arm
+from borderless.experiments.data_efficiency.experiment import DataEfficiencyConfig as Config
+from borderless.experiments.runner import run
+from borderless.models.small import classifier
 from support.labelled_images import write_fashion_mnist
 
+EXPERIMENT = EXPERIMENTS["data-efficiency"]
 ONE_EPOCH = dataclasses.replace(Config().training, epochs=1)
 
 
@@ -59,9 +61,9 @@ def test_fashion_mnist_and_too_few_images(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("wrong", "text"),
     [
-        ({"arms": ("own-blur",)}, "each once, of own, full, infinite, infinite-adaptive, own-padded"),
-        ({"per_class": ()}, "one number of images at least"),
-        ({"per_class": (-1,)}, "none negative"),
+        ({"arms": ("own-blur",)}, "each once, each one of own, full, infinite, infinite-adaptive, own-padded"),
+        ({"per_class": ()}, "per_class to be one or more values"),
+        ({"per_class": (-1,)}, "each once, each at least 0 but got per_class"),
         ({"seeds": 0}, "got seeds=0"),
     ],
 )

@@ -7,9 +7,13 @@ import numpy as np
 import pytest
 import torch
 
-from borderless.experiments import equivariance
-from borderless.experiments.equivariance import Config, image, on_plane, relative_difference
-from borderless.experiments.runner import Cell, run
+from borderless.data.letter import OBJECT, image
+from borderless.experiments import EXPERIMENTS
+from borderless.experiments.equivariance import experiment as equivariance
+from borderless.experiments.equivariance.experiment import EquivarianceConfig as Config
+from borderless.experiments.equivariance.experiment import on_plane, relative_difference
+from borderless.experiments.experiment import Cell
+from borderless.experiments.runner import run
 
 
 def errors(border: str, bias: bool, folder: Path) -> list[float]:
@@ -20,7 +24,7 @@ def errors(border: str, bias: bool, folder: Path) -> list[float]:
 def test_the_object_moves_and_stays_whole() -> None:
     for shift in range(9):
         moved = image(shift)[0, 0]
-        assert moved.sum() == equivariance.OBJECT.sum()
+        assert moved.sum() == OBJECT.sum()
         assert torch.equal(torch.roll(image()[0, 0], (-shift, -shift), (0, 1)), moved)
 
 
@@ -58,7 +62,7 @@ def test_circular_is_exact_for_circular_shifts(tmp_path: Path) -> None:
 
 def test_the_section_tells_it(tmp_path: Path) -> None:
     page = run(
-        equivariance.EXPERIMENT,
+        EXPERIMENTS["equivariance"],
         Config(borders=("zero", "circular", "infinite"), largest_shift=2),
         tmp_path,
         progress=False,
@@ -70,7 +74,7 @@ def test_the_section_tells_it(tmp_path: Path) -> None:
 
 
 def test_a_shift_out_of_sight_is_refused() -> None:
-    with pytest.raises(ValueError, match="1 to 8 px"):
+    with pytest.raises(ValueError, match="Expected largest_shift to be from 1 to 8 but got largest_shift=9"):
         Config(largest_shift=9)
 
 

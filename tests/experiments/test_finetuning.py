@@ -3,10 +3,13 @@ from pathlib import Path
 
 import pytest
 
-from borderless.experiments.finetuning import EXPERIMENT, Config
-from borderless.experiments.runner import ConfigError, Result
+from borderless.errors import ConfigError
+from borderless.experiments import EXPERIMENTS
+from borderless.experiments.experiment import Result
+from borderless.experiments.finetuning.experiment import FinetuningConfig as Config
 
 pytest.importorskip("skimage")
+EXPERIMENT = EXPERIMENTS["finetune"]
 TINY = "timm/test_resnet"
 
 
@@ -46,5 +49,5 @@ def test_drawing_writes_figure_and_table(tmp_path: Path, seeds: int) -> None:
 
 @pytest.mark.parametrize("wrong", [{"seeds": 0}, {"canvas_px": 48}, {"reach": -1}, {"arms": ("none",)}])
 def test_settings_without_sense_are_refused(wrong: dict[str, object]) -> None:
-    with pytest.raises(ConfigError, match="needed"):
+    with pytest.raises(ConfigError, match=r"Expected .* but got"):
         Config(**wrong)  # type: ignore[arg-type]

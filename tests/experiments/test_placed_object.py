@@ -6,10 +6,14 @@ import torch
 from torch import nn
 
 from borderless.data.photos import PHOTOS
-from borderless.experiments import placed_object
-from borderless.experiments.placed_object import ARMS, EXPERIMENT, Config, PhotoName
-from borderless.experiments.placed_object_answers import answers, summarise
-from borderless.experiments.runner import Cell, ConfigError, Result
+from borderless.errors import ConfigError
+from borderless.experiments import EXPERIMENTS
+from borderless.experiments.experiment import Cell, Result
+from borderless.experiments.placed_object import experiment as placed_object
+from borderless.experiments.placed_object.experiment import ARMS, PhotoName, logits_at, summarize
+from borderless.experiments.placed_object.experiment import PlacedObjectConfig as Config
+
+EXPERIMENT = EXPERIMENTS["placed-object"]
 
 
 def test_photos_of_the_config_are_those_of_the_data() -> None:
@@ -43,7 +47,7 @@ def test_answers_place_the_photo() -> None:
     photo = torch.full((3, 96, 96), 0.5)
     photo[:, 2, 5] = 1
     positions = torch.cartesian_prod(torch.tensor([0, 64, 128]), torch.tensor([0, 15, 33, 128]))
-    logits, seconds_per_image = answers(Brightest(), photo, positions, colour=-0.25)
+    logits, seconds_per_image = logits_at(Brightest(), photo, positions, color=-0.25)
     assert logits.tolist() == [[row + 2, column + 5, -0.25] for row, column in positions.tolist()]
     assert seconds_per_image > 0
 
@@ -51,12 +55,12 @@ def test_answers_place_the_photo() -> None:
 def test_summary_of_known_answers() -> None:
     positions = torch.tensor([[0, 0], [32, 64], [0, 1]])
     logits = torch.tensor([[4.0, 0.0], [4.0, 0.4], [1.0, 2.0]])
-    assert summarise(logits, positions, reference=0) == {
+    assert summarize(logits, positions, reference=0) == {
         "distinct_first_places": 2,
         "change_whole_strides": pytest.approx(0.1),
         "change_between": pytest.approx(0.75),
     }
-    assert summarise(logits[:2], positions[:2], reference=0)["change_between"] is None
+    assert summarize(logits[:2], positions[:2], reference=0)["change_between"] is None
 
 
 @pytest.mark.parametrize(("arm", "is_same_everywhere"), [("own", False), ("infinite-adaptive", True)])
@@ -112,10 +116,11 @@ def test_drawing_writes_a_figure_and_a_table_for_each_background(tmp_path: Path)
 @pytest.mark.parametrize(
     ("wrong", "text"),
     [
-        ({"photos": ()}, "a photograph, a background, and two different offsets"),
-        ({"offsets_px": (0, 0)}, "a photograph, a background, and two different offsets"),
-        ({"offsets_px": (0, 129)}, "offsets 0 to 128"),
-        ({"size_px": 200}, "offsets 0 to 24"),
+        ({"photos": ()}, "photos to be one or more values, each once, each one of cat, coffee"),
+        ({"offsets_px": (0, 0)}, "each once, each at least 0 but got offsets_px"),
+        ({"offsets_px": (5,)}, "two or more offsets"),
+        ({"offsets_px": (0, 129)}, "0 to 128, but got"),
+        ({"size_px": 200}, "0 to 24, but got"),
     ],
 )
 def test_settings_without_sense_are_refused(wrong: dict[str, object], text: str) -> None:

@@ -6,19 +6,20 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch import nn
 
 from borderless.data.quadrant import Canvases, canvas_px, positions
-from borderless.errors import DataError, UnknownName
-from borderless.experiments import quadrant, run
+from borderless.errors import ConfigError, DataError
+from borderless.experiments import EXPERIMENTS
+from borderless.experiments.experiment import Cell, Result
 from borderless.experiments.published import QUADRANT
-from borderless.experiments.quadrant import EXPERIMENT, Config
-from borderless.experiments.quadrant_figures import PUBLISHED
-from borderless.experiments.quadrant_network import calibrate_, feature_network, folded
-from borderless.experiments.runner import Cell, ConfigError, Result
-from borderless.models import load
+from borderless.experiments.quadrant import experiment as quadrant
+from borderless.experiments.quadrant.experiment import QuadrantConfig as Config
+from borderless.experiments.quadrant.page import PUBLISHED
+from borderless.experiments.runner import run
+from borderless.models.features import feature_network
 from borderless.training import Recipe
 
+EXPERIMENT = EXPERIMENTS["quadrant"]
 FEW = Config(archs=("resnet18",), borders_px=(0, 16), pictures=6)
 
 
@@ -35,8 +36,8 @@ def test_cells_are_everything_times_everything_with_names_of_their_own() -> None
 
 
 def test_the_papers_networks_and_borders_are_found() -> None:
-    assert set(PUBLISHED.values()) == {key[0] for key in QUADRANT}
-    assert {key[2] for key in QUADRANT} == set(Config().borders_px)
+    assert set(PUBLISHED.values()) == {key[0] for key in QUADRANT.numbers}
+    assert {key[2] for key in QUADRANT.numbers} == set(Config().borders_px)
 
 
 def test_canvases_hold_each_picture_at_both_places() -> None:
@@ -103,36 +104,9 @@ def test_training_from_scratch_goes_end_to_end_and_resumes(tmp_path: Path) -> No
 def test_the_cached_network_is_not_trained(tmp_path: Path) -> None:
     config = Config(archs=("timm/resnet10t",), pictures=4, training=Recipe(epochs=1))
     EXPERIMENT.run_cell(config, cell("timm/resnet10t", "scratch"), tmp_path)
-    network = quadrant._network("timm/resnet10t", "scratch", "paper", 0, None)
+    network = quadrant._network(config, "timm/resnet10t", "scratch", 0)
     fresh = feature_network("timm/resnet10t", "scratch", "paper", 0)
     assert all(torch.equal(a, b) for a, b in zip(network.parameters(), fresh.parameters(), strict=True))
-
-
-@pytest.mark.parametrize(
-    ("arch", "pool", "kind", "features"),
-    [
-        ("resnet18", "paper", nn.AdaptiveMaxPool2d, 512),
-        ("resnet18", "own", nn.AdaptiveAvgPool2d, 512),
-        ("bagnet33", "paper", nn.AdaptiveMaxPool2d, 2048),
-        ("densenet121", "paper", None, 1024),
-        ("mobilenet_v3_small", "max", nn.AdaptiveMaxPool2d, 1024),
-        ("timm/resnet10t", "paper", None, 512),
-    ],
-)
-def test_feature_networks(arch: str, pool: str, kind: type[nn.Module] | None, features: int) -> None:
-    model = feature_network(arch, "random", pool, seed=1)  # type: ignore[arg-type]
-    assert not model.training
-    with torch.no_grad():
-        assert model(torch.rand(2, 3, 64, 64)).shape == (2, features)
-    if kind is not None:
-        assert isinstance(model.avgpool, kind)
-
-
-def test_pretrained_weights_come_from_a_file(tmp_path: Path) -> None:
-    expected = load("timm/resnet10t")
-    torch.save(expected.state_dict(), tmp_path / "weights.pt")
-    got = feature_network("timm/resnet10t", "pretrained", "paper", seed=1, weights=tmp_path / "weights.pt")
-    assert torch.equal(got.get_parameter("conv1.0.weight"), expected.get_parameter("conv1.0.weight"))
 
 
 def test_the_packaged_network_is_pretrained_without_a_download(tmp_path: Path) -> None:
@@ -143,77 +117,6 @@ def test_the_packaged_network_is_pretrained_without_a_download(tmp_path: Path) -
     same = EXPERIMENT.run_cell(config, cell("tf_efficientnet_lite0", "pretrained", "infinite"), tmp_path)
     assert same["change"] < 1e-5
     assert same["accuracy"] == 0.5
-
-
-def test_timms_networks_take_the_largest_value_when_asked() -> None:
-    own, largest = (feature_network("timm/resnet10t", "random", pool, seed=1) for pool in ("own", "max"))
-    images = torch.rand(1, 3, 64, 64)
-    with torch.no_grad():
-        maps = own.forward_features(images)
-        assert torch.allclose(own(images), maps.mean((2, 3)))
-        assert torch.allclose(largest(images), maps.amax((2, 3)))
-
-
-def test_calibration_gives_each_norm_the_statistics_of_its_input() -> None:
-    model = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4, momentum=0.3))
-    images = Canvases(torch.rand(8, 3, 56, 56), 0)
-    calibrate_(model, images, batch_size=4)
-    with torch.no_grad():
-        maps = model[0](torch.stack([image for image, _ in images]))
-    assert torch.allclose(model[1].running_mean, maps.mean((0, 2, 3)), atol=1e-6)
-    assert torch.allclose(model[1].running_var, maps.var((0, 2, 3)), rtol=0.05)
-    assert model[1].momentum == 0.3
-    assert not model.training
-
-
-@pytest.mark.parametrize(("arch", "norms"), [("resnet18", 0), ("bagnet9", 0), ("timm/resnet10t", None)])
-def test_folded_networks_are_the_same_function(arch: str, norms: int | None) -> None:
-    model = feature_network(arch, "random", "paper", seed=0).double()
-    for norm in (module for module in model.modules() if isinstance(module, nn.BatchNorm2d)):
-        nn.init.uniform_(norm.running_mean, -0.5, 0.5)
-        nn.init.uniform_(norm.running_var, 0.5, 2)
-    quick = folded(model)
-    if norms is not None:
-        assert sum(isinstance(module, nn.BatchNorm2d) for module in quick.modules()) == norms
-    images = torch.rand(2, 3, 64, 64, dtype=torch.float64)
-    with torch.no_grad():
-        expected = model(images)
-        torch.testing.assert_close(quick(images), expected, rtol=1e-10, atol=float(expected.abs().max()) * 1e-12)
-
-
-def test_a_network_whose_way_depends_on_its_values_is_not_folded() -> None:
-    class Fork(nn.Module):
-        def forward(self, images: torch.Tensor) -> torch.Tensor:
-            return images if images.sum() > 0 else -images
-
-    fork = Fork()
-    assert folded(fork) is fork
-
-
-def test_a_convolution_that_is_used_twice_keeps_its_norm() -> None:
-    class Twice(nn.Module):
-        def __init__(self, way: str) -> None:
-            super().__init__()
-            self.way, self.convolution, self.norm = way, nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4)
-            nn.init.uniform_(self.norm.running_mean, 1, 2)
-
-        def forward(self, images: torch.Tensor) -> torch.Tensor:
-            map_ = self.convolution(images)
-            if self.way == "called":
-                return self.convolution(self.norm(map_))
-            return map_ + self.norm(map_)
-
-    images = torch.rand(1, 4, 8, 8, dtype=torch.float64)
-    for way in ("called", "read"):
-        model = Twice(way).double().eval()
-        torch.testing.assert_close(folded(model)(images), model(images), rtol=1e-12, atol=1e-12)
-
-
-def test_networks_without_a_pool_or_name_are_refused() -> None:
-    with pytest.raises(ConfigError, match="which has no AdaptiveAvgPool2d"):
-        feature_network("densenet121", "random", "max", seed=0)
-    with pytest.raises(UnknownName, match="resnet18"):
-        feature_network("resnet18x", "random", "paper", seed=0)
 
 
 def test_a_run_on_a_folder_of_images_draws_figure_and_tables(tmp_path: Path) -> None:
@@ -270,13 +173,13 @@ def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("wrong", "text"),
     [
-        ({"archs": ()}, "at least one, each once"),
-        ({"borders_px": (16, 16)}, "at least one, each once"),
-        ({"borders_px": (-1,)}, "no negative border"),
-        ({"seeds": 0}, "one seed"),
-        ({"policies": ("zero",)}, "policies are own, full"),
+        ({"archs": ()}, "archs to be one or more values, each once"),
+        ({"borders_px": (16, 16)}, "one or more values, each once, each at least 0"),
+        ({"borders_px": (-1,)}, "each once, each at least 0 but got borders_px"),
+        ({"seeds": 0}, "seeds to be at least 1"),
+        ({"policies": ("zero",)}, "of own, full"),
         ({"weights": Path("a.pt")}, "pretrained among inits"),
-        ({"protocol": "paper"}, "protocols are split, published"),
+        ({"protocol": "paper"}, "protocol to be one of split, published"),
     ],
 )
 def test_settings_without_sense_are_refused(wrong: dict[str, object], text: str) -> None:
@@ -286,5 +189,5 @@ def test_settings_without_sense_are_refused(wrong: dict[str, object], text: str)
 
 @pytest.mark.parametrize("device", ["cuda:99", "gpu"])
 def test_a_device_that_is_not_there(device: str) -> None:
-    with pytest.raises(ConfigError, match=f"got device='{device}', and PyTorch sees [0-9]+ GPUs here; needed: cpu"):
+    with pytest.raises(ConfigError, match=f"but got device='{device}', and PyTorch sees [0-9]+ GPUs"):
         Config(device=device)

@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from borderless.errors import DataError, MissingPackage
-from borderless.experiments import EXPERIMENTS, run
+from borderless.errors import DataError, LargeCellWarning, MissingPackage, RunError
+from borderless.experiments import EXPERIMENTS
 from borderless.experiments import ray_cluster as cluster_engine
-from borderless.experiments.runner import Cell, Experiment, Result, RunError
+from borderless.experiments.experiment import Cell, Experiment, Result
+from borderless.experiments.runner import run
 from borderless.report import Section
 
 # One worker of pytest-xdist for all of them: two Rays that start at once on two cores wait for each other too long.
@@ -159,7 +160,7 @@ def test_results_are_those_of_a_local_run(tmp_path: Path, cluster: str) -> None:
 
 
 def test_no_cluster_at_the_address(marks: Path, tmp_path: Path) -> None:
-    with pytest.raises(RunError, match=r"got no Ray cluster at '127\.0\.0\.1:1'"):
+    with pytest.raises(RunError, match=r"Expected a Ray cluster at '127\.0\.0\.1:1' but got"):
         run(experiment(marks, ""), Config(), tmp_path / "run", engine="ray", address="127.0.0.1:1", progress=False)
 
 
@@ -170,14 +171,14 @@ def test_ray_does_not_start(marks: Path, tmp_path: Path, monkeypatch: pytest.Mon
         raise Exception("The current node timed out during startup")  # Ray's own error
 
     monkeypatch.setattr(ray, "init", fail)
-    with pytest.raises(RunError, match=r"got no Ray on this machine \(The current node timed out.*no --engine ray"):
+    with pytest.raises(RunError, match=r"Ray to start .* but got The current node timed out.*leave out --engine ray"):
         run(experiment(marks, ""), Config(), tmp_path / "run", engine="ray", progress=False)
 
 
 def test_a_gpu_by_its_number_is_refused(marks: Path, tmp_path: Path) -> None:
     config = Config()
     object.__setattr__(config, "device", "cuda:1")
-    with pytest.raises(RunError, match=r"got the device cuda:1 for Ray, .*; needed: cuda$"):
+    with pytest.raises(RunError, match=r"Expected the device cuda for Ray, .* but got cuda:1"):
         run(experiment(marks, ""), config, tmp_path / "run", engine="ray", progress=False)
 
 
@@ -192,9 +193,9 @@ def test_cells_that_no_machine_has_room_for_are_told() -> None:
             nodes, threads, needs_gpu, may_grow=True
         )  # filterwarnings turns warnings into errors
     for threads, needs_gpu in ((8, False), (4, True)):
-        with pytest.warns(cluster_engine.LargeCellWarning, match="4 cores, 0 GPUs; 2 cores, 1 GPUs; needed: a larger"):
+        with pytest.warns(LargeCellWarning, match="4 cores, 0 GPUs; 2 cores, 1 GPUs; take a larger"):
             cluster_engine._check_room(nodes, threads, needs_gpu, may_grow=True)
-        with pytest.raises(RunError, match=r"needed: a larger machine, or smaller cells \(OMP_NUM_THREADS"):
+        with pytest.raises(RunError, match=r"take a larger machine, or smaller cells \(OMP_NUM_THREADS"):
             cluster_engine._check_room(nodes, threads, needs_gpu, may_grow=False)
 
 

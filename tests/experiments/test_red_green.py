@@ -10,9 +10,14 @@ import torch
 
 import borderless as bl
 from borderless.data.red_green import red_green
-from borderless.experiments import run
-from borderless.experiments.red_green import EXPERIMENT, RECIPE, Config, RedGreenNet
-from borderless.experiments.runner import ConfigError
+from borderless.errors import ConfigError
+from borderless.experiments import EXPERIMENTS
+from borderless.experiments.red_green.experiment import RECIPE
+from borderless.experiments.red_green.experiment import RedGreenConfig as Config
+from borderless.experiments.runner import run
+from borderless.models.location import RedGreenNet
+
+EXPERIMENT = EXPERIMENTS["red-green"]
 
 FEW = Config(borders=("zero", "full"), seeds=1, training=dataclasses.replace(RECIPE, epochs=4))
 
@@ -62,11 +67,11 @@ def test_the_network_is_the_papers() -> None:
 @pytest.mark.parametrize(
     ("wrong", "text"),
     [
-        ({"seeds": 0}, "got 0 seeds"),
-        ({"borders": ()}, "needed: one at least"),
+        ({"seeds": 0}, "seeds to be at least 1 but got seeds=0"),
+        ({"borders": ()}, "borders to be one or more values"),
         ({"borders": ("zero", "zero")}, "each once"),
-        ({"borders": ("mirror",)}, "borders are valid, zero"),
-        ({"protocol": "leaky"}, "protocols are clean, published"),
+        ({"borders": ("mirror",)}, "of valid, zero"),
+        ({"protocol": "leaky"}, "protocol to be one of clean, published"),
     ],
 )
 def test_settings_without_sense_are_refused(wrong: dict[str, object], text: str) -> None:

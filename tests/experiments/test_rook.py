@@ -11,9 +11,12 @@ from torch import nn
 from torch.nn import functional as F
 
 from borderless.data import rook as data
-from borderless.experiments import rook
-from borderless.experiments.rook import Config, RookNet
-from borderless.experiments.runner import Cell, run
+from borderless.experiments import EXPERIMENTS
+from borderless.experiments.experiment import Cell
+from borderless.experiments.rook import experiment as rook
+from borderless.experiments.rook.experiment import RookConfig as Config
+from borderless.experiments.runner import run
+from borderless.models.location import RookNet
 
 
 def train(border: str, seed: int, folder: Path, **settings: Any) -> dict[str, Any]:
@@ -68,7 +71,7 @@ def test_a_dead_relu_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
             nn.init.constant_(self.convolution.weight, -1.0)
 
     monkeypatch.setattr(rook, "RookNet", Dead)
-    section = run(rook.EXPERIMENT, Config(borders=("zero",), seeds=1, epochs=2), tmp_path, progress=False)
+    section = run(EXPERIMENTS["rook"], Config(borders=("zero",), seeds=1, epochs=2), tmp_path, progress=False)
     assert section.tables[0].rows[0][1] == "50 †"
     assert "The ReLU died" in section.tables[0].caption
     assert "zero seed 0" in section.tables[0].caption
@@ -82,7 +85,7 @@ def test_learnt_after() -> None:
 
 def test_the_run_makes_a_film_its_last_picture_and_a_table_with_the_papers_number(tmp_path: Path) -> None:
     config = Config(borders=("zero", "full"), seeds=1, epochs=4)
-    section = run(rook.EXPERIMENT, config, tmp_path, progress=False)
+    section = run(EXPERIMENTS["rook"], config, tmp_path, progress=False)
     with Image.open(tmp_path / "rook.gif") as film:
         assert film.n_frames == 5
         assert film.width >= 800

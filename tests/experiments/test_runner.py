@@ -11,19 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from borderless.errors import CorruptResultWarning, OtherVersionWarning, RunError, RunInterrupted
 from borderless.experiments import EXPERIMENTS
+from borderless.experiments.experiment import Cell, Experiment, Result
 from borderless.experiments.published import QUADRANT, RED_GREEN, TABLES
-from borderless.experiments.runner import (
-    RESULT,
-    Cell,
-    CorruptResultWarning,
-    Experiment,
-    OtherVersionWarning,
-    Result,
-    RunError,
-    RunInterrupted,
-    run,
-)
+from borderless.experiments.results_on_disk import RESULT
+from borderless.experiments.runner import run
 from borderless.report import Section, Table
 from borderless.report.provenance import versions
 from borderless.runtime.files import write_csv
@@ -149,7 +142,16 @@ def test_a_result_without_what_is_drawn_is_named(squares: Squares, tmp_path: Pat
     record = json.loads(path.read_text())
     record["metrics"] = {"cube": 1}
     path.write_text(json.dumps(record))
-    with pytest.raises(RunError, match=r"got no 'square' in a result that .* holds; needed: results of this version"):
+    with pytest.raises(RunError, match=r"Expected results of this version .* but got no 'square' in a result that"):
+        run(squares.experiment, Config(), tmp_path, progress=False)
+
+
+def test_a_mistake_in_drawing_is_not_blamed_on_old_results(
+    squares: Squares, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(squares.experiment, Config(), tmp_path, progress=False)
+    monkeypatch.setattr(squares, "draw", lambda *_: {}["color"])
+    with pytest.raises(KeyError, match="color"):
         run(squares.experiment, Config(), tmp_path, progress=False)
 
 
@@ -197,13 +199,12 @@ def test_every_experiment_has_defaults_and_small_settings() -> None:
 
 
 def test_published_numbers_have_sources_and_read_as_printed() -> None:
-    assert all(table.source and table.unit and table.numbers for table in TABLES)
+    assert all(table.source and table.title and table.unit and table.numbers for table in TABLES.values())
     assert RED_GREEN.text("circular", "similar") == "73.7 ± 1.0"
     assert QUADRANT.text("ResNet-18", "random", 64) == "≈ 80.5"
-    assert QUADRANT["DenseNet-121", "pretrained", 256].read_off
+    assert QUADRANT.points([("a", "b", 0), ("DenseNet-121", "pretrained", 256)]) == {1: 87.5}
+    assert RED_GREEN.axes == ("border", "test set")
     assert RED_GREEN.text("reflect", "similar") == "–"
-    with pytest.raises(KeyError, match=r"keyed by \(border, test set\)"):
-        RED_GREEN["reflect", "similar"]
 
 
 @pytest.mark.slow

@@ -7,12 +7,16 @@ from pathlib import Path
 import pytest
 
 from borderless.cli import main as cli
-from borderless.experiments import run
+from borderless.errors import ConfigError
+from borderless.experiments import EXPERIMENTS
 from borderless.experiments.arms import ARMS
-from borderless.experiments.runner import ConfigError
-from borderless.experiments.shifts import EXPERIMENT, PAPER, PAPERS_NETWORKS, Config
+from borderless.experiments.runner import run
+from borderless.experiments.shifts.experiment import PAPERS_NETWORKS
+from borderless.experiments.shifts.experiment import ShiftsConfig as Config
+from borderless.training.recipe import IMAGENET
 from support.labelled_images import write_folder
 
+EXPERIMENT = EXPERIMENTS["shifts"]
 FEW = dataclasses.replace(
     Config.small(),
     arms=("own", "infinite", "infinite-adaptive-blur"),
@@ -40,9 +44,10 @@ def test_papers_numbers_stand_beside_those_of_a_folder(tmp_path: Path, monkeypat
     """The real path of --data, on small crops: the sizes are the paper's divided by seven."""
     data = write_folder(tmp_path / "data", {"a": 8, "b": 8})
     for name, value in {"PAPER_CROP_PX": 32, "SHORTER_SIDE_PX": 36}.items():
-        monkeypatch.setattr(f"borderless.experiments.shifts.{name}", value)
+        monkeypatch.setattr(f"borderless.experiments.shifts.experiment.{name}", value)
     monkeypatch.setattr(
-        "borderless.experiments.shifts.RANGE_PX", {"zhang2019": 4, "kayhan2020": 8, "circular": 4, "canvas": 8}
+        "borderless.experiments.shifts.experiment.RANGE_PX",
+        {"zhang2019": 4, "kayhan2020": 8, "circular": 4, "canvas": 8},
     )
     monkeypatch.setattr("borderless.data.imagenet_a.folders_of", lambda every: sorted(every))
     config = dataclasses.replace(
@@ -52,7 +57,7 @@ def test_papers_numbers_stand_beside_those_of_a_folder(tmp_path: Path, monkeypat
         archs=("resnet18",),
         arms=("own", "full"),
         passes=1,
-        training=dataclasses.replace(PAPER, epochs=1, batch_size=4, workers=0),
+        training=dataclasses.replace(IMAGENET, epochs=1, batch_size=4, workers=0),
     )
     section = run(EXPERIMENT, config, tmp_path / "run", progress=False)
     columns = list(section.tables[0].columns)
@@ -65,14 +70,14 @@ def test_papers_numbers_stand_beside_those_of_a_folder(tmp_path: Path, monkeypat
 def test_with_data_the_command_line_starts_from_the_papers_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
     monkeypatch.setattr(
-        "borderless.experiments.run", lambda experiment, config, folder, **_: seen.append(config) or 1 / 0
+        "borderless.experiments.runner.run", lambda experiment, config, folder, **_: seen.append(config) or 1 / 0
     )
     for words in (["--data", "images", "--seeds", "3"], ["--data=images", "--archs", "resnet50"], []):
         with pytest.raises(ZeroDivisionError):
             cli.main(["run", "shifts", *words])
     assert seen[0] == dataclasses.replace(Config.paper(), data=Path("images"), seeds=3)
     assert seen[0].archs == PAPERS_NETWORKS and seen[0].training.epochs == 90
-    assert seen[1].archs == ("resnet50",) and seen[1].training == PAPER
+    assert seen[1].archs == ("resnet50",) and seen[1].training == IMAGENET
     assert seen[2] == Config()
 
 
@@ -85,8 +90,8 @@ def test_cells() -> None:
 @pytest.mark.parametrize(
     ("wrong", "text"),
     [
-        ({"arms": ("owl",)}, "needed: one at least, each once, of own, full"),
-        ({"arms": ()}, "needed: one at least"),
+        ({"arms": ("owl",)}, "arms to be one or more values, each once, each one of own, full"),
+        ({"arms": ()}, "one or more values"),
         ({"seeds": 0}, "got seeds=0"),
         ({"classes": "imagenet-a"}, "without --data"),
     ],

@@ -10,9 +10,9 @@ import torch
 from PIL import Image
 
 import borderless as bl
+from borderless.data.letter import OBJECT
 from borderless.data.photos import load_photo
 from borderless.errors import DataError, ImageError
-from borderless.experiments.equivariance import OBJECT
 from borderless.playground import views
 from borderless.playground.app import WORKER, audited
 

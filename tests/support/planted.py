@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 import borderless as bl
 from borderless.data import rook
-from borderless.experiments.rook import RookNet
+from borderless.models.location import RookNet
 from borderless.runtime.evaluation import one_thread
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import torch
 
-from borderless.experiments import EXPERIMENTS, run
+from borderless.experiments import EXPERIMENTS
+from borderless.experiments.runner import run
 from borderless.runtime.distributed import joined, team
 from borderless.training import Recipe, fit
 from support.bars import Bars, network

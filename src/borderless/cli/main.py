@@ -4,6 +4,7 @@ import dataclasses
 import errno
 import os
 import sys
+import textwrap
 import threading
 import warnings
 from collections.abc import Callable, Sequence
@@ -55,22 +56,6 @@ Examples:
 
 A run keeps each finished part: Ctrl-C stops it, the same command goes on. Results lie in runs/, one folder a run.
 """
-
-# Told without importing the experiments, which would load PyTorch only to print a help text.
-SUMMARIES = {
-    "equivariance": "shift, then convolve = convolve, then shift? For each border, with numbers",
-    "conv-types": "one white pixel, and what valid, same and full convolution see of it",
-    "rook": "one filter and a global max pool learn where a rook stands",
-    "one-place": "a CNN trained on digits in one corner, tested at every place",
-    "placed-object": "a pretrained network and a photograph that moves over a canvas",
-    "quadrant": "how far from the border of a canvas can a network read where a picture stands?",
-    "red-green": "the order of two colours, learnt, or the half of the image that they stand in?",
-    "shifts": "is a classifier consistent, and right, when an image moves?",
-    "data-efficiency": "with few images a class, what does a network learn under each border?",
-    "patch-matching": "descriptors of patches, learnt from few pairs, with same and with full convolution",
-    "actions": "3D networks on few clips, with same and full convolution and infinite borders",
-    "finetune": "a pretrained network, converted: what is lost, and what fine-tuning gives back",
-}
 
 # What the extra `demo` has the packages for, and what fits into three minutes.
 DEMO = ("equivariance", "conv-types", "rook", "one-place", "placed-object", "quadrant")
@@ -212,7 +197,8 @@ def _demo(words: list[str]) -> None:
     import tyro
 
     options = tyro.cli(DemoOptions, args=words, prog="borderless demo")
-    from borderless.experiments import EXPERIMENTS, run
+    from borderless.experiments import EXPERIMENTS
+    from borderless.experiments.runner import run
     from borderless.report import write
     from borderless.report.provenance import provenance
     from borderless.runtime.distributed import joined
@@ -240,7 +226,7 @@ def _demo(words: list[str]) -> None:
 def _run(words: list[str]) -> None:
     from borderless.experiments import EXPERIMENTS
 
-    names = list(SUMMARIES)
+    names = list(EXPERIMENTS)
     if not words or words[0] in ("-h", "--help"):
         print(
             f"Usage: borderless run NAME [options]\n\n{_listed()}\n\nborderless run NAME --help shows the options "
@@ -269,7 +255,7 @@ def _run(words: list[str]) -> None:
         + (" With --data: the paper's." if hasattr(experiment.Config, "paper") else ""),
         default=_run_options(experiment.Config, name)(config=default),
     )
-    from borderless.experiments import run
+    from borderless.experiments.runner import run
     from borderless.runtime.distributed import joined
 
     with joined() as team:
@@ -428,7 +414,12 @@ def _playground(words: list[str]) -> None:
 
 
 def _listed() -> str:
-    return "\n".join(f"  {name:<16} {summary}" for name, summary in SUMMARIES.items())
+    from borderless.experiments import EXPERIMENTS
+
+    lines = []
+    for name, summary in EXPERIMENTS.summaries.items():
+        lines += textwrap.wrap(summary, 100, initial_indent=f"  {name:<16} ", subsequent_indent=" " * 19)
+    return "\n".join(lines)
 
 
 def _fail(error: Exception) -> int:

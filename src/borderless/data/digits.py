@@ -21,8 +21,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from borderless.data.items import item_seed
+
 DIGIT_PX = 14
 CANVAS_PX = (32, 32)
+# Where `PlacedDigits` puts every digit, unless it puts them everywhere.
+TRAINED_AT = (0, 0)
 
 
 @dataclass(frozen=True)
@@ -120,3 +124,31 @@ def place_digits(images: Tensor, positions: Tensor | Sequence[int], canvas: tupl
     placed = images.new_zeros(n, 1, *canvas)
     placed[torch.arange(n)[:, None, None], 0, rows, columns] = images
     return placed
+
+
+class PlacedDigits:
+    """Items (image, label): digits at the training place, or `everywhere`: in each epoch at another place."""
+
+    def __init__(self, digits: Digits, seed: int, everywhere: bool) -> None:
+        self.digits, self.seed, self.everywhere = digits, seed, everywhere
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Let the places of another epoch follow."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        """Return the number of digits."""
+        return len(self.digits)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        """Return the image (1, height, width) and the label of a digit."""
+        digit, label = self.digits.images[index, None], self.digits.labels[index]
+        return place_digits(digit, self._place(index))[0], label
+
+    def _place(self, index: int) -> Tensor | tuple[int, int]:
+        if not self.everywhere:
+            return TRAINED_AT
+        places = all_places()
+        draw = torch.Generator().manual_seed(item_seed(self.seed, self.epoch, index))
+        return places[torch.randint(len(places), (), generator=draw)]

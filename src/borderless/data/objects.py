@@ -9,7 +9,6 @@ Shapes: tiles (TILE_PX, TILE_PX, 3) in uint8; items (image (3, canvas, canvas), 
 import itertools
 
 import numpy as np
-from torchvision.transforms import v2
 
 from borderless.data import imagenet
 from borderless.data.items import ClassSplit
@@ -44,6 +43,7 @@ def on_canvas(
     """Tiles as objects of OBJECT_PX, their upper left pixel at `corner` of an empty canvas; None: in its middle."""
     room = canvas_px - OBJECT_PX
     top, left = corner or (room // 2, room // 2)
+    v2 = imagenet.transforms()
     window = [v2.RandomCrop(OBJECT_PX), v2.RandomHorizontalFlip()] if in_training else [v2.CenterCrop(OBJECT_PX)]
     steps = [
         v2.ToImage(),

@@ -21,7 +21,6 @@ import torch
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
-from torchvision.transforms import v2
 
 from borderless.data import imagenet
 from borderless.data.items import IMAGE_SUFFIXES
@@ -164,7 +163,8 @@ def photograph(name: str) -> Image.Image:
 
 
 def shown(image: Image.Image, size_px: int, mean: Sequence[float], deviation: Sequence[float]) -> Tensor:
-    """One picture as a network is shown it: (3, size_px, size_px)."""
+    """Return one picture as a network is shown it: (3, size_px, size_px)."""
+    v2 = imagenet.transforms()
     steps = [
         v2.CenterCrop(min(image.size)),  # before it grows: of a picture as narrow as a line, only this is shown
         v2.ToImage(),

@@ -15,14 +15,14 @@ import random
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
-from torchvision.transforms import v2
 
 from borderless.data import imagenet
 from borderless.data.items import IMAGE_SUFFIXES
@@ -33,8 +33,8 @@ OBJECT_PX, CANVAS_PX = 56, 120
 POSITIONS = ((0, 0), (CANVAS_PX - OBJECT_PX, CANVAS_PX - OBJECT_PX))
 BORDERS_PX = (0, 16, 32, 64, 128, 256, 512)
 
-Protocol = Literal["split", "published"]
-PROTOCOLS: tuple[str, ...] = get_args(Protocol)
+SplitProtocol = Literal["split", "published"]
+PROTOCOLS: tuple[str, ...] = get_args(SplitProtocol)
 
 # The photographs that come inside the package, textures and charts of one tone left out.
 SOURCES = (
@@ -44,12 +44,10 @@ SOURCES = (
 # Shares of the photographs, of which there are fewer than pictures; the rest is for testing.
 _TRAIN_SHARE, _VALIDATION_SHARE = 0.5, 0.25
 _SMALLEST_CUT_PX = 80
-_NORMALISED = v2.Compose([v2.ToImage(), *imagenet.normalised()])
-_AS_PUBLISHED = v2.Compose([v2.Resize(256), v2.CenterCrop(224), _NORMALISED, v2.Resize(OBJECT_PX, antialias=True)])
 
 
 @dataclass(frozen=True)
-class Pictures:
+class QuadrantSplit:
     """pictures: (n, 3, 56, 56). sources: for each of them, the photograph or file that it comes from."""
 
     pictures: Tensor
@@ -63,13 +61,13 @@ class Pictures:
 class Quadrant:
     """The three splits, and the files that could not be read."""
 
-    train: Pictures
-    validation: Pictures
-    test: Pictures
+    train: QuadrantSplit
+    validation: QuadrantSplit
+    test: QuadrantSplit
     skipped: tuple[str, ...] = ()
 
     @property
-    def splits(self) -> dict[str, Pictures]:
+    def splits(self) -> dict[str, QuadrantSplit]:
         return {"train": self.train, "validation": self.validation, "test": self.test}
 
 
@@ -101,7 +99,7 @@ class Canvases(Dataset[tuple[Tensor, int]]):
         return canvas, label
 
 
-def from_photographs(count: int, seed: int, protocol: Protocol = "split") -> Quadrant:
+def from_photographs(count: int, seed: int, protocol: SplitProtocol = "split") -> Quadrant:
     """`count` pictures a split, cut from scikit-image's photographs. Raises MissingPackage without scikit-image.
 
     protocol: "split" gives each split photographs of its own; "published" gives all three the same pictures, as the
@@ -120,7 +118,7 @@ def from_photographs(count: int, seed: int, protocol: Protocol = "split") -> Qua
     return Quadrant(train, validation, test)
 
 
-def from_folder(folder: Path | str, count: int, seed: int, protocol: Protocol = "split") -> Quadrant:
+def from_folder(folder: Path | str, count: int, seed: int, protocol: SplitProtocol = "split") -> Quadrant:
     """`count` pictures a split from the images found anywhere under `folder`, drawn without repetition.
 
     Files that cannot be read are named in a warning and in `skipped`, and others take their place. Raises DataError if
@@ -152,28 +150,36 @@ def from_folder(folder: Path | str, count: int, seed: int, protocol: Protocol = 
         )
     stacked = torch.stack(pictures)
     starts = (0, 0, 0) if protocol == "published" else (0, count, 2 * count)
-    train, validation, test = (Pictures(stacked[i : i + count], tuple(sources[i : i + count])) for i in starts)
+    train, validation, test = (QuadrantSplit(stacked[i : i + count], tuple(sources[i : i + count])) for i in starts)
     return Quadrant(train, validation, test, tuple(skipped))
 
 
 def as_published(file: Path) -> Tensor:
     """One image as in the paper: (3, 56, 56). Raises OSError or ValueError if it cannot be read."""
     with Image.open(file) as image:
-        return _AS_PUBLISHED(image.convert("RGB"))
+        return _as_published()(image.convert("RGB"))
 
 
-def _cuts(names: Sequence[str], count: int, draw: random.Random) -> Pictures:
+@cache
+def _as_published() -> Any:
+    v2 = imagenet.transforms()
+    crops = [v2.Resize(256), v2.CenterCrop(imagenet.PAPER_CROP_PX)]
+    return v2.Compose([*crops, imagenet.shown_through([]), v2.Resize(OBJECT_PX, antialias=True)])
+
+
+def _cuts(names: Sequence[str], count: int, draw: random.Random) -> QuadrantSplit:
     photographs = {name: _photograph(name) for name in names}
     pictures, sources = [], []
+    normalized = imagenet.shown_through([])
     for i in range(count):
         name = names[i % len(names)]
         image = photographs[name]
         side = draw.randint(_SMALLEST_CUT_PX, min(image.size))
         left, top = draw.randint(0, image.width - side), draw.randint(0, image.height - side)
         cut = image.resize((OBJECT_PX, OBJECT_PX), Image.Resampling.BICUBIC, box=(left, top, left + side, top + side))
-        pictures.append(_NORMALISED(cut))
+        pictures.append(normalized(cut))
         sources.append(name)
-    return Pictures(torch.stack(pictures), tuple(sources))
+    return QuadrantSplit(torch.stack(pictures), tuple(sources))
 
 
 def _photograph(name: str) -> Image.Image:

@@ -16,8 +16,8 @@ from torch import Tensor
 
 from borderless.errors import DataError
 
-Protocol = Literal["clean", "published"]
-PROTOCOLS: tuple[str, ...] = get_args(Protocol)
+SceneProtocol = Literal["clean", "published"]
+PROTOCOLS: tuple[str, ...] = get_args(SceneProtocol)
 
 SIZE_PX, SQUARE_PX = 32, 4
 # The upper edge of a square: its half's middle and what is drawn around it, the last exclusive.
@@ -35,7 +35,7 @@ Scene = tuple[int, tuple[int, int], tuple[int, int]]
 
 
 @dataclass(frozen=True)
-class Split:
+class Scenes:
     images: Tensor
     labels: Tensor
 
@@ -47,13 +47,13 @@ class Split:
 class RedGreen:
     """`similar` and `dissimilar` hold the same scenes, in the same order, in their own and in the other half."""
 
-    train: Split
-    validation: Split
-    similar: Split
-    dissimilar: Split
+    train: Scenes
+    validation: Scenes
+    similar: Scenes
+    dissimilar: Scenes
 
 
-def red_green(seed: int = 0, protocol: Protocol = "clean") -> RedGreen:
+def red_green(seed: int = 0, protocol: SceneProtocol = "clean") -> RedGreen:
     """2,000, 1,000 and 1,000 images, classes in turn.
 
     clean: no scene is in two splits, and the seed decides. published: as in the public code all splits begin with the
@@ -109,10 +109,10 @@ def _swapped(scene: Scene) -> Scene:
     return label, (left[0] + down, left[1]), (right[0] + down, right[1])
 
 
-def _drawn(scenes: list[Scene]) -> Split:
+def _drawn(scenes: list[Scene]) -> Scenes:
     images = torch.zeros(len(scenes), 3, SIZE_PX, SIZE_PX)
     for image, (label, left, right) in zip(images, scenes, strict=True):
         # Red left of green is class 0: the left square's channel is the label.
         for channel, (row, column) in ((label, left), (1 - label, right)):
             image[channel, row : row + SQUARE_PX, column : column + SQUARE_PX] = 1
-    return Split(images, torch.tensor([label for label, _, _ in scenes]))
+    return Scenes(images, torch.tensor([label for label, _, _ in scenes]))

@@ -1,4 +1,4 @@
-"""Runs cells as Ray tasks, on this machine or on a cluster. Ray schedules, moves results, and replaces lost workers."""
+"""Run cells as Ray tasks, on this machine or on a cluster. Ray schedules, moves results, and replaces lost workers."""
 
 import logging
 import os
@@ -10,8 +10,9 @@ from typing import Any
 
 import torch
 
-from borderless.errors import MissingPackage
-from borderless.experiments.runner import RESULT, Cell, Experiment, Result, RunError, run_and_keep
+from borderless.errors import LargeCellWarning, MissingPackage, RunError
+from borderless.experiments.experiment import Cell, Experiment, Result
+from borderless.experiments.results_on_disk import RESULT, read_result, run_and_keep
 from borderless.runtime.files import write_atomically
 from borderless.runtime.malloc import keep_freed_memory
 
@@ -30,10 +31,6 @@ _CONNECT_S = 10
 _HERE = "local"
 
 
-class LargeCellWarning(UserWarning):
-    """No machine of the cluster has room for a cell."""
-
-
 def run_on_ray(
     experiment: Experiment,
     config: Any,
@@ -42,19 +39,31 @@ def run_on_ray(
     address: str | None,
     started: Callable[[str], Any],
 ) -> Iterator[Result]:
-    """The results, as they come. Each task has as many threads as PyTorch has here, so numbers come out the same.
+    """Yield the results, as they come; warn if cells have to wait for a larger machine.
 
-    address: of a running cluster, "auto" to look for one; None takes Ray's own RAY_ADDRESS, and without it starts Ray
-    on this machine and ends it afterwards. Every machine needs borderless. Where they share `folder`, a cell that is
-    run again finds its checkpoint. Raises MissingPackage without Ray, RunError if the cluster cannot be reached, if Ray
-    does not start, for one GPU by its number, or if a cell loses its worker too often; warns if cells have to wait for
-    a larger machine.
+    Each task has as many threads as PyTorch has here, so numbers come out the same. Every machine needs borderless.
+    Where they share `folder`, a cell that is run again finds its checkpoint.
+
+    Args:
+        experiment: What the cells are of.
+        config: Its settings.
+        cells: What to run.
+        folder: Where results are kept on this machine.
+        address: Of a running cluster, "auto" to look for one; None takes Ray's own RAY_ADDRESS, and without it starts
+            Ray on this machine and ends it afterwards.
+        started: Called with the name of each cell.
+
+    Raises:
+        MissingPackage: Ray is not installed.
+        RunError: The cluster cannot be reached, Ray does not start, the device is one GPU by its number, or a cell
+            loses its worker too often.
     """
     device = torch.device(getattr(config, "device", "cpu"))
     needs_gpu = device.type == "cuda"
     if device.index is not None:
         raise RunError(
-            f"got the device {device} for Ray, which gives each cell a GPU of its own; needed: {device.type}"
+            f"Expected the device {device.type} for Ray, which gives each cell a GPU of its own, but got {device}; "
+            "leave out its number."
         )
     for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)
@@ -62,7 +71,7 @@ def run_on_ray(
         import ray
     except ImportError as error:
         raise MissingPackage(
-            'got no package ray; install it with: pip install "borderless[cluster]", or leave out --engine ray'
+            'Expected the package ray but got none; run pip install "borderless[cluster]", or leave out --engine ray.'
         ) from error
     address = address or os.environ.get("RAY_ADDRESS") or _HERE
     try:
@@ -70,10 +79,10 @@ def run_on_ray(
         ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     except Exception as error:  # of any type, down to Exception itself where a part of Ray does not come up in time
         raise RunError(
-            f"got no Ray on this machine ({error}); needed: one that starts (see ray start --head), or no --engine ray"
+            f"Expected Ray to start on this machine but got {error}; see ray start --head, or leave out --engine ray."
             if address == _HERE
-            else f"got no Ray cluster at {address!r} ({error}); needed: the address of a running one, or none to start "
-            "one on this machine"
+            else f"Expected a Ray cluster at {address!r} but got {error}; give the address of a running one, or none "
+            "to start one on this machine."
         ) from error
     try:
         threads = torch.get_num_threads()
@@ -104,8 +113,9 @@ def _check_room(nodes: list[dict[str, Any]], threads: int, needs_gpu: bool, may_
         return
     has = "; ".join(f"{one.get('CPU', 0):g} cores, {one.get('GPU', 0):g} GPUs" for one in machines) or "none"
     text = (
-        f"got cells of {threads} threads{' and a GPU' if needs_gpu else ''} for machines with: {has}; needed: a larger "
-        "machine, or smaller cells (OMP_NUM_THREADS sets their threads, --device whether they have a GPU)"
+        f"Expected a machine with room for cells of {threads} threads{' and a GPU' if needs_gpu else ''} but got "
+        f"machines with: {has}; take a larger machine, or smaller cells (OMP_NUM_THREADS sets their threads, --device "
+        "whether they have a GPU)"
     )
     if not may_grow:
         raise RunError(text)
@@ -129,11 +139,11 @@ def _kept(ray: Any, task: Any, cell: Cell, folder: Path) -> Result:
         raise error.cause from None
     except ray.exceptions.RayError as error:
         raise RunError(
-            f"got no result of the cell {cell.name!r}: its worker was lost {RETRIES + 1} times "
+            f"Expected a result of the cell {cell.name!r} but got none: its worker was lost {RETRIES + 1} times "
             f"({type(error).__name__}); is there enough memory? The finished cells are kept in {folder}"
         ) from error
     for name in sorted(files, key=lambda name: name == RESULT):  # the result last: it says that all is there
         path = folder / cell.name / name
         if not path.is_file() or path.read_bytes() != files[name]:
             write_atomically(path, files[name])
-    return Result.read(cell, folder)
+    return read_result(cell, folder)

@@ -12,8 +12,6 @@ from copy import deepcopy
 from dataclasses import dataclass
 
 import numpy as np
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
 
 from borderless.errors import DataError
 from borderless.measures.intervals import over_objects
@@ -101,6 +99,9 @@ def location_probe(train: np.ndarray, validation: np.ndarray, test: np.ndarray, 
 
 
 def _fitted(sets: Mapping[str, np.ndarray], labels: Mapping[str, np.ndarray], seed: int) -> ProbeScore:
+    from sklearn.exceptions import ConvergenceWarning  # seconds to import: only who fits a probe pays
+    from sklearn.linear_model import LogisticRegression
+
     flat = {name: (features.reshape(-1, features.shape[-1]), labels[name].ravel()) for name, features in sets.items()}
     best: tuple[float, float, LogisticRegression, bool] | None = None
     model = LogisticRegression(max_iter=_MOST_STEPS, warm_start=True)

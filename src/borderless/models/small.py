@@ -1,22 +1,21 @@
-"""The network of `one-place`: what it is made of, what it is shown, and what it says at every place.
+"""Small CNNs for images and clips of a few dozen pixels, and classifiers by name.
 
-Shapes: digits n × 14 × 14; images n × 1 × 32 × 32; predictions (place, digit).
+Shapes: images n × channels × height × width; clips n × 3 × frames × height × width; logits n × classes.
 """
 
-import torch
+from contextlib import AbstractContextManager, nullcontext
+
 from torch import Tensor, nn
 
-from borderless.data.digits import Digits, all_places, place_digits
-from borderless.data.items import item_seed
-from borderless.runtime.evaluation import seeded
+from borderless.models.loading import load
+from borderless.runtime.evaluation import one_thread, seeded
 
+SMALL = "small"
 STRIDE_PX = 4
-TRAINED_AT = (0, 0)
-IMAGES_AT_ONCE = 360
 
 
 def network(seed: int, channels: int = 1, classes: int = 10) -> nn.Sequential:
-    """Four convolutions with BatchNorm, strides 2, 2, 1, 1, global average: about 24,000 parameters."""
+    """Return four convolutions with BatchNorm, strides 2, 2, 1, 1, and a global average: about 24,000 parameters."""
     layers: list[nn.Module] = []
     inputs = channels
     with seeded(seed):
@@ -26,56 +25,33 @@ def network(seed: int, channels: int = 1, classes: int = 10) -> nn.Sequential:
         return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(inputs, classes))
 
 
-class PlacedDigits:
-    """Items (image, label): digits at the training place, or `everywhere`: in each epoch at another place."""
-
-    def __init__(self, digits: Digits, seed: int, everywhere: bool) -> None:
-        self.digits, self.seed, self.everywhere = digits, seed, everywhere
-        self.epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        return len(self.digits)
-
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        digit, label = self.digits.images[index, None], self.digits.labels[index]
-        return place_digits(digit, self._place(index))[0], label
-
-    def _place(self, index: int) -> Tensor | tuple[int, int]:
-        if not self.everywhere:
-            return TRAINED_AT
-        places = all_places()
-        draw = torch.Generator().manual_seed(item_seed(self.seed, self.epoch, index))
-        return places[torch.randint(len(places), (), generator=draw)]
+def classifier(arch: str, classes: int, seed: int) -> nn.Module:
+    """Return `arch` with random weights, for images in color: "small", or any name that `load` knows."""
+    if arch == SMALL:
+        return network(seed, channels=3, classes=classes)
+    with seeded(seed):
+        return load(arch, num_classes=classes)
 
 
-@torch.inference_mode()
-def predict_everywhere(model: nn.Module, images: Tensor) -> Tensor:
-    """The predicted class of every digit at every place: (places, digits)."""
-    places = all_places()
-    pairs = torch.cartesian_prod(torch.arange(len(places)), torch.arange(len(images)))
-    found = [
-        model(place_digits(images[digit], places[place])).argmax(1)
-        for place, digit in (batch.unbind(1) for batch in pairs.split(IMAGES_AT_ONCE))
-    ]
-    return torch.cat(found).reshape(len(places), len(images))
+def few_threads(arch: str) -> AbstractContextManager[None]:
+    """Run "small" on one thread in a with-block, where more would only wait for each other; others as they are."""
+    return one_thread() if arch == SMALL else nullcontext()
 
 
-def summarise(predictions: Tensor, labels: Tensor) -> dict[str, float | int]:
-    """What a map of predictions (places, digits) says, with accuracies in [0, 1]."""
-    places = all_places()
-    at_place = (predictions == labels).double().mean(1)
-    on_stride = (places % STRIDE_PX == 0).all(1)
-    start = int((places == torch.tensor(TRAINED_AT)).all(1).nonzero())
-    return {
-        "accuracy_where_trained": at_place[start].item(),
-        "accuracy_mean": at_place.mean().item(),
-        "accuracy_min": at_place.min().item(),
-        "accuracy_max": at_place.max().item(),
-        "accuracy_on_stride": at_place[on_stride].mean().item(),
-        "accuracy_off_stride": at_place[~on_stride].mean().item(),
-        "changed_predictions": int((predictions != predictions[start]).sum()),
-        "predictions": predictions.numel(),
-    }
+class ClipNet(nn.Module):
+    """Three 3D convolutions with strides, global average; `padding` is how many cells space and time are padded by."""
+
+    def __init__(self, classes: int, space: int, time: int) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        inputs = 3
+        for outputs, stride in ((16, (1, 2, 2)), (32, 2), (64, 2)):
+            convolution = nn.Conv3d(inputs, outputs, 3, stride, (time, space, space), bias=False)
+            layers += [convolution, nn.BatchNorm3d(outputs), nn.ReLU()]
+            inputs = outputs
+        self.features = nn.Sequential(*layers, nn.AdaptiveAvgPool3d(1), nn.Flatten())
+        self.classifier = nn.Linear(inputs, classes)
+
+    def forward(self, clips: Tensor) -> Tensor:
+        """Return logits n × classes."""
+        return self.classifier(self.features(clips))

@@ -16,11 +16,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from borderless.data.letter import OBJECT, SIZE
 from borderless.data.photos import PHOTOS
 from borderless.engine.border import BORDERS, PHASES
 from borderless.errors import ApproximatePhaseWarning, BorderlessError, MissingPackage, PositionDependentWarning
-from borderless.experiments import rook
-from borderless.experiments.equivariance import OBJECT, SIZE
+from borderless.experiments.rook.experiment import RookConfig
 from borderless.models.packaged import ARCHITECTURE
 from borderless.playground import views
 
@@ -115,7 +115,7 @@ def _rook(gr: Any) -> None:
         "which is which?"
     )
     with gr.Row():
-        border = gr.Radio(list(rook.BORDERS), value="zero", label="border")
+        border = gr.Radio(list(BORDERS), value="zero", label="border")
         seed = gr.Slider(0, 9, value=0, step=1, label="seed")
         with gr.Column():
             train = gr.Button("Train", variant="primary", elem_id="train")
@@ -124,8 +124,8 @@ def _rook(gr: Any) -> None:
     picture = _picture(gr, "The filter, and its maps of both images")
 
     def training(border: str, seed: float) -> Iterator[tuple[str, Any]]:
-        config = rook.Config(epochs=EPOCHS)
-        moments = rook.training(config, border, int(seed))
+        config = RookConfig(epochs=EPOCHS)
+        moments = training(config, border, int(seed))
         with views.DRAWING:
             first = next(moments)
         for epoch, moment in enumerate(itertools.chain([first], moments)):

@@ -18,13 +18,14 @@ from torch import Tensor, nn
 
 import borderless as bl
 from borderless.data import imagenet, rook
+from borderless.data.letter import OBJECT, SIZE, scene
 from borderless.data.photos import load_photo
 from borderless.data.pictures import SMALLEST_PX, opened, shown
 from borderless.engine.border import Border
 from borderless.errors import BorderlessError, DataError, ImageError
-from borderless.experiments.equivariance import OBJECT, SIZE, empty_response, on_plane, relative_difference, scene
-from borderless.experiments.rook import Moment
-from borderless.experiments.rook_film import SHOW
+from borderless.experiments.equivariance.experiment import empty_response, on_plane, relative_difference
+from borderless.experiments.rook.experiment import Moment
+from borderless.experiments.rook.film import SHOW
 from borderless.models import load
 from borderless.models.packaged import class_names
 from borderless.models.preprocessing import normalisation

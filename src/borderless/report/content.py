@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-Cell = str | int | float
+TableCell = str | int | float
 
 _TAGS = "b|strong|i|em|code|sub|sup"
 _TAG = re.compile(rf"&lt;(/?)({_TAGS}|a)&gt;|&lt;a href=&quot;((?:https?://|#)[^\s&]*)&quot;&gt;|&lt;(br)&gt;")
@@ -33,7 +33,7 @@ class Table:
     """Rows of cells. Floats are shown with four significant digits; pass a string to choose another form."""
 
     columns: Sequence[str]
-    rows: Sequence[Sequence[Cell]]
+    rows: Sequence[Sequence[TableCell]]
     caption: str = ""
 
     def __post_init__(self) -> None:
@@ -103,5 +103,5 @@ def plain_text(text: str) -> str:
     return html.unescape(re.sub(r"<[^>]*>", "", limited_html(text)))
 
 
-def _shown(cell: Cell) -> str:
+def _shown(cell: TableCell) -> str:
     return f"{cell:.4g}" if isinstance(cell, float) else str(cell)

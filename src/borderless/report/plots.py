@@ -5,8 +5,9 @@ Sizes are (height, width) in inches; one inch is 96 pixels of a page and is save
 """
 
 import io
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import matplotlib
 import numpy as np
@@ -45,6 +46,29 @@ BORDER_MARKERS = {
     "full": "o",
     "infinite": "^",
 }
+
+# Of the arms of experiments, in which the original padding takes the place of `zero`.
+_ARM_COLORS = {
+    "own": "#c43c2a",
+    "same": "#c43c2a",
+    "full": "#2878b5",
+    "full-temporal": "#0f4c81",
+    "infinite": "#16805a",
+    "infinite-adaptive": "#8457a8",
+    "own-padded": "#77736b",
+}
+_ARM_MARKERS = {
+    "own": "s",
+    "same": "s",
+    "full": "o",
+    "full-temporal": "P",
+    "infinite": "^",
+    "infinite-adaptive": "D",
+    "own-padded": "v",
+}
+
+# Published numbers beside measured ones; what is neither border nor arm.
+PAPER_GREY, GREY, INK = "#b9b7ae", "#4c4b47", "#1d1d1b"
 
 STYLE: Any = {
     "font.family": "DejaVu Sans",
@@ -112,6 +136,20 @@ def to_image(fig: Figure, dpi: float = PAGE_DPI) -> Image.Image:
     canvas = FigureCanvasAgg(fig)
     canvas.draw()
     return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+
+
+def save_animation(pictures: Sequence[Image.Image], path: Path, frame_ms: int, last_frame_ms: int) -> Path:
+    """Save an endless GIF with one palette for all pictures, so that only what changes is stored. Returns `path`."""
+    palette = pictures[-1].quantize(256, dither=Image.Dither.NONE)
+    # Near-whites are averaged on the way; the page behind the film is pure white.
+    palette.putpalette([255 if value > 248 else value for value in palette.getpalette() or []])
+    frames = [picture.quantize(palette=palette, dither=Image.Dither.NONE) for picture in pictures]
+    durations = [frame_ms] * (len(frames) - 1) + [last_frame_ms]
+    temporary = path.with_suffix(".partial.gif")
+    frames[0].save(temporary, save_all=True, append_images=frames[1:], duration=durations, loop=0, optimize=True)
+    write_atomically(path, temporary.read_bytes())
+    temporary.unlink()
+    return path
 
 
 @style()
@@ -187,6 +225,66 @@ def heat_map(
         bar = ax.figure.colorbar(image, ax=ax, label=label, shrink=0.85, pad=0.03)
         bar.outline.set_visible(False)
     return image
+
+
+def marker_style(arm: str) -> dict[str, Any]:
+    """Return the marker and color of an arm's points; those of an arm with blurs are hollow."""
+    base = arm.removesuffix("-blur")
+    color = _ARM_COLORS[base]
+    return {
+        "marker": _ARM_MARKERS[base],
+        "color": color,
+        "markerfacecolor": "white" if arm != base else color,
+        "markeredgecolor": color,
+    }
+
+
+def points(
+    ax: Axes,
+    at: Sequence[float],
+    means: Sequence[float],
+    intervals: Sequence[tuple[float, float] | None],
+    *,
+    alpha: float = 0.5,
+    **style: Any,
+) -> None:
+    """Draw means, each with a vertical line from end to end of its interval.
+
+    Args:
+        ax: Where to draw.
+        at: Horizontal positions.
+        means: The points.
+        intervals: (low, high) of each point; None where there is none.
+        alpha: How opaque the lines of the intervals are.
+        **style: Of the points and the line between them; for `ax.plot`.
+    """
+    ax.plot(at, means, **style)
+    for x, ends in zip(at, intervals, strict=True):
+        if ends is not None:
+            ax.plot([x, x], ends, color=style["color"], linewidth=1, alpha=alpha)
+
+
+def around(means: Sequence[float], halves: Sequence[float | None]) -> list[tuple[float, float] | None]:
+    """Return the intervals of means, from half their widths; None where there is none."""
+    return [None if half is None else (mean - half, mean + half) for mean, half in zip(means, halves, strict=True)]
+
+
+def panel(ax: Axes, *, ticks: Sequence[str] = (), grid: Literal["x", "y"] = "y", **settings: Any) -> None:
+    """Set titles, labels and limits of a panel, lines across it, and what stands at 0, 1, … of its horizontal axis."""
+    if ticks:
+        ax.set_xticks(range(len(ticks)), list(ticks))
+    ax.set(**settings)
+    ax.grid(axis=grid)
+
+
+def legend_below(fig: Figure, ax: Axes, columns: int = 3) -> None:
+    """Put the legend of a panel below the figure."""
+    fig.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=columns)
+
+
+def legend_beside(ax: Axes) -> None:
+    """Put the legend of a panel to its right."""
+    ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
 
 
 def bare(ax: Axes) -> None:

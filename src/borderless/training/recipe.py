@@ -97,3 +97,9 @@ class Recipe:
         if self.optimizer == "adamw":
             return torch.optim.AdamW(parameters, rate, weight_decay=decay)
         return torch.optim.SGD(parameters, rate, self.momentum, self.dampening, decay, self.nesterov)
+
+
+# As networks of ImageNet are usually trained, and in the paper.
+IMAGENET = Recipe(
+    epochs=90, batch_size=256, learning_rate=0.1, weight_decay=1e-4, nesterov=False, schedule="step", workers=4
+)

@@ -23,11 +23,11 @@ from borderless.data import imagenet
 from borderless.data.labelled import Labelled, LabelledSplit, load_labelled
 from borderless.engine.border import Border, BorderName, Phase
 from borderless.errors import ConversionError, DataError
-from borderless.experiments.arms import check_device
 from borderless.models import load
 from borderless.models.head import with_classes
 from borderless.models.request import NetworkRequest
 from borderless.report import Table
+from borderless.runtime.devices import check_device
 from borderless.runtime.distributed import team
 from borderless.runtime.files import write_atomically
 from borderless.training import Recipe, evaluate, fit

@@ -1,0 +1,1 @@
+"""Classify motions in clips with 3D networks."""

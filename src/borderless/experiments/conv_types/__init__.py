@@ -1,0 +1,1 @@
+"""Compare valid, same and full convolution on one white pixel."""

@@ -1,0 +1,59 @@
+"""What the border does to the response: one 3 × 3 filter, one white pixel in a corner, three types of convolution.
+
+The filter looks one pixel down and to the right of its position. To find the pixel in the upper left corner it must be
+outside the image, so only full convolution sees it (Kayhan and van Gemert, CVPR 2020).
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from borderless.conversion import convert
+from borderless.engine.border import BORDERS
+from borderless.experiments.experiment import Cell, grid, register
+from borderless.experiments.settings import Choice, Range, Settings
+
+CORNERS = ("upper left", "lower right")
+
+
+@dataclass(frozen=True)
+class ConvTypesConfig(Settings):
+    """Settings of `conv-types`."""
+
+    size: Annotated[int, Range(1)] = 7
+    """Height and width of the two images, in pixels."""
+    borders: Annotated[tuple[str, ...], Choice(BORDERS)] = BORDERS
+    """Borders to compare; the figure shows valid, zero and full."""
+
+
+def images(size: int) -> Tensor:
+    """Two black images, 2 × 1 × size × size: a white pixel in the upper left corner, and one in the lower right."""
+    both = torch.zeros(2, 1, size, size)
+    both[0, 0, 0, 0] = both[1, 0, -1, -1] = 1.0
+    return both
+
+
+def network() -> nn.Conv2d:
+    """Return one 3 × 3 convolution that gives the pixel below and to the right."""
+    convolution = nn.Conv2d(1, 1, 3, padding=1, bias=False).requires_grad_(False)
+    convolution.weight.copy_(torch.tensor([[0.0, 0.0, 0.0], [0.0, 0.0, 0.0], [0.0, 0.0, 1.0]]))
+    return convolution
+
+
+@register(
+    name="conv-types",
+    chapter=2,
+    title="Convolution types at the border",
+    summary="One white pixel, in one corner or in the other, and what valid, same and full convolution see of it.",
+    Config=ConvTypesConfig,
+    cells=lambda config: grid("{border}", border=config.borders),
+)
+def run_cell(config: ConvTypesConfig, cell: Cell, folder: Path) -> dict[str, Any]:
+    """Return the largest response to each image; the feature maps go to maps.npz."""
+    response = convert(network(), cell.parameters["border"], output="signal")(images(config.size))
+    np.savez_compressed(folder / "maps.npz", window=response.window.numpy(), start=response.start)
+    return {"largest_response": response.window.amax((1, 2, 3)).tolist(), "size": list(response.window.shape[2:])}

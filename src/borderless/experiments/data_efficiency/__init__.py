@@ -1,0 +1,1 @@
+"""Train classifiers on few images of each class."""

@@ -1,0 +1,130 @@
+"""With few images a class, does a network learn more when it cannot use location?
+
+Kayhan and van Gemert (CVPR 2020): ResNet-50 on ImageNet with n images a class, own padding against full convolution.
+Full convolution also computes more; the arm `own-padded` is the control that the paper lacks: own padding on an image
+with so many zeros around it that it costs as much.
+
+Embedded data: scikit-learn's digits, each at one random place of a 32 px canvas. `--data`: a folder of class folders,
+Fashion-MNIST's files, or CIFAR-10's.
+"""
+
+from bisect import bisect_left
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
+
+from torch import Tensor, nn
+
+from borderless.data import imagenet
+from borderless.data.imagenet import PAPER_CROP_PX
+from borderless.data.labelled import Labelled, LabelledSplit, digits_anywhere, load_labelled
+from borderless.experiments.arms import ARMS
+from borderless.experiments.experiment import Cell, grid, register
+from borderless.experiments.settings import Choice, PaperSettings, Range
+from borderless.explanation import explain
+from borderless.models.small import SMALL, classifier, few_threads
+from borderless.training import Recipe, evaluate, fit
+from borderless.training.recipe import IMAGENET
+
+CANVAS_PX = 32
+OWN, PADDED = "own", "own-padded"
+COMPARED = (OWN, "full", "infinite", "infinite-adaptive", PADDED)
+EMBEDDED = Recipe(epochs=40, batch_size=32, optimizer="adamw", learning_rate=4e-3, weight_decay=1e-2, schedule="linear")
+FEW = replace(EMBEDDED, epochs=15)
+PAPERS_COUNTS = (50, 100, 250, 500)
+IMAGENET_CLASSES = 1000
+
+
+@dataclass(frozen=True)
+class DataEfficiencyConfig(PaperSettings):
+    """Settings of `data-efficiency`."""
+
+    arch: str = SMALL
+    """The network: "small", or any of torchvision, timm/NAME, or of the paper."""
+    per_class: Annotated[tuple[int, ...], Range(0)] = (5, 10, 20)
+    """How many training images of each class; a larger set holds the smaller ones. 0: all."""
+    arms: Annotated[tuple[str, ...], Choice(COMPARED)] = COMPARED
+    """What the network is trained as."""
+    seeds: Annotated[int, Range(1)] = 3
+    data: Path | None = None
+    """A folder of class folders, or of train and val with class folders, or Fashion-MNIST's or CIFAR-10's files;
+    without it, digits. With it, what no option says is as in the paper."""
+    training: Recipe = EMBEDDED
+
+    DEMO: ClassVar = {"per_class": (5, 20), "arms": ("own", "full"), "seeds": 1, "training": FEW}
+    FROM_PAPER: ClassVar = {"arch": "resnet50", "per_class": (*PAPERS_COUNTS, 0), "seeds": 1, "training": IMAGENET}
+
+
+@register(
+    name="data-efficiency",
+    chapter=9,
+    title="Few images a class",
+    summary="Accuracy with n training images a class, under each border, and on more pixels at the same cost.",
+    Config=DataEfficiencyConfig,
+    cells=lambda config: grid(
+        "{arm}-{per_class}-seed{seed}",
+        {"per_class": {0: "all"}},
+        seed=range(config.seeds),
+        per_class=config.per_class,
+        arm=config.arms,
+    ),
+)
+def run_cell(config: DataEfficiencyConfig, cell: Cell, folder: Path) -> dict[str, Any]:
+    """Train on a few images a class, test on all test images."""
+    arm, count, seed = (cell.parameters[name] for name in ("arm", "per_class", "seed"))
+    split = _data(config.data, seed)
+    train = split.train.few(count, seed) if count else split.train
+    size = tuple(_seen(split.test, False)[0][0].shape[1:])
+    plain = classifier(config.arch, len(split.classes), seed)
+    model, cost, padding_px = _arm(arm, plain, size)
+    model = model.to(config.device)
+    with few_threads(config.arch):
+        shown, validation = _seen(train, True), _seen(split.validation, False)
+        history = fit(model, shown, validation, config.training, folder, seed)
+        found = evaluate(model, _seen(split.test, False), 64, workers=config.training.workers)
+    return {
+        "accuracy": found.accuracy,
+        "training_accuracy": history[-1].accuracy,
+        "training_images": len(train),
+        "epochs": len(history),
+        "cost": cost,
+        "padding_px": padding_px,
+    }
+
+
+def _arm(name: str, plain: nn.Module, size: tuple[int, ...]) -> tuple[nn.Module, float, int]:
+    """The model of an arm, what it costs relative to own padding, and the zeros around the image."""
+    if name != PADDED:
+        arm = ARMS[name]
+        return arm.apply(plain), arm.explained(plain, size).cost, 0
+
+    def macs(padding_px: int) -> int:
+        return explain(plain, tuple(n + 2 * padding_px for n in size), "zero").macs
+
+    # The least padding that costs as much; on an image five times as wide, any network costs more than under `full`.
+    padding_px = bisect_left(range(2 * max(size)), explain(plain, size, "full").macs, key=macs)
+    return nn.Sequential(nn.ZeroPad2d(padding_px), plain), macs(padding_px) / macs(0), padding_px
+
+
+@lru_cache(maxsize=1)
+def _data(folder: Path | None, seed: int) -> LabelledSplit:
+    return digits_anywhere(CANVAS_PX, seed) if folder is None else load_labelled(folder, seed=seed)
+
+
+def _seen(images: Labelled, in_training: bool) -> Labelled:
+    """The images as the network is shown them: small ones whole, photographs as crops of 224 px."""
+    v2, first = imagenet.transforms(), images.images[0]
+    if isinstance(first, Tensor):
+        return images.through(v2.RGB())
+    if not isinstance(first, Path):
+        return images.through(imagenet.shown_through([v2.RGB()]))
+    crops = imagenet.training_crops(PAPER_CROP_PX) if in_training else imagenet.middle(PAPER_CROP_PX)
+    return images.through(imagenet.shown_through([*crops, v2.RGB()]), is_random=in_training)
+
+
+def is_papers(config: DataEfficiencyConfig) -> bool:
+    """Return whether the paper's numbers, of ResNet-50 on ImageNet's 1,000 classes, are of the same thing."""
+    return (
+        config.data is not None and config.arch == "resnet50" and len(_data(config.data, 0).classes) == IMAGENET_CLASSES
+    )

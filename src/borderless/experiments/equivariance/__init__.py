@@ -1,0 +1,1 @@
+"""Compare shifting before a convolution with shifting after it."""

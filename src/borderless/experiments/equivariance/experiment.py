@@ -1,0 +1,110 @@
+"""Shift, then convolve = convolve, then shift? Which border keeps this promise, and how far the others are off.
+
+An object moves from the middle of the frame towards a corner and stays wholly in sight. Both orders are compared on the
+whole plane, where cells that a border does not keep have the value that the network gives to an empty plane.
+
+Shapes: image 1 × 1 × H × W; feature maps H' × W' with the frame index of their first cell.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from borderless.conversion import convert
+from borderless.data.letter import MARGIN, SIZE, image
+from borderless.engine.border import BORDERS
+from borderless.experiments.experiment import Cell, grid, register
+from borderless.experiments.settings import Choice, Range, Settings
+from borderless.runtime.evaluation import seeded
+
+BIASES = (False, True)
+# Relative differences below this are float32 rounding.
+EXACT = 1e-5
+
+
+@dataclass(frozen=True)
+class EquivarianceConfig(Settings):
+    """Settings of `equivariance`."""
+
+    borders: Annotated[tuple[str, ...], Choice(BORDERS)] = BORDERS
+    """Borders to compare."""
+    largest_shift: Annotated[int, Range(1, MARGIN)] = MARGIN
+    """How far the object moves up and to the left, in pixels, at most 8."""
+    seed: int = 0
+    """Seed of the network's random weights."""
+
+
+def network(bias: bool, seed: int) -> nn.Sequential:
+    """Return two 5 × 5 convolutions with a ReLU between them, random weights."""
+    with seeded(seed):
+        layers = nn.Sequential(
+            nn.Conv2d(1, 8, 5, padding=2, bias=bias), nn.ReLU(), nn.Conv2d(8, 1, 5, padding=2, bias=bias)
+        )
+    return layers.eval().requires_grad_(False)
+
+
+def empty_response(model: nn.Module) -> float:
+    """Return the unmodified model's output for an empty plane, read where no edge is near."""
+    return model(torch.zeros(1, 1, 33, 33))[0, 0, 16, 16].item()
+
+
+def object_response(model: nn.Module) -> float:
+    """Return the unmodified model's largest output for the object, less that for an empty plane, far from any edge."""
+    far = 16
+    canvas = nn.functional.pad(image(), [far] * 4)
+    inside = model(canvas)[0, 0, far:-far, far:-far]
+    return (inside - empty_response(model)).abs().max().item()
+
+
+def relative_difference(first: np.ndarray, second: np.ndarray, peak: float) -> float:
+    """Return the largest difference of two feature maps, as a share of the largest response to the object."""
+    return float(np.abs(first - second).max() / peak)
+
+
+def on_plane(response: Any, empty: float, shift: int = 0) -> np.ndarray:
+    """Return the map, moved up and left by `shift`, on a plane that holds all of it, less the output for nothing."""
+    reach = 2 * MARGIN
+    plane = np.zeros((SIZE + 2 * reach, SIZE + 2 * reach))
+    window = response.window[0, 0].double().numpy() - empty
+    top, left = (reach + start - shift for start in response.start)
+    plane[top : top + window.shape[0], left : left + window.shape[1]] = window
+    return plane
+
+
+@register(
+    name="equivariance",
+    chapter=1,
+    title="Shift, then convolve; convolve, then shift",
+    summary="Does the order matter? For each border, with numbers.",
+    Config=EquivarianceConfig,
+    cells=lambda config: grid(
+        "{border}-{bias}", {"bias": {False: "no-bias", True: "bias"}}, bias=BIASES, border=config.borders
+    ),
+)
+def run_cell(config: EquivarianceConfig, cell: Cell, folder: Path) -> dict[str, Any]:
+    """Return the errors at shifts 1, 2, … px; both orders at the largest shift go to maps.npz."""
+    border, bias = cell.parameters["border"], cell.parameters["bias"]
+    plain = network(bias, config.seed)
+    empty, peak = empty_response(plain), object_response(plain)
+    model = convert(plain, border, output="signal")
+    before = model(image())
+    errors, errors_around = [], []
+    convolved_then_shifted = shifted_then_convolved = np.zeros(0)
+    for shift in range(1, config.largest_shift + 1):
+        after = model(image(shift))
+        convolved_then_shifted = on_plane(before, empty, shift)
+        shifted_then_convolved = on_plane(after, empty)
+        errors.append(relative_difference(shifted_then_convolved, convolved_then_shifted, peak))
+        if border == "circular":
+            around = np.roll(before.window[0, 0].double().numpy(), (-shift, -shift), (0, 1))
+            errors_around.append(relative_difference(after.window[0, 0].double().numpy(), around, peak))
+    np.savez_compressed(
+        folder / "maps.npz",
+        shifted_then_convolved=shifted_then_convolved.astype(np.float32),
+        convolved_then_shifted=convolved_then_shifted.astype(np.float32),
+    )
+    return {"errors": errors, "errors_around": errors_around, "peak": peak}

@@ -1,0 +1,130 @@
+"""What an experiment is: settings, independent cells of work, and a page drawn from their results.
+
+    @register(name="rook", chapter=3, title="The rook", summary="One filter learns …", Config=RookConfig,
+              cells=lambda config: grid("{border}-seed{seed}", border=config.borders, seed=range(config.seeds)))
+    def run_cell(config, cell, folder): ...      # returns numbers that JSON can hold; arrays go into the folder
+
+stands in `experiments/NAME/experiment.py`; `page.py` beside it has `draw(config, results, folder)`.
+"""
+
+import itertools
+import string
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from borderless.report.content import Section
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One independent unit of work. name: a slug, also its folder's name. parameters: what JSON can hold."""
+
+    name: str
+    parameters: Mapping[str, Any]
+
+
+class MissingMetric(KeyError):
+    """A metric that a result does not have."""
+
+
+class Metrics(dict[str, Any]):
+    """The numbers of a result, by name."""
+
+    def __missing__(self, key: str) -> Any:
+        """Tell a metric that was never measured from any other missing key."""
+        raise MissingMetric(key)
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a cell gave: numbers in `metrics`, arrays as files in `folder`."""
+
+    cell: Cell
+    metrics: dict[str, Any]
+    folder: Path
+    duration_s: float
+
+
+RunCell = Callable[[Any, Cell, Path], dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What `run` needs to know of an experiment.
+
+    Attributes:
+        name: What the command line and the results call it.
+        title: The heading of its page.
+        summary: One sentence.
+        Config: A frozen dataclass, a default for every field; `Config.small()` gives the demo's settings,
+            `Config.paper()`, where there is one, the paper's, which the command line starts from when data is given.
+        cells: config -> the independent units of work.
+        run_cell: (config, cell, folder) -> metrics that JSON can hold; arrays go into the folder.
+        draw: (config, results, folder) -> Section; writes the figures and `table.csv` into the folder.
+        chapter: Its place in the story.
+    """
+
+    name: str
+    title: str
+    summary: str
+    Config: type
+    cells: Callable[[Any], list[Cell]]
+    run_cell: RunCell
+    draw: Callable[[Any, list[Result], Path], Section]
+    chapter: int = 0
+
+
+REGISTERED: dict[str, Experiment] = {}
+
+
+def register(
+    *, name: str, chapter: int, title: str, summary: str, Config: type, cells: Callable[[Any], list[Cell]]
+) -> Callable[[RunCell], RunCell]:
+    """Make an `Experiment` of the decorated `run_cell`; its page is the module `page` beside it.
+
+    name, chapter and summary are literals: lists of experiments are made from the source, without importing it.
+    """
+
+    def registered(run_cell: RunCell) -> RunCell:
+        page = f"{run_cell.__module__.rpartition('.')[0]}.page"
+
+        def draw(config: Any, results: list[Result], folder: Path) -> Section:
+            return import_module(page).draw(config, results, folder)  # drawing libraries load when they are needed
+
+        REGISTERED[name] = Experiment(name, title, summary, Config, cells, run_cell, draw, chapter)
+        return run_cell
+
+    return registered
+
+
+def grid(name: str, named: Mapping[str, Mapping[Any, str]] | None = None, /, **axes: Iterable[Any]) -> list[Cell]:
+    """List a cell for every combination of parameters; the first axis varies slowest.
+
+    Args:
+        name: A format such as "{arm}-seed{seed}"; its fields, in order, are the cell's parameters.
+        named: For an axis, how values are written in the name.
+        **axes: The values of each parameter.
+
+    Example:
+        >>> [cell.name for cell in grid("{arm}-seed{seed}", seed=range(2), arm=("own", "full"))]
+        ['own-seed0', 'full-seed0', 'own-seed1', 'full-seed1']
+    """
+    fields = [field for _, field, _, _ in string.Formatter().parse(name) if field]
+    cells = []
+    for values in itertools.product(*axes.values()):
+        of = dict(zip(axes, values, strict=True))
+        words = {key: (named or {}).get(key, {}).get(value, str(value).replace("/", "-")) for key, value in of.items()}
+        cells.append(Cell(name.format(**words), {field: of[field] for field in fields}))
+    return cells
+
+
+def by(results: Sequence[Result], *parameters: str) -> dict[Any, list[Result]]:
+    """Group results by the value of a parameter, or by the tuple of several, in the order of the cells."""
+    groups: dict[Any, list[Result]] = {}
+    for result in results:
+        key = tuple(result.cell.parameters[name] for name in parameters)
+        groups.setdefault(key[0] if len(key) == 1 else key, []).append(result)
+    return groups

@@ -1,0 +1,1 @@
+"""Fine-tune a pretrained network under another border."""

@@ -1,0 +1,59 @@
+"""What pages of experiments are made of: numbers of groups, texts from a template, tables of means."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from borderless.experiments import published
+from borderless.experiments.experiment import Result
+from borderless.measures.intervals import over_seeds
+from borderless.report.content import TableCell
+from borderless.report.page_text import PageText, filled_in
+
+
+def texts(page: str, **values: Any) -> PageText:
+    """Fill in the template beside a page.
+
+    Args:
+        page: The `__file__` of the page's module.
+        **values: What the template names. It also knows `mean_in_words`, `over(seeds)`, what a mean is over, and the
+            tables of `published`.
+    """
+    words = {"mean_in_words": mean_in_words, "over": _over}
+    return filled_in(Path(page).with_suffix(".j2"), values | {"published": published}, words)
+
+
+def means(rows: Sequence[Sequence[TableCell | list[float]]]) -> list[list[TableCell]]:
+    """Return the rows of a table, with lists of numbers over seeds shown as mean and interval."""
+    return [[mean_in_words(cell) if isinstance(cell, list) else cell for cell in row] for row in rows]
+
+
+def mean_in_words(values: Sequence[float], sign: str = "") -> str:
+    """Return the mean over seeds and half its 95 % interval, to one place.
+
+    Args:
+        values: One number per seed.
+        sign: "+" for differences.
+
+    Example:
+        >>> mean_in_words([1.0, 2.0, 3.0]), mean_in_words([1.5], "+")
+        ('2.0 ± 2.5', '+1.5')
+    """
+    half = over_seeds(values)
+    return f"{np.mean(values):{sign}.1f}" + ("" if half is None else f" ± {half:.1f}")
+
+
+def _over(seeds: int) -> str:
+    return f"{seeds} seeds ± half the 95 % interval (Student’s t)" if seeds > 1 else "1 seed"
+
+
+def values(results: Sequence[Result], metric: str, scale: float = 1.0) -> list[float]:
+    """Return one metric of every result, times `scale`."""
+    return [scale * r.metrics[metric] for r in results]
+
+
+def percents(results: Sequence[Result], metric: str) -> list[float]:
+    """Return one metric in [0, 1] of every result, in percent."""
+    return values(results, metric, 100)

@@ -1,0 +1,1 @@
+"""Train on digits in one corner, test everywhere."""

@@ -1,0 +1,111 @@
+"""A small CNN learns digits that are all in one corner. What has it learned about digits elsewhere?
+
+Every training digit lies at row 0, column 0 of a 32 × 32 canvas; test digits are put at each of the 19 × 19 = 361
+positions. Two things give a position away: the border, and the strides, which keep every fourth cell in the end and so
+see a digit differently at the positions between. The last arm trains at random positions under the usual padding.
+
+Shapes: digits n × 14 × 14; images n × 1 × 32 × 32; predictions (position, digit); maps over positions 19 × 19.
+"""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from borderless.data import digits
+from borderless.data.digits import Digits, PlacedDigits, all_places
+from borderless.experiments import arms
+from borderless.experiments.arms import Arm
+from borderless.experiments.experiment import Cell, grid, register
+from borderless.experiments.settings import Range, TrainedSettings
+from borderless.models.small import STRIDE_PX, network
+from borderless.runtime.evaluation import one_thread
+from borderless.training import Recipe, fit
+
+RECIPE = Recipe(
+    epochs=12, batch_size=32, optimizer="adamw", learning_rate=5e-3, weight_decay=0.01, schedule="linear", watch="loss"
+)
+EVERYWHERE = "own-everywhere"
+ARMS = {
+    **{name: arms.ARMS[name] for name in ("own", "full", "infinite", "infinite-adaptive")},
+    EVERYWHERE: Arm("own padding, trained everywhere"),
+}
+IMAGES_AT_ONCE = 360
+
+
+@dataclass(frozen=True)
+class OnePlaceConfig(TrainedSettings):
+    """Settings of `one-place`."""
+
+    seeds: Annotated[int, Range(1)] = 3
+    test_digits: Annotated[int, Range(1, 360)] = 240
+    """How many of the 360 test digits are tried at each position."""
+    training: Recipe = RECIPE
+
+    DEMO: ClassVar = {"seeds": 1, "test_digits": 40, "training": replace(RECIPE, epochs=6)}
+
+
+@register(
+    name="one-place",
+    chapter=4,
+    title="Trained in one place",
+    summary="A CNN trained on digits in one corner, tested at every place.",
+    Config=OnePlaceConfig,
+    cells=lambda config: grid("{arm}-seed{seed}", seed=range(config.seeds), arm=ARMS),
+)
+def run_cell(config: OnePlaceConfig, cell: Cell, folder: Path) -> dict[str, Any]:
+    """Train one arm under its own border, then predict at every position; the predictions go to predictions.npz."""
+    arm, seed = ARMS[cell.parameters["arm"]], cell.parameters["seed"]
+    split = digits.split_digits(digits.load_digits(), seed)
+    plain = network(seed)
+    model = arm.apply(plain)
+    train, validation = (
+        PlacedDigits(part, seed, everywhere=cell.parameters["arm"] == EVERYWHERE)
+        for part in (split.train, split.validation)
+    )
+    with one_thread():
+        history = fit(model, train, validation, config.training, folder, seed)
+    test = Digits(split.test.images[: config.test_digits], split.test.labels[: config.test_digits])
+    predictions = predict_everywhere(model, test.images)
+    np.savez_compressed(
+        folder / "predictions.npz", predictions=predictions.to(torch.uint8).numpy(), labels=test.labels.numpy()
+    )
+    return {
+        **summarize(predictions, test.labels),
+        "validation_accuracy": min(history, key=lambda epoch: epoch.validation_loss).validation_accuracy,
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "cost": arm.explained(plain, digits.CANVAS_PX).cost,
+    }
+
+
+@torch.inference_mode()
+def predict_everywhere(model: nn.Module, images: Tensor) -> Tensor:
+    """Return the predicted class of every digit at every position: (positions, digits)."""
+    places = all_places()
+    pairs = torch.cartesian_prod(torch.arange(len(places)), torch.arange(len(images)))
+    found = [
+        model(digits.place_digits(images[digit], places[place])).argmax(1)
+        for place, digit in (batch.unbind(1) for batch in pairs.split(IMAGES_AT_ONCE))
+    ]
+    return torch.cat(found).reshape(len(places), len(images))
+
+
+def summarize(predictions: Tensor, labels: Tensor) -> dict[str, float | int]:
+    """Return accuracies in [0, 1] over a map of predictions (positions, digits), and how many of these change."""
+    places = all_places()
+    at_place = (predictions == labels).double().mean(1)
+    on_stride = (places % STRIDE_PX == 0).all(1)
+    start = int((places == torch.tensor(digits.TRAINED_AT)).all(1).nonzero())
+    return {
+        "accuracy_where_trained": at_place[start].item(),
+        "accuracy_mean": at_place.mean().item(),
+        "accuracy_min": at_place.min().item(),
+        "accuracy_max": at_place.max().item(),
+        "accuracy_on_stride": at_place[on_stride].mean().item(),
+        "accuracy_off_stride": at_place[~on_stride].mean().item(),
+        "changed_predictions": int((predictions != predictions[start]).sum()),
+        "predictions": predictions.numel(),
+    }

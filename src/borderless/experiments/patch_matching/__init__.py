@@ -1,0 +1,1 @@
+"""Learn descriptors of patches from few pairs."""

@@ -1,0 +1,1 @@
+"""Move a photograph over an empty canvas."""

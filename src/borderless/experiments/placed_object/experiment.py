@@ -1,0 +1,154 @@
+"""A photograph moves over an empty canvas. Does a network trained on ImageNet say the same about it at every place?
+
+The network is EfficientNet-Lite0 with packaged weights, untouched and not trained any further: only the border differs
+from arm to arm. Offsets on and off the multiples of its total stride, 32 px, tell the two leaks apart.
+
+Shapes: photographs 3 × 96 × 96; images n × 3 × 224 × 224; logits n × 1000; maps over positions rows × columns.
+"""
+
+import time
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, get_args
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from borderless.data.photos import PHOTOS, load_photo
+from borderless.errors import ConfigError
+from borderless.experiments.arms import Arm
+from borderless.experiments.experiment import Cell, grid, register
+from borderless.experiments.settings import Range, Settings
+from borderless.explanation import Explanation
+from borderless.models.packaged import MEAN, SIZE_PX, TOTAL_STRIDE_PX, class_names, load_packaged, normalise
+
+PhotoName = Literal["cat", "coffee", "tripod", "motorcycle", "rocket"]
+Background = Literal["black", "grey", "white"]
+# Brightness in [0, 1]; grey is what normalization turns into 0.
+BRIGHTNESS = {"black": 0.0, "grey": MEAN, "white": 1.0}
+ARMS = {
+    "own": Arm("own padding"),
+    "full": Arm("full", "full"),
+    "infinite": Arm("infinite", "infinite"),
+    "infinite-adaptive": Arm("infinite,\nadaptive phase", "infinite", "adaptive"),
+    "infinite-reach4": Arm("infinite,\nreach 4", "infinite", reach=4),
+    "infinite-reach2": Arm("infinite,\nreach 2", "infinite", reach=2),
+    "infinite-reach1": Arm("infinite,\nreach 1", "infinite", reach=1),
+}
+# Larger batches are slower on a CPU: every feature map is then new memory from the system.
+BATCH = 2
+
+
+@dataclass(frozen=True)
+class PlacedObjectConfig(Settings):
+    """Settings of `placed-object`."""
+
+    photos: tuple[PhotoName, ...] = get_args(PhotoName)
+    """Which photographs to place."""
+    backgrounds: tuple[Background, ...] = ("black", "grey")
+    """What surrounds them: a canvas of this color, unlimited under `infinite`. Grey is the network's mean color."""
+    size_px: Annotated[int, Range(1, min(SIZE_PX))] = 96
+    """Height and width of a photograph on the canvas of 224 px."""
+    offsets_px: Annotated[tuple[int, ...], Range(0)] = (0, 15, 32, 49, 64, 79, 96, 113, 128)
+    """Rows and columns of its upper left pixel, in all pairs; outputs are compared with those at the middle one."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        room = SIZE_PX[0] - self.size_px
+        if len(self.offsets_px) < 2 or max(self.offsets_px) > room:
+            raise ConfigError(
+                f"Expected two or more offsets that put a photograph of {self.size_px} px wholly on the canvas of "
+                f"{SIZE_PX[0]} px, 0 to {room}, but got offsets_px={self.offsets_px}; choose again."
+            )
+
+    DEMO: ClassVar = {"photos": ("cat", "coffee"), "offsets_px": (0, 64, 113)}
+
+
+@register(
+    name="placed-object",
+    chapter=5,
+    title="A photograph, everywhere",
+    summary="A pretrained network and a photograph that moves over an empty canvas.",
+    Config=PlacedObjectConfig,
+    cells=lambda config: grid(
+        "{photo}-{background}-{arm}", background=config.backgrounds, photo=config.photos, arm=ARMS
+    ),
+)
+def run_cell(config: PlacedObjectConfig, cell: Cell, folder: Path) -> dict[str, Any]:
+    """Return the network's outputs at every position; probabilities and top-1 classes also go to maps.npz."""
+    arm, photo = ARMS[cell.parameters["arm"]], cell.parameters["photo"]
+    color = normalise(torch.tensor(BRIGHTNESS[cell.parameters["background"]])).item()
+    model = arm.apply(_network(), color)
+    explanation = _explanation(arm)
+    positions = torch.cartesian_prod(torch.tensor(config.offsets_px), torch.tensor(config.offsets_px))
+    logits, seconds_per_image = logits_at(model, normalise(load_photo(photo, config.size_px)), positions, color)
+    n = len(config.offsets_px)
+    right = torch.tensor(sorted(PHOTOS[photo].right))
+    probability = logits.softmax(1)[:, right].sum(1)
+    first = logits.argmax(1)
+    np.savez_compressed(
+        folder / "maps.npz",
+        probability=probability.reshape(n, n).numpy(),
+        first=first.reshape(n, n).numpy(),
+        is_right=torch.isin(first, right).reshape(n, n).numpy(),
+    )
+    return {
+        **summarize(logits, positions, reference=(n // 2) * n + n // 2),
+        "probability_min": probability.min(),
+        "probability_mean": probability.mean(),
+        "probability_max": probability.max(),
+        "right_share": torch.isin(first, right).double().mean(),
+        "first_places": {class_names()[i]: int((first == i).sum()) for i in first.unique().tolist()},
+        "macs": explanation.macs,
+        "cost": explanation.cost,
+        "receptive_field_px": max(explanation.receptive_field),
+        "ms_per_image": 1000 * seconds_per_image,
+    }
+
+
+@cache
+def _network() -> nn.Module:
+    """Loaded once for all cells, and never changed: each arm converts a copy."""
+    return load_packaged().requires_grad_(False)
+
+
+@cache
+def _explanation(arm: Arm) -> Explanation:
+    """Costs are the same for every photograph and background."""
+    return arm.explained(_network(), SIZE_PX)
+
+
+@torch.inference_mode()
+def logits_at(model: nn.Module, photo: Tensor, positions: Tensor, color: float) -> tuple[Tensor, float]:
+    """Return logits with `photo` at each of `positions` on a canvas of `color`, and the median time per image in s.
+
+    Shape:
+        photo 3 × side × side; positions n × 2, (row, column) of its upper left pixel; logits n × classes.
+    """
+    side = photo.shape[-1]
+    logits, seconds = [], []
+    for batch in positions.split(BATCH):
+        images = torch.full((len(batch), 3, *SIZE_PX), color)
+        for image, (row, column) in zip(images, batch.tolist(), strict=True):
+            image[:, row : row + side, column : column + side] = photo
+        begin = time.perf_counter()
+        logits.append(model(images))
+        seconds.append((time.perf_counter() - begin) / len(batch))
+    return torch.cat(logits), float(np.median(seconds))
+
+
+def summarize(logits: Tensor, positions: Tensor, reference: int) -> dict[str, float | int | None]:
+    """Return how much the outputs differ from position to position.
+
+    Changes are the largest difference of a logit from those at the reference position, relative to the largest of
+    these: over positions that are whole strides away, and over all others (None if there is no such position).
+    """
+    change = (logits - logits[reference]).abs().amax(1) / logits[reference].abs().max()
+    whole = ((positions - positions[reference]) % TOTAL_STRIDE_PX == 0).all(1)
+    return {
+        "distinct_first_places": len(logits.argmax(1).unique()),
+        "change_whole_strides": change[whole].max().item(),
+        "change_between": change[~whole].max().item() if bool((~whole).any()) else None,
+    }

@@ -1,0 +1,1 @@
+"""Read the quadrant of a picture from features, inside a growing border."""

@@ -1,0 +1,187 @@
+"""How far from the border can a network read location? The paper's four-quadrant experiment.
+
+A picture stands in the upper left or in the lower right quarter of a canvas, inside a border of zeros. The network's
+pooled features go into a linear layer that must tell the two apart. Nothing but the place differs, so whatever it gets
+right beyond half, the network has read from the border of the image: of its own padding, or of another border policy.
+
+Frozen networks give their features once, through `place`; training "from scratch" runs whole canvases. Random networks
+get BatchNorm statistics from canvases without a border and keep them, so one network is measured at all borders.
+
+Shapes: pictures n × 3 × 56 × 56; features 2 × n × features; canvases 120 px and a border on each side.
+"""
+
+from copy import deepcopy
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from borderless.data import quadrant
+from borderless.data.quadrant import BORDERS_PX, Canvases, Quadrant, SplitProtocol
+from borderless.errors import ConfigError
+from borderless.experiments.arms import ARMS, Arm
+from borderless.experiments.experiment import Cell, grid, register
+from borderless.experiments.settings import DeviceSettings, Range
+from borderless.explanation import explain
+from borderless.measures.intervals import over_objects
+from borderless.measures.location_probe import location_probe
+from borderless.models.batch_norm import calibrate_, folded
+from borderless.models.features import Init, Pool, feature_network
+from borderless.placement.place import place
+from borderless.runtime.evaluation import seeded
+from borderless.training import Recipe, fit
+
+Policy = Literal["own", "full", "infinite", "infinite-adaptive"]
+CALIBRATION_PICTURES = 64
+FEW = Recipe(epochs=2)
+
+
+@dataclass(frozen=True)
+class QuadrantConfig(DeviceSettings):
+    """Settings of `quadrant`; sizes are the paper's."""
+
+    archs: tuple[str, ...] = ("bagnet33", "resnet18", "densenet121")
+    """Networks: of torchvision, timm/NAME, or of the paper."""
+    inits: tuple[Init, ...] = ("random",)
+    """Frozen random weights, frozen pretrained ones, or trained from scratch (whole canvases: a GPU is advisable)."""
+    borders_px: Annotated[tuple[int, ...], Range(0)] = BORDERS_PX
+    """Widths of the border of zeros, in pixels."""
+    policies: tuple[Policy, ...] = ("own",)
+    """Border policies: the model's original padding and what borderless puts in its place."""
+    pictures: Annotated[int, Range(2)] = 1000
+    """Pictures in each of the three splits; each is in both positions."""
+    data: Path | None = None
+    """A folder of images, such as ImageNet's validation images; without it, cuts from photographs in scikit-image."""
+    weights: Path | None = None
+    """A file of weights for the pretrained network, if only one is asked for; without it, its library's."""
+    protocol: SplitProtocol = "split"
+    """split: the three splits share no image. published: they are the same pictures, as in the paper's code."""
+    pool: Pool = "paper"
+    """The largest value over space for ResNets and BagNets, the network's own pool for others; or one for all."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.weights is not None and (len(self.archs) > 1 or "pretrained" not in self.inits):
+            raise ConfigError(
+                f"Expected weights for a single network, with pretrained among inits, but got "
+                f"weights={str(self.weights)!r} for {', '.join(self.archs)}, {', '.join(self.inits)}; choose again."
+            )
+
+    DEMO: ClassVar = {
+        "archs": ("resnet18",),
+        "borders_px": (0, 64),
+        "policies": ("own", "infinite"),
+        "pictures": 40,
+        "training": FEW,
+    }
+
+
+@register(
+    name="quadrant",
+    chapter=6,
+    title="How far from the border?",
+    summary="The quadrant of a canvas that a picture stands in, read from a network's features, inside a growing "
+    "border of zeros.",
+    Config=QuadrantConfig,
+    cells=lambda config: grid(
+        "{arch}-{init}-{policy}-border{border_px}-seed{seed}",
+        seed=range(config.seeds),
+        arch=config.archs,
+        init=config.inits,
+        policy=config.policies,
+        border_px=sorted(config.borders_px),
+    ),
+)
+def run_cell(config: QuadrantConfig, cell: Cell, folder: Path) -> dict[str, Any]:
+    """Return the accuracy of the linear layer and of its control; which outputs were right goes to right.npz."""
+    arch, init, policy, border_px, seed = cell.parameters.values()
+    data = _data(config, seed)
+    model = (_calibrated(config, arch, seed) if init == "random" else _network(config, arch, init, seed)).to(
+        config.device
+    )
+    if init == "scratch":
+        found = _trained(config, ARMS[policy], model, data, border_px, seed, folder)
+    else:
+        found = _probed(config, ARMS[policy].apply(folded(model)), data, border_px, seed, folder)
+    return {**found, "field_radius_px": _field_px(config, arch) / 2, "skipped": list(data.skipped)}
+
+
+def _probed(
+    config: QuadrantConfig, model: nn.Module, data: Quadrant, border_px: int, seed: int, folder: Path
+) -> dict[str, Any]:
+    features = _placed(config, model, torch.cat([split.pictures for split in data.splits.values()]), border_px)
+    sizes = [len(split) for split in data.splits.values()]
+    probe = location_probe(*(part.numpy() for part in features.split(sizes, dim=1)), seed=seed)
+    np.savez_compressed(folder / "right.npz", score=probe.score.right, control=probe.control.right)
+    names = ("accuracy", "low", "high", "is_chance", "validation_accuracy", "strength", "has_converged")
+    return {
+        **{name: getattr(probe.score, name) for name in names},
+        **{f"control_{name}": getattr(probe.control, name) for name in names},
+        "change": probe.change,
+        "features": features.shape[2],
+    }
+
+
+def _trained(
+    config: QuadrantConfig, arm: Arm, model: nn.Module, data: Quadrant, border_px: int, seed: int, folder: Path
+) -> dict[str, Any]:
+    """End to end. There is no control: it would cost a second training."""
+    with torch.no_grad():
+        features = model(torch.zeros(1, 3, *quadrant.canvas_px(0), device=config.device)).shape[1]
+    with seeded(seed):
+        classifier = nn.Linear(features, len(quadrant.POSITIONS))
+    model = arm.apply(nn.Sequential(deepcopy(model), classifier.to(config.device)))
+    train, validation = (Canvases(split.pictures, border_px) for split in (data.train, data.validation))
+    history = fit(model, train, validation, config.training, folder, seed)
+    outputs = _placed(config, model, data.test.pictures, border_px)
+    right = (outputs.argmax(2) == torch.arange(len(outputs))[:, None]).numpy()
+    np.savez_compressed(folder / "right.npz", score=right)
+    low, high = over_objects(right.mean(0), seed)
+    return {
+        "accuracy": right.mean(),
+        "low": low,
+        "high": high,
+        "is_chance": low <= 0.5 <= high,
+        "validation_accuracy": max(epoch.validation_accuracy for epoch in history),
+        "change": float((outputs - outputs[:1]).abs().max() / outputs.abs().max()),
+        "epochs": len(history),
+        "training_accuracy": history[-1].accuracy,
+    }
+
+
+def _placed(config: QuadrantConfig, model: nn.Module, pictures: Tensor, border_px: int) -> Tensor:
+    """(positions, pictures, outputs), on the CPU."""
+    positions, canvas = quadrant.positions(border_px), quadrant.canvas_px(border_px)
+    return place(model, pictures.to(config.device), positions, canvas).cpu()
+
+
+@lru_cache(maxsize=2)
+def _data(config: QuadrantConfig, seed: int) -> Quadrant:
+    if config.data is None:
+        return quadrant.from_photographs(config.pictures, seed, config.protocol)
+    return quadrant.from_folder(config.data, config.pictures, seed, config.protocol)
+
+
+@lru_cache(maxsize=1)
+def _network(config: QuadrantConfig, arch: str, init: Init, seed: int) -> nn.Module:
+    """The network that a cell starts from. Cells change no weights of it: training works on a copy."""
+    return feature_network(arch, init, config.pool, seed, config.weights).to(memory_format=torch.channels_last)
+
+
+@lru_cache(maxsize=1)
+def _calibrated(config: QuadrantConfig, arch: str, seed: int) -> nn.Module:
+    """A random network with statistics from canvases without a border."""
+    model = deepcopy(_network(config, arch, "random", seed))
+    calibrate_(model, Canvases(_data(config, seed).train.pictures[:CALIBRATION_PICTURES], 0))
+    return model
+
+
+@lru_cache(maxsize=8)
+def _field_px(config: QuadrantConfig, arch: str) -> int:
+    """The receptive field of the features before they are pooled, the larger of height and width."""
+    network = feature_network(arch, "random", config.pool, seed=0)
+    return int(max(explain(network, quadrant.canvas_px(0)).receptive_field))

@@ -1,0 +1,163 @@
+"""The page of `quadrant`, as the paper shows it: accuracy against the border's width, one panel per network."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.lines import Line2D
+
+from borderless.experiments import published
+from borderless.experiments.arms import ARMS
+from borderless.experiments.experiment import Result, by
+from borderless.experiments.kit import percents, texts, values
+from borderless.experiments.quadrant.experiment import QuadrantConfig
+from borderless.experiments.results_on_disk import write_table
+from borderless.measures.intervals import over_seeds
+from borderless.report import Section, plots
+
+PANEL_IN = (3.1, 3.7)
+WIDTH_PX = 1200
+# Networks as the paper names them.
+PUBLISHED = {"bagnet33": "BagNet-33", "vconv_bagnet33": "BagNet-33", "resnet18": "ResNet-18"} | {
+    "torchvision/resnet18": "ResNet-18",
+    "densenet121": "DenseNet-121",
+    "torchvision/densenet121": "DenseNet-121",
+}
+WEIGHTS = {"scratch": "from scratch", "random": "random, frozen", "pretrained": "pretrained, frozen"}
+# Below this share of the largest feature, two are equal to rounding.
+ROUNDING = 1e-5
+_LINES: dict[str, Any] = {"scratch": "-", "random": "--", "pretrained": ":"}
+_MARKERS = {"scratch": "o", "random": "^", "pretrained": "s"}
+_PAPER = {"color": "#b5b2a8", "linestyle": "", "markerfacecolor": "#e9e7e0"}
+
+# By network, weights and policy: the results at each border, in px.
+Curves = dict[tuple[str, str, str], dict[int, list[Result]]]
+
+
+def draw(config: QuadrantConfig, results: list[Result], folder: Path) -> Section:
+    """Draw the page."""
+    write_table(results, folder)
+    curves: Curves = {key: by(group, "border_px") for key, group in by(results, "arch", "init", "policy").items()}
+    text = texts(
+        __file__,
+        config=config,
+        curves=[_in_words(key, curve) for key, curve in curves.items()],
+        accuracies={
+            ", ".join((_name(arch), init, ARMS[policy].title)): [
+                f"{np.mean(percents(group, 'accuracy')):.1f} at {border} px" for border, group in curve.items()
+            ]
+            for (arch, init, policy), curve in curves.items()
+        },
+    )
+    head = ["network", "weights", "border policy"]
+    tables = [text.table("accuracies", [*head, *(f"{b} px" for b in sorted(config.borders_px))], _rows(config, curves))]
+    if controls := _controls(curves):
+        tables.append(text.table("controls", [*head, "mean", "range", "interval holds 50 %"], controls))
+    return text.section([text.figure("curves", _figure(config, curves, folder / "quadrant.png"))], tables)
+
+
+def _figure(config: QuadrantConfig, curves: Curves, path: Path) -> Path:
+    fig, axes = plots.new_figure(1, len(config.archs), PANEL_IN, sharey=True)
+    borders = sorted(config.borders_px)
+    for ax, arch in zip(axes[0], config.archs, strict=True):
+        for init in config.inits:
+            _paper_points(ax, arch, init, borders)
+        for (_, init, policy), curve in ((key, curve) for key, curve in curves.items() if key[0] == arch):
+            means = [np.mean(percents(group, "accuracy")) for group in curve.values()]
+            low, high = zip(*map(_interval, curve.values()), strict=True)
+            color = plots.marker_style(policy)["color"]
+            ax.fill_between(borders, low, high, color=color, alpha=0.15, linewidth=0)
+            ax.plot(borders, means, color=color, linestyle=_LINES[init], marker=_MARKERS[init], markersize=4.5)
+        radius = curves[arch, config.inits[0], config.policies[0]][borders[0]][0].metrics["field_radius_px"]
+        ax.axvline(radius, color=plots.GREY, linewidth=0.9, linestyle=(0, (4, 3)))
+        is_far = radius > borders[-1]
+        ax.set_xscale("symlog", base=2, linthresh=16, linscale=0.8)
+        ax.set_xlim(-2, 1.25 * max(borders[-1], 16))
+        if not is_far:
+            ax.text(radius, 101.5, f" {radius:g} px", fontsize=7.5, color=plots.GREY, ha="left", va="bottom")
+        ax.set(xticks=borders, xticklabels=[str(b) for b in borders], ylim=(42, 104), yticks=range(50, 101, 10))
+        ax.minorticks_off()
+        ax.tick_params(axis="x", labelsize=7.5)
+        ax.axhline(50, color="#c9c6bd", linewidth=0.8, zorder=0)
+        ax.set_title(_name(arch) + (f"  (field radius {radius:g} px)" if is_far else ""))
+        ax.set_xlabel("border of zeros, px")
+    axes[0, 0].set_ylabel("test accuracy, %")
+    _legend(fig, config)
+    return plots.save(fig, path, width_px=WIDTH_PX if len(config.archs) > 1 else WIDTH_PX // 2)
+
+
+def _paper_points(ax: Any, arch: str, init: str, borders: list[int]) -> None:
+    known = published.QUADRANT.points([(_name(arch), init, b) for b in borders])
+    ax.plot([borders[i] for i in known], list(known.values()), marker=_MARKERS[init], markersize=9, **_PAPER)
+
+
+def _legend(fig: Any, config: QuadrantConfig) -> None:
+    handles = [Line2D([], [], color=plots.marker_style(p)["color"], label=ARMS[p].title) for p in config.policies]
+    handles += [
+        Line2D([], [], color=plots.GREY, linestyle=_LINES[init], marker=_MARKERS[init], label=WEIGHTS[init])
+        for init in config.inits
+    ]
+    if any(arch in PUBLISHED for arch in config.archs):
+        handles.append(Line2D([], [], marker="o", markersize=8, label="paper", **_PAPER))
+    fig.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 6 if len(config.archs) > 1 else 2))
+
+
+def _name(arch: str) -> str:
+    """As the paper has it, if it does."""
+    return PUBLISHED.get(arch, arch)
+
+
+def _interval(group: list[Result]) -> tuple[float, float]:
+    """Over seeds if there are several, else over the test pictures; in percent."""
+    accuracies = percents(group, "accuracy")
+    half = over_seeds(accuracies)
+    if half is None:
+        return percents(group, "low")[0], percents(group, "high")[0]
+    return float(np.mean(accuracies)) - half, float(np.mean(accuracies)) + half
+
+
+def _rows(config: QuadrantConfig, curves: Curves) -> list[list[str]]:
+    rows = []
+    for (arch, init, policy), curve in curves.items():
+        name = _name(arch)
+        if arch in PUBLISHED and policy == config.policies[0]:
+            rows.append([name, init, "the paper's", *(published.QUADRANT.text(name, init, b) for b in curve)])
+        rows.append([name, init, ARMS[policy].title, *map(_number, curve.values())])
+    return rows
+
+
+def _number(group: list[Result]) -> str:
+    low, high = _interval(group)
+    equal = " =" if _is_equal(group) else ""
+    return f"{np.mean(percents(group, 'accuracy')):.1f} ({low:.1f}–{high:.1f}){equal}"
+
+
+def _is_equal(group: list[Result]) -> bool:
+    """Whether the features at both positions are equal, to rounding."""
+    return max(values(group, "change")) < ROUNDING
+
+
+def _controls(curves: Curves) -> list[list[str]]:
+    rows = []
+    for (arch, init, policy), curve in curves.items():
+        controls = [r for group in curve.values() for r in group if r.metrics.get("control_accuracy") is not None]
+        if controls:
+            found = percents(controls, "control_accuracy")
+            inside = int(sum(values(controls, "control_is_chance")))
+            mean_and_range = [f"{np.mean(found):.1f}", f"{min(found):.1f}–{max(found):.1f}"]
+            row = [_name(arch), init, ARMS[policy].title, *mean_and_range, f"{inside} of {len(controls)}"]
+            rows.append(row)
+    return rows
+
+
+def _in_words(key: tuple[str, str, str], curve: dict[int, list[Result]]) -> dict[str, Any]:
+    """What the text says of a curve."""
+    arch, init, policy = key
+    first = next(iter(curve))
+    return {
+        "title": f"<b>{_name(arch)}</b>, {WEIGHTS[init]}, {ARMS[policy].title}",
+        "readable": [b for b, group in curve.items() if not all(values(group, "is_chance"))],
+        "equal": [b for b, group in curve.items() if _is_equal(group)],
+        "first": first,
+        "accuracy": percents(curve[first], "accuracy"),
+    }

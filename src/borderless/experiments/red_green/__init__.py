@@ -1,0 +1,1 @@
+"""Learn the order of two colors, or the half of the image."""

@@ -1,0 +1,155 @@
+"""Results as files: `CELL/result.json` says that a cell is done, and with which config."""
+
+import json
+import time
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from borderless.errors import CorruptResultWarning, OtherVersionWarning, RunError
+from borderless.experiments.experiment import Cell, Experiment, Metrics, Result
+from borderless.report.provenance import commit, plain, versions
+from borderless.runtime.files import write_atomically, write_csv
+
+RESULT = "result.json"
+
+
+def run_and_keep(experiment: Experiment, config: Any, cell: Cell, folder: Path) -> Result:
+    """Run one cell and write its result below `folder`."""
+    cell_folder = folder / cell.name
+    cell_folder.mkdir(parents=True, exist_ok=True)
+    begin = time.perf_counter()
+    try:
+        metrics = experiment.run_cell(config, cell, cell_folder)
+    except Exception as error:
+        error.add_note(f"in the cell {cell.name!r} of the experiment {experiment.name!r}")
+        raise
+    duration_s = time.perf_counter() - begin
+    record = {
+        "experiment": experiment.name,
+        "cell": {"name": cell.name, "parameters": dict(cell.parameters)},
+        "config": plain(config),
+        "seed": cell.parameters.get("seed", getattr(config, "seed", None)),
+        "versions": versions(),
+        "commit": commit(),
+        "metrics": metrics,
+        "duration_s": duration_s,
+    }
+    try:
+        text = json.dumps(record, indent=2, default=_number)
+    except TypeError as error:
+        raise RunError(
+            f"Expected metrics that JSON can hold but got others from the cell {cell.name!r} ({error}); return "
+            "numbers, texts, lists and dicts, and save arrays in the folder."
+        ) from error
+    write_atomically(cell_folder / RESULT, text + "\n")
+    # Read back, so that drawing sees the same whether the cell ran now or on another day.
+    return read_result(cell, folder)
+
+
+def read_result(cell: Cell, folder: Path) -> Result:
+    """Return the result of `cell` that `folder` holds.
+
+    Raises:
+        KeyError, TypeError, ValueError: There is a file, and it is no result.
+    """
+    record = _read(folder / cell.name / RESULT)
+    return Result(cell, Metrics(record["metrics"]), folder / cell.name, record["duration_s"])
+
+
+def finished(experiment: Experiment, config: Any, cells: Sequence[Cell], folder: Path) -> dict[str, Result]:
+    """Return the results that `folder` already holds, by the name of the cell.
+
+    Raises:
+        RunError: The folder holds results of another experiment or config.
+    """
+    wanted, now = plain(config), versions()
+    by_name = {cell.name: cell for cell in cells}
+    done = {}
+    for path in sorted(folder.glob(f"*/{RESULT}")):
+        try:
+            record = _read(path)
+        except (ValueError, TypeError, KeyError) as error:
+            warnings.warn(
+                f"{path} cannot be read ({type(error).__name__}: {error}); its cell runs again",
+                CorruptResultWarning,
+                stacklevel=3,
+            )
+            continue
+        if record["experiment"] != experiment.name:
+            raise _taken(folder, f"results of {record['experiment']!r}", f"{experiment.name!r} needs one of its own")
+        if record["config"] != wanted:
+            changes = _differences(record["config"], wanted)
+            raise _taken(folder, f"results with another config ({changes})", "a folder holds one config")
+        name = record["cell"]["name"]
+        if name not in by_name:
+            continue
+        if record["versions"] != now:
+            warnings.warn(
+                f"{path} was made with other versions ({_differences(record['versions'], now)}) and is kept; "
+                "delete it to run its cell again",
+                OtherVersionWarning,
+                stacklevel=3,
+            )
+        done[name] = Result(by_name[name], Metrics(record["metrics"]), path.parent, record["duration_s"])
+    return done
+
+
+def write_table(
+    results: Sequence[Result],
+    folder: Path,
+    metrics: Callable[[dict[str, Any]], Mapping[str, Any]] = lambda metrics: metrics,
+) -> None:
+    """Write `folder/table.csv`: a line per cell, its parameters and all of its metrics that are single values.
+
+    Args:
+        results: One per cell.
+        folder: Where to write.
+        metrics: What of a result's metrics to write, by column; without it, all.
+    """
+    parameters = list(results[0].cell.parameters)
+    shown = [metrics(r.metrics) for r in results]
+    singles = [key for one in shown for key, value in one.items() if not isinstance(value, list | dict)]
+    keys = list(dict.fromkeys(singles))
+    rows = [
+        [*(r.cell.parameters[name] for name in parameters), *(one.get(key) for key in keys)]
+        for r, one in zip(results, shown, strict=True)
+    ]
+    write_csv(folder / "table.csv", [*parameters, *keys], rows)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """A result file; KeyError, TypeError or ValueError if it is not one."""
+    record = json.loads(path.read_text(encoding="utf-8"))
+    for key, kind in {"experiment": str, "cell": dict, "config": dict, "versions": dict, "metrics": dict}.items():
+        if not isinstance(record[key], kind):
+            raise TypeError(f"{key!r} is a {type(record[key]).__name__}")
+    if record["cell"]["name"] != path.parent.name:
+        raise ValueError(f"it is of the cell {record['cell']['name']!r}")
+    float(record["duration_s"])
+    return record
+
+
+def _taken(folder: Path, what: str, why: str) -> RunError:
+    return RunError(
+        f"Expected a folder of this run but got {folder}, which holds {what}; {why}; choose another with --folder, or "
+        f"delete {folder}"
+    )
+
+
+def _differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
+    return "; ".join(
+        f"{key} {found.get(key)} → {wanted.get(key)}"
+        for key in sorted({*found, *wanted})
+        if found.get(key) != wanted.get(key)
+    )
+
+
+def _number(value: object) -> object:
+    """NumPy's and PyTorch's single numbers as Python's."""
+    if isinstance(value, np.generic) or (hasattr(value, "item") and getattr(value, "ndim", None) == 0):
+        return value.item()  # type: ignore[union-attr]
+    raise TypeError(f"{type(value).__name__} is not a number, text, list or dict")

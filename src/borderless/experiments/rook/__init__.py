@@ -1,0 +1,1 @@
+"""Locate a rook with one filter."""

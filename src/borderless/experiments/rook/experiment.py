@@ -1,0 +1,128 @@
+"""Can one 5 × 5 filter and a global max pool tell upper left from lower right? Two images with one identical rook.
+
+The set-up of Kayhan and van Gemert (CVPR 2020, figure 1): convolution without a bias, ReLU, global max pool,
+Linear(1, 2); SGD with rate 0.1 and momentum 0.9, one image a step, 100 epochs. With zero-padded same convolution the
+filter learns a part of the rook whose response the border crops in one of the two corners. Under full convolution both
+images have the same set of responses, and nothing can be learned.
+
+Shapes: images 2 × 1 × 32 × 32; the history of a training has one entry before it and one after each epoch.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from borderless.conversion import convert, convert_
+from borderless.data import rook
+from borderless.engine.border import BORDERS
+from borderless.experiments.experiment import Cell, grid, register
+from borderless.experiments.settings import Choice, Range, Settings
+from borderless.models.location import RookNet
+from borderless.runtime.evaluation import one_thread, seeded
+
+# Two features whose relative difference is below this are told apart by rounding alone.
+ROUNDING = 1e-5
+
+
+@dataclass(frozen=True)
+class RookConfig(Settings):
+    """Settings of `rook`; the defaults are the paper's."""
+
+    borders: Annotated[tuple[str, ...], Choice(BORDERS)] = BORDERS
+    """Borders to train under."""
+    seeds: Annotated[int, Range(1)] = 5
+    """How many seeds (0, 1, …) of the initial weights, one training each."""
+    epochs: int = 100
+    """Passes over the two images."""
+    learning_rate: float = 0.1
+    """Step size of SGD."""
+    momentum: float = 0.9
+    """Momentum of SGD."""
+    margin: Annotated[int, Range(0, rook.LARGEST_MARGIN)] = 0
+    """Pixels between the rook and the two edges of its corner; from 2 on, zero padding has nothing to read."""
+
+    DEMO: ClassVar = {"borders": ("valid", "zero", "circular", "full", "infinite"), "seeds": 3}
+
+
+@dataclass(frozen=True)
+class Moment:
+    """The filter (5, 5), both feature maps (2, rows, columns), frame index of their first cell, loss, accuracy."""
+
+    filter: np.ndarray
+    maps: np.ndarray
+    start: tuple[int, ...]
+    loss: float
+    accuracy: float
+
+
+@register(
+    name="rook",
+    chapter=3,
+    title="The rook: location from one filter",
+    summary="One filter and a global max pool learn where a rook stands, unless the border is full or infinite.",
+    Config=RookConfig,
+    cells=lambda config: grid("{border}-seed{seed}", border=config.borders, seed=range(config.seeds)),
+)
+def run_cell(config: RookConfig, cell: Cell, folder: Path) -> dict[str, Any]:
+    """Train once; the whole history goes to history.npz, the end of it into the metrics."""
+    with one_thread():
+        moments = list(training(config, cell.parameters["border"], cell.parameters["seed"]))
+    arrays = {
+        name: np.array([getattr(moment, name) for moment in moments], np.float32)
+        for name in ("filter", "maps", "loss", "accuracy")
+    }
+    np.savez_compressed(folder / "history.npz", allow_pickle=False, start=np.array(moments[0].start), **arrays)
+    last = moments[-1]
+    maxima = [float(m.max()) for m in last.maps]
+    return {
+        "accuracy": last.accuracy,
+        "loss": last.loss,
+        "feature_maxima": maxima,
+        "features_equal": abs(maxima[0] - maxima[1]) <= ROUNDING * max(maxima),
+        # With both features 0 no gradient reaches the filter any more.
+        "dead": max(maxima) == 0,
+        "learnt_after_epochs": _learnt_after([moment.accuracy for moment in moments]),
+    }
+
+
+def training(config: RookConfig, border: str, seed: int) -> Iterator[Moment]:
+    """Train, and yield each moment: before the training, then after each epoch."""
+    with seeded(seed):
+        model = convert(RookNet(), border)  # type: ignore[arg-type]
+    # In place, so that it shares the filter that is being trained.
+    maps_of = convert_(nn.Sequential(model.convolution, nn.ReLU()), border, output="signal")  # type: ignore[arg-type]
+    images, labels = rook.images(config.margin), rook.labels()
+    optimizer = torch.optim.SGD(model.parameters(), lr=config.learning_rate, momentum=config.momentum)
+    yield _moment(model, maps_of, images, labels)
+    for _ in range(config.epochs):
+        for i in range(len(images)):
+            optimizer.zero_grad()
+            F.cross_entropy(model(images[i : i + 1]), labels[i : i + 1]).backward()
+            optimizer.step()
+        yield _moment(model, maps_of, images, labels)
+
+
+def _moment(model: RookNet, maps_of: nn.Module, images: Tensor, labels: Tensor) -> Moment:
+    with torch.no_grad():
+        logits = model(images)
+        maps: Any = maps_of(images)
+    return Moment(
+        filter=model.convolution.weight[0, 0].detach().clone().numpy(),
+        maps=maps.window[:, 0].numpy(),
+        start=maps.start,
+        loss=F.cross_entropy(logits, labels).item(),
+        accuracy=(logits.argmax(1) == labels).float().mean().item(),
+    )
+
+
+def _learnt_after(accuracies: list[float]) -> int | None:
+    """The epoch from which on both images are always right; None if they are not at the end."""
+    wrong = [epoch for epoch, accuracy in enumerate(accuracies) if accuracy < 1]
+    last = wrong[-1] if wrong else -1
+    return None if last == len(accuracies) - 1 else last + 1

@@ -1,0 +1,116 @@
+"""The rook's training as a film, after the one in the paper's blog post."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from borderless.data import rook
+from borderless.experiments.experiment import Result
+from borderless.experiments.rook.experiment import RookConfig
+from borderless.report import plots
+
+# Compared side by side, where the run has them.
+SHOWN = ("zero", "full")
+NAMES = {"zero": "zero (same)"}
+FRAME_MS, LAST_FRAME_MS = 160, 4000
+FILM_DPI = 1.5 * plots.PAGE_DPI
+SHOW = (-4, -4, rook.SIZE[0] + 4, rook.SIZE[1] + 4)
+
+
+@dataclass(frozen=True)
+class FilmFiles:
+    """The film and its last picture; which borders and seed they show, and the accuracies at the end."""
+
+    animation: Path
+    last: Path
+    seed: int
+    accuracies: dict[str, float]
+
+
+def film(config: RookConfig, by_border: dict[str, list[Result]], folder: Path) -> FilmFiles:
+    """Draw the training for the first seed that learns under `zero` (else the first)."""
+    borders = [border for border in SHOWN if border in by_border] or list(by_border)[:2]
+    outcomes = by_border[borders[0]]
+    best = next((i for i, r in enumerate(outcomes) if r.metrics["learnt_after_epochs"] is not None), 0)
+    histories = {border: dict(np.load(by_border[border][best].folder / "history.npz")) for border in borders}
+    epochs = sorted({*range(0, min(20, config.epochs)), *range(20, config.epochs, 8), config.epochs})
+    panels = _Panels(config, histories)
+    panels.show(0)
+    plots.to_image(panels.fig)
+    # Every picture has the first one's layout: nothing jumps, and finding it again would take longer than drawing.
+    panels.fig.set_layout_engine("none")
+    pictures = []
+    for epoch in epochs:
+        panels.show(epoch)
+        pictures.append(plots.to_image(panels.fig, FILM_DPI))
+    plots.save_animation(pictures, folder / "rook.gif", FRAME_MS, LAST_FRAME_MS)
+    return FilmFiles(
+        folder / "rook.gif",
+        plots.save(panels.fig, folder / "rook.png"),
+        outcomes[best].cell.parameters["seed"],
+        {NAMES.get(border, border): float(history["accuracy"][-1]) for border, history in histories.items()},
+    )
+
+
+class _Panels:
+    """One matplotlib figure whose contents `show` sets to an epoch: drawing anew for each would take minutes."""
+
+    def __init__(self, config: RookConfig, histories: dict[str, dict[str, np.ndarray]]) -> None:
+        self.histories = histories
+        self.fig, axes = plots.new_figure(len(histories) + 1, 4, (2.25, 2.3))
+        self.maps: dict[str, list[Any]] = {}
+        self.filters: dict[str, Any] = {}
+        self.labels: dict[str, list[Any]] = {}
+        images = rook.images(config.margin)[:, 0].numpy()
+        self._curves(axes)
+        for i in range(2):
+            ax = axes[0, 2 + i]
+            plots.feature_map(ax, images[i], vmin=0, vmax=1, show=SHOW, title=f"class {i + 1}: {rook.CLASSES[i]}")
+        for row, (border, history) in enumerate(histories.items(), start=1):
+            start = tuple(history["start"].astype(int))
+            self.filters[border] = plots.feature_map(
+                axes[row, 1], history["filter"][0], cmap=plots.DIVERGING, title="filter", cells=True
+            )
+            self.maps[border] = [
+                plots.feature_map(axes[row, 2 + i], history["maps"][0, i], start=start, frame=rook.SIZE, show=SHOW)
+                for i in range(2)
+            ]
+            self.labels[border] = [axes[row, 2 + i].set_xlabel("maximum 0.000") for i in range(2)]
+            for i in range(2):
+                axes[row, 2 + i].set_title(f"map of class {i + 1}")
+            self._name(axes[row, 0], border)
+
+    def _curves(self, axes: np.ndarray) -> None:
+        self.lines = []
+        epochs = len(next(iter(self.histories.values()))["loss"]) - 1
+        highest = max(history["loss"].max() for history in self.histories.values())
+        for ax, name, top in ((axes[0, 0], "loss", 1.08 * highest), (axes[0, 1], "accuracy, %", 108)):
+            ax.set(title=name, xlim=(0, epochs), ylim=(-0.04 * top, top), xlabel="epoch")
+            ax.grid(axis="y")
+            for border in self.histories:
+                values = self.histories[border]["loss"] if name == "loss" else 100 * self.histories[border]["accuracy"]
+                (line,) = ax.plot([], [], color=plots.BORDER_COLOURS[border], label=NAMES.get(border, border))
+                self.lines.append((line, values))
+
+    def _name(self, ax: Any, border: str) -> None:
+        plots.bare(ax)
+        middle: dict[str, Any] = {"ha": "center", "va": "center", "transform": ax.transAxes}
+        ax.text(0.5, 0.62, NAMES.get(border, border), fontsize=13, color=plots.BORDER_COLOURS[border], **middle)
+        label = ax.text(0.5, 0.4, "", fontsize=9.5, linespacing=1.5, **middle)
+        self.labels[border].append(label)
+
+    def show(self, epoch: int) -> None:
+        """Set every panel to an epoch."""
+        for line, values in self.lines:
+            line.set_data(range(epoch + 1), values[: epoch + 1])
+        for border, history in self.histories.items():
+            maps, weights = history["maps"][epoch], history["filter"][epoch]
+            largest = np.abs(weights).max()
+            self.filters[border].set(data=weights, clim=(-largest, largest))
+            for i, image in enumerate(self.maps[border]):
+                # A dead filter's maps are 0 everywhere; any positive scale then shows black.
+                image.set(data=maps[i], clim=(0, max(maps.max(), 1e-12)))
+                self.labels[border][i].set_text(f"maximum {maps[i].max():.3f}")
+            self.labels[border][2].set_text(f"epoch {epoch}\naccuracy {100 * history['accuracy'][epoch]:.0f} %")

@@ -1,0 +1,1 @@
+"""Measure how consistent classifiers are when images move."""

@@ -1,0 +1,148 @@
+"""Does a classifier that was trained under a border still say the same, and still the right thing, of a moved image?
+
+The shift experiment of Kayhan and van Gemert (CVPR 2020), after Zhang (ICML 2019): networks trained from scratch, with
+and without anti-aliased strides, under their own padding, `full`, `infinite`, and an adaptive phase. Four ways to move
+an image: crops of two sizes, rolls, and places on an empty canvas.
+
+Embedded data: digits among pieces of other digits, 48 px, trained on random crops of 32 px. `--data`: any folder of
+class folders, ImageNet as in the paper: images of 288 px, trained on random resized crops of 224 px.
+"""
+
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+from torch import nn
+
+from borderless.data import imagenet, imagenet_a
+from borderless.data.imagenet import PAPER_CROP_PX
+from borderless.data.labelled import Labelled, LabelledSplit, digits_in_clutter, load_labelled
+from borderless.errors import ConfigError
+from borderless.experiments.arms import ARMS
+from borderless.experiments.experiment import Cell, grid, register
+from borderless.experiments.settings import Choice, PaperSettings, Range
+from borderless.measures.shift_consistency import PROTOCOLS, RANGE_PX, consistency, diagonal
+from borderless.models.small import SMALL, classifier, few_threads
+from borderless.training import Recipe, evaluate, fit
+from borderless.training.recipe import IMAGENET
+
+EMBEDDED = Recipe(epochs=20, batch_size=64, optimizer="adamw", learning_rate=4e-3, weight_decay=1e-2, schedule="linear")
+FEW = replace(EMBEDDED, epochs=5)
+PAPERS_NETWORKS = ("resnet18", "resnet34", "resnet50", "resnet101")
+SCENE_PX, CROP_PX = 48, 32
+SHORTER_SIDE_PX = 256
+CROPPED = ("zhang2019", "kayhan2020")
+
+
+@dataclass(frozen=True)
+class ShiftsConfig(PaperSettings):
+    """Settings of `shifts`."""
+
+    archs: tuple[str, ...] = (SMALL,)
+    """Networks: "small", or any of torchvision, timm/NAME, or of the paper."""
+    arms: Annotated[tuple[str, ...], Choice(tuple(ARMS))] = tuple(ARMS)
+    """What each network is trained as."""
+    seeds: Annotated[int, Range(1)] = 2
+    data: Path | None = None
+    """A folder of class folders, or of train and val with class folders; without it, digits in clutter.
+    With it, what no option says is as in the paper."""
+    classes: Literal["all", "imagenet-a"] = "all"
+    """Which classes of --data: all, or the 200 that the paper took from ImageNet."""
+    test_images: Annotated[int, Range(0)] = 0
+    """How many of the test images to move; 0: all."""
+    passes: Annotated[int, Range(1)] = 5
+    """Pairs of views of each image."""
+    training: Recipe = EMBEDDED
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.classes != "all" and self.data is None:
+            raise ConfigError(
+                f"Expected a folder of ImageNet's classes but got classes={self.classes!r} without --data; add it."
+            )
+
+    DEMO: ClassVar = {"arms": ("own", "infinite-adaptive"), "seeds": 1, "test_images": 40, "passes": 2, "training": FEW}
+    FROM_PAPER: ClassVar = {"archs": PAPERS_NETWORKS, "seeds": 1, "training": IMAGENET}
+
+
+@register(
+    name="shifts",
+    chapter=8,
+    title="Moved images",
+    summary="Is a classifier consistent, and right, when an image moves by crops, rolls, or over an empty canvas?",
+    Config=ShiftsConfig,
+    cells=lambda config: grid("{arch}-{arm}-seed{seed}", seed=range(config.seeds), arch=config.archs, arm=config.arms),
+)
+def run_cell(config: ShiftsConfig, cell: Cell, folder: Path) -> dict[str, Any]:
+    """Train, then move the test images by every protocol."""
+    arch, arm, seed = cell.parameters["arch"], ARMS[cell.parameters["arm"]], cell.parameters["seed"]
+    split = _data(config, seed)
+    plain = classifier(arch, len(split.classes), seed)
+    shown = arm.explained(plain, (_crop_px(config),) * 2)
+    model = arm.apply(plain).to(config.device)
+    test = split.test.some(config.test_images, seed) if config.test_images else split.test
+    with few_threads(arch):
+        train, validation = _seen(config, split.train, "training"), _seen(config, split.validation, "centre")
+        history = fit(model, train, validation, config.training, folder, seed)
+        right = evaluate(model, _seen(config, test, "centre"), 64, workers=config.training.workers)
+        moved = _moved(config, model, test, seed, int(max(shown.total_stride)))
+    return {
+        "accuracy": right.accuracy,
+        **moved,
+        "training_accuracy": history[-1].accuracy,
+        "epochs": len(history),
+        "cost": shown.cost,
+    }
+
+
+def _moved(config: ShiftsConfig, model: nn.Module, test: Labelled, seed: int, stride_px: int) -> dict[str, Any]:
+    """Consistency by every protocol, on `canvas` also at multiples of the total stride; accuracy along diagonals."""
+    metrics: dict[str, Any] = {"stride_px": stride_px}
+    for protocol in PROTOCOLS:
+        images, range_px = _seen(config, test, protocol), _range_px(config, protocol)
+        how: Any = {"protocol": protocol, "range_px": range_px, "seed": seed, "workers": config.training.workers}
+        kinds = {protocol: 1}
+        if protocol == "canvas" and stride_px < range_px:
+            kinds["canvas_stride"] = stride_px
+        for name, multiple_px in kinds.items():
+            found = consistency(model, images, multiple_px=multiple_px, passes=config.passes, **how)
+            metrics |= {name: found.value, f"{name}_low": found.low, f"{name}_high": found.high}
+            metrics[f"{name}_fidelity"] = found.fidelity
+        if protocol in CROPPED:
+            along = diagonal(model, images, **how)
+            metrics |= {f"{protocol}_diagonal": along.value, f"{protocol}_along": along.at.tolist()}
+    return metrics
+
+
+@lru_cache(maxsize=1)
+def _data(config: ShiftsConfig, seed: int) -> LabelledSplit:
+    if config.data is None:
+        return digits_in_clutter(SCENE_PX, seed)
+    only: list[str] = []
+    if config.classes == "imagenet-a" and config.data.is_dir():
+        root = config.data / "train" if (config.data / "train").is_dir() else config.data
+        only = imagenet_a.folders_of([folder.name for folder in root.iterdir() if folder.is_dir()])
+    return load_labelled(config.data, seed=seed, only=only)
+
+
+def _crop_px(config: ShiftsConfig) -> int:
+    return CROP_PX if config.data is None else PAPER_CROP_PX
+
+
+def _range_px(config: ShiftsConfig, protocol: str) -> int:
+    return SCENE_PX - CROP_PX if config.data is None else RANGE_PX[protocol]
+
+
+def _seen(config: ShiftsConfig, images: Labelled, purpose: str) -> Labelled:
+    """The images as a purpose needs them: "training", "centre" (one crop), or to be moved by a protocol."""
+    v2, crop_px = imagenet.transforms(), _crop_px(config)
+    whole_px = crop_px + _range_px(config, purpose) if purpose in CROPPED else crop_px
+    if config.data is None:
+        crop = v2.RandomCrop(crop_px) if purpose == "training" else v2.CenterCrop(whole_px)
+        return images.through(v2.Compose([crop, v2.RGB()]), is_random=purpose == "training")
+    if purpose == "training":
+        crops = imagenet.training_crops(crop_px)
+    else:
+        crops = [v2.Resize(max(whole_px, SHORTER_SIDE_PX), antialias=True), v2.CenterCrop(whole_px)]
+    return images.through(imagenet.shown_through(crops), is_random=purpose == "training")

@@ -1,0 +1,112 @@
+"""The page of `shifts`: consistency of every arm by every protocol, accuracy along the diagonal, and tables."""
+
+from pathlib import Path
+
+import numpy as np
+
+from borderless.experiments import published
+from borderless.experiments.arms import ARMS
+from borderless.experiments.experiment import Result, by
+from borderless.experiments.kit import percents, texts
+from borderless.experiments.results_on_disk import write_table
+from borderless.experiments.shifts.experiment import CROPPED, ShiftsConfig
+from borderless.report import Section, plots
+
+TITLES = {
+    "zhang2019": "crops\n(Zhang 2019)",
+    "kayhan2020": "crops\n(Kayhan 2020)",
+    "circular": "rolls",
+    "canvas": "on a canvas",
+    "canvas_stride": "on a canvas,\nwhole strides",
+}
+PAPER_NAMES = {"resnet18": "ResNet-18", "resnet34": "ResNet-34", "resnet50": "ResNet-50", "resnet101": "ResNet-101"}
+
+Groups = dict[str, list[Result]]
+
+
+def draw(config: ShiftsConfig, results: list[Result], folder: Path) -> Section:
+    """Draw the page."""
+    write_table(results, folder)
+    known = set.intersection(*(set(r.metrics) for r in results))
+    # On the embedded data both protocols of crops are the same.
+    shown = [name for name in TITLES if name in known and not (config.data is None and name == "kayhan2020")]
+    by_arch = {arch: by(group, "arm") for arch, group in by(results, "arch").items()}
+    text = texts(
+        __file__,
+        config=config,
+        exact={name: _exact(config, results, name) for name in ("canvas", "canvas_stride")},
+        means={
+            (arch, name): {ARMS[arm].title: percents(group, name) for arm, group in groups.items()}
+            for arch, groups in by_arch.items()
+            for name in ("canvas", f"{shown[0]}_diagonal")
+        },
+        diagonal=f"{shown[0]}_diagonal",
+        has_paper=[arch for arch in config.archs if _paper(config, arch)],
+    )
+    figures, tables = [], []
+    for arch, groups in by_arch.items():
+        stem = arch.replace("/", "-")
+        consistency = _consistency(folder / f"consistency-{stem}.png", arch, groups, shown)
+        diagonal = _diagonal(folder / f"diagonal-{stem}.png", arch, groups, shown)
+        figures += [text.figure(f"consistency {arch}", consistency), text.figure(f"diagonal {arch}", diagonal)]
+        columns = ["accuracy", "diagonal", *(TITLES[name].replace("\n", " ") for name in shown), "fidelity"]
+        columns += ["paper: diagonal", "paper: consistency"] if _paper(config, arch) else []
+        rows = [_row(config, arch, arm, group, shown) for arm, group in groups.items()]
+        tables.append(text.table(arch, ["arm", *columns, "cost"], rows))
+    return text.section(figures, tables)
+
+
+def _paper(config: ShiftsConfig, arch: str) -> str | None:
+    """The paper's name of the network, where it was trained on the same data."""
+    return PAPER_NAMES.get(arch) if config.classes == "imagenet-a" else None
+
+
+def _exact(config: ShiftsConfig, results: list[Result], metric: str) -> list[str]:
+    """Titles of the arms under which no prediction changes."""
+    groups = by(results, "arm")
+    return [ARMS[arm].title for arm in config.arms if all(r.metrics.get(metric) == 1 for r in groups[arm])]
+
+
+def _consistency(path: Path, arch: str, groups: Groups, shown: list[str]) -> Path:
+    fig, axes = plots.new_figure(1, 1, panel_size=(3.6, 8.0))
+    ax = axes[0, 0]
+    for i, (arm, group) in enumerate(groups.items()):
+        at = [x + (i - (len(groups) - 1) / 2) * 0.1 for x in range(len(shown))]
+        means, low, high = ([np.mean(percents(group, f"{n}{end}")) for n in shown] for end in ("", "_low", "_high"))
+        style = {"linestyle": "none", "label": ARMS[arm].title, **plots.marker_style(arm)}
+        plots.points(ax, at, means, list(zip(low, high, strict=True)), alpha=1, **style)
+    limits = (-0.6, len(shown) - 0.4)
+    title = f"{arch}: two views of an image"
+    plots.panel(ax, ticks=[TITLES[n] for n in shown], ylabel="equal answers, %", title=title, xlim=limits)
+    plots.legend_beside(ax)
+    return plots.save(fig, path)
+
+
+def _diagonal(path: Path, arch: str, groups: Groups, shown: list[str]) -> Path:
+    protocols = [name for name in shown if name in CROPPED]
+    fig, axes = plots.new_figure(1, len(protocols), panel_size=(3.0, 4.6), sharey=True)
+    for ax, protocol in zip(axes[0], protocols, strict=True):
+        for arm, group in groups.items():
+            along = 100 * np.mean([r.metrics[f"{protocol}_along"] for r in group], axis=0)
+            line = "--" if ARMS[arm].blurs else "-"
+            color = plots.marker_style(arm)["color"]
+            ax.plot(along, color=color, linewidth=1.4, linestyle=line, label=ARMS[arm].title)
+        title = f"{arch}: {TITLES[protocol]}".replace("\n", " ")
+        plots.panel(ax, title=title, xlabel="offset of the crop, px (row = column)")
+    axes[0, 0].set_ylabel("accuracy, %")
+    plots.legend_beside(axes[0, -1])
+    return plots.save(fig, path)
+
+
+def _row(config: ShiftsConfig, arch: str, arm: str, group: list[Result], shown: list[str]) -> list[str]:
+    diagonal = "kayhan2020" if "kayhan2020" in shown else "zhang2019"
+    metrics = ["accuracy", f"{diagonal}_diagonal", *shown, "canvas_fidelity"]
+    paper = _paper(config, arch)
+    key = (paper or "", ARMS[arm].paper or "")
+    beside = [table.text(*key) for table in (published.DIAGONAL, published.CONSISTENCY) if paper]
+    return [ARMS[arm].title, *(_mean(group, m) for m in metrics), *beside, f"{group[0].metrics['cost']:.1f}×"]
+
+
+def _mean(group: list[Result], metric: str) -> str:
+    mean = np.mean(percents(group, metric))
+    return "100" if mean == 100 else f"{mean:.2f}"

@@ -1,0 +1,59 @@
+"""The networks of `quadrant`: any network, with the features that it pools over space in place of its classes."""
+
+from pathlib import Path
+from typing import Literal
+
+from torch import nn
+
+from borderless.errors import ConfigError
+from borderless.models import load, packaged
+from borderless.models.loading import resolve
+from borderless.runtime.evaluation import seeded
+
+Init = Literal["scratch", "random", "pretrained"]
+Pool = Literal["paper", "own", "max"]
+
+
+def feature_network(arch: str, init: Init, pool: Pool, seed: int, weights: Path | None = None) -> nn.Module:
+    """Return a network that gives pooled features (batch, features), in eval mode.
+
+    Args:
+        arch: As `load` knows it.
+        init: Which weights.
+        pool: "own" keeps the network's, "max" takes the largest value over all of space; "paper" is "max" for ResNets
+            and BagNets and "own" for all others.
+        seed: Of random weights.
+        weights: A file for "pretrained"; None: the library's.
+
+    Raises:
+        ConfigError: The pool or the last linear layer cannot be found.
+    """
+    with seeded(seed):
+        model = load(arch, weights=(weights or _weights(arch)) if init == "pretrained" else None)
+    library, short = resolve(arch)
+    is_max = pool == "max" or (pool == "paper" and short.startswith(("resnet", "bagnet")))
+    if library == "timm":
+        model.reset_classifier(0, *(["max"] if is_max else []))  # type: ignore[operator]
+        return model.eval()
+    if is_max:
+        _replace_last(model, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d(1), arch)
+    _replace_last(model, nn.Linear, nn.Identity(), arch)
+    return model.eval()
+
+
+def _weights(arch: str) -> str:
+    if arch == packaged.ARCHITECTURE:
+        return "packaged"
+    library, _ = resolve(arch)
+    return {"torchvision": "default", "timm": "pretrained"}.get(library, "default")
+
+
+def _replace_last(model: nn.Module, kind: type[nn.Module], new: nn.Module, arch: str) -> None:
+    name = next((n for n, module in reversed(list(model.named_modules())) if isinstance(module, kind)), None)
+    if name is None:
+        raise ConfigError(
+            f"Expected a network that pools with {kind.__name__} and ends in a linear layer but got {arch}, which has "
+            f"no {kind.__name__}; with pool='own' it may pool as it likes."
+        )
+    parent, _, last = name.rpartition(".")
+    setattr(model.get_submodule(parent), last, new)
