@@ -9,6 +9,8 @@ import pytest
 
 from borderless import __version__
 from borderless.cli import main as cli
+from borderless.cli.commands import demo
+from borderless.cli.commands.run import SUMMARIES
 from borderless.experiments import EXPERIMENTS
 
 
@@ -31,7 +33,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_the_command_line_knows_every_experiment() -> None:
-    assert list(cli.SUMMARIES) == list(EXPERIMENTS)
+    assert list(SUMMARIES) == list(EXPERIMENTS)
 
 
 def test_importing_the_command_line_adds_nothing_heavy() -> None:
@@ -119,8 +121,8 @@ def test_small_settings_are_defaults_that_options_override(capsys: pytest.Captur
 def test_demo_puts_its_experiments_on_one_page(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert list(cli.DEMO) == list(EXPERIMENTS)[: len(cli.DEMO)], "the story begins at the beginning"
-    monkeypatch.setattr(cli, "DEMO", ("equivariance", "conv-types"))
+    assert list(demo.DEMO) == list(EXPERIMENTS)[: len(demo.DEMO)], "the story begins at the beginning"
+    monkeypatch.setattr(demo, "DEMO", ("equivariance", "conv-types"))
     code, out, _ = call(capsys, "demo", "--folder", str(tmp_path))
     assert code == 0
     assert f"The report is in {tmp_path / 'report.html'}" in out
@@ -176,7 +178,7 @@ def test_the_disk_and_the_reader(
     def fail(words: list[str]) -> None:
         raise error
 
-    monkeypatch.setattr(cli, "_run", fail)
+    monkeypatch.setattr("borderless.cli.commands.run.execute", fail)
     monkeypatch.setattr(cli.os, "dup2", lambda *_: None)  # pytest reads what goes there
     assert cli.main(["run", "rook"]) == code
     out, err = capfd.readouterr()
@@ -188,6 +190,6 @@ def test_an_error_that_is_nobodys_place_is_not_hidden(monkeypatch: pytest.Monkey
     def fail(words: list[str]) -> None:
         raise PermissionError(errno.EACCES, "Permission denied")
 
-    monkeypatch.setattr(cli, "_run", fail)
+    monkeypatch.setattr("borderless.cli.commands.run.execute", fail)
     with pytest.raises(PermissionError):
         cli.main(["run", "rook"])
