@@ -20,7 +20,7 @@ from borderless.errors import DataError
 from borderless.experiments.arms import check_device
 from borderless.models.request import NetworkRequest, slug
 from borderless.report import Table
-from borderless.runtime.distributed import team
+from borderless.runtime.distributed import process_group
 from borderless.runtime.evaluation import measured
 
 
@@ -61,7 +61,7 @@ def run(name: str, options: Any) -> tuple[list[Finding], Path, float | None]:
     made = _measured(model, found, Path(name).stem if asked.is_file else name, options)
     if asked.is_random:
         made = replace(made, notes=(*made.notes, f"its weights are random, drawn with seed {options.seed}"))
-    page = team().led(lambda: made.save(folder))
+    page = process_group().on_leader(lambda: made.save(folder))
     share = None if made.sensitivity is None else made.sensitivity.all_places.flips
     return judge(made), page, share
 
@@ -69,7 +69,7 @@ def run(name: str, options: Any) -> tuple[list[Finding], Path, float | None]:
 def _measured(model: nn.Module, found: Pictures, name: str, options: Options) -> Audit:
     console = Console(stderr=True)
     columns = (TextColumn("audit"), BarColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
-    with Progress(*columns, console=console, disable=not team().is_leader) as bar:
+    with Progress(*columns, console=console, disable=not process_group().is_leader) as bar:
         task = bar.add_task("", total=PARTS)
         made = audit(
             model,

@@ -29,7 +29,7 @@ from borderless.measures.position_sensitivity import Effect, Sensitivity, effect
 from borderless.measures.shift_consistency import Consistency, ProtocolName, consistency
 from borderless.measures.uneven_padding import Influence, UnevenPadding, even_sizes, influence, uneven_padding
 from borderless.placement.place import place
-from borderless.runtime.distributed import team
+from borderless.runtime.distributed import process_group
 from borderless.runtime.evaluation import measured
 
 if TYPE_CHECKING:
@@ -320,7 +320,7 @@ def _answers(model: nn.Module, images: Any, labels: Tensor | None, batch_size: i
         return logits.argmax(1).cpu()
 
     found, known = of_each_batch(images, batch_size, model, answer, workers)
-    count, repeat = team().shared((count, repeat))  # the first process has the first batch
+    count, repeat = process_group().broadcast((count, repeat))  # the first process has the first batch
     right = known if labels is None else labels.cpu()
     if right is not None and not 0 <= int(right.min()) <= int(right.max()) < count:
         raise ImageError(

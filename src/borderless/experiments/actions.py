@@ -19,7 +19,9 @@ import torch
 from torch import Tensor, nn
 
 import borderless as bl
-from borderless.data.clips import ClipSplit, from_videos, generated
+from borderless.data.items import ClipSplit
+from borderless.data.motions import generated
+from borderless.data.videos import from_videos
 from borderless.experiments import actions_figures, arms
 from borderless.experiments.arms import SMALL, check_arms, check_device
 from borderless.experiments.runner import Cell, ConfigError, Experiment, Result, write_table

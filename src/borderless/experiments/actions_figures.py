@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from borderless.data.clips import MEAN_GROUND, MOTIONS
+from borderless.data.motions import MEAN_GROUND, MOTIONS
 from borderless.experiments import published
 from borderless.experiments.arms import mean_in_words
 from borderless.experiments.runner import Result

@@ -20,7 +20,8 @@ from torchvision.transforms import v2
 
 import borderless as bl
 from borderless.data import imagenet
-from borderless.data.labelled import Labelled, LabelledSplit, digits_anywhere, load_labelled
+from borderless.data.labelled import Labelled, LabelledSplit, load_labelled
+from borderless.data.labelled_digits import digits_anywhere
 from borderless.experiments import data_efficiency_figures
 from borderless.experiments.arms import ARMS, SMALL, check_arms, check_device, classifier
 from borderless.experiments.runner import Cell, ConfigError, Experiment, Result, write_table

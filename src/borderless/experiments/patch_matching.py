@@ -28,7 +28,7 @@ from borderless.experiments.runner import Cell, ConfigError, Experiment, Result,
 from borderless.measures.fpr95 import fpr95
 from borderless.models import load
 from borderless.report import Section
-from borderless.runtime.distributed import Team
+from borderless.runtime.distributed import ProcessGroup
 from borderless.runtime.evaluation import seeded
 from borderless.training import Recipe, Score, evaluate, fit
 
@@ -117,7 +117,7 @@ class HardestInBatch:
         closest = torch.minimum(others.amin(0), others.amin(1))
         return (MARGIN + own - closest).clamp(min=0).mean(), (own.detach() < closest.detach()).sum()
 
-    def score(self, model: nn.Module, data: Matches, batch_size: int, team: Team, workers: int) -> Score:
+    def score(self, model: nn.Module, data: Matches, batch_size: int, group: ProcessGroup, workers: int) -> Score:
         rate = fpr95(distances_of(model, data, batch_size), data.is_match)
         return Score(rate, 1 - rate)
 

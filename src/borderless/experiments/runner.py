@@ -20,7 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from borderless.errors import BorderlessError
 from borderless.report import Section, plots, write
 from borderless.report.provenance import commit, plain, provenance, versions
-from borderless.runtime.distributed import joined, team
+from borderless.runtime.distributed import joined, process_group
 from borderless.runtime.files import write_atomically, write_csv
 
 RESULT = "result.json"
@@ -134,7 +134,7 @@ def run(
 
 def _work_along(experiment: Experiment, config: Any) -> Section:
     """What the other processes of torchrun do: their part of each cell that the first one runs. Nothing is kept."""
-    while (cell := team().shared(None)) is not None:
+    while (cell := process_group().broadcast(None)) is not None:
         with tempfile.TemporaryDirectory() as nowhere:
             experiment.run_cell(config, cell, Path(nowhere))
     return Section(experiment.title)
@@ -213,9 +213,9 @@ def _results(
         return
     for cell in cells:
         started(cell.name)
-        team().shared(cell)
+        process_group().broadcast(cell)
         yield run_and_keep(experiment, config, cell, folder)
-    team().shared(None)
+    process_group().broadcast(None)
 
 
 def _finished(experiment: Experiment, config: Any, cells: list[Cell], folder: Path) -> dict[str, Result]:

@@ -19,7 +19,8 @@ from torchvision.transforms import v2
 
 import borderless as bl
 from borderless.data import imagenet, imagenet_a
-from borderless.data.labelled import Labelled, LabelledSplit, digits_in_clutter, load_labelled
+from borderless.data.labelled import Labelled, LabelledSplit, load_labelled
+from borderless.data.labelled_digits import digits_in_clutter
 from borderless.experiments import shifts_figures
 from borderless.experiments.arms import ARMS, SMALL, check_arms, check_device, classifier
 from borderless.experiments.runner import Cell, ConfigError, Experiment, Result, write_table

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, default_collate
 
 from borderless.errors import ImageError
-from borderless.runtime.distributed import team
+from borderless.runtime.distributed import process_group
 from borderless.runtime.evaluation import measured
 
 T = TypeVar("T")
@@ -37,7 +37,7 @@ def batches(images: Any, batch_size: int, model: nn.Module, workers: int = 0) ->
             "one, and no negative number"
         )
     every = [[*range(len(images))[start : start + batch_size]] for start in range(0, len(images), batch_size)]
-    mine = every[team().rank :: team().size]
+    mine = every[process_group().rank :: process_group().size]
     if isinstance(images, Tensor):
         loaded = (load(images, indices) for indices in mine)
     else:
@@ -66,7 +66,7 @@ def of_each_batch(
                 found.append((batch.start, each(batch), batch.labels))
         return found
 
-    everyones = sorted((part for share in team().each(mine) for part in share), key=lambda part: part[0])
+    everyones = sorted((part for share in process_group().map(mine) for part in share), key=lambda part: part[0])
     labels = [known for _, _, known in everyones if known is not None]
     return [value for _, value, _ in everyones], torch.cat(labels) if labels else None
 

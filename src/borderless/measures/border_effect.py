@@ -22,7 +22,7 @@ from borderless.engine.border import Border
 from borderless.engine.events import Event
 from borderless.engine.geometry import Box, intersection
 from borderless.measures.batches import Batch, batches
-from borderless.runtime.distributed import team
+from borderless.runtime.distributed import process_group
 from borderless.runtime.evaluation import measured
 
 # Above this share of a map's own variation, a cell counts as touched by the border.
@@ -135,7 +135,7 @@ def border_error(
                     progress(seen, len(images))
         return layers
 
-    layers, *others = team().each(compared)
+    layers, *others = process_group().map(compared)
     for more in others:
         for key, layer in more.items():
             layers[key].merge(layer)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Subset
 
-from borderless.runtime.distributed import Team, team
+from borderless.runtime.distributed import ProcessGroup, process_group
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,8 @@ class Objective(Protocol):
         """The mean loss of a batch, and how many of its items are right."""
         ...
 
-    def score(self, model: nn.Module, data: Any, batch_size: int, team: Team, workers: int) -> Score:
-        """Of `model`, which is in eval mode, on all of `data`, to which each process of `team` may contribute.
+    def score(self, model: nn.Module, data: Any, batch_size: int, group: ProcessGroup, workers: int) -> Score:
+        """Of `model`, which is in eval mode, on all of `data`, to which each process of `group` may contribute.
 
         workers: how many processes load the items for each of them.
         """
@@ -47,16 +47,16 @@ class Classification:
         logits = model(images)
         return F.cross_entropy(logits, labels), (logits.detach().argmax(1) == labels).sum()
 
-    def score(self, model: nn.Module, data: Any, batch_size: int, team: Team, workers: int) -> Score:
+    def score(self, model: nn.Module, data: Any, batch_size: int, group: ProcessGroup, workers: int) -> Score:
         device = next(model.parameters()).device
-        mine = Subset(data, range(team.rank, len(data), team.size)) if team.size > 1 else data
+        mine = Subset(data, range(group.rank, len(data), group.size)) if group.size > 1 else data
         loss = right = 0.0
         own_random_state = torch.Generator()  # else the caller's would move
         for images, labels in DataLoader(mine, batch_size, num_workers=workers, generator=own_random_state):
             logits, labels = model(images.to(device)), labels.to(device)
             loss += float(F.cross_entropy(logits.double(), labels, reduction="sum"))
             right += int((logits.argmax(1) == labels).sum())
-        loss, right = team.total(loss, right)
+        loss, right = group.all_reduce_sum(loss, right)
         return Score(loss / len(data), right / len(data))
 
 
@@ -71,6 +71,6 @@ def evaluate(
     mode = model.training
     model.eval()
     try:
-        return (objective or Classification()).score(model, data, batch_size, team(), workers)
+        return (objective or Classification()).score(model, data, batch_size, process_group(), workers)
     finally:
         model.train(mode)

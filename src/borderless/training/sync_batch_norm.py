@@ -10,7 +10,7 @@ from torch import Tensor, distributed, nn
 from borderless.conversion import conversion_of
 from borderless.engine.torch_internals import AnyBatchNorm
 from borderless.errors import TrainingError
-from borderless.runtime.distributed import team
+from borderless.runtime.distributed import process_group
 
 
 class SynchronisedBatchNorm(AnyBatchNorm):
@@ -21,14 +21,14 @@ class SynchronisedBatchNorm(AnyBatchNorm):
             raise ValueError(f"got an input of shape {tuple(input.shape)}; needed: (batch, channels, …)")
 
     def forward(self, input: Tensor) -> Tensor:
-        if not self.training or team().size == 1:
+        if not self.training or process_group().size == 1:
             return super().forward(input)
         given = input.dtype
         input = input.to(torch.promote_types(given, torch.float32))
         axes = [axis for axis in range(input.ndim) if axis != 1]
         shape = [1, -1, *([1] * (input.ndim - 2))]
         cells = input.numel() // input.shape[1]
-        count = float(team().total(cells)[0])
+        count = float(process_group().all_reduce_sum(cells)[0])
         mean = _total(input.sum(axes)) / count
         deviation = input - mean.reshape(shape)
         variance = _total(deviation.square().sum(axes)) / count

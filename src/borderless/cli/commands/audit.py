@@ -29,9 +29,9 @@ def execute(words: list[str]) -> int:
     from borderless.report.content import plain_text
     from borderless.runtime.distributed import joined
 
-    with joined() as team:
+    with joined() as group:
         findings, page, share = command.run(name, options)
-    if not team.is_leader:
+    if not group.is_leader:
         return 0
     for finding in findings:
         print(f"{finding.level:<5} {plain_text(finding.text)}")

@@ -19,11 +19,11 @@ def execute(words: list[str]) -> None:
     from borderless.runtime.distributed import joined
 
     sections: list[Section] = []
-    with joined() as team:
+    with joined() as group:
         for name in DEMO:
             experiment = EXPERIMENTS[name]
             sections.append(run(experiment, experiment.Config.small(), options.folder / name))
-    if not team.is_leader:
+    if not group.is_leader:
         return
     page = write(
         sections,

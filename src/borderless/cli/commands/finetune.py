@@ -32,7 +32,7 @@ from borderless.models.head import with_classes
 from borderless.models.loading import load
 from borderless.models.request import NetworkRequest
 from borderless.report.content import Table
-from borderless.runtime.distributed import joined, team
+from borderless.runtime.distributed import joined, process_group
 from borderless.runtime.files import write_atomically
 from borderless.training.checkpoint import BEST
 from borderless.training.loop import fit
@@ -118,9 +118,9 @@ def execute(words: list[str]) -> None:
         words = ["NAME", "--help"]
     name, words = split_off_network("finetune", words)
     options = tyro.cli(tyro.conf.OmitArgPrefixes[FinetuneOptions], args=words, prog=f"borderless finetune {name}")
-    with joined() as team:
+    with joined() as group:
         outcome = finetune_network(name, options)
-    if not team.is_leader:
+    if not group.is_leader:
         return
     for table in outcome.tables:
         print_table(table)
@@ -152,7 +152,7 @@ def finetune_network(name: str, options: FinetuneOptions) -> Outcome:
         "test": shown(split.test, options.size, *normalised),
     }
     original = asked.load().to(options.device)
-    team().led(lambda: _check_settings(folder, _settings(name, options, split)))
+    process_group().on_leader(lambda: _check_settings(folder, _settings(name, options, split)))
     image = seen["test"][0][0][None].to(options.device)
     network_of_classes = with_classes(original, classes, image, options.seed)
     keeps_head = network_of_classes is original
@@ -167,7 +167,7 @@ def finetune_network(name: str, options: FinetuneOptions) -> Outcome:
     _audited(model, seen["test"], True, f"{name}, {options.border}, fine-tuned", folder / "after", options)
     loading = _loading(asked, model, image, classes, border)
     page, tables = None, ()
-    if team().is_leader:
+    if process_group().is_leader:
         record = {
             "classes": split.classes,
             "accuracy_before": accuracy_before,
@@ -245,13 +245,13 @@ def _audited(
     model: nn.Module, test: Labelled, has_labels: bool, name: str, folder: Path, options: FinetuneOptions
 ) -> None:
     """Audit `model` on some test images, unless that was done before; labels count where its classes are theirs."""
-    if not options.audit_images or team().shared((folder / "audit.json").is_file()):
+    if not options.audit_images or process_group().broadcast((folder / "audit.json").is_file()):
         return
     some: Any = test.some(options.audit_images, options.seed)
     judged = some if has_labels else Unlabelled(some)
     found = audit(model, judged, name=name, seed=options.seed, workers=options.training.workers)
     found = replace(found, drawn_from=len(test))
-    team().led(lambda: found.save(folder))
+    process_group().on_leader(lambda: found.save(folder))
 
 
 class Unlabelled(Dataset[torch.Tensor]):
@@ -296,5 +296,5 @@ def _loading(asked: NetworkRequest, model: nn.Module, image: torch.Tensor, class
 
 
 def _say(done: int, total: int) -> None:
-    if team().is_leader:
+    if process_group().is_leader:
         print(f"epoch {done} of {total}", flush=True)

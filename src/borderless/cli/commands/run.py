@@ -65,9 +65,9 @@ def execute(words: list[str]) -> None:
         + (" With --data: the paper's." if hasattr(experiment.Config, "paper") else ""),
         default=_run_options(experiment.Config, name)(config=default),
     )
-    with joined() as team:
+    with joined() as group:
         section = run(experiment, options.config, options.folder, engine=options.engine, address=options.address)
-    if not team.is_leader:
+    if not group.is_leader:
         return
     for table in section.tables:
         print_table(table)
