@@ -20,7 +20,7 @@ FILE = "audit.json"
 
 
 def to_dict(audit: "Audit") -> dict[str, Any]:
-    from borderless import __version__
+    from borderless.version import __version__
     from borderless.auditing.judge import is_exploiting, judge
 
     placed, layout, errors, decoded = audit.sensitivity, audit.layout, audit.errors, audit.decodability

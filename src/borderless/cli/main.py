@@ -15,6 +15,7 @@ from borderless.cli.commands.run import list_experiments
 from borderless.cli.options import UsageError
 from borderless.runtime.did_you_mean import unknown
 from borderless.runtime.malloc import keep_freed_memory
+from borderless.version import __version__
 
 HELP = """\
 borderless: does this CNN use where things are? And the same network without that ability.
@@ -72,8 +73,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not words or words[0] in ("-h", "--help", "help"):
             print(HELP.format(experiments=list_experiments()), end="")
         elif words[0] == "--version":
-            from borderless import __version__
-
             print(f"borderless {__version__}")
         elif words[0] in COMMANDS:
             keep_freed_memory()
