@@ -20,8 +20,8 @@ FILE = "audit.json"
 
 
 def to_dict(audit: "Audit") -> dict[str, Any]:
-    from borderless.version import __version__
     from borderless.auditing.judge import is_exploiting, judge
+    from borderless.version import __version__
 
     placed, layout, errors, decoded = audit.sensitivity, audit.layout, audit.errors, audit.decodability
     return _finite(
