@@ -2,8 +2,7 @@
 
     python benchmarks/borders.py --model resnet50 --batch 8 --runs 7 --step forward
     python benchmarks/borders.py --model resnet50 --batch 4 --runs 5 --step training
-    python benchmarks/borders.py --arms unmodified "unmodified, compiled" infinite "infinite, frozen" \\
-        "infinite, frozen, compiled"
+    python benchmarks/borders.py --arms unmodified "unmodified, compiled" infinite "infinite, frozen"
 
 The arms take turns in one process, so that whatever else the machine does hits them alike; medians are reported with
 the quartiles. Peak memory is the largest sum of bytes of tensors alive at a time, less the model and its images.
@@ -20,6 +19,7 @@ import time
 import weakref
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -40,7 +40,7 @@ ARMS: dict[str, Callable[[nn.Module], nn.Module]] = {
     "infinite, reach 2": lambda model: bl.convert(model, "infinite", reach=2),
 }
 FROZEN = {  # programs of `bl.freeze`, for the forward pass
-    "unmodified, compiled": lambda model, batch: torch.compile(model),
+    "unmodified, compiled": lambda model, _: torch.compile(model),
     "infinite, frozen": lambda model, batch: bl.freeze(bl.convert(model, "infinite"), batch).module(),
     "infinite, frozen, compiled": lambda model, batch: torch.compile(
         bl.freeze(bl.convert(model, "infinite"), batch).module()
@@ -109,7 +109,9 @@ class LivePeak(TorchDispatchMode):
         self.live = self.peak = 0
         self._known = {t.untyped_storage()._cdata for t in (*before.parameters(), *before.buffers(), batch)}
 
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+    def __torch_dispatch__(
+        self, func: Any, _: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
         result = func(*args, **(kwargs or {}))
         for tensor in tree_leaves(result):
             if type(tensor) is torch.Tensor and tensor.device.type != "meta":

@@ -101,7 +101,7 @@ def awkward_objects() -> dict[str, Tensor]:
     }
 
 
-def exact(config: argparse.Namespace) -> Iterator[dict[str, Any]]:
+def exact(_: argparse.Namespace) -> Iterator[dict[str, Any]]:
     things = awkward_objects()
     shifts = ((0, 0), (0, 1), (3, 5), (10, 13), (20, 17))
     networks: dict[str, nn.Module] = {

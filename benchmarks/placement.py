@@ -15,6 +15,7 @@ import argparse
 import json
 import statistics
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -57,7 +58,7 @@ def whole(model: nn.Module, objects: Tensor, position: tuple[int, int], canvas_p
         return model(images)
 
 
-def multiply_adds(work) -> float:
+def multiply_adds(work: Callable[[], object]) -> float:
     with FlopCounterMode(display=False) as counter:
         work()
     return counter.get_total_flops() / 2
@@ -69,8 +70,8 @@ def measure(name: str, border_px: int, config: argparse.Namespace) -> dict:
     objects = torch.randn(config.batch + 1, 3, OBJECT_PX, OBJECT_PX, generator=torch.Generator().manual_seed(1))
     positions = [(border_px + first, border_px + first) for first in FIRSTS_PX]
     began, took = [], []
-    model.register_forward_pre_hook(lambda module, args: began.append(time.perf_counter()))
-    model.register_forward_hook(lambda module, args, output: took.append(time.perf_counter() - began[-1]))
+    model.register_forward_pre_hook(lambda *_: began.append(time.perf_counter()))
+    model.register_forward_hook(lambda *_: took.append(time.perf_counter() - began[-1]))
 
     def placed() -> Tensor:
         return bl.place(model, objects, positions, (canvas_px, canvas_px))

@@ -84,4 +84,4 @@ def test_batches_cannot_be_parted(tmp_path: Path) -> None:
 )
 def test_settings_without_sense_are_refused(wrong: dict[str, object], text: str) -> None:
     with pytest.raises(ConfigError, match=text):
-        Config(**wrong)  # type: ignore[arg-type]
+        Config(**wrong)

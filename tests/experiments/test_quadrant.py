@@ -120,7 +120,7 @@ def test_the_cached_network_is_not_trained(tmp_path: Path) -> None:
     ],
 )
 def test_feature_networks(arch: str, pool: str, kind: type[nn.Module] | None, features: int) -> None:
-    model = feature_network(arch, "random", pool, seed=1)  # type: ignore[arg-type]
+    model = feature_network(arch, "random", pool, seed=1)
     assert not model.training
     with torch.no_grad():
         assert model(torch.rand(2, 3, 64, 64)).shape == (2, features)
@@ -281,7 +281,7 @@ def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
 )
 def test_settings_without_sense_are_refused(wrong: dict[str, object], text: str) -> None:
     with pytest.raises(ConfigError, match=text):
-        Config(**wrong)  # type: ignore[arg-type]
+        Config(**wrong)
 
 
 @pytest.mark.parametrize("device", ["cuda:99", "gpu"])

@@ -70,6 +70,7 @@ class Quadrant:
 
     @property
     def splits(self) -> dict[str, Pictures]:
+        """The three splits by name."""
         return {"train": self.train, "validation": self.validation, "test": self.test}
 
 

@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-import borderless as bl
+from borderless.conversion import convert
 from borderless.data import imagenet, rook
 from borderless.data.photos import load_photo
 from borderless.data.pictures import SMALLEST_PX, opened, shown
@@ -25,9 +25,11 @@ from borderless.errors import BorderlessError, DataError, ImageError
 from borderless.experiments.equivariance import OBJECT, SIZE, empty_response, on_plane, relative_difference, scene
 from borderless.experiments.rook import Moment
 from borderless.experiments.rook_film import SHOW
-from borderless.models import load
+from borderless.explanation import explain
+from borderless.models.loading import load
 from borderless.models.packaged import class_names
 from borderless.models.preprocessing import normalisation
+from borderless.placement.place import place
 from borderless.report import plots
 from borderless.runtime.evaluation import measured, seeded
 
@@ -75,7 +77,7 @@ def shift_and_convolve(
         raise ImageError(f"got a shift to row {target[0]}, column {target[1]}; needed: one that stays in the image")
     layers = _twice(filter_name, bias)
     with torch.no_grad():
-        model = bl.convert(layers, border, output="signal")  # type: ignore[arg-type]
+        model = convert(layers, border, output="signal")  # pyright: ignore[reportArgumentType]
         before, after = model(scene(place)), model(scene(target))
         empty = empty_response(layers)
     moved = np.roll(on_plane(before, empty), shift, (0, 1))
@@ -166,15 +168,15 @@ def network(name: str, weights: str, border: str = OWN, phase: str = "fixed", re
     mean, deviation = (torch.tensor(values).reshape(3, 1, 1) for values in normalisation(name, weights))
     if border == OWN and (phase != "fixed" or reach is not None):
         raise ImageError(f"got phase={phase!r}, reach={reach} with its own padding; needed: a border, or neither")
-    under = Border("zero" if border == OWN else border, phase, reach)  # type: ignore[arg-type]
+    under = Border("zero" if border == OWN else border, phase, reach)  # pyright: ignore[reportArgumentType]
     with computing():
-        macs = bl.explain(model, (CANVAS_PX, CANVAS_PX), under, channels=3).macs
+        macs = explain(model, (CANVAS_PX, CANVAS_PX), under, channels=3).macs
     if macs > MOST_MACS:
         raise ImageError(
             f"got {name} under {border}, which takes {macs / 1e9:.0f} · 10⁹ multiply-adds an image; needed: at most "
             f"{MOST_MACS / 1e9:.0f} here; take a smaller reach or network"
         )
-    return Chosen(model if border == OWN else bl.convert(model, under), mean, deviation)
+    return Chosen(model if border == OWN else convert(model, under), mean, deviation)
 
 
 @contextmanager
@@ -243,7 +245,7 @@ def growing_map(chosen: Chosen, thing_name: str) -> Iterator[tuple[np.ndarray, I
 def _logits(chosen: Chosen, thing_name: str, places: Sequence[tuple[int, int]]) -> Tensor:
     """(places, classes), of the object on a canvas of emptiness."""
     with computing(), measured(chosen.model):
-        found = bl.place(chosen.model, chosen.thing(thing_name), places, canvas=(CANVAS_PX, CANVAS_PX))
+        found = place(chosen.model, chosen.thing(thing_name), places, canvas=(CANVAS_PX, CANVAS_PX))
     if found.ndim != 3:
         raise ImageError(f"got answers of shape {tuple(found.shape[1:])}; needed: a classifier, one number a class")
     return found[:, 0]

@@ -14,25 +14,34 @@ from borderless.runtime.distributed import ProcessGroup, process_group
 
 @dataclass(frozen=True)
 class Score:
-    """Of a model on data. loss: less is better. accuracy: in [0, 1], more is better."""
+    """The result of a model on data: its loss, and its accuracy in [0, 1]."""
 
     loss: float
     accuracy: float
 
 
 class Objective(Protocol):
-    """needs_whole_batch: whether an item's loss depends on what else is in its batch."""
+    """What is learned.
+
+    Args:
+        needs_whole_batch: Whether an item's loss depends on what else is in its batch.
+    """
 
     needs_whole_batch: bool
 
     def loss(self, model: nn.Module, batch: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """The mean loss of a batch, and how many of its items are right."""
+        """Return the mean loss of a batch, and how many of its items are right."""
         ...
 
     def score(self, model: nn.Module, data: Any, batch_size: int, group: ProcessGroup, workers: int) -> Score:
-        """Of `model`, which is in eval mode, on all of `data`, to which each process of `group` may contribute.
+        """Return the result of `model`, which is in eval mode, on all of `data`.
 
-        workers: how many processes load the items for each of them.
+        Args:
+            model: On the device where it runs.
+            data: A data set of items.
+            batch_size: Items a pass.
+            group: Each of its processes may contribute; all of them return the result of the whole.
+            workers: How many processes load the items for each of them.
         """
         ...
 
@@ -43,11 +52,13 @@ class Classification:
     needs_whole_batch = False
 
     def loss(self, model: nn.Module, batch: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """Return the mean cross-entropy of a batch, and how many of its images are classified right."""
         images, labels = batch
         logits = model(images)
         return F.cross_entropy(logits, labels), (logits.detach().argmax(1) == labels).sum()
 
     def score(self, model: nn.Module, data: Any, batch_size: int, group: ProcessGroup, workers: int) -> Score:
+        """Return the mean cross-entropy and the accuracy on all of `data`."""
         device = next(model.parameters()).device
         mine = Subset(data, range(group.rank, len(data), group.size)) if group.size > 1 else data
         loss = right = 0.0
@@ -64,9 +75,14 @@ class Classification:
 def evaluate(
     model: nn.Module, data: Any, batch_size: int, objective: Objective | None = None, workers: int = 0
 ) -> Score:
-    """Loss and accuracy on `data`, in eval mode, over all processes; the model's mode is left as it was.
+    """Return loss and accuracy on `data`, in eval mode, over all processes; the model's mode is left as it was.
 
-    workers: how many processes load the items for each of them; 0: itself.
+    Args:
+        model: On the device where it runs.
+        data: A data set of items.
+        batch_size: Items a pass.
+        objective: What the model has learned; classification without it.
+        workers: How many processes load the items for each of them; 0: itself.
     """
     mode = model.training
     model.eval()
