@@ -23,8 +23,8 @@ def make_page(history: Path = HISTORY) -> str:
         "# Benchmarks",
         "",
         "What was measured, newest first; medians with quartiles in brackets. Each record is a line of",
-        "`benchmarks/history/NAME.jsonl`, written by `python benchmarks/NAME.py --history`; `python benchmarks/page.py`",
-        "makes this page of them. [What a border costs](costs.md) says what follows from the numbers.",
+        "`benchmarks/history/NAME.jsonl`, written by `python benchmarks/NAME.py --history`, from which",
+        "`python benchmarks/page.py` makes this page. [What a border costs](costs.md) says what follows from the numbers.",
     ]
     for file in sorted(history.glob("*.jsonl")):
         lines += ["", f"## {file.stem.replace('_', ' ')}", "", _question(file.stem)]
