@@ -24,7 +24,7 @@ def make_page(history: Path = HISTORY) -> str:
         "",
         "What was measured, newest first; medians with quartiles in brackets. Each record is a line of",
         "`benchmarks/history/NAME.jsonl`, written by `python benchmarks/NAME.py --history`, from which",
-        "`python benchmarks/page.py` makes this page. [What a border costs](costs.md) says what follows from the numbers.",
+        "`python benchmarks/page.py` makes this page. [What a border costs](costs.md) says what follows from them.",
     ]
     for file in sorted(history.glob("*.jsonl")):
         lines += ["", f"## {file.stem.replace('_', ' ')}", "", _question(file.stem)]
