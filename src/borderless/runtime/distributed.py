@@ -2,7 +2,7 @@
 
 import os
 import pickle
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -103,7 +103,7 @@ def process_group() -> ProcessGroup:
 
 
 @contextmanager
-def joined() -> Iterator[ProcessGroup]:
+def joined() -> Generator[ProcessGroup]:
     """Join the processes that torchrun started, until the end of the block; alone where it started none or only one.
 
     Each process takes the GPU of its number on the machine, where there are any. A process group that is there already

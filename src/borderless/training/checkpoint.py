@@ -55,9 +55,10 @@ class Checkpoints:
     def _read(self, path: Path) -> dict[str, Any]:
         try:
             saved = torch.load(path, map_location="cpu", weights_only=True)
-            found, state = saved["identity"], saved["state"]
-            if not isinstance(found, dict) or not isinstance(state, dict):
+            if not isinstance(saved["identity"], dict) or not isinstance(saved["state"], dict):
                 raise TypeError("it holds something else")
+            found: dict[str, Any] = saved["identity"]
+            state: dict[str, Any] = saved["state"]
         except Exception as error:  # a damaged pickle raises whatever its bytes happen to ask for
             raise TrainingError(
                 f"got {path}, which cannot be read as a training's checkpoint ({type(error).__name__}); needed: the "

@@ -187,8 +187,9 @@ class _Training:
             batch = [self._moved(entry) for entry in next(items)]
             count = len(batch[0])
             is_last = part == parts - 1
-            waits = isinstance(model, DistributedDataParallel) and not is_last  # gradients add up before they are sent
-            with model.no_sync() if waits else contextlib.nullcontext():
+            # Gradients of all parts add up before processes exchange them.
+            is_shared = isinstance(model, DistributedDataParallel)
+            with model.no_sync() if is_shared and not is_last else contextlib.nullcontext():
                 with torch.autocast(state.device.type, _DTYPES.get(precision), enabled=precision in _DTYPES):
                     loss, right = self.objective.loss(model, batch)
                 # The mean over the whole batch: DistributedDataParallel averages over processes.
