@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from borderless.conversion import conversion_of
 from borderless.errors import ImageError
-from borderless.runtime.evaluation import measured
+from borderless.runtime.evaluation import evaluating
 
 
 def as_classifier(model: nn.Module, images: Tensor) -> tuple[nn.Module, list[str]]:
@@ -17,7 +17,7 @@ def as_classifier(model: nn.Module, images: Tensor) -> tuple[nn.Module, list[str
     One logit, of which the sign is the answer, becomes two. Raises ImageError for a model without such an answer.
     """
     try:
-        with measured(model):
+        with evaluating(model):
             answer = model(images.clone())
     except (RuntimeError, ValueError, AssertionError) as error:
         raise ImageError(

@@ -21,7 +21,7 @@ from borderless.experiments.arms import check_device
 from borderless.models.request import NetworkRequest, slug
 from borderless.report import Table
 from borderless.runtime.distributed import process_group
-from borderless.runtime.evaluation import measured
+from borderless.runtime.evaluation import evaluating
 
 
 class Options(Protocol):
@@ -97,7 +97,7 @@ def _labels(model: nn.Module, found: Pictures) -> Any:
     if found.labels is None:
         return None
     device = next(model.parameters()).device
-    with measured(model):
+    with evaluating(model):
         answer = model(found[0][None].to(device))
     classes = answer.shape[1] if isinstance(answer, torch.Tensor) and answer.ndim == 2 else None
     return found.labels if classes == len(found.classes) else None

@@ -15,7 +15,7 @@ from borderless.errors import DataError
 from borderless.measures.location_probe import Probe, location_probe
 from borderless.measures.position_readout import ReadOut, read_out
 from borderless.placement.place import place
-from borderless.runtime.evaluation import measured, seeded
+from borderless.runtime.evaluation import evaluating, seeded
 
 # As in the quadrant experiment: an object of 56 px on a canvas of 120 px, of images of 224 px.
 _OBJECT_SHARE, _CANVAS_SHARE = 1 / 4, 120 / 224
@@ -79,7 +79,7 @@ def feature_module(model: nn.Module, image: Tensor) -> str:
 
     hooks = [module.register_forward_hook(look) for module in model.modules() if module is not model]
     try:
-        with measured(model):
+        with evaluating(model):
             model(image.to(next(model.parameters(), image).device))
     finally:
         for hook in hooks:
@@ -120,7 +120,7 @@ def _probe(
     whole = (canvas + 2 * border_px,) * 2
     far = border_px + canvas - side
     device = next((parameter.device for parameter in model.parameters()), splits[0].device)
-    with measured(model):
+    with evaluating(model):
         answers = place(
             model,
             torch.cat(splits).to(device),

@@ -30,7 +30,7 @@ from borderless.measures.shift_consistency import Consistency, ProtocolName, con
 from borderless.measures.uneven_padding import Influence, UnevenPadding, even_sizes, influence, uneven_padding
 from borderless.placement.place import place
 from borderless.runtime.distributed import process_group
-from borderless.runtime.evaluation import measured
+from borderless.runtime.evaluation import evaluating
 
 if TYPE_CHECKING:
     from borderless.auditing.decoding import Decodability
@@ -230,7 +230,7 @@ def audit(
             return None
         if placed.canvas != size:
             raise ImageError(f"got no places on a canvas of {size}; needed: objects that move on a photograph")
-        with measured(answering):
+        with evaluating(answering):
             where, device = torch.as_tensor(placed.positions), _device(answering)
             found = place(answering, things.to(device), where, size, some[-1].to(device))
         return effect(found.double().cpu().numpy(), seed)
@@ -396,7 +396,7 @@ def _reach_curve(
     for reach in (*REACHES, None):
         border = Border("infinite", reach=reach, background=background)
         cost = explain(model, size, border, channels=images.shape[1]).cost
-        with bordered(model, border), measured(model):
+        with bordered(model, border), evaluating(model):
             errors = [effect(on_canvases(model, objects, where, size, background)).change for where in moves]
             kept = (model(shown.to(_device(model))).argmax(1).cpu() == wanted).float().mean()
         points.append(ReachPoint(reach, cost, max(errors) if errors else None, float(kept)))

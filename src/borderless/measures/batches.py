@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, default_collate
 
 from borderless.errors import ImageError
 from borderless.runtime.distributed import process_group
-from borderless.runtime.evaluation import measured
+from borderless.runtime.evaluation import evaluating
 
 T = TypeVar("T")
 
@@ -59,7 +59,7 @@ def of_each_batch(
 
     def mine() -> list[tuple[int, T, Any]]:
         found = []
-        with measured(model):
+        with evaluating(model):
             for batch in batches(images, batch_size, model, workers):
                 if batch.labels is not None:
                     check_labels(batch.labels, len(batch.images))

@@ -23,7 +23,7 @@ from borderless.engine.events import Event
 from borderless.engine.geometry import Box, intersection
 from borderless.measures.batches import Batch, batches
 from borderless.runtime.distributed import process_group
-from borderless.runtime.evaluation import measured
+from borderless.runtime.evaluation import evaluating
 
 # Above this share of a map's own variation, a cell counts as touched by the border.
 TOUCHED = 0.01
@@ -125,7 +125,7 @@ def border_error(
     def compared() -> dict[_Key, _Layer]:
         layers: dict[_Key, _Layer] = {}
         seen = 0
-        with measured(model):
+        with evaluating(model):
             for batch in batches(images, batch_size, model, workers):
                 is_judged = batch.start < _JUDGED_IMAGES
                 draw = torch.Generator().manual_seed(1_000_003 * seed + batch.start) if is_judged else None

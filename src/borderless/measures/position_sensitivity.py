@@ -30,7 +30,7 @@ from borderless.errors import ImageError
 from borderless.measures.batches import check_images
 from borderless.measures.intervals import over_objects
 from borderless.placement.place import place
-from borderless.runtime.evaluation import measured
+from borderless.runtime.evaluation import evaluating
 
 Background = float | Sequence[float] | Tensor
 _CONTROL_PLACES, _CONTROL_OBJECTS = 5, 4
@@ -137,7 +137,7 @@ def sensitivity(
             progress(done, steps)
         return found
 
-    with measured(model):
+    with evaluating(model):
         everywhere = answers(None, own_grid)
         whole = answers(None, whole_grid)
         full = answers("full", whole_grid)

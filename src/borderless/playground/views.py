@@ -31,7 +31,7 @@ from borderless.models.packaged import class_names
 from borderless.models.preprocessing import normalisation
 from borderless.placement.place import place
 from borderless.report import plots
-from borderless.runtime.evaluation import measured, seeded
+from borderless.runtime.evaluation import evaluating, seeded
 
 FILTERS: dict[str, np.ndarray] = {
     "corner": np.outer(np.arange(5), np.arange(5)) / 40,
@@ -244,7 +244,7 @@ def growing_map(chosen: Chosen, thing_name: str) -> Iterator[tuple[np.ndarray, I
 
 def _logits(chosen: Chosen, thing_name: str, places: Sequence[tuple[int, int]]) -> Tensor:
     """(places, classes), of the object on a canvas of emptiness."""
-    with computing(), measured(chosen.model):
+    with computing(), evaluating(chosen.model):
         found = place(chosen.model, chosen.thing(thing_name), places, canvas=(CANVAS_PX, CANVAS_PX))
     if found.ndim != 3:
         raise ImageError(f"got answers of shape {tuple(found.shape[1:])}; needed: a classifier, one number a class")

@@ -64,7 +64,7 @@ def _current_task() -> Any:
 
 
 @contextmanager
-def measured(model: nn.Module) -> Generator[None]:
+def evaluating(model: nn.Module) -> Generator[None]:
     """Set eval mode and turn gradients off for a with-block; restore each module's own mode afterwards."""
     with exclusive(model):
         modes = {module: module.training for module in model.modules()}
