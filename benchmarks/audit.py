@@ -5,20 +5,19 @@
 
 Each turn runs, one after the other: a bare loop over the images, the pass that answers them, and the pass that answers
 moved views of them. A pass counts every image that it sends through the model. Then the whole audit once, by parts.
-Writes a table to the screen, and all numbers to --out as JSON.
+Writes a table to the screen, and the record to --out.
 """
 
 import argparse
-import json
 import statistics
 import time
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
 import borderless as bl
+import record
 from borderless.auditing.classifier import predict
 from borderless.data import pictures
 from borderless.models import load
@@ -31,7 +30,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--side", type=int, default=224, help="height and width of the images, pixels")
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--runs", type=int, default=7, help="timed turns, after one that is not timed")
-    parser.add_argument("--out", type=Path, default=Path("runs/benchmarks/audit.json"))
+    record.add_options(parser, "audit")
     return parser.parse_args()
 
 
@@ -73,9 +72,12 @@ def main() -> None:
             if turn:
                 rates[name].append(model.images / (time.perf_counter() - start))
     print(f"{'pass':<12} images/s (quartiles)   of the bare loop's")
+    rows = []
     for name, found in rates.items():
-        low, middle, high = statistics.quantiles(found, n=4)
+        images_per_s = record.spread(found)
+        middle, (low, high) = images_per_s["median"], images_per_s["quartiles"]
         share = statistics.median(a / b for a, b in zip(found, rates["bare loop"], strict=True))
+        rows.append({"pass": name, "images_per_s": images_per_s, "of_bare_loop": share})
         print(f"{name:<12} {middle:6.1f} ({low:.1f}–{high:.1f})   {share:.2f}")
     parts: dict[str, float] = {}
     running: list[Any] = ["", time.perf_counter()]
@@ -92,8 +94,8 @@ def main() -> None:
     for part, seconds in parts.items():
         print(f"{part:<20} {seconds:6.1f} s")
     print(f"{'the whole audit':<20} {whole_s:6.1f} s, {len(images)} images")
-    config.out.parent.mkdir(parents=True, exist_ok=True)
-    config.out.write_text(json.dumps({"rates": rates, "parts_s": parts, "whole_s": whole_s}, indent=2) + "\n")
+    rows += [{"pass": f"audit: {part}", "seconds": seconds} for part, seconds in {**parts, "all": whole_s}.items()]
+    print(f"The record is in {record.save('audit', config, rows)}")
 
 
 if __name__ == "__main__":

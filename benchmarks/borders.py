@@ -2,24 +2,20 @@
 
     python benchmarks/borders.py --model resnet50 --batch 8 --runs 7 --step forward
     python benchmarks/borders.py --model resnet50 --batch 4 --runs 5 --step training
-    python benchmarks/borders.py --arms unmodified "unmodified, compiled" infinite "infinite, frozen" \\
-        "infinite, frozen, compiled"
+    python benchmarks/borders.py --arms unmodified "unmodified, compiled" infinite "infinite, frozen"
 
 The arms take turns in one process, so that whatever else the machine does hits them alike; medians are reported with
 the quartiles. Peak memory is the largest sum of bytes of tensors alive at a time, less the model and its images.
 On a GPU (--device cuda) TF32 is off.
-Writes a table to the screen, and all numbers to --out as JSON.
+Writes a table to the screen, and the record to --out.
 """
 
 import argparse
-import json
-import os
-import platform
 import statistics
 import time
 import weakref
 from collections.abc import Callable
-from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -29,6 +25,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 import borderless as bl
+import record
 from borderless.models import load, names
 
 ARMS: dict[str, Callable[[nn.Module], nn.Module]] = {
@@ -40,7 +37,7 @@ ARMS: dict[str, Callable[[nn.Module], nn.Module]] = {
     "infinite, reach 2": lambda model: bl.convert(model, "infinite", reach=2),
 }
 FROZEN = {  # programs of `bl.freeze`, for the forward pass
-    "unmodified, compiled": lambda model, batch: torch.compile(model),
+    "unmodified, compiled": lambda model, _: torch.compile(model),
     "infinite, frozen": lambda model, batch: bl.freeze(bl.convert(model, "infinite"), batch).module(),
     "infinite, frozen, compiled": lambda model, batch: torch.compile(
         bl.freeze(bl.convert(model, "infinite"), batch).module()
@@ -58,7 +55,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--runs", type=int, default=7, help="timed runs of each arm, after one that is not timed")
     parser.add_argument("--step", choices=["forward", "training"], default="forward")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--out", type=Path, default=Path("runs/benchmarks"), help="folder of the JSON file")
+    record.add_options(parser, "borders")
     return parser.parse_args()
 
 
@@ -109,7 +106,9 @@ class LivePeak(TorchDispatchMode):
         self.live = self.peak = 0
         self._known = {t.untyped_storage()._cdata for t in (*before.parameters(), *before.buffers(), batch)}
 
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+    def __torch_dispatch__(
+        self, func: Any, _: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
         result = func(*args, **(kwargs or {}))
         for tensor in tree_leaves(result):
             if type(tensor) is torch.Tensor and tensor.device.type != "meta":
@@ -151,7 +150,6 @@ def measure(config: argparse.Namespace) -> list[dict]:
                 times[arm].append(duration)
     rows = []
     for arm in arms:
-        low, median, high = statistics.quantiles(times[arm], n=4)
         # Ratios are taken turn by turn: a slow moment of the machine hits both sides.
         against = [a / b for a, b in zip(times[arm], times[arms[0]], strict=True)]
         cost = macs[arm] / macs[arms[0]]
@@ -160,12 +158,10 @@ def measure(config: argparse.Namespace) -> list[dict]:
                 "arm": arm,
                 "multiply_adds": macs[arm],
                 "cost": cost,
-                "median_ms": 1e3 * median,
-                "quartiles_ms": [1e3 * low, 1e3 * high],
+                "ms": record.spread([1e3 * t for t in times[arm]]),
                 "time_ratio": statistics.median(against),
                 "time_per_multiply_add": statistics.median(against) / cost,
                 "peak_mib": peak_mib(models[arm], batch, config.step),
-                "times_ms": [1e3 * t for t in times[arm]],
             }
         )
     return rows
@@ -176,37 +172,21 @@ def table(rows: list[dict]) -> str:
         f"{'arm':20} {'G MACs':>8} {'cost':>6} {'ms':>8} {'quartiles':>15} {'time':>6} {'per MAC':>8} {'peak MiB':>9}"
     ]
     for row in rows:
-        low, high = row["quartiles_ms"]
+        low, high = row["ms"]["quartiles"]
         lines.append(
-            f"{row['arm']:20} {row['multiply_adds'] / 1e9:8.2f} {row['cost']:6.2f} {row['median_ms']:8.0f} "
+            f"{row['arm']:20} {row['multiply_adds'] / 1e9:8.2f} {row['cost']:6.2f} {row['ms']['median']:8.0f} "
             f"{low:7.0f}-{high:<7.0f} {row['time_ratio']:6.2f} {row['time_per_multiply_add']:8.3f} "
             f"{row['peak_mib']:9.0f}"
         )
     return "\n".join(lines)
 
 
-def machine(config: argparse.Namespace) -> dict:
-    name = torch.cuda.get_device_name() if config.device.startswith("cuda") else platform.processor() or "CPU"
-    return {
-        "device": name,
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "tf32": False,
-    }
-
-
 def main() -> None:
     config = options()
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     rows = measure(config)
-    setting = {key: getattr(config, key) for key in ("model", "batch", "size", "runs", "step", "device")}
-    print(f"{setting}\n{machine(config)}\n\n{table(rows)}")
-    config.out.mkdir(parents=True, exist_ok=True)
-    path = config.out / f"borders-{config.model.replace('/', '-')}-{config.step}.json"
-    path.write_text(json.dumps({"setting": setting, "machine": machine(config), "rows": rows}, indent=1))
-    print(f"\nAll numbers are in {path}")
+    print(table(rows))
+    print(f"\nThe record is in {record.save('borders', config, rows, tf32=False)}")
 
 
 if __name__ == "__main__":

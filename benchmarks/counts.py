@@ -5,13 +5,11 @@
 steps: the loss of a ResNet-18 from random weights over the first steps on six images of 64 px, SGD 0.01, momentum 0.9.
 scratch: test accuracy after a few epochs on digits that fill a frame of 32 px, from random weights, by SGD and AdamW.
 
-For a pretrained network see `borderless run finetune --count`. One line an arm; all numbers go to --out as JSON.
+For a pretrained network see `borderless run finetune --count`. One line an arm; the record goes to --out.
 """
 
 import argparse
-import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import timm
@@ -21,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import borderless as bl
+import record
 from borderless.data.digits import load_digits
 
 ARMS: dict[str, bl.Border | None] = {
@@ -88,16 +87,13 @@ def main() -> None:
     parser.add_argument("--network", default="test_resnet", help="a network of timm")
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--images", type=int, default=800)
-    parser.add_argument("--out", type=Path, default=Path("runs/benchmarks/counts.json"))
+    record.add_options(parser, "counts")
     config = parser.parse_args()
     rows = []
     for row in PARTS[config.part](config):
         rows.append(row)
         print(row, flush=True)
-    config.out.parent.mkdir(parents=True, exist_ok=True)
-    before = json.loads(config.out.read_text()) if config.out.exists() else {}
-    setting = {"torch": torch.__version__, "threads": torch.get_num_threads(), **vars(config), "out": str(config.out)}
-    config.out.write_text(json.dumps({**before, config.part: {"setting": setting, "rows": rows}}, indent=1))
+    print(f"The record is in {record.save('counts', config, rows)}")
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ from coverage_networks import CLIP_FRAMES, Network, build
 
 # The weights and objects of the tests, so that both speak of the same networks; tests are no package of the wheel.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
-from engine.zoo import patch, randomised, relative_change
+from support.networks import patch, randomised, relative_change
 
 LARGEST_ERROR = 1e-4
 LEAST_POWER = 1e-4

@@ -171,7 +171,7 @@ class Watch(TorchFunctionMode):
         return output
 
     def _convolution(
-        self, axes: int, image: Tensor, weight: Tensor, bias: Any = None, stride: Any = 1, *_: Any, **__: Any
+        self, axes: int, _image: Tensor, weight: Tensor, _bias: Any = None, stride: Any = 1, *_: Any, **__: Any
     ) -> None:
         strides = (stride,) * axes if isinstance(stride, int) else stride
         self.mixes_neighbours |= any(k > s for k, s in zip(weight.shape[2:], strides, strict=False))

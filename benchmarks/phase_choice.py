@@ -2,7 +2,7 @@
 
     python benchmarks/phase_choice.py exact | kept | elsewhere | crops | trained
 
-Each part compares the choices, one line each, and adds its numbers to --out as JSON.
+Each part compares the choices, one line each; the record goes to --out.
 
 exact: the largest relative change of the logits when awkward objects (uniform, symmetric, periodic, mirrored, a single
 pixel, noise) move by arbitrary shifts on an empty canvas, float32 and bfloat16.
@@ -17,7 +17,6 @@ trained: the accuracy of `borderless run one-place` with an adaptive phase, whos
 
 import argparse
 import io
-import json
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
@@ -33,6 +32,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 import borderless as bl
+import record
 from borderless.engine import lattice
 from borderless.models.packaged import load_packaged, normalise
 
@@ -101,7 +101,7 @@ def awkward_objects() -> dict[str, Tensor]:
     }
 
 
-def exact(config: argparse.Namespace) -> Iterator[dict[str, Any]]:
+def exact(_: argparse.Namespace) -> Iterator[dict[str, Any]]:
     things = awkward_objects()
     shifts = ((0, 0), (0, 1), (3, 5), (10, 13), (20, 17))
     networks: dict[str, nn.Module] = {
@@ -287,7 +287,7 @@ def main() -> None:
     parser.add_argument("--objects", type=int, default=60, help="cutouts that are disturbed")
     parser.add_argument("--seeds", type=int, default=3, help="trainings of each choice")
     parser.add_argument("--seed", type=int, default=0, help="of the crops, cutouts and noise")
-    parser.add_argument("--out", type=Path, default=Path("runs/benchmarks/phase_choice.json"))
+    record.add_options(parser, "phase_choice")
     config = parser.parse_args()
     rows = []
     with torch.no_grad(), warnings.catch_warnings():
@@ -295,10 +295,7 @@ def main() -> None:
         for row in PARTS[config.part](config):
             rows.append(row)
             print({key: value for key, value in row.items() if key != "each"}, flush=True)
-    config.out.parent.mkdir(parents=True, exist_ok=True)
-    before = json.loads(config.out.read_text()) if config.out.exists() else {}
-    setting = {"torch": torch.__version__, "threads": torch.get_num_threads(), **vars(config), "out": str(config.out)}
-    config.out.write_text(json.dumps({**before, config.part: {"setting": setting, "rows": rows}}, indent=1))
+    print(f"The record is in {record.save('phase_choice', config, rows)}")
 
 
 if __name__ == "__main__":

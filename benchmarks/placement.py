@@ -8,20 +8,21 @@ The paper's quadrant set-up: objects of 56 px on a canvas of 120 px inside a bor
 quartiles. The empty canvas runs once for all images and is given by itself; an image's time is what `bl.place` takes
 for all of them without it, over their number. Where no cell sees both an object and the edge of the canvas, the two
 answers of an object are one and are computed once. Multiply-adds are counted, the answers of the two ways compared.
-Writes a table to the screen, and all numbers to --out as JSON.
+Writes a table to the screen, and the record to --out.
 """
 
 import argparse
-import json
 import statistics
 import time
-from pathlib import Path
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import borderless as bl
+import record
 from borderless.models import load
 
 OBJECT_PX, CANVAS_PX, FIRSTS_PX = 56, 120, (0, 64)
@@ -33,7 +34,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--borders", nargs="*", type=int, default=[0, 128, 512], help="pixels of zeros on each side")
     parser.add_argument("--batch", type=int, default=16, help="objects at a time")
     parser.add_argument("--runs", type=int, default=5, help="timed turns, after one that is not timed")
-    parser.add_argument("--out", type=Path, default=Path("runs/benchmarks/placement.json"))
+    record.add_options(parser, "placement")
     return parser.parse_args()
 
 
@@ -57,7 +58,7 @@ def whole(model: nn.Module, objects: Tensor, position: tuple[int, int], canvas_p
         return model(images)
 
 
-def multiply_adds(work) -> float:
+def multiply_adds(work: Callable[[], object]) -> float:
     with FlopCounterMode(display=False) as counter:
         work()
     return counter.get_total_flops() / 2
@@ -69,8 +70,8 @@ def measure(name: str, border_px: int, config: argparse.Namespace) -> dict:
     objects = torch.randn(config.batch + 1, 3, OBJECT_PX, OBJECT_PX, generator=torch.Generator().manual_seed(1))
     positions = [(border_px + first, border_px + first) for first in FIRSTS_PX]
     began, took = [], []
-    model.register_forward_pre_hook(lambda module, args: began.append(time.perf_counter()))
-    model.register_forward_hook(lambda module, args, output: took.append(time.perf_counter() - began[-1]))
+    model.register_forward_pre_hook(lambda *_: began.append(time.perf_counter()))
+    model.register_forward_hook(lambda *_: took.append(time.perf_counter() - began[-1]))
 
     def placed() -> Tensor:
         return bl.place(model, objects, positions, (canvas_px, canvas_px))
@@ -94,9 +95,9 @@ def measure(name: str, border_px: int, config: argparse.Namespace) -> dict:
     return {
         "model": name,
         "border_px": border_px,
-        "whole_ms": [1e3 * s for s in whole_s],
-        "image_ms": [1e3 * s for s in image_s],
-        "canvas_ms": [1e3 * s for s in canvas_s],
+        "whole_ms": record.spread([1e3 * s for s in whole_s]),
+        "image_ms": record.spread([1e3 * s for s in image_s]),
+        "canvas_ms": record.spread([1e3 * s for s in canvas_s]),
         "times": statistics.median(w / o for w, o in zip(whole_s, image_s, strict=True)),
         "multiply_adds_whole": own,
         "multiply_adds_image": per_image,
@@ -104,9 +105,9 @@ def measure(name: str, border_px: int, config: argparse.Namespace) -> dict:
     }
 
 
-def spread(values: list[float]) -> str:
-    low, median, high = statistics.quantiles(values, n=4)
-    return f"{median:7.1f} ({low:.1f}-{high:.1f})"
+def text(spread: dict[str, Any]) -> str:
+    low, high = spread["quartiles"]
+    return f"{spread['median']:7.1f} ({low:.1f}-{high:.1f})"
 
 
 def main() -> None:
@@ -120,13 +121,11 @@ def main() -> None:
             rows.append(row)
             fewer = row["multiply_adds_whole"] / row["multiply_adds_image"]
             print(
-                f"{name:16} {border_px:6}{spread(row['whole_ms']):>25}{spread(row['image_ms']):>25}"
-                f"{spread(row['canvas_ms']):>25} {row['times']:7.1f} {fewer:8.1f} {row['largest_difference']:10.0e}",
+                f"{name:16} {border_px:6}{text(row['whole_ms']):>25}{text(row['image_ms']):>25}"
+                f"{text(row['canvas_ms']):>25} {row['times']:7.1f} {fewer:8.1f} {row['largest_difference']:10.0e}",
                 flush=True,
             )
-    config.out.parent.mkdir(parents=True, exist_ok=True)
-    config.out.write_text(json.dumps({"config": vars(config), "rows": rows}, indent=1, default=str) + "\n")
-    print(f"\nAll numbers are in {config.out}")
+    print(f"\nThe record is in {record.save('placement', config, rows)}")
 
 
 if __name__ == "__main__":

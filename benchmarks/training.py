@@ -6,20 +6,19 @@
 Each turn trains both ways, one after the other, from the same weights; the way that begins takes turns. The loop's
 time includes its data loading, validation on a single batch after each epoch, and its checkpoints; bare steps index a
 tensor.
-The losses of both ways are compared. Writes a table to the screen, and all numbers to --out as JSON.
+The losses of both ways are compared. Writes a table to the screen, and the record to --out.
 """
 
 import argparse
-import json
 import statistics
 import tempfile
 import time
-from pathlib import Path
 
 import torch
 from torch.nn import functional as F
 from torch.utils.data import TensorDataset
 
+import record
 from borderless.models import load
 from borderless.training import Recipe, fit
 
@@ -32,7 +31,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=40, help="an epoch")
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--runs", type=int, default=7, help="timed turns, after one that is not timed")
-    parser.add_argument("--out", type=Path, default=Path("runs/benchmarks/training.json"))
+    record.add_options(parser, "training")
     return parser.parse_args()
 
 
@@ -84,15 +83,15 @@ def main() -> None:
             bare_s.append(found[bare][0])
             loop_s.append(found[loop][0])
     ratios = [a / b for a, b in zip(loop_s, bare_s, strict=True)]
-    low, middle, high = statistics.quantiles(ratios, n=4)
+    loop_over_bare = record.spread(ratios)
+    middle, (low, high) = loop_over_bare["median"], loop_over_bare["quartiles"]
     print(f"{config.model}, {config.side} px, {config.runs} turns")
     print(f"{config.epochs} epochs of {config.steps} steps of {config.batch}")
     print(f"bare {statistics.median(bare_s):.2f} s, loop {statistics.median(loop_s):.2f} s")
     print(f"loop over bare {middle:.3f} ({low:.3f}-{high:.3f}); mean losses differ by {max(losses):.1e}")
-    config.out.parent.mkdir(parents=True, exist_ok=True)
-    record = {"options": {k: str(v) for k, v in vars(config).items()}, "bare_s": bare_s, "loop_s": loop_s}
-    config.out.write_text(json.dumps({**record, "losses": losses, "torch": torch.__version__}, indent=2))
-    print(f"All numbers are in {config.out}")
+    row = {"model": config.model, "bare_s": record.spread(bare_s), "loop_s": record.spread(loop_s)}
+    row |= {"loop_over_bare": loop_over_bare, "largest_difference_of_losses": max(losses)}
+    print(f"The record is in {record.save('training', config, [row])}")
 
 
 if __name__ == "__main__":

@@ -108,7 +108,7 @@ def test_arguments_that_are_missing_are_named(model: nn.Module) -> None:
 def test_a_type_error_of_the_model_stays() -> None:
     class Wrong(nn.Conv2d):
         def forward(self, batch: Tensor) -> Tensor:
-            return super().forward(batch) + super().forward()  # type: ignore[call-arg]
+            return super().forward(batch) + super().forward()
 
     model = Wrong(3, 4, 3).eval()
     uses = [
@@ -192,6 +192,6 @@ def test_sizes_from_values_are_refused_by_freeze() -> None:
 def test_an_output_of_0_is_an_error(measure: Any) -> None:
     model = nn.Conv2d(3, 4, 3, padding=1).eval()
     nn.init.zeros_(model.weight)
-    nn.init.zeros_(model.bias)  # type: ignore[arg-type]
+    nn.init.zeros_(model.bias)
     with pytest.raises(ImageError, match="Expected an output with values other than 0"):
         measure(model, images(), [(1, 0)])

@@ -15,7 +15,7 @@ PACKAGE = Path(borderless.__file__).parent
 
 # Lowest first. A module belongs to the longest name that it starts with, and imports from its own layer or lower ones.
 LAYERS = (
-    ("errors",),
+    ("errors", "version"),
     ("report", "runtime"),
     ("engine",),
     ("antialiasing", "conversion", "explanation", "export", "nn", "placement", "rules"),

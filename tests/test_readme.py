@@ -32,14 +32,3 @@ def test_pictures_are_there() -> None:
     assert pictures
     for picture in pictures:
         assert (README.parent / picture).is_file(), picture
-
-
-def test_public_names() -> None:
-    """A name that comes or goes is a decision: this list is changed with it."""
-    assert sorted(bl.__all__) == sorted(
-        """Audit BORDERS ApproximatePhaseWarning Border BorderError BorderlessError ConversionError
-        Explanation ImageError PositionDependentError PositionDependentWarning RoundingWarning Signal
-        SignalError UnsupportedOperation audit blur border_of bordered consistency convert convert_ diagonal
-        equivariance_error explain freeze nn place revert_ rules save_onnx testing""".split()
-    )
-    assert all(hasattr(bl, name) for name in bl.__all__)

@@ -59,7 +59,7 @@ def blur(model: nn.Module, taps: int = 3) -> nn.Module:
         if kind is None:
             continue
         dimensions, is_pool = _KINDS[kind]
-        stride = per_axis(module.stride, dimensions)  # type: ignore[arg-type]
+        stride = per_axis(module.stride, dimensions)
         if max(stride) == 1:
             continue
         changed += 1
@@ -119,9 +119,9 @@ class _BlurredPool(nn.Module):
     def __init__(self, pool: nn.Module, kernel: Tensor, stride: Sequence[int]) -> None:
         super().__init__()
         self.pool, self.stride = pool, stride
-        self.pool.stride = 1  # type: ignore[assignment]
+        self.pool.stride = 1  # pyright: ignore[reportArgumentType]
         self.register_buffer("kernel", kernel, persistent=False)
         self.train(pool.training)
 
     def forward(self, maps: Tensor) -> Tensor:
-        return _blurred(self.pool(maps), self.kernel, self.stride)  # type: ignore[arg-type]
+        return _blurred(self.pool(maps), self.kernel, self.stride)  # pyright: ignore[reportArgumentType]

@@ -20,7 +20,7 @@ from borderless.engine.receptive_field import Field
 from borderless.engine.signal import Signal
 from borderless.engine.torch_internals import tree_leaves
 from borderless.errors import ConversionError
-from borderless.runtime.evaluation import measured
+from borderless.runtime.evaluation import evaluating
 
 # Means that are larger than the unmodified model's by more than this can make steps of a usual size diverge.
 _LARGE_GROWTH = 2.0
@@ -183,7 +183,7 @@ def explain(
     events: list[Event] = []
     kwargs = kwargs or {}
     watched = _Watched(made, observer=events.append)
-    with measured(model), warnings.catch_warnings(), arguments_named(model, args, kwargs):
+    with evaluating(model), warnings.catch_warnings(), arguments_named(model, args, kwargs):
         warnings.simplefilter("ignore")  # what reads position is reported, not warned about
         with bordered(model, "zero"), FlopCounterMode(display=False) as own:
             model(image, *args, **kwargs)

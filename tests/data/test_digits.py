@@ -38,7 +38,7 @@ def test_split_is_disjoint_stratified_and_seeded(digits: Digits) -> None:
 @pytest.mark.parametrize("fractions", [(0.6, 0.2, 0.3), (0.5, 0.5, 0.0), (1.0,)])
 def test_wrong_fractions_are_refused(digits: Digits, fractions: tuple[float, ...]) -> None:
     with pytest.raises(ValueError, match="three positive numbers that add up to 1"):
-        split_digits(digits, seed=0, fractions=fractions)  # type: ignore[arg-type]
+        split_digits(digits, seed=0, fractions=fractions)
 
 
 def test_there_are_361_places() -> None:

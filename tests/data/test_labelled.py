@@ -10,7 +10,7 @@ import torch
 from torchvision.transforms import v2
 
 from borderless.data import imagenet_a
-from borderless.data.labelled import Labelled, digits_anywhere, digits_in_clutter, load_labelled
+from borderless.data.labelled import Labelled, load_labelled
 from borderless.errors import DataError
 from support.labelled_images import write_fashion_mnist, write_folder
 
@@ -103,19 +103,7 @@ def test_random_transforms_follow_seed_epoch_and_item_alone() -> None:
     assert len(crops) > 5
     data.set_epoch(0)
     assert any(not torch.equal(data[i][0], replace(data, seed=1)[i][0]) for i in range(5))
-    assert digits_in_clutter(48, 5).train.seed == 5
     assert torch.equal(torch.get_rng_state(), state), "the caller's random state is left alone"
-
-
-def test_embedded_digits() -> None:
-    clutter, again = digits_in_clutter(48, 0), digits_in_clutter(48, 0)
-    assert (len(clutter.train), len(clutter.validation), len(clutter.test)) == (1077, 360, 360)
-    assert torch.equal(clutter.test.images, again.test.images)
-    assert clutter.train[0][0].shape == (1, 48, 48)
-    anywhere = digits_anywhere(32, 0)
-    assert anywhere.train[0][0].shape == (1, 32, 32)
-    columns = [int(image[0].sum(0).nonzero()[0]) for image in anywhere.train.images[:100]]
-    assert min(columns) < 5 and max(columns) > 14
 
 
 def test_imagenet_a() -> None:

@@ -21,7 +21,7 @@ def squares(image: torch.Tensor) -> dict[str, tuple[int, int]]:
 
 @pytest.mark.parametrize("protocol", ["clean", "published"])
 def test_order_and_halves(protocol: str) -> None:
-    data = red_green(3, protocol)  # type: ignore[arg-type]
+    data = red_green(3, protocol)
     for split, size, swapped in (
         (data.train, 2000, False),
         (data.validation, 1000, False),
@@ -72,4 +72,4 @@ def test_published_images_are_those_of_the_published_draws() -> None:
 def test_sizes_and_protocols() -> None:
     assert SIZES == {"train": 2000, "validation": 1000, "test": 1000}
     with pytest.raises(DataError, match="got protocol='leaky'; needed: one of clean, published"):
-        red_green(0, "leaky")  # type: ignore[arg-type]
+        red_green(0, "leaky")

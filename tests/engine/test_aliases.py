@@ -375,12 +375,12 @@ def test_views_do_not_keep_maps_alive() -> None:
         assert all(ref() is None for ref in gone)
         for _ in range(200):
             y[:, :1]
-        assert len(y.memory.maps) <= 8, "the dead are forgotten"  # pyright: ignore
+        assert len(y.memory.maps) <= 8, "the dead are forgotten"
         part, base = y[:, :1], weakref.ref(y)
         del y
         assert base() is None
         part.add_(1)
-        assert part.memory is None, "nobody shares it any more"  # pyright: ignore
+        assert part.memory is None, "nobody shares it any more"
         return w
 
     bl.convert(Net(body), "infinite")(images())

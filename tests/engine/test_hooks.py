@@ -20,7 +20,7 @@ from torchvision.models.feature_extraction import create_feature_extractor
 
 import borderless as bl
 from borderless.errors import ConversionError
-from borderless.runtime.evaluation import measured
+from borderless.runtime.evaluation import evaluating
 from support.networks import network, residual
 
 REFUSED = r"(?s)Expected the converted .* to be called itself.*bl\.convert\(create_feature_extractor\(model"
@@ -395,7 +395,7 @@ def test_border_of_tells_the_border() -> None:
     assert bl.border_of(model) is None
 
 
-BLOCKS = [lambda model: bl.bordered(model, "infinite"), measured]
+BLOCKS = [lambda model: bl.bordered(model, "infinite"), evaluating]
 
 
 @pytest.mark.parametrize("second", BLOCKS, ids=["bordered", "measured"])
@@ -438,7 +438,7 @@ def test_a_second_thread_is_refused_a_block_of_shared_modules(part: Callable[[nn
 @pytest.mark.parametrize("error", [ZeroDivisionError, KeyboardInterrupt])
 def test_an_exception_leaves_the_model_as_before(error: type[BaseException]) -> None:
     model = bl.convert(residual(), "infinite").train()
-    with pytest.raises(error), bl.bordered(model, "full"), measured(model):
+    with pytest.raises(error), bl.bordered(model, "full"), evaluating(model):
         raise error
     assert bl.border_of(model) == bl.Border("infinite") and model.training and torch.is_grad_enabled()
     thread = threading.Thread(target=bl.revert_, args=(model,))

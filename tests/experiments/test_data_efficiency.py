@@ -69,4 +69,4 @@ def test_fashion_mnist_and_too_few_images(tmp_path: Path) -> None:
 )
 def test_settings_without_sense_are_refused(wrong: dict[str, object], text: str) -> None:
     with pytest.raises(ConfigError, match=text):
-        Config(**wrong)  # type: ignore[arg-type]
+        Config(**wrong)

@@ -15,7 +15,7 @@ TINY = "timm/test_resnet"
 
 def config(**options: object) -> Config:
     training = dataclasses.replace(Config().training, epochs=1)
-    return Config(arch=TINY, weights="random", canvas_px=64, seeds=1, training=training, **options)  # type: ignore[arg-type]
+    return Config(arch=TINY, weights="random", canvas_px=64, seeds=1, training=training, **options)
 
 
 @pytest.mark.slow
@@ -50,4 +50,4 @@ def test_drawing_writes_figure_and_table(tmp_path: Path, seeds: int) -> None:
 @pytest.mark.parametrize("wrong", [{"seeds": 0}, {"canvas_px": 48}, {"reach": -1}, {"arms": ("none",)}])
 def test_settings_without_sense_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ConfigError, match=r"Expected .* but got"):
-        Config(**wrong)  # type: ignore[arg-type]
+        Config(**wrong)

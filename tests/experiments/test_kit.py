@@ -68,7 +68,7 @@ class Some(Settings):
 )
 def test_settings_are_checked_by_what_their_fields_declare(wrong: dict[str, object], text: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        Some(**wrong)  # type: ignore[arg-type]
+        Some(**wrong)
     assert text in str(caught.value)
     assert Some(count=9, reach=0, names=("b", "a"), kind="y", sizes=(2, 3)).small() == Some()
 

@@ -82,4 +82,4 @@ def test_drawing_writes_figure_and_tables(tmp_path: Path, seeds: int) -> None:
 @pytest.mark.parametrize("wrong", [{"seeds": 0}, {"test_digits": 0}, {"test_digits": 361}])
 def test_settings_without_sense_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ConfigError, match=r"Expected (seeds|test_digits) to be"):
-        Config(**wrong)  # type: ignore[arg-type]
+        Config(**wrong)

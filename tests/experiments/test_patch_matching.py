@@ -50,4 +50,4 @@ def test_papers_settings() -> None:
 )
 def test_settings_without_sense_are_refused(wrong: dict[str, object], text: str) -> None:
     with pytest.raises(ConfigError, match=text):
-        Config(**wrong)  # type: ignore[arg-type]
+        Config(**wrong)

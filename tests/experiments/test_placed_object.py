@@ -125,4 +125,4 @@ def test_drawing_writes_a_figure_and_a_table_for_each_background(tmp_path: Path)
 )
 def test_settings_without_sense_are_refused(wrong: dict[str, object], text: str) -> None:
     with pytest.raises(ConfigError, match=text):
-        Config(**wrong)  # type: ignore[arg-type]
+        Config(**wrong)

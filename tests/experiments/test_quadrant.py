@@ -184,7 +184,7 @@ def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
 )
 def test_settings_without_sense_are_refused(wrong: dict[str, object], text: str) -> None:
     with pytest.raises(ConfigError, match=text):
-        Config(**wrong)  # type: ignore[arg-type]
+        Config(**wrong)
 
 
 @pytest.mark.parametrize("device", ["cuda:99", "gpu"])

@@ -144,7 +144,7 @@ def test_results_are_those_of_a_local_run(tmp_path: Path, cluster: str) -> None:
     config = rook.Config(borders=("zero", "infinite"), seeds=2, epochs=6)
     for engine in ("local", "ray"):
         address = cluster if engine == "ray" else None
-        run(rook, config, tmp_path / engine, engine=engine, address=address, progress=False)  # type: ignore[arg-type]
+        run(rook, config, tmp_path / engine, engine=engine, address=address, progress=False)
     local, spread = (
         {
             path.parent.name: json.loads(path.read_text())["metrics"]

@@ -98,4 +98,4 @@ def test_cells() -> None:
 )
 def test_settings_without_sense_are_refused(wrong: dict[str, object], text: str) -> None:
     with pytest.raises(ConfigError, match=text):
-        Config(**wrong)  # type: ignore[arg-type]
+        Config(**wrong)

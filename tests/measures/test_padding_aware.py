@@ -14,9 +14,9 @@ from support.planted import network
 def test_a_filter_that_answers_to_the_border_is_counted() -> None:
     model = nn.Sequential(nn.Conv2d(1, 1, 1), nn.Conv2d(1, 4, 3, padding=1))
     for convolution in model:
-        nn.init.zeros_(convolution.bias)  # type: ignore[arg-type]
-    nn.init.ones_(model[0].bias)  # type: ignore[arg-type]  what it says of emptiness is 1 everywhere
-    nn.init.zeros_(model[1].weight)  # type: ignore[arg-type]
+        nn.init.zeros_(convolution.bias)
+    nn.init.ones_(model[0].bias)  # what it says of emptiness is 1 everywhere
+    nn.init.zeros_(model[1].weight)
     with torch.no_grad():
         model[1].weight[:2] = 1 / 9  # two filters average, so that a padded zero shows; two see their middle alone
         model[1].weight[2:, :, 1, 1] = 1
@@ -37,7 +37,7 @@ def test_ks_distance_is_scipys() -> None:
     one, other = draw.normal(size=(4, 30)), draw.normal(0.5, 2, size=(4, 17))
     one[0, :5] = other[0, :5]
     found = ks_distance(torch.as_tensor(one), torch.as_tensor(other))
-    wanted = [stats.ks_2samp(a, b).statistic for a, b in zip(one, other, strict=True)]  # pyright: ignore
+    wanted = [stats.ks_2samp(a, b).statistic for a, b in zip(one, other, strict=True)]  # pyright: ignore[reportAttributeAccessIssue]
     np.testing.assert_allclose(found, wanted, atol=1e-6)
 
 

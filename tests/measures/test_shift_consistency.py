@@ -34,10 +34,10 @@ def dots(count: int, size: int = 20) -> Tensor:
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_a_constant_is_consistent_and_right_where_its_label_is(protocol: str) -> None:
     labels = torch.tensor([1, 1, 0, 1])
-    found = bl.consistency(Constant(), torch.rand(4, 3, 70, 70), labels, protocol, passes=2)  # type: ignore[arg-type]
+    found = bl.consistency(Constant(), torch.rand(4, 3, 70, 70), labels, protocol, passes=2)
     assert (found.value, found.low, found.high, found.fidelity) == (1.0, 1.0, 1.0, 0.75)
     assert found.agrees.shape == (2, 4)
-    along = bl.diagonal(Constant(), torch.rand(4, 3, 70, 70), labels, protocol)  # type: ignore[arg-type]
+    along = bl.diagonal(Constant(), torch.rand(4, 3, 70, 70), labels, protocol)
     assert along.value == 0.75 and along.at.shape == (RANGE_PX[protocol] + 1,)
 
 
@@ -45,10 +45,10 @@ def test_a_constant_is_consistent_and_right_where_its_label_is(protocol: str) ->
 def test_answers_follow_the_offsets(protocol: str) -> None:
     """Rows agree if both offsets are odd or both even: half of them; at multiples of 2 all of them."""
     images = dots(300)
-    found = bl.consistency(ReadsRow(), images, protocol=protocol, range_px=6)  # type: ignore[arg-type]
+    found = bl.consistency(ReadsRow(), images, protocol=protocol, range_px=6)
     assert 0.46 < found.value < 0.54 and found.low < found.value < found.high
     assert found.fidelity is None
-    even = bl.consistency(ReadsRow(), images, protocol=protocol, range_px=6, multiple_px=2)  # type: ignore[arg-type]
+    even = bl.consistency(ReadsRow(), images, protocol=protocol, range_px=6, multiple_px=2)
     assert even.value == 1.0
 
 
@@ -72,7 +72,7 @@ def test_crops_are_those_of_the_protocols() -> None:
     first = torch.arange(64.0).reshape(1, 1, 8, 8)
     seen = []
     spy = nn.Module()
-    spy.forward = lambda images: seen.append(images) or torch.zeros(1, 2)  # type: ignore[method-assign]
+    spy.forward = lambda images: seen.append(images) or torch.zeros(1, 2)
     bl.diagonal(spy, first, torch.zeros(1, dtype=torch.long), range_px=3)
     for i, crop in enumerate(seen):
         assert torch.equal(crop, first[..., i : i + 5, i : i + 5])
@@ -108,13 +108,13 @@ def test_infinite_is_consistent_at_its_stride_and_with_an_adaptive_phase_everywh
     )
     images = torch.rand(60, 3, 24, 24)
 
-    def measured(border: str, phase: str, multiple_px: int) -> float:
-        converted = bl.convert(model, border, phase=phase)  # type: ignore[arg-type]
+    def equal_share(border: str, phase: str, multiple_px: int) -> float:
+        converted = bl.convert(model, border, phase=phase)
         return bl.consistency(converted, images, protocol="canvas", range_px=16, multiple_px=multiple_px).value
 
-    assert measured("infinite", "fixed", 4) == 1.0
-    assert measured("infinite", "adaptive", 1) == 1.0
-    assert measured("infinite", "fixed", 1) < 1.0, "the stride is felt between"
+    assert equal_share("infinite", "fixed", 4) == 1.0
+    assert equal_share("infinite", "adaptive", 1) == 1.0
+    assert equal_share("infinite", "fixed", 1) < 1.0, "the stride is felt between"
 
 
 @pytest.mark.parametrize(
@@ -132,4 +132,4 @@ def test_infinite_is_consistent_at_its_stride_and_with_an_adaptive_phase_everywh
 )
 def test_what_does_not_fit_is_refused(arguments: dict[str, object], text: str) -> None:
     with pytest.raises(ImageError, match=text):
-        bl.consistency(**{"model": Constant(), "images": dots(3), "range_px": 4} | arguments)  # type: ignore[arg-type]
+        bl.consistency(**{"model": Constant(), "images": dots(3), "range_px": 4} | arguments)

@@ -41,7 +41,7 @@ def test_sizes_that_the_model_cannot_take_are_passed_over() -> None:
 def test_a_blind_spot_is_found_at_its_rows() -> None:
     pooled = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.MaxPool2d(4), nn.AdaptiveAvgPool2d(1), nn.Flatten())
     with torch.no_grad():
-        pooled[0].weight[:, :, 2] = 0  # type: ignore[index]  looks at its own row and the one above
+        pooled[0].weight[:, :, 2] = 0  # looks at its own row and the one above
     found = influence(pooled, torch.rand(8, 1, 18, 16))
     # Rows 16 and 17 are in no window of the pool, and the convolution does not carry them upwards.
     assert (found.unread_rows, found.unread_columns) == ([16, 17], [])

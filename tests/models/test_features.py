@@ -23,7 +23,7 @@ from borderless.models.features import feature_network
     ],
 )
 def test_feature_networks(arch: str, pool: str, kind: type[nn.Module] | None, features: int) -> None:
-    model = feature_network(arch, "random", pool, seed=1)  # type: ignore[arg-type]
+    model = feature_network(arch, "random", pool, seed=1)
     assert not model.training
     with torch.no_grad():
         assert model(torch.rand(2, 3, 64, 64)).shape == (2, features)

@@ -49,7 +49,7 @@ def test_what_a_model_raises_is_its_own(
 ) -> None:
     model: nn.Module = Failing(fail).eval()
     if border is not None:
-        model = bl.convert(model, border)  # type: ignore[arg-type]
+        model = bl.convert(model, border)
     error = error_of(lambda: model(IMAGES))
     assert isinstance(error, kind | bl.BorderlessError)
     assert not is_bug(error)

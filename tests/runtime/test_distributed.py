@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from borderless.runtime.distributed import Team
+from borderless.runtime.distributed import ProcessGroup
 
 PROGRAM = """
 import sys
@@ -19,40 +19,40 @@ class Unsendable(Exception):
         super().__init__(one)
 
 def fails():
-    if team.rank == 1:
+    if group.rank == 1:
         raise DataError("got nothing; needed: something")
     return 1
 
 def fails_strangely():
-    if team.rank == 0:
+    if group.rank == 0:
         raise Unsendable("odd", lambda: 0)
 
-with joined() as team:
-    assert team.each(lambda: 10 * team.rank) == [0, 10]
+with joined() as group:
+    assert group.map(lambda: 10 * group.rank) == [0, 10]
     for compute, expected in ((fails, "DataError: got nothing"), (fails_strangely, "RuntimeError: Unsendable: odd")):
         try:
-            team.each(compute)
+            group.map(compute)
         except Exception as error:
             assert f"{type(error).__name__}: {error}".startswith(expected), repr(error)
         else:
             raise AssertionError("no error")
-    assert team.led(lambda: team.rank + 5) == 5
+    assert group.on_leader(lambda: group.rank + 5) == 5
     try:
-        team.led(fails_strangely)
+        group.on_leader(fails_strangely)
     except Exception as error:
         assert f"{type(error).__name__}: {error}".startswith("RuntimeError: Unsendable: odd"), repr(error)
     else:
         raise AssertionError("no error")
-    assert team.each(lambda: "still together") == ["still together"] * 2
+    assert group.map(lambda: "still together") == ["still together"] * 2
     print("done")
 """
 
 
 def test_alone() -> None:
-    assert Team().each(lambda: 3) == [3]
-    assert Team().led(lambda: 3) == 3
+    assert ProcessGroup().map(lambda: 3) == [3]
+    assert ProcessGroup().on_leader(lambda: 3) == 3
     with pytest.raises(ZeroDivisionError):
-        Team().each(lambda: 1 // 0)
+        ProcessGroup().map(lambda: 1 // 0)
 
 
 @pytest.mark.slow

@@ -17,7 +17,7 @@ def trained_rook(border: str, seed: int = 0, epochs: int = 20) -> nn.Module:
     torch.manual_seed(seed)
     model: nn.Module = RookNet()
     if border != "zero":
-        model = bl.convert(model, border)  # type: ignore[arg-type]
+        model = bl.convert(model, border)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
     with one_thread():
         for _ in range(epochs):

@@ -8,7 +8,7 @@ import torch
 
 from borderless.experiments import EXPERIMENTS
 from borderless.experiments.runner import run
-from borderless.runtime.distributed import joined, team
+from borderless.runtime.distributed import joined, process_group
 from borderless.training import Recipe, fit
 from support.bars import Bars, network
 
@@ -30,7 +30,7 @@ def train(folder: Path, variant: str) -> None:
     train.images, validation.images = train.images.double(), validation.images.double()
     history = fit(model, train, validation, recipe, folder / variant, seed=3)
     record = {"history": [dataclasses.astuple(epoch) for epoch in history], "weights": model.state_dict()}
-    torch.save(record, folder / f"{variant}-{team().rank}.pt")
+    torch.save(record, folder / f"{variant}-{process_group().rank}.pt")
 
 
 def run_an_experiment(folder: Path) -> None:

@@ -329,4 +329,4 @@ def test_a_loss_that_is_not_finite_is_an_error(tmp_path: Path) -> None:
 )
 def test_recipes_without_sense_are_refused(wrong: dict[str, float], text: str) -> None:
     with pytest.raises(TrainingError, match=text):
-        Recipe(**wrong)  # type: ignore[arg-type]
+        Recipe(**wrong)

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from borderless.conversion import conversion_of
 from borderless.errors import ImageError
 from borderless.measures.batches import Batch, check_labels, of_each_batch
-from borderless.runtime.distributed import team
-from borderless.runtime.evaluation import measured
+from borderless.runtime.distributed import process_group
+from borderless.runtime.evaluation import evaluating
 
 
 def as_classifier(model: nn.Module, images: Tensor) -> tuple[nn.Module, list[str]]:
@@ -26,7 +26,7 @@ def as_classifier(model: nn.Module, images: Tensor) -> tuple[nn.Module, list[str
         ImageError: The model cannot run on the images, or returns no logits.
     """
     try:
-        with measured(model):
+        with evaluating(model):
             output = model(images.clone())
     except (RuntimeError, ValueError, AssertionError) as error:
         raise ImageError(
@@ -125,7 +125,7 @@ def predict(model: nn.Module, images: Any, labels: Tensor | None, batch_size: in
         return logits.argmax(1).cpu()
 
     classes, own_labels = of_each_batch(images, batch_size, model, predicted, workers)
-    count, repeat = team().shared((count, repeat))  # the first process has the first batch
+    count, repeat = process_group().broadcast((count, repeat))  # the first process has the first batch
     right = own_labels if labels is None else labels.cpu()
     if right is not None and not 0 <= int(right.min()) <= int(right.max()) < count:
         raise ImageError(

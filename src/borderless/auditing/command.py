@@ -21,8 +21,8 @@ from borderless.errors import DataError
 from borderless.models.request import NetworkRequest, slug
 from borderless.report.content import Table
 from borderless.runtime.devices import check_device
-from borderless.runtime.distributed import team
-from borderless.runtime.evaluation import measured
+from borderless.runtime.distributed import process_group
+from borderless.runtime.evaluation import evaluating
 
 
 class AuditSettings(Protocol):
@@ -70,7 +70,7 @@ def run(name: str, options: Any) -> tuple[list[Finding], Path, float | None]:
     made = _measured(model, found, Path(name).stem if asked.is_file else name, options)
     if asked.is_random:
         made = replace(made, notes=(*made.notes, f"its weights are random, drawn with seed {options.seed}"))
-    page = team().led(lambda: made.save(folder))
+    page = process_group().on_leader(lambda: made.save(folder))
     share = None if made.sensitivity is None else made.sensitivity.all_places.flips
     return judge(made), page, share
 
@@ -78,7 +78,7 @@ def run(name: str, options: Any) -> tuple[list[Finding], Path, float | None]:
 def _measured(model: nn.Module, found: Pictures, name: str, options: AuditSettings) -> Audit:
     console = Console(stderr=True)
     columns = (TextColumn("audit"), BarColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
-    with Progress(*columns, console=console, disable=not team().is_leader) as bar:
+    with Progress(*columns, console=console, disable=not process_group().is_leader) as bar:
         task = bar.add_task("", total=None)
         made = audit(
             model,
@@ -106,7 +106,7 @@ def _labels(model: nn.Module, found: Pictures) -> Any:
     if found.labels is None:
         return None
     device = next(model.parameters()).device
-    with measured(model):
+    with evaluating(model):
         answer = model(found[0][None].to(device))
     classes = answer.shape[1] if isinstance(answer, torch.Tensor) and answer.ndim == 2 else None
     return found.labels if classes == len(found.classes) else None

@@ -11,8 +11,6 @@ Shapes: digits (n, 14, 14) in [0, 1]; labels (n,); positions (n, 2) as (row, col
 placed images (n, 1, height, width).
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

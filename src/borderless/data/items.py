@@ -1,7 +1,7 @@
 """What data sets with classes have in common: three parts, the files that count as images, and a seed for each item."""
 
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
 
@@ -10,7 +10,7 @@ Items = TypeVar("Items")
 
 @dataclass(frozen=True)
 class ClassSplit(Generic[Items]):
-    """Three sets without a source in common. classes: their names, in the order of the labels."""
+    """Three sets without a source in common; `classes`: their names, in the order of the labels."""
 
     train: Items
     validation: Items
@@ -18,6 +18,10 @@ class ClassSplit(Generic[Items]):
     classes: tuple[str, ...]
 
 
+ClipSplit = ClassSplit[Any]
+"""Of data sets of clips that have `clips(index)`: all of an item, as (clips, channels, frames, height, width)."""
+
+
 def item_seed(seed: int, epoch: int, index: int) -> int:
-    """The seed of one item's random numbers in one epoch, whichever process asks and whatever it asked before."""
+    """Return the seed of one item's random numbers in one epoch, whichever process asks for it, and when."""
     return (seed * 100_003 + epoch) * 10_000_019 + index

@@ -1,4 +1,4 @@
-"""Images with classes: any folder of class folders, Fashion-MNIST, CIFAR-10, and digits that come inside a package.
+"""Images with classes: any folder of class folders, Fashion-MNIST and CIFAR-10.
 
 Everything is read where it lies; nothing is downloaded. A split is drawn by its seed within each class. Random
 transforms take their numbers from the seed, the epoch and the item, so that a training which resumes, or which several
@@ -15,12 +15,10 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
-import torch
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from borderless.data.digits import DIGIT_PX, Digits, load_digits, place_digits, split_digits
 from borderless.data.items import IMAGE_SUFFIXES, ClassSplit, item_seed
 from borderless.errors import DataError
 from borderless.runtime.evaluation import seeded
@@ -38,8 +36,13 @@ Transform = Callable[[Any], Tensor]
 class Labelled(Dataset[tuple[Tensor, int]]):
     """Images with labels, and what is done to each.
 
-    images: paths, arrays (height, width[, 3]) in uint8, or tensors, in anything that can be indexed. is_random: whether
-    the transform draws from PyTorch's generator, which then starts from seed, epoch and item.
+    Args:
+        images: Paths, arrays (height, width[, 3]) in uint8, or tensors, in anything that can be indexed.
+        labels: The class of each.
+        transform: It makes a tensor of a Pillow image, or of a tensor.
+        is_random: Whether it draws from PyTorch's generator, which then starts from seed, epoch and item.
+        seed: Of random transforms.
+        epoch: Of the training.
     """
 
     images: Any
@@ -53,6 +56,7 @@ class Labelled(Dataset[tuple[Tensor, int]]):
         return len(self.labels)
 
     def set_epoch(self, epoch: int) -> None:
+        """Give random transforms other numbers than in other epochs."""
         self.epoch = epoch
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
@@ -65,11 +69,11 @@ class Labelled(Dataset[tuple[Tensor, int]]):
             return self.transform(image), self.labels[index]
 
     def through(self, transform: Transform, is_random: bool = False) -> "Labelled":
-        """The same images, made into tensors in another way."""
+        """Return the same images, made into tensors in another way."""
         return replace(self, transform=transform, is_random=is_random)
 
     def few(self, per_class: int, seed: int) -> "Labelled":
-        """`per_class` images of each class, drawn by `seed`; a larger number holds what a smaller one holds."""
+        """Return `per_class` images of each class, drawn by `seed`; a larger number holds what a smaller one holds."""
         labels = np.asarray(self.labels)
         draw = np.random.default_rng(seed)
         chosen = []
@@ -83,7 +87,7 @@ class Labelled(Dataset[tuple[Tensor, int]]):
         return self._at(sorted(chosen))
 
     def some(self, count: int, seed: int) -> "Labelled":
-        """`count` of the images, or all if there are fewer, drawn by `seed`."""
+        """Return `count` of the images, or all if there are fewer, drawn by `seed`."""
         return self._at(sorted(np.random.default_rng(seed).permutation(len(self))[:count].tolist()))
 
     def _at(self, indices: Sequence[int]) -> "Labelled":
@@ -94,12 +98,18 @@ LabelledSplit = ClassSplit[Labelled]
 
 
 def load_labelled(root: Path | str, kind: Kind | None = None, seed: int = 0, only: Sequence[str] = ()) -> LabelledSplit:
-    """The data set at `root`; kind: what it is, told from what lies there if None.
+    """Read the data set in the folder `root`.
 
-    folder: root/train/CLASS/… and root/val/CLASS/… (val is for testing, a tenth of train for validation), or
-    root/CLASS/…, of which 15 % each are for validation and testing. fashion-mnist: the four idx files, gzipped or not.
-    cifar10: the folder that holds cifar-10-batches-py. only: names of the classes to keep. Raises DataError for what is
-    not there, cannot be told, or has too few images.
+    Args:
+        root: Of images: root/train/CLASS/… and root/val/CLASS/… (val is for testing, a tenth of train for validation),
+            or root/CLASS/…, of which 15 % each are for validation and testing. Of Fashion-MNIST: the four idx files,
+            gzipped or not. Of CIFAR-10: the folder that holds cifar-10-batches-py.
+        kind: Which of the three it is; without it, what its files look like.
+        seed: It draws the split, and the numbers of random transforms follow from it.
+        only: Names of the classes to keep.
+
+    Raises:
+        DataError: It is not there, cannot be read, or has too few images.
     """
     root = Path(root)
     if not root.is_dir():
@@ -127,54 +137,6 @@ def _loaded(root: Path, kind: str, seed: int, only: Sequence[str]) -> LabelledSp
         return _with_test(_from_folders(root / "train", classes), _from_folders(test, classes), classes, seed, ())
     classes = _class_folders(root, only)
     return _split(_from_folders(root, classes), classes, seed)
-
-
-def digits_in_clutter(size_px: int, seed: int, pieces: int = 6) -> LabelledSplit:
-    """scikit-learn's digits, 14 px and near the middle of (1, size_px, size_px), among pieces of other digits.
-
-    The middle is left free by the pieces, which come from digits of the same split.
-    """
-    digits = split_digits(load_digits(), seed)
-    draw = torch.Generator().manual_seed(seed)
-    train, validation, test = (
-        _cluttered(part, size_px, pieces, draw) for part in (digits.train, digits.validation, digits.test)
-    )
-    return _seeded(LabelledSplit(train, validation, test, tuple("0123456789")), seed)
-
-
-def digits_anywhere(size_px: int, seed: int) -> LabelledSplit:
-    """scikit-learn's digits, 14 px, each at one random place of an empty canvas: (1, size_px, size_px)."""
-    digits = split_digits(load_digits(), seed)
-    draw = torch.Generator().manual_seed(seed)
-    train, validation, test = (
-        Labelled(place_digits(part.images, _places(len(part), size_px, draw), (size_px, size_px)), part.labels.tolist())
-        for part in (digits.train, digits.validation, digits.test)
-    )
-    return LabelledSplit(train, validation, test, tuple("0123456789"))
-
-
-def _places(count: int, size_px: int, draw: torch.Generator) -> Tensor:
-    return torch.randint(size_px - DIGIT_PX + 1, (count, 2), generator=draw)
-
-
-def _cluttered(digits: Digits, size_px: int, pieces: int, draw: torch.Generator) -> Labelled:
-    side, piece = digits.images.shape[1], 6
-    middle = (size_px - side) // 2
-    images = torch.zeros(len(digits), 1, size_px, size_px)
-
-    def drawn(below: int) -> int:
-        return int(torch.randint(below, (), generator=draw))
-
-    for image, digit in zip(images, digits.images, strict=True):
-        for _ in range(pieces):
-            other = digits.images[drawn(len(digits))]
-            row, column = drawn(side - piece + 1), drawn(side - piece + 1)
-            top, left = drawn(size_px - piece + 1), drawn(size_px - piece + 1)
-            image[0, top : top + piece, left : left + piece] = other[row : row + piece, column : column + piece]
-        top, left = (middle - 3 + drawn(7) for _ in range(2))
-        image[0, top - 1 : top + side + 1, left - 1 : left + side + 1] = 0
-        image[0, top : top + side, left : left + side] = digit
-    return Labelled(images, digits.labels.tolist())
 
 
 def _opened(image: Any) -> Any:

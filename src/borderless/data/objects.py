@@ -21,8 +21,10 @@ _TRAINING, _VALIDATION = 20, 6
 
 
 def photograph_tiles(seed: int) -> LabelledSplit:
-    """320 tiles for training, 96 for validation, 160 for testing, of 16 classes. Raises MissingPackage without
-    scikit-image.
+    """Return 320 tiles for training, 96 for validation and 160 for testing, of 16 classes.
+
+    Raises:
+        MissingPackage: scikit-image is not installed.
     """
     parts: list[tuple[list[np.ndarray], list[int]]] = [([], []), ([], []), ([], [])]
     draw = np.random.default_rng(seed)

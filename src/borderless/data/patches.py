@@ -46,6 +46,7 @@ class Pairs(Dataset[tuple[Tensor, Tensor]]):
         return len(self.anchors)
 
     def set_epoch(self, epoch: int) -> None:
+        """Turn and mirror pairs in another way than in other epochs."""
         self.epoch = epoch
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
@@ -75,16 +76,20 @@ class Matches:
 
 @dataclass(frozen=True)
 class Patches:
+    """Pairs to learn from, and matches and others to validate and to test on."""
+
     train: Pairs
     validation: Matches
     test: Matches
 
 
 def from_photographs(train: int, test: int, seed: int) -> Patches:
-    """`train` pairs, and `test` matches with as many others for testing; a quarter of that for validation.
+    """Return `train` pairs, and `test` matches with as many others for testing; a quarter of that for validation.
 
-    A smaller number of training pairs is the beginning of a larger one. Raises MissingPackage without scikit-image or
-    kornia.
+    A smaller number of training pairs is the beginning of a larger one.
+
+    Raises:
+        MissingPackage: scikit-image or kornia is not installed.
     """
     draw = random.Random(seed)
     names = draw.sample(SOURCES, len(SOURCES))
@@ -101,11 +106,17 @@ def from_photographs(train: int, test: int, seed: int) -> Patches:
 def from_phototour(
     root: Path | str, train: int, seed: int, scene: str = "yosemite", tested: Sequence[str] = ("notredame", "liberty")
 ) -> Patches:
-    """`train` pairs of `scene`; validation on the first and test on the last of the `tested` scenes' match lists.
-    The pairs are not turned, as in the published runs.
+    """Read pairs and matches of the PhotoTour data set; pairs are not turned, as in the published runs.
 
-    root: a folder with the folders yosemite, notredame and liberty as the data set's archives unpack. Raises DataError
-    for what is not there.
+    Args:
+        root: A folder with the folders yosemite, notredame and liberty as the data set's archives unpack.
+        train: How many pairs to draw.
+        seed: It draws them.
+        scene: Where they come from.
+        tested: The scenes of the match lists to validate on, the first, and to test on, the last.
+
+    Raises:
+        DataError: Something is not there.
     """
     pairs = _phototour(root, scene, is_train=True)
     draw = np.random.default_rng(seed)

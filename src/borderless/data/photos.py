@@ -10,8 +10,6 @@ retina.
 Shapes: a photograph is 3 × size × size, values in [0, 1].
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any

@@ -27,7 +27,7 @@ from borderless.data.items import IMAGE_SUFFIXES
 from borderless.data.photos import scikit_image
 from borderless.data.quadrant import SOURCES
 from borderless.errors import DataError
-from borderless.runtime.distributed import team
+from borderless.runtime.distributed import process_group
 
 SUFFIXES = (*IMAGE_SUFFIXES, ".gif")
 SMALLEST_PX = 8
@@ -90,7 +90,7 @@ def from_folder(
     folder = Path(folder)
     if not folder.is_dir():
         raise DataError(f"got {str(folder)!r}, which is no folder; needed: one that holds images")
-    files = team().shared(list(_files(folder)))  # as the first process sees them: all draw the same
+    files = process_group().broadcast(list(_files(folder)))  # as the first process sees them: all draw the same
     if not files:
         raise DataError(f"got {str(folder)!r}, which holds no images; needed: some of {', '.join(SUFFIXES)}")
     left = random.Random(seed).sample(files, len(files))
@@ -134,11 +134,11 @@ def _looked_at(folder: Path, names: list[str], workers: int) -> list[tuple[str, 
             return name, [], str(error)
 
     def mine() -> list[tuple[str, list[str], str]]:
-        share = names[team().rank :: team().size]
+        share = names[process_group().rank :: process_group().size]
         with _quiet(), ThreadPoolExecutor(max(1, workers)) as pool:
             return list(pool.map(look, share))
 
-    found = {told[0]: told for share in team().each(mine) for told in share}
+    found = {told[0]: told for share in process_group().map(mine) for told in share}
     return [found[name] for name in names]
 
 

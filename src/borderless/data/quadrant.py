@@ -68,6 +68,7 @@ class Quadrant:
 
     @property
     def splits(self) -> dict[str, QuadrantSplit]:
+        """The three splits by name."""
         return {"train": self.train, "validation": self.validation, "test": self.test}
 
 

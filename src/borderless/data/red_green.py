@@ -36,6 +36,8 @@ Scene = tuple[int, tuple[int, int], tuple[int, int]]
 
 @dataclass(frozen=True)
 class Scenes:
+    """Images (n, 3, height, width) and labels (n,)."""
+
     images: Tensor
     labels: Tensor
 

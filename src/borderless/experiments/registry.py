@@ -61,4 +61,4 @@ def _registration(source: ast.Module) -> dict[str, Any]:
     return {}
 
 
-EXPERIMENTS = Registry(__package__, Path(__file__).parent)
+EXPERIMENTS = Registry("borderless.experiments", Path(__file__).parent)

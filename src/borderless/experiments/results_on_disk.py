@@ -151,5 +151,5 @@ def _differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
 def _number(value: object) -> object:
     """NumPy's and PyTorch's single numbers as Python's."""
     if isinstance(value, np.generic) or (hasattr(value, "item") and getattr(value, "ndim", None) == 0):
-        return value.item()  # type: ignore[union-attr]
+        return value.item()  # pyright: ignore[reportAttributeAccessIssue]
     raise TypeError(f"{type(value).__name__} is not a number, text, list or dict")

@@ -18,7 +18,7 @@ from borderless.experiments.ray_cluster import run_on_ray
 from borderless.experiments.results_on_disk import finished, run_and_keep
 from borderless.report import Section, plots, write
 from borderless.report.provenance import provenance
-from borderless.runtime.distributed import joined, team
+from borderless.runtime.distributed import joined, process_group
 
 Engine = Literal["local", "ray"]
 
@@ -62,7 +62,7 @@ def run(
 
 def _work_along(experiment: Experiment, config: Any) -> Section:
     """Do the part of torchrun's other processes in each cell that the first one runs. Nothing is kept."""
-    while (cell := team().shared(None)) is not None:
+    while (cell := process_group().broadcast(None)) is not None:
         with tempfile.TemporaryDirectory() as nowhere:
             experiment.run_cell(config, cell, Path(nowhere))
     return Section(experiment.title)
@@ -139,6 +139,6 @@ def _results(
         return
     for cell in cells:
         started(cell.name)
-        team().shared(cell)
+        process_group().broadcast(cell)
         yield run_and_keep(experiment, config, cell, folder)
-    team().shared(None)
+    process_group().broadcast(None)

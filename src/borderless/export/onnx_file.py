@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from borderless.engine.torch_internals import tree_leaves, tree_map
 from borderless.errors import ConversionError, MissingPackage
 from borderless.export.exported_program import freeze, has_batch
-from borderless.runtime.evaluation import measured
+from borderless.runtime.evaluation import evaluating
 
 TOLERANCE = 1e-4  # of the largest number in the model's answer
 
@@ -65,7 +65,7 @@ def save_onnx(
 
 def _check(model: nn.Module, given: tuple[tuple[Any, ...], dict[str, Any]], session: Any) -> None:
     args, kwargs = given
-    with measured(model):
+    with evaluating(model):
         answers = model(*args, **kwargs)
     expected = [leaf for leaf in tree_leaves(answers) if isinstance(leaf, Tensor)]
     tensors = [leaf.detach().cpu().numpy() for leaf in tree_leaves(given) if isinstance(leaf, Tensor)]

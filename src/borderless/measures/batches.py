@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, default_collate
 
 from borderless.errors import ImageError
-from borderless.runtime.distributed import team
-from borderless.runtime.evaluation import measured
+from borderless.runtime.distributed import process_group
+from borderless.runtime.evaluation import evaluating
 
 T = TypeVar("T")
 
@@ -53,7 +53,7 @@ def batches(images: Any, batch_size: int, model: nn.Module, workers: int = 0) ->
             "one, and no negative number"
         )
     every = [[*range(len(images))[start : start + batch_size]] for start in range(0, len(images), batch_size)]
-    mine = every[team().rank :: team().size]
+    mine = every[process_group().rank :: process_group().size]
     if isinstance(images, Tensor):
         loaded = (load(images, indices) for indices in mine)
     else:
@@ -85,14 +85,14 @@ def of_each_batch(
 
     def mine() -> list[tuple[int, T, Any]]:
         found = []
-        with measured(model):
+        with evaluating(model):
             for batch in batches(images, batch_size, model, workers):
                 if batch.labels is not None:
                     check_labels(batch.labels, len(batch.images))
                 found.append((batch.start, each(batch), batch.labels))
         return found
 
-    everyones = sorted((part for share in team().each(mine) for part in share), key=lambda part: part[0])
+    everyones = sorted((part for share in process_group().map(mine) for part in share), key=lambda part: part[0])
     labels = [known for _, _, known in everyones if known is not None]
     return [value for _, value, _ in everyones], torch.cat(labels) if labels else None
 

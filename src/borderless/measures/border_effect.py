@@ -23,8 +23,8 @@ from borderless.engine.events import Event
 from borderless.engine.geometry import Box, intersection
 from borderless.measures.batches import Batch, batches
 from borderless.measures.padding_aware import FilterOutputs
-from borderless.runtime.distributed import team
-from borderless.runtime.evaluation import measured
+from borderless.runtime.distributed import process_group
+from borderless.runtime.evaluation import evaluating
 
 # Above this share of a feature map's own variation, a cell counts as touched by the border.
 TOUCHED = 0.01
@@ -148,7 +148,7 @@ def border_error(
     def compare_share() -> dict[_Key, _LayerSums]:
         layers: dict[_Key, _LayerSums] = {}
         seen = 0
-        with measured(model):
+        with evaluating(model):
             for batch in batches(images, batch_size, model, workers):
                 is_tested = batch.start < _TESTED_IMAGES
                 draw = torch.Generator().manual_seed(1_000_003 * seed + batch.start) if is_tested else None
@@ -158,7 +158,7 @@ def border_error(
                     progress(seen, len(images))
         return layers
 
-    layers, *others = team().each(compare_share)
+    layers, *others = process_group().map(compare_share)
     for more in others:
         for key, layer in more.items():
             layers[key].merge(layer)

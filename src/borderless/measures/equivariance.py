@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from borderless.errors import ImageError
-from borderless.runtime.evaluation import measured
+from borderless.runtime.evaluation import evaluating
 
 
 def equivariance_error(
@@ -64,7 +64,7 @@ def equivariance_error(
         placed[:, :, top + dy : top + dy + height, left + dx : left + dx + width] = images
         return _as_tensor(model(placed))
 
-    with measured(model):
+    with evaluating(model):
         reference = output(0, 0)
         if not reference.any():
             raise ImageError(

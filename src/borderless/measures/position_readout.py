@@ -20,7 +20,7 @@ from borderless.conversion import Conversion, attached, conversion_of
 from borderless.engine.border import Border
 from borderless.engine.events import Event
 from borderless.errors import DataError
-from borderless.runtime.evaluation import measured
+from borderless.runtime.evaluation import evaluating
 
 # Ridge penalties, relative to the mean square of the features; and the most channels and cells that are used.
 PENALTIES = (1e-4, 1e-2, 1e0)
@@ -101,7 +101,7 @@ def _last_map(model: nn.Module, images: Tensor, border: Border | None) -> tuple[
 
     parts = []
     device = next((parameter.device for parameter in model.parameters()), images.device)
-    with measured(model), attached(model, Conversion(used, observer=keep)):
+    with evaluating(model), attached(model, Conversion(used, observer=keep)):
         for part in images.split(8):
             model(part.to(device))
             if not last:

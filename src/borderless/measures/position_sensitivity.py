@@ -31,7 +31,7 @@ from borderless.measures.batches import check_images
 from borderless.measures.intervals import over_objects
 from borderless.measures.positions import between_strides, on_grid, whole_strides_apart
 from borderless.placement.place import place
-from borderless.runtime.evaluation import measured
+from borderless.runtime.evaluation import evaluating
 
 Background = float | Sequence[float] | Tensor
 _CONTROL_PLACES, _CONTROL_OBJECTS = 5, 4
@@ -156,7 +156,7 @@ def sensitivity(
         with bordered(model, "infinite", phase=phase, background=color):
             return step(on_canvases(model, objects[:_CONTROL_OBJECTS], chosen, canvas, color))
 
-    with measured(model):
+    with evaluating(model):
         own = logits(None, everywhere)
         border = logits(None, whole)
         bias = logits("full", whole)

@@ -20,7 +20,7 @@ from borderless.engine.events import Event
 from borderless.errors import ImageError
 from borderless.measures.batches import check_images
 from borderless.runtime.blame import is_bug
-from borderless.runtime.evaluation import measured
+from borderless.runtime.evaluation import evaluating
 
 AXES = ("rows", "columns")
 
@@ -66,7 +66,7 @@ def uneven_padding(model: nn.Module, size: Sequence[int], channels: int) -> tupl
 
     example = next(model.parameters(), torch.empty(0))
     image = torch.zeros(1, channels, *size, dtype=example.dtype, device=example.device)
-    with measured(model), bordered(model, "zero", observer=look):
+    with evaluating(model), bordered(model, "zero", observer=look):
         model(image)
     return tuple(found)
 
@@ -145,7 +145,7 @@ def influence(model: nn.Module, images: Tensor, seed: int = 0) -> Influence:
     check_images(images)
     device = next((parameter.device for parameter in model.parameters()), images.device)
     draw = torch.Generator().manual_seed(seed)
-    with measured(model), torch.enable_grad():
+    with evaluating(model), torch.enable_grad():
         pixels = images.detach().to(device).requires_grad_()
         answers = model(pixels * 1)  # not the leaf itself, which a model may not change in place
         if not isinstance(answers, Tensor):
@@ -160,7 +160,7 @@ def influence(model: nn.Module, images: Tensor, seed: int = 0) -> Influence:
             ) from error
     strength = gradient.abs().double().mean((0, 1)).cpu().numpy()
     rows, columns = strength.mean(1), strength.mean(0)
-    with measured(model):
+    with evaluating(model):
         unread = [
             _blind(model, pixels.detach(), axis, np.flatnonzero(lines == 0).tolist(), draw)
             for axis, lines in ((2, rows), (3, columns))

@@ -55,6 +55,7 @@ class BagNet(nn.Module):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, images: Tensor) -> Tensor:
+        """Return logits (N, classes) of images (N, 3, height, width)."""
         maps = F.relu(self.bn1(self.conv2(self.conv1(images))), inplace=True)
         for stage in ("layer1", "layer2", "layer3", "layer4"):
             maps = self.get_submodule(stage)(maps)

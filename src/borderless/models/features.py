@@ -33,7 +33,7 @@ def feature_network(arch: str, init: Init, pool: Pool, seed: int, weights: Path 
     library, short = resolve(arch)
     is_max = pool == "max" or (pool == "paper" and short.startswith(("resnet", "bagnet")))
     if library == "timm":
-        model.reset_classifier(0, *(["max"] if is_max else []))  # type: ignore[operator]
+        model.reset_classifier(0, *(["max"] if is_max else []))  # pyright: ignore[reportCallIssue]
         return model.eval()
     if is_max:
         _replace_last(model, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d(1), arch)

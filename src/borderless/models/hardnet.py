@@ -50,6 +50,7 @@ class HardNet(nn.Module):
                 nn.init.orthogonal_(module.weight, gain=0.6)
 
     def forward(self, patches: Tensor) -> Tensor:
+        """Return descriptors of unit length (N, 128) of patches (N, channels, 32, 32)."""
         deviation, mean = torch.std_mean(patches.detach(), dim=(1, 2, 3), keepdim=True)
         descriptors = self.features((patches - mean) / (deviation + _PATCH_EPS)).flatten(1)
         return descriptors / (descriptors.square().sum(1, keepdim=True) + _LENGTH_EPS).sqrt()

@@ -5,7 +5,7 @@ import copy
 from torch import Tensor, nn
 
 from borderless.errors import ConversionError
-from borderless.runtime.evaluation import measured, seeded
+from borderless.runtime.evaluation import evaluating, seeded
 
 
 def with_classes(model: nn.Module, classes: int, image: Tensor, seed: int) -> nn.Module:
@@ -45,7 +45,7 @@ def with_classes(model: nn.Module, classes: int, image: Tensor, seed: int) -> nn
 def _answer(model: nn.Module, image: Tensor) -> tuple[int, ...] | str:
     """The shape of what `model` says of `image`, or why there is none, in words."""
     try:
-        with measured(model):
+        with evaluating(model):
             answer = model(image)
     except (RuntimeError, ValueError, AssertionError, TypeError) as error:
         return f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"

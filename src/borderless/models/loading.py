@@ -1,7 +1,5 @@
 """`load`: any network by name, with random weights, a library's weights, or weights from a file."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Sequence
 from pathlib import Path

@@ -9,20 +9,14 @@ with other weights: it pads both sides alike. These weights fit it too, and give
 The network takes images n × 3 × height × width, made for 224 px, normalized by `normalise`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from borderless.errors import MissingPackage, WeightMismatch
-
-if TYPE_CHECKING:
-    from torch import nn
 
 ARCHITECTURE = "tf_efficientnet_lite0"
 SIZE_PX = (224, 224)

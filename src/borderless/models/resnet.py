@@ -8,8 +8,6 @@ Kayhan and van Gemert, CVPR 2020, https://arxiv.org/abs/2003.07064, and their co
 n × classes out; maps of the four stages at 224 px: 65, 40, 27, 21 px (ResNet-18); 63, 39, 31, 21 px (ResNet-50).
 """
 
-from __future__ import annotations
-
 from typing import TYPE_CHECKING
 
 from torch import nn
@@ -33,7 +31,7 @@ RESNETS = (
 _BASIC_IDENTITY, _BASIC_STRIDED, _BOTTLENECK = 2, 3, 1
 
 
-def fconv_resnet(name: str, *, num_classes: int = 1000, zero_init_residual: bool = False) -> ResNet:
+def fconv_resnet(name: str, *, num_classes: int = 1000, zero_init_residual: bool = False) -> "ResNet":
     """An F-Conv ResNet, ResNeXt or wide ResNet: `name` is one of `RESNETS`; the options are torchvision's.
 
     Images n × 3 × height × width give logits n × num_classes. The stem's max pool has kernel 2, stride 2, no padding.
@@ -47,7 +45,7 @@ def fconv_resnet(name: str, *, num_classes: int = 1000, zero_init_residual: bool
     return model
 
 
-def pad_fully_(model: ResNet, *, time: bool = False) -> None:
+def pad_fully_(model: "ResNet", *, time: bool = False) -> None:
     """Turn same convolution over height and width into full convolution, in place; with `time`, over frames as well.
 
     `model` is a ResNet of torchvision, or one whose layers were inflated to three axes (frames, height, width).

@@ -9,8 +9,6 @@ https://arxiv.org/abs/1711.09577, and Kayhan and van Gemert, CVPR 2020, https://
 of both. Legend: n × 3 × frames × height × width in, n × classes out; made for 16 frames of 112 × 112 px.
 """
 
-from __future__ import annotations
-
 from typing import TYPE_CHECKING
 
 from torch import nn
@@ -28,7 +26,7 @@ STEM_STRIDE = (1, 2, 2)
 TEMPORAL_STEM_STRIDE = (2, 2, 2)
 
 
-def sconv_resnet3d(depth: int, *, num_classes: int = 400, stem_stride: tuple[int, int, int] = STEM_STRIDE) -> ResNet:
+def sconv_resnet3d(depth: int, *, num_classes: int = 400, stem_stride: tuple[int, int, int] = STEM_STRIDE) -> "ResNet":
     """A 3D ResNet with same convolution, `depth` 18, 34 or 50. Clips n × 3 × frames × height × width give logits.
 
     It averages the last map as a whole, as the F-Conv code does. The S-Conv code averages windows of 1 × 4 × 4 cells:
@@ -50,7 +48,7 @@ def fconv_resnet3d(
     temporal: bool = False,
     num_classes: int = 400,
     stem_stride: tuple[int, int, int] | None = None,
-) -> ResNet:
+) -> "ResNet":
     """A 3D ResNet with full convolution over space, or with `temporal=True` over space and time.
 
     Clips n × 3 × frames × height × width give logits. stem_stride: by default as published, `TEMPORAL_STEM_STRIDE`

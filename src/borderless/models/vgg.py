@@ -7,8 +7,6 @@ Kayhan and van Gemert, CVPR 2020, https://arxiv.org/abs/2003.07064, and their co
 n × classes out.
 """
 
-from __future__ import annotations
-
 from typing import TYPE_CHECKING
 
 from torch import nn
@@ -19,7 +17,7 @@ if TYPE_CHECKING:
 VGGS = tuple(f"vgg{depth}{norm}" for depth in (11, 13, 16, 19) for norm in ("", "_bn"))
 
 
-def fconv_vgg(name: str, *, num_classes: int = 1000, init_weights: bool = True, dropout: float = 0.5) -> VGG:
+def fconv_vgg(name: str, *, num_classes: int = 1000, init_weights: bool = True, dropout: float = 0.5) -> "VGG":
     """An F-Conv VGG: `name` is one of `VGGS`; the options are torchvision's.
 
     Images n × 3 × height × width give logits n × num_classes.

@@ -21,6 +21,7 @@ from borderless.data.photos import PHOTOS
 from borderless.engine.border import BORDERS, PHASES
 from borderless.errors import ApproximatePhaseWarning, BorderlessError, MissingPackage, PositionDependentWarning
 from borderless.experiments.rook.experiment import RookConfig
+from borderless.experiments.rook.experiment import training as moments_of
 from borderless.models.packaged import ARCHITECTURE
 from borderless.playground import views
 
@@ -125,7 +126,7 @@ def _rook(gr: Any) -> None:
 
     def training(border: str, seed: float) -> Iterator[tuple[str, Any]]:
         config = RookConfig(epochs=EPOCHS)
-        moments = training(config, border, int(seed))
+        moments = moments_of(config, border, int(seed))
         with views.DRAWING:
             first = next(moments)
         for epoch, moment in enumerate(itertools.chain([first], moments)):

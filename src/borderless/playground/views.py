@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-import borderless as bl
+from borderless.conversion import convert
 from borderless.data import imagenet, rook
 from borderless.data.letter import OBJECT, SIZE, scene
 from borderless.data.photos import load_photo
@@ -26,11 +26,13 @@ from borderless.errors import BorderlessError, DataError, ImageError
 from borderless.experiments.equivariance.experiment import empty_response, on_plane, relative_difference
 from borderless.experiments.rook.experiment import Moment
 from borderless.experiments.rook.film import SHOW
-from borderless.models import load
+from borderless.explanation import explain
+from borderless.models.loading import load
 from borderless.models.packaged import class_names
 from borderless.models.preprocessing import normalisation
+from borderless.placement.place import place
 from borderless.report import plots
-from borderless.runtime.evaluation import measured, seeded
+from borderless.runtime.evaluation import evaluating, seeded
 
 FILTERS: dict[str, np.ndarray] = {
     "corner": np.outer(np.arange(5), np.arange(5)) / 40,
@@ -76,7 +78,7 @@ def shift_and_convolve(
         raise ImageError(f"got a shift to row {target[0]}, column {target[1]}; needed: one that stays in the image")
     layers = _twice(filter_name, bias)
     with torch.no_grad():
-        model = bl.convert(layers, border, output="signal")  # type: ignore[arg-type]
+        model = convert(layers, border, output="signal")  # pyright: ignore[reportArgumentType]
         before, after = model(scene(place)), model(scene(target))
         empty = empty_response(layers)
     moved = np.roll(on_plane(before, empty), shift, (0, 1))
@@ -167,15 +169,15 @@ def network(name: str, weights: str, border: str = OWN, phase: str = "fixed", re
     mean, deviation = (torch.tensor(values).reshape(3, 1, 1) for values in normalisation(name, weights))
     if border == OWN and (phase != "fixed" or reach is not None):
         raise ImageError(f"got phase={phase!r}, reach={reach} with its own padding; needed: a border, or neither")
-    under = Border("zero" if border == OWN else border, phase, reach)  # type: ignore[arg-type]
+    under = Border("zero" if border == OWN else border, phase, reach)  # pyright: ignore[reportArgumentType]
     with computing():
-        macs = bl.explain(model, (CANVAS_PX, CANVAS_PX), under, channels=3).macs
+        macs = explain(model, (CANVAS_PX, CANVAS_PX), under, channels=3).macs
     if macs > MOST_MACS:
         raise ImageError(
             f"got {name} under {border}, which takes {macs / 1e9:.0f} · 10⁹ multiply-adds an image; needed: at most "
             f"{MOST_MACS / 1e9:.0f} here; take a smaller reach or network"
         )
-    return Chosen(model if border == OWN else bl.convert(model, under), mean, deviation)
+    return Chosen(model if border == OWN else convert(model, under), mean, deviation)
 
 
 @contextmanager
@@ -243,8 +245,8 @@ def growing_map(chosen: Chosen, thing_name: str) -> Iterator[tuple[np.ndarray, I
 
 def _logits(chosen: Chosen, thing_name: str, places: Sequence[tuple[int, int]]) -> Tensor:
     """(places, classes), of the object on a canvas of emptiness."""
-    with computing(), measured(chosen.model):
-        found = bl.place(chosen.model, chosen.thing(thing_name), places, canvas=(CANVAS_PX, CANVAS_PX))
+    with computing(), evaluating(chosen.model):
+        found = place(chosen.model, chosen.thing(thing_name), places, canvas=(CANVAS_PX, CANVAS_PX))
     if found.ndim != 3:
         raise ImageError(f"got answers of shape {tuple(found.shape[1:])}; needed: a classifier, one number a class")
     return found[:, 0]

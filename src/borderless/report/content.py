@@ -60,9 +60,9 @@ class Section:
     """A part of a story: paragraphs (text with the tags that `limited_html` knows), then figures, then tables."""
 
     title: str
-    text: list[str] = field(default_factory=list)
-    figures: list[Figure] = field(default_factory=list)
-    tables: list[Table] = field(default_factory=list)
+    text: list[str] = field(default_factory=list[str])
+    figures: list[Figure] = field(default_factory=list[Figure])
+    tables: list[Table] = field(default_factory=list[Table])
 
 
 def limited_html(text: str) -> str:

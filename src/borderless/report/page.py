@@ -23,8 +23,14 @@ _MEDIA_TYPES = {
 def write(sections: Sequence[Section], path: Path, title: str, lead: str, provenance: str = "") -> Path:
     """Write `sections` as one HTML file, atomically, and return its path.
 
-    title: the page's heading. lead: the paragraph under it. provenance: how to get the same numbers again, in small
-    print at the end. All texts may hold the tags of `limited_html`; anything else is shown as it is written.
+    All texts may hold the tags of `limited_html`; anything else is shown as it is written.
+
+    Args:
+        sections: In the order of the page.
+        path: The file.
+        title: The page's heading.
+        lead: The paragraph under it.
+        provenance: How to get the same numbers again, in small print at the end.
     """
     environment = Environment(
         loader=PackageLoader("borderless.report", "."),
@@ -33,13 +39,17 @@ def write(sections: Sequence[Section], path: Path, title: str, lead: str, proven
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["limited"] = lambda text: Markup(limited_html(text))
-    environment.filters["picture"] = _picture
+    # Jinja does not say what a filter is.
+    environment.filters.update(limited=_limited, picture=_picture)  # pyright: ignore[reportUnknownMemberType]
     page = environment.get_template("page.html.j2").render(
         sections=sections, title=title, lead=lead, provenance=provenance
     )
     write_atomically(path, page)
     return path
+
+
+def _limited(text: str) -> Markup:
+    return Markup(limited_html(text))
 
 
 def _picture(figure: Figure) -> dict[str, object]:

@@ -10,11 +10,11 @@ from typing import Any
 
 import torch
 
-from borderless.runtime.version import __version__
+from borderless.version import __version__
 
 
 def provenance(config: Any = None) -> str:
-    """How to get the same numbers again, in one line: versions, commit, machine and, if given, the config."""
+    """Return how to get the same numbers again, in one line: versions, commit, machine and, if given, the config."""
     parts = [f"{name} {value}" for name, value in versions().items()]
     if revision := commit():
         parts.append(f"commit {revision}")
@@ -25,18 +25,18 @@ def provenance(config: Any = None) -> str:
 
 
 def versions() -> dict[str, str]:
-    """Versions of what decides the numbers."""
+    """Return the versions of what decides the numbers."""
     return {"borderless": __version__, "torch": torch.__version__, "python": platform.python_version()}
 
 
 def plain(config: Any) -> dict[str, Any]:
-    """The config as JSON gives it back: tuples are lists, paths are text."""
+    """Return the config as JSON gives it back: tuples are lists, paths are text."""
     return json.loads(json.dumps(dataclasses.asdict(config), default=str))
 
 
 @functools.cache
 def commit() -> str | None:
-    """The commit of the checkout that this package runs from, marked if changed since; None when it is installed."""
+    """Return the commit of the checkout that this package runs from, marked if changed; None when it is installed."""
     package = Path(__file__).resolve().parents[1]
 
     def git(*arguments: str) -> str:

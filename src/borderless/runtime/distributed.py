@@ -1,8 +1,8 @@
-"""The processes that work together, as torchrun starts them: on one machine or on several. Usually there is one."""
+"""The group of processes that torchrun started, on one machine or on several. Usually there is one."""
 
 import os
 import pickle
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -16,65 +16,70 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Team:
-    """rank: which process this is, from 0. size: how many there are. Every method is called by all of them."""
+class ProcessGroup:
+    """Processes that work together. Every method is called by all of them.
+
+    Args:
+        rank: The number of this process, from 0.
+        size: How many there are.
+    """
 
     rank: int = 0
     size: int = 1
 
     @property
     def is_leader(self) -> bool:
-        """Of all processes only one writes files."""
+        """Whether this is the one process that writes files."""
         return self.rank == 0
 
-    def shared(self, value: T) -> T:
-        """The leader's value."""
+    def broadcast(self, value: T) -> T:
+        """Return the leader's value."""
         if self.size == 1:
             return value
         values = [value]
         distributed.broadcast_object_list(values, src=0)
         return values[0]
 
-    def gathered(self, value: T) -> list[T]:
-        """The values of all processes, in the order of their ranks."""
+    def all_gather(self, value: T) -> list[T]:
+        """Return the values of all processes, in the order of their ranks."""
         if self.size == 1:
             return [value]
         values: list[Any] = [None] * self.size
         distributed.all_gather_object(values, value)
         return values
 
-    def each(self, compute: Callable[[], T]) -> list[T]:
-        """What `compute` gives in every process, in the order of their ranks; an error in one is raised in all."""
+    def map(self, compute: Callable[[], T]) -> list[T]:
+        """Call `compute` in every process and return the results by rank; raise an error of one in all."""
         if self.size == 1:
             return [compute()]
-        everyones = self.gathered(_attempted(compute))
+        everyones = self.all_gather(_attempted(compute))
         for _, error in everyones:
             if error is not None:
                 raise error
-        return [value for value, _ in everyones]  # type: ignore[misc]
+        return [value for value, _ in everyones]  # pyright: ignore[reportReturnType]
 
-    def led(self, compute: Callable[[], T]) -> T:
-        """What `compute` gives in the first process, the only one to call it; an error there is raised in all."""
+    def on_leader(self, compute: Callable[[], T]) -> T:
+        """Call `compute` on rank 0 only and return its result in all processes; raise its error in all."""
         if self.size == 1:
             return compute()
-        value, error = self.shared(_attempted(compute) if self.is_leader else (None, None))
+        value, error = self.broadcast(_attempted(compute) if self.is_leader else (None, None))
         if error is not None:
             raise error
-        return value  # type: ignore[return-value]
+        return value  # pyright: ignore[reportReturnType]
 
-    def agree_on(self, tensors: Iterable[Tensor]) -> None:
-        """Give `tensors` the leader's values, in place."""
+    def broadcast_tensors(self, tensors: Iterable[Tensor]) -> None:
+        """Copy the leader's values into `tensors`, in place."""
         if self.size > 1:
             for tensor in tensors:
                 distributed.broadcast(tensor, src=0)
 
-    def total(self, *amounts: float) -> list[float]:
-        """Each amount, summed over the processes."""
-        return [sum(each) for each in zip(*self.gathered(amounts), strict=True)]
+    def all_reduce_sum(self, *amounts: float) -> list[float]:
+        """Return each amount, summed over the processes."""
+        return [sum(each) for each in zip(*self.all_gather(amounts), strict=True)]
 
 
 def _attempted(compute: Callable[[], T]) -> tuple[T | None, Exception | None]:
-    """What `compute` gives, or the error that it ends in, as other processes can be sent it."""
+    """Return the result of `compute`, or its error as other processes can be sent it."""
     try:
         return compute(), None
     except Exception as error:
@@ -82,7 +87,7 @@ def _attempted(compute: Callable[[], T]) -> tuple[T | None, Exception | None]:
 
 
 def _portable(error: Exception) -> Exception:
-    """An error that other processes can be sent."""
+    """Return an error that other processes can be sent."""
     try:
         sent = pickle.loads(pickle.dumps(error))
     except Exception:
@@ -93,15 +98,15 @@ def _portable(error: Exception) -> Exception:
 _joined = 0  # blocks of `joined` that this process is in
 
 
-def team() -> Team:
-    """The processes that have joined; this one alone if none have, whatever else it does with others."""
+def process_group() -> ProcessGroup:
+    """Return the processes that have joined; this one alone if none have, whatever else it does with others."""
     if _joined and distributed.is_available() and distributed.is_initialized():
-        return Team(distributed.get_rank(), distributed.get_world_size())
-    return Team()
+        return ProcessGroup(distributed.get_rank(), distributed.get_world_size())
+    return ProcessGroup()
 
 
 @contextmanager
-def joined() -> Iterator[Team]:
+def joined() -> Generator[ProcessGroup]:
     """Join the processes that torchrun started, until the end of the block; alone where it started none or only one.
 
     Each process takes the GPU of its number on the machine, where there are any. A process group that is there already
@@ -112,7 +117,7 @@ def joined() -> Iterator[Team]:
     if is_alone or distributed.is_initialized():
         _joined += 1
         try:
-            yield team()
+            yield process_group()
         finally:
             _joined -= 1
         return
@@ -123,7 +128,7 @@ def joined() -> Iterator[Team]:
         distributed.init_process_group("gloo")
     _joined += 1
     try:
-        yield team()
+        yield process_group()
     finally:
         _joined -= 1
         distributed.destroy_process_group()

@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -25,7 +25,7 @@ _LOCK = threading.Lock()
 
 
 @contextmanager
-def exclusive(model: nn.Module) -> Iterator[None]:
+def exclusive(model: nn.Module) -> Generator[None]:
     """Let this thread or asyncio task alone change `model`, or a model that shares modules with it, in a with-block.
 
     Blocks of the same thread or task may be nested. Anyone may call the model meanwhile, and gets it as it is then.
@@ -64,8 +64,8 @@ def _current_task() -> Any:
 
 
 @contextmanager
-def measured(model: nn.Module) -> Iterator[None]:
-    """Eval mode and no gradients for the length of a with-block; each module's own mode is restored afterwards."""
+def evaluating(model: nn.Module) -> Generator[None]:
+    """Set eval mode and turn gradients off for a with-block; restore each module's own mode afterwards."""
     with exclusive(model):
         modes = {module: module.training for module in model.modules()}
         try:
@@ -78,8 +78,8 @@ def measured(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def one_thread() -> Iterator[None]:
-    """Small steps take several times longer when threads share them, most of all on a busy machine."""
+def one_thread() -> Generator[None]:
+    """Let PyTorch compute on one thread: several threads slow small steps down, most of all on a busy machine."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -89,8 +89,8 @@ def one_thread() -> Iterator[None]:
 
 
 @contextmanager
-def seeded(seed: int) -> Iterator[None]:
-    """Within a with-block PyTorch's generator on the CPU draws from `seed`; afterwards it goes on as if untouched."""
-    with torch.random.fork_rng(devices=[]):
+def seeded(seed: int) -> Generator[None]:
+    """Let PyTorch's generator on the CPU draw from `seed` in a with-block, and go on afterwards as if untouched."""
+    with torch.random.fork_rng(devices=[]):  # pyright: ignore[reportUnknownMemberType]
         torch.default_generator.manual_seed(seed)
         yield

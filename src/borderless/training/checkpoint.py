@@ -27,9 +27,10 @@ class Checkpoints:
         self._new = folder / f"{LAST}.new"
 
     def load(self) -> dict[str, Any] | None:
-        """The newest good one; None if there is none at all. TrainingError if there are only others.
+        """Return the newest good one, or None if there is none at all; delete what was left half written.
 
-        What a training that was killed left half written is deleted.
+        Raises:
+            TrainingError: There are only checkpoints of other trainings, or none that can be read.
         """
         for path in (self._new, self.folder / BEST):
             clear_half_written(path)
@@ -54,9 +55,10 @@ class Checkpoints:
     def _read(self, path: Path) -> dict[str, Any]:
         try:
             saved = torch.load(path, map_location="cpu", weights_only=True)
-            found, state = saved["identity"], saved["state"]
-            if not isinstance(found, dict) or not isinstance(state, dict):
+            if not isinstance(saved["identity"], dict) or not isinstance(saved["state"], dict):
                 raise TypeError("it holds something else")
+            found: dict[str, Any] = saved["identity"]
+            state: dict[str, Any] = saved["state"]
         except Exception as error:  # a damaged pickle raises whatever its bytes happen to ask for
             raise TrainingError(
                 f"got {path}, which cannot be read as a training's checkpoint ({type(error).__name__}); needed: the "
@@ -82,7 +84,7 @@ class Checkpoints:
         self._last_is_good = True
 
     def save_best(self, weights: dict[str, Any]) -> None:
-        """The weights alone, for whoever uses the model: a state dict."""
+        """Write the weights alone, a state dict, for whoever uses the model."""
         data = io.BytesIO()
         torch.save(weights, data)
         self._write(self.folder / BEST, data.getbuffer())

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from borderless.data.patches import Matches
 from borderless.measures.fpr95 import fpr95
-from borderless.runtime.distributed import Team
+from borderless.runtime.distributed import ProcessGroup
 from borderless.training.objective import Score
 
 MARGIN = 1.0
@@ -35,9 +35,9 @@ class HardestInBatch:
         closest = torch.minimum(others.amin(0), others.amin(1))
         return (MARGIN + own - closest).clamp(min=0).mean(), (own.detach() < closest.detach()).sum()
 
-    def score(self, model: nn.Module, data: Matches, batch_size: int, team: Team, workers: int) -> Score:
+    def score(self, model: nn.Module, data: Matches, batch_size: int, group: ProcessGroup, workers: int) -> Score:
         """Return the false positive rate at 95 % recall, as a loss and as an accuracy."""
-        del team, workers  # the test pairs are in memory, and every process measures all of them
+        del group, workers  # the test pairs are in memory, and every process measures all of them
         rate = fpr95(distances_of(model, data, batch_size), data.is_match)
         return Score(rate, 1 - rate)
 

@@ -9,30 +9,39 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Subset
 
-from borderless.runtime.distributed import Team, team
+from borderless.runtime.distributed import ProcessGroup, process_group
 
 
 @dataclass(frozen=True)
 class Score:
-    """Of a model on data. loss: less is better. accuracy: in [0, 1], more is better."""
+    """The result of a model on data: its loss, and its accuracy in [0, 1]."""
 
     loss: float
     accuracy: float
 
 
 class Objective(Protocol):
-    """needs_whole_batch: whether an item's loss depends on what else is in its batch."""
+    """What is learned.
+
+    Args:
+        needs_whole_batch: Whether an item's loss depends on what else is in its batch.
+    """
 
     needs_whole_batch: bool
 
     def loss(self, model: nn.Module, batch: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """The mean loss of a batch, and how many of its items are right."""
+        """Return the mean loss of a batch, and how many of its items are right."""
         ...
 
-    def score(self, model: nn.Module, data: Any, batch_size: int, team: Team, workers: int) -> Score:
-        """Of `model`, which is in eval mode, on all of `data`, to which each process of `team` may contribute.
+    def score(self, model: nn.Module, data: Any, batch_size: int, group: ProcessGroup, workers: int) -> Score:
+        """Return the result of `model`, which is in eval mode, on all of `data`.
 
-        workers: how many processes load the items for each of them.
+        Args:
+            model: On the device where it runs.
+            data: A data set of items.
+            batch_size: Items a pass.
+            group: Each of its processes may contribute; all of them return the result of the whole.
+            workers: How many processes load the items for each of them.
         """
         ...
 
@@ -43,20 +52,22 @@ class Classification:
     needs_whole_batch = False
 
     def loss(self, model: nn.Module, batch: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """Return the mean cross-entropy of a batch, and how many of its images are classified right."""
         images, labels = batch
         logits = model(images)
         return F.cross_entropy(logits, labels), (logits.detach().argmax(1) == labels).sum()
 
-    def score(self, model: nn.Module, data: Any, batch_size: int, team: Team, workers: int) -> Score:
+    def score(self, model: nn.Module, data: Any, batch_size: int, group: ProcessGroup, workers: int) -> Score:
+        """Return the mean cross-entropy and the accuracy on all of `data`."""
         device = next(model.parameters()).device
-        mine = Subset(data, range(team.rank, len(data), team.size)) if team.size > 1 else data
+        mine = Subset(data, range(group.rank, len(data), group.size)) if group.size > 1 else data
         loss = right = 0.0
         own_random_state = torch.Generator()  # else the caller's would move
         for images, labels in DataLoader(mine, batch_size, num_workers=workers, generator=own_random_state):
             logits, labels = model(images.to(device)), labels.to(device)
             loss += float(F.cross_entropy(logits.double(), labels, reduction="sum"))
             right += int((logits.argmax(1) == labels).sum())
-        loss, right = team.total(loss, right)
+        loss, right = group.all_reduce_sum(loss, right)
         return Score(loss / len(data), right / len(data))
 
 
@@ -64,13 +75,18 @@ class Classification:
 def evaluate(
     model: nn.Module, data: Any, batch_size: int, objective: Objective | None = None, workers: int = 0
 ) -> Score:
-    """Loss and accuracy on `data`, in eval mode, over all processes; the model's mode is left as it was.
+    """Return loss and accuracy on `data`, in eval mode, over all processes; the model's mode is left as it was.
 
-    workers: how many processes load the items for each of them; 0: itself.
+    Args:
+        model: On the device where it runs.
+        data: A data set of items.
+        batch_size: Items a pass.
+        objective: What the model has learned; classification without it.
+        workers: How many processes load the items for each of them; 0: itself.
     """
     mode = model.training
     model.eval()
     try:
-        return (objective or Classification()).score(model, data, batch_size, team(), workers)
+        return (objective or Classification()).score(model, data, batch_size, process_group(), workers)
     finally:
         model.train(mode)

@@ -83,7 +83,7 @@ class Recipe:
             )
 
     def rate(self, epoch: int, share: float, falls: int) -> float:
-        """The step size in `epoch` (from 0), a `share` of which is done, when it has fallen `falls` times before."""
+        """Return the step size in `epoch` (from 0), a `share` of which is done, when it has fallen `falls` times."""
         if self.schedule == "linear":
             return self.learning_rate * (1 - (epoch + share) / self.epochs)
         if self.schedule == "step":
@@ -91,6 +91,7 @@ class Recipe:
         return self.learning_rate * self.factor**falls
 
     def make_optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
+        """Return an optimizer of all parameters of `model`."""
         parameters, rate, decay = model.parameters(), self.learning_rate, self.weight_decay
         if self.optimizer == "adadelta":
             return torch.optim.Adadelta(parameters, rate, weight_decay=decay)

@@ -4,13 +4,15 @@ Each process sums its cells of a channel; the sums, added up, give the batch's m
 through them, so a step is that of one process with the whole batch.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, distributed, nn
 
 from borderless.conversion import conversion_of
 from borderless.engine.torch_internals import AnyBatchNorm
 from borderless.errors import TrainingError
-from borderless.runtime.distributed import team
+from borderless.runtime.distributed import process_group
 
 
 class SynchronisedBatchNorm(AnyBatchNorm):
@@ -21,14 +23,15 @@ class SynchronisedBatchNorm(AnyBatchNorm):
             raise ValueError(f"got an input of shape {tuple(input.shape)}; needed: (batch, channels, …)")
 
     def forward(self, input: Tensor) -> Tensor:
-        if not self.training or team().size == 1:
+        """Normalize `input` (batch, channels, …), in training by the statistics of all processes' batches."""
+        if not self.training or process_group().size == 1:
             return super().forward(input)
         given = input.dtype
         input = input.to(torch.promote_types(given, torch.float32))
         axes = [axis for axis in range(input.ndim) if axis != 1]
         shape = [1, -1, *([1] * (input.ndim - 2))]
         cells = input.numel() // input.shape[1]
-        count = float(team().total(cells)[0])
+        count = float(process_group().all_reduce_sum(cells)[0])
         mean = _total(input.sum(axes)) / count
         deviation = input - mean.reshape(shape)
         variance = _total(deviation.square().sum(axes)) / count
@@ -53,13 +56,13 @@ class _Total(torch.autograd.Function):
     """The sum over all processes. Every process's loss depends on it, so gradients are summed as well."""
 
     @staticmethod
-    def forward(ctx, value: Tensor) -> Tensor:
+    def forward(_: Any, value: Tensor) -> Tensor:
         value = value.contiguous().clone()
         distributed.all_reduce(value)
         return value
 
     @staticmethod
-    def backward(ctx, gradient: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def backward(_: Any, gradient: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
         gradient = gradient.contiguous().clone()
         distributed.all_reduce(gradient)
         return gradient
@@ -69,8 +72,10 @@ _KINDS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 
 def synchronise_norms_(model: nn.Module) -> None:
-    """Put a SynchronisedBatchNorm in the place of every BatchNorm. TrainingError for a converted
-    model, and for a class that adds something to BatchNorm.
+    """Put a SynchronisedBatchNorm in the place of every BatchNorm.
+
+    Raises:
+        TrainingError: The model is converted, or a class adds something to BatchNorm.
     """
     if conversion_of(model) is not None:
         raise TrainingError(

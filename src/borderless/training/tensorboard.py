@@ -8,7 +8,7 @@ from borderless.errors import MissingPackage
 
 
 class Curves:
-    """Writes into `folder/tensorboard`. done: epochs that are kept from before; later ones are written again."""
+    """Curves in `folder/tensorboard`; those of the first `done` epochs are kept, later ones are written again."""
 
     def __init__(self, folder: Path, done: int) -> None:
         try:
@@ -21,6 +21,7 @@ class Curves:
         self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=done + 1)
 
     def add(self, epoch: int, values: Mapping[str, float]) -> None:
+        """Add the results of an epoch, by the names of their curves."""
         for name, value in values.items():
             self._writer.add_scalar(name, value, epoch)
         self._writer.flush()

@@ -22,7 +22,7 @@ from borderless.measures.position_readout import ReadOut, read_out
 from borderless.placement.place import place
 from borderless.report.content import Section, Table
 from borderless.report.numbers import percent
-from borderless.runtime.evaluation import measured, seeded
+from borderless.runtime.evaluation import evaluating, seeded
 
 if TYPE_CHECKING:
     from borderless.measures.location_probe import Probe, ProbeScore
@@ -116,7 +116,7 @@ def feature_module(model: nn.Module, image: Tensor) -> str:
 
     hooks = [module.register_forward_hook(look) for module in model.modules() if module is not model]
     try:
-        with measured(model):
+        with evaluating(model):
             model(image.to(next(model.parameters(), image).device))
     finally:
         for hook in hooks:
@@ -159,7 +159,7 @@ def _probe(
     whole = (canvas + 2 * border_px,) * 2
     far = border_px + canvas - side
     device = next((parameter.device for parameter in model.parameters()), splits[0].device)
-    with measured(model):
+    with evaluating(model):
         outputs = place(
             model,
             torch.cat(splits).to(device),

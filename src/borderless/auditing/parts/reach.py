@@ -19,7 +19,7 @@ from borderless.measures.position_sensitivity import effect, on_canvases
 from borderless.report.content import Figure, Section
 from borderless.report.numbers import percent, small
 from borderless.report.plots import BORDER_COLOURS, ROUNDING, new_figure, save
-from borderless.runtime.evaluation import measured
+from borderless.runtime.evaluation import evaluating
 
 NAME = "reach"
 NEEDS = ("layout",)
@@ -65,7 +65,7 @@ def _points(subject: Subject) -> tuple[ReachPoint, ...]:
     for reach in REACHES:
         border = Border("infinite", reach=reach, background=subject.background)
         cost = explain(model, size, border, channels=shown.shape[1]).cost
-        with bordered(model, border), measured(model):
+        with bordered(model, border), evaluating(model):
             errors = [effect(on_canvases(model, objects, where, size, subject.background)).change for where in moves]
             kept = (model(shown.to(subject.device)).argmax(1).cpu() == wanted).float().mean()
         points.append(ReachPoint(reach, cost, max(errors) if errors else None, float(kept)))

@@ -20,7 +20,7 @@ from borderless.placement.place import place
 from borderless.report.content import Figure, Section, Table
 from borderless.report.numbers import percent, small
 from borderless.report.plots import BORDER_COLOURS, ROUNDING, heat_map, new_figure, save
-from borderless.runtime.evaluation import measured
+from borderless.runtime.evaluation import evaluating
 
 NAME = "sensitivity"
 NEEDS = ("layout",)
@@ -76,7 +76,7 @@ def _on_photograph(subject: Subject, placed: Sensitivity | None) -> Effect | Non
         return None
     if placed.canvas != subject.size:
         raise ImageError(f"got no places on a canvas of {subject.size}; needed: objects that move on a photograph")
-    with measured(subject.model):
+    with evaluating(subject.model):
         where, objects = torch.as_tensor(placed.positions), subject.objects.to(subject.device)
         found = place(subject.model, objects, where, subject.size, subject.first[-1].to(subject.device))
     return effect(found.double().cpu().numpy(), subject.seed)

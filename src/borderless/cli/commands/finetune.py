@@ -12,33 +12,39 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import tyro
 from torch import nn
 from torch.utils.data import Dataset
 from torchvision.transforms import v2
 
-import borderless as bl
 from borderless.auditing.comparison import write_comparison
 from borderless.auditing.record import read
+from borderless.auditing.run import audit
+from borderless.cli.options import split_off_network
+from borderless.cli.tables import print_table
+from borderless.conversion import convert
 from borderless.data import imagenet
 from borderless.data.labelled import Labelled, LabelledSplit, load_labelled
 from borderless.engine.border import Border, BorderName, Phase
 from borderless.errors import ConversionError, DataError
-from borderless.models import load
 from borderless.models.head import with_classes
+from borderless.models.loading import load
 from borderless.models.request import NetworkRequest
 from borderless.report import Table
 from borderless.runtime.devices import check_device
-from borderless.runtime.distributed import team
+from borderless.runtime.distributed import joined, process_group
 from borderless.runtime.files import write_atomically
-from borderless.training import Recipe, evaluate, fit
 from borderless.training.checkpoint import BEST
+from borderless.training.loop import fit
+from borderless.training.objective import evaluate
+from borderless.training.recipe import Recipe
 
 # Gentle enough to keep what the network knows.
 RECIPE = Recipe(epochs=10, batch_size=16, optimizer="adamw", learning_rate=3e-4, weight_decay=0.01, schedule="linear")
 
 
 @dataclass(frozen=True)
-class Options:
+class FinetuneOptions:
     """Put a pretrained network under another border, train it further on images, audit it before and after."""
 
     data: Path | None = None
@@ -83,8 +89,15 @@ class Options:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What the command says at its end. page, tables: the two audits side by side; none without audits. accuracy: on
-    the test images; before: None if the last layer had to be a new one. loading: Python that gives the network back.
+    """What the command says at its end.
+
+    Args:
+        weights: The file of the fine-tuned weights.
+        page: The two audits side by side; None without audits.
+        tables: Those of the page; none without audits.
+        accuracy_before: In [0, 1], on the test images; None if the last layer had to be a new one.
+        accuracy: The same of the fine-tuned network.
+        loading: Python that loads the fine-tuned network.
     """
 
     weights: Path
@@ -95,10 +108,35 @@ class Outcome:
     loading: str
 
 
-def run(name: str, options: Options) -> Outcome:
+def execute(words: list[str]) -> None:
+    """Fine-tune the network that the first word names; print the audits' tables and where the weights are."""
+    if not words or words[0] in ("-h", "--help"):
+        print(
+            "Usage: borderless finetune NAME --data FOLDER [options], with NAME a network of torchvision or timm/NAME\n"
+            "       borderless finetune FILE --arch NAME --data FOLDER [options], with FILE its state dict\n"
+        )
+        words = ["NAME", "--help"]
+    name, words = split_off_network("finetune", words)
+    options = tyro.cli(tyro.conf.OmitArgPrefixes[FinetuneOptions], args=words, prog=f"borderless finetune {name}")
+    with joined() as group:
+        outcome = finetune_network(name, options)
+    if not group.is_leader:
+        return
+    for table in outcome.tables:
+        print_table(table)
+    before = "" if outcome.accuracy_before is None else f"{100 * outcome.accuracy_before:.1f} % converted, "
+    print(f"Accuracy on the test images: {before}{100 * outcome.accuracy:.1f} % fine-tuned")
+    print(f"The weights are in {outcome.weights}; in Python, with borderless.models.load:\n  {outcome.loading}")
+    if outcome.page is not None:
+        print(f"Both audits side by side are in {outcome.page}")
+
+
+def finetune_network(name: str, options: FinetuneOptions) -> Outcome:
     """Fine-tune the network `name`, or one from a file.
 
-    Raises DataError for a folder that holds no classes, and what `load`, the conversion and the training raise.
+    Raises:
+        DataError: The folder has fewer than two classes, or was made with other settings.
+        ConversionError: The network has several outputs in training.
     """
     assert options.data is not None
     split = load_labelled(options.data, seed=options.seed)
@@ -114,14 +152,14 @@ def run(name: str, options: Options) -> Outcome:
         "test": shown(split.test, options.size, *normalised),
     }
     original = asked.load().to(options.device)
-    team().led(lambda: _check_settings(folder, _settings(name, options, split)))
+    process_group().on_leader(lambda: _check_settings(folder, _settings(name, options, split)))
     image = seen["test"][0][0][None].to(options.device)
     network_of_classes = with_classes(original, classes, image, options.seed)
     keeps_head = network_of_classes is original
     _check_training(network_of_classes, image)
     _audited(original, seen["test"], keeps_head, f"{name}, own padding", folder / "before", options)
     border = Border(options.border, phase=options.phase, reach=options.reach)
-    model = bl.convert(network_of_classes, border)
+    model = convert(network_of_classes, border)
     batch_size, workers = options.training.batch_size, options.training.workers
     accuracy_before = evaluate(model, seen["test"], batch_size, workers=workers).accuracy if keeps_head else None
     fit(model, seen["train"], seen["validation"], options.training, folder, options.seed, progress=_say)
@@ -129,7 +167,7 @@ def run(name: str, options: Options) -> Outcome:
     _audited(model, seen["test"], True, f"{name}, {options.border}, fine-tuned", folder / "after", options)
     loading = _loading(asked, model, image, classes, border)
     page, tables = None, ()
-    if team().is_leader:
+    if process_group().is_leader:
         record = {
             "classes": split.classes,
             "accuracy_before": accuracy_before,
@@ -145,8 +183,8 @@ def run(name: str, options: Options) -> Outcome:
     return Outcome(folder / BEST, page, tables, accuracy_before, accuracy, loading)
 
 
-def _settings(name: str, options: Options, split: LabelledSplit) -> dict[str, Any]:
-    """What tells one fine-tuning from another."""
+def _settings(name: str, options: FinetuneOptions, split: LabelledSplit) -> dict[str, Any]:
+    """Return what distinguishes one fine-tuning from another."""
     assert options.data is not None
     return {
         "network": name,
@@ -163,7 +201,7 @@ def _settings(name: str, options: Options, split: LabelledSplit) -> dict[str, An
 
 
 def _check_settings(folder: Path, settings: dict[str, Any]) -> None:
-    """Write down what `folder` is made with. Raises DataError if it was made with something else."""
+    """Write down what `folder` is made with; raise DataError if it was made with something else."""
     path = folder / "settings.json"
     try:
         found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else settings
@@ -178,7 +216,7 @@ def _check_settings(folder: Path, settings: dict[str, Any]) -> None:
 
 
 def _check_training(model: nn.Module, image: torch.Tensor) -> None:
-    """Raises ConversionError for a network that answers with something else in training, such as a second head's."""
+    """Raise ConversionError for a network with other outputs in training, such as a second head's."""
     answer = copy.deepcopy(model).train()(torch.cat([image, image]))
     if not isinstance(answer, torch.Tensor):
         raise ConversionError(
@@ -194,7 +232,7 @@ def shown(
     deviation: Sequence[float] = imagenet.DEVIATION,
     in_training: bool = False,
 ) -> Labelled:
-    """Images as ImageNet's networks are shown them; in training, other crops of them in each epoch."""
+    """Return `images` as ImageNet's networks are shown them; in training, with other crops in each epoch."""
     if in_training:
         crops = [v2.RandomResizedCrop(size_px, scale=(0.35, 1.0), antialias=True), v2.RandomHorizontalFlip()]
     else:
@@ -203,15 +241,17 @@ def shown(
     return images.through(v2.Compose(steps), is_random=in_training)
 
 
-def _audited(model: nn.Module, test: Labelled, has_labels: bool, name: str, folder: Path, options: Options) -> None:
+def _audited(
+    model: nn.Module, test: Labelled, has_labels: bool, name: str, folder: Path, options: FinetuneOptions
+) -> None:
     """Audit `model` on some test images, unless that was done before; labels count where its classes are theirs."""
-    if not options.audit_images or team().shared((folder / "audit.json").is_file()):
+    if not options.audit_images or process_group().broadcast((folder / "audit.json").is_file()):
         return
     some: Any = test.some(options.audit_images, options.seed)
     judged = some if has_labels else Unlabelled(some)
-    found = bl.audit(model, judged, name=name, seed=options.seed, workers=options.training.workers)
+    found = audit(model, judged, name=name, seed=options.seed, workers=options.training.workers)
     found = replace(found, drawn_from=len(test))
-    team().led(lambda: found.save(folder))
+    process_group().on_leader(lambda: found.save(folder))
 
 
 class Unlabelled(Dataset[torch.Tensor]):
@@ -228,14 +268,14 @@ class Unlabelled(Dataset[torch.Tensor]):
 
 
 def _loading(asked: NetworkRequest, model: nn.Module, image: torch.Tensor, classes: int, border: Border) -> str:
-    """Python that gives the fine-tuned network back; a remark if the architecture alone does not."""
+    """Return Python that loads the fine-tuned network, or a remark if its architecture alone is not enough."""
     weights = {name: value.cpu() for name, value in model.state_dict().items()}
     built: dict[str, Any] = {"num_classes": classes}
     arch = asked.arch or asked.name
     try:
         again = load(arch, **built)
         again.load_state_dict(weights)
-        again = bl.convert(again.eval(), border)
+        again = convert(again.eval(), border)
         with torch.no_grad():
             is_same = torch.allclose(again(image.cpu()), model.eval()(image).cpu(), rtol=1e-3, atol=1e-4)
     except (RuntimeError, TypeError, ValueError):
@@ -256,5 +296,5 @@ def _loading(asked: NetworkRequest, model: nn.Module, image: torch.Tensor, class
 
 
 def _say(done: int, total: int) -> None:
-    if team().is_leader:
+    if process_group().is_leader:
         print(f"epoch {done} of {total}", flush=True)

@@ -17,7 +17,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from borderless.data.clips import MOTIONS, ClipSplit, from_videos, generated
+from borderless.data.items import ClipSplit
+from borderless.data.motions import MOTIONS, generated
+from borderless.data.videos import from_videos
 from borderless.errors import ConfigError
 from borderless.experiments import arms
 from borderless.experiments.experiment import Cell, grid, register

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from borderless.data.clips import MEAN_GROUND, MOTIONS, generated
+from borderless.data.motions import MEAN_GROUND, MOTIONS, generated
 from borderless.experiments import published
 from borderless.experiments.actions.experiment import ARMS, ActionsConfig
 from borderless.experiments.experiment import Result, by

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 
 from borderless.data import imagenet
 from borderless.data.imagenet import PAPER_CROP_PX
-from borderless.data.labelled import Labelled, LabelledSplit, digits_anywhere, load_labelled
+from borderless.data.labelled import Labelled, LabelledSplit, load_labelled
+from borderless.data.labelled_digits import digits_anywhere
 from borderless.experiments.arms import ARMS
 from borderless.experiments.experiment import Cell, grid, register
 from borderless.experiments.settings import Choice, PaperSettings, Range

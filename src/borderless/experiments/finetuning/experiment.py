@@ -26,7 +26,7 @@ from borderless.experiments.settings import Choice, DeviceSettings, Range
 from borderless.models.head import with_classes
 from borderless.models.packaged import ARCHITECTURE
 from borderless.models.request import NetworkRequest
-from borderless.runtime.evaluation import measured
+from borderless.runtime.evaluation import evaluating
 from borderless.training import Recipe, fit
 
 RECIPE = Recipe(epochs=20, batch_size=16, optimizer="adamw", learning_rate=5e-4, weight_decay=0.01, schedule="linear")
@@ -98,7 +98,7 @@ def arm_of(name: str, reach: int | None) -> Arm:
 
 def _tested(model: nn.Module, objects: Labelled, canvas_px: int) -> dict[str, float]:
     """Accuracy with the objects in the middle, at the edges, at the worst of these places; predictions that change."""
-    with measured(model):
+    with evaluating(model):
         middle = _predictions(model, on_canvas(objects, canvas_px))
         outside = np.stack([_predictions(model, on_canvas(objects, canvas_px, corner)) for corner in edges(canvas_px)])
     labels = np.asarray(objects.labels)

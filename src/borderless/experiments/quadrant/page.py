@@ -28,7 +28,7 @@ WEIGHTS = {"scratch": "from scratch", "random": "random, frozen", "pretrained": 
 ROUNDING = 1e-5
 _LINES: dict[str, Any] = {"scratch": "-", "random": "--", "pretrained": ":"}
 _MARKERS = {"scratch": "o", "random": "^", "pretrained": "s"}
-_PAPER = {"color": "#b5b2a8", "linestyle": "", "markerfacecolor": "#e9e7e0"}
+_PAPER: dict[str, Any] = {"color": "#b5b2a8", "linestyle": "", "markerfacecolor": "#e9e7e0"}
 
 # By network, weights and policy: the results at each border, in px.
 Curves = dict[tuple[str, str, str], dict[int, list[Result]]]

@@ -94,9 +94,9 @@ def run_cell(config: RookConfig, cell: Cell, folder: Path) -> dict[str, Any]:
 def training(config: RookConfig, border: str, seed: int) -> Iterator[Moment]:
     """Train, and yield each moment: before the training, then after each epoch."""
     with seeded(seed):
-        model = convert(RookNet(), border)  # type: ignore[arg-type]
+        model = convert(RookNet(), border)  # pyright: ignore[reportArgumentType]
     # In place, so that it shares the filter that is being trained.
-    maps_of = convert_(nn.Sequential(model.convolution, nn.ReLU()), border, output="signal")  # type: ignore[arg-type]
+    maps_of = convert_(nn.Sequential(model.convolution, nn.ReLU()), border, output="signal")  # pyright: ignore[reportArgumentType]
     images, labels = rook.images(config.margin), rook.labels()
     optimizer = torch.optim.SGD(model.parameters(), lr=config.learning_rate, momentum=config.momentum)
     yield _moment(model, maps_of, images, labels)

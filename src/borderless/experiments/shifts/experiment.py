@@ -17,7 +17,8 @@ from torch import nn
 
 from borderless.data import imagenet, imagenet_a
 from borderless.data.imagenet import PAPER_CROP_PX
-from borderless.data.labelled import Labelled, LabelledSplit, digits_in_clutter, load_labelled
+from borderless.data.labelled import Labelled, LabelledSplit, load_labelled
+from borderless.data.labelled_digits import digits_in_clutter
 from borderless.errors import ConfigError
 from borderless.experiments.arms import ARMS
 from borderless.experiments.experiment import Cell, grid, register

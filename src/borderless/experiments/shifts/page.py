@@ -72,7 +72,9 @@ def _consistency(path: Path, arch: str, groups: Groups, shown: list[str]) -> Pat
     ax = axes[0, 0]
     for i, (arm, group) in enumerate(groups.items()):
         at = [x + (i - (len(groups) - 1) / 2) * 0.1 for x in range(len(shown))]
-        means, low, high = ([np.mean(percents(group, f"{n}{end}")) for n in shown] for end in ("", "_low", "_high"))
+        means, low, high = (
+            [float(np.mean(percents(group, f"{n}{end}"))) for n in shown] for end in ("", "_low", "_high")
+        )
         style = {"linestyle": "none", "label": ARMS[arm].title, **plots.marker_style(arm)}
         plots.points(ax, at, means, list(zip(low, high, strict=True)), alpha=1, **style)
     limits = (-0.6, len(shown) - 0.4)

@@ -1,8 +1,6 @@
-"""Short clips with classes: moving things that are generated, and the videos of UCF101 and HMDB51.
+"""Videos with classes: UCF101 and HMDB51, read with PyAV, each once, and kept as JPEG; split by their own files.
 
-Generated: one patch of random colours on a dim ground, anywhere; what it does is the class, never how it looks or where
-it is. Videos: read with PyAV, each once, and kept as JPEG; split by the data sets' own files. Random choices follow
-from seed, epoch and item, as everywhere.
+Random choices follow from seed, epoch and item.
 
 Shapes: clips (3, frames, height, width) in float; a frame of a video (height, width, 3) in bytes.
 """
@@ -10,13 +8,11 @@ Shapes: clips (3, frames, height, width) in float; a frame of a video (height, w
 import contextlib
 import hashlib
 import io
-import math
 import random
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
@@ -26,13 +22,10 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import Dataset
 
-from borderless.data.items import ClassSplit, item_seed
+from borderless.data.items import ClipSplit, item_seed
 from borderless.errors import DataError, MissingPackage
 from borderless.runtime.files import write_atomically
 
-# Taken off generated clips, as their mean is off real ones: what is around a clip, 0, then looks like its ground.
-MEAN_GROUND = 0.125
-MOTIONS = ("left", "right", "up", "down", "clockwise", "counterclockwise", "growing", "shrinking")
 FRAMES, SIDE_PX = 16, 112
 # Of ActivityNet's frames, in bytes, as the published code subtracts it (Hara's 3D-ResNets).
 MEAN = (114.7748, 107.7354, 99.4750)
@@ -42,67 +35,6 @@ _CORNERS = ((0.0, 0.0), (0.0, 1.0), (1.0, 0.0), (1.0, 1.0), (0.5, 0.5))
 _CACHED_SIDE_PX = 128
 _JPEG_QUALITY = 92
 _VALIDATION_SHARE = 0.1
-
-
-ClipSplit = ClassSplit[Any]
-
-
-@dataclass
-class Generated(Dataset[tuple[Tensor, int]]):
-    """Items are drawn when asked for: the same number gives the same clip."""
-
-    count: int
-    seed: int
-    frames: int
-    size_px: int
-
-    def __len__(self) -> int:
-        return self.count
-
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        label = index % len(MOTIONS)
-        draw = torch.Generator().manual_seed(self.seed * 10_000_019 + index)
-        return _moving(MOTIONS[label], self.frames, self.size_px, draw), label
-
-    def clips(self, index: int) -> Tensor:
-        """All of an item, as clips: (1, 3, frames, height, width)."""
-        return self[index][0][None]
-
-
-def generated(train: int, test: int, seed: int, frames: int = 8, size_px: int = 32) -> ClipSplit:
-    """`train` clips, and `test` for validation and for testing each; the motions take turns."""
-    made = [Generated(count, 3 * seed + i, frames, size_px) for i, count in enumerate((train, test, test))]
-    return ClipSplit(made[0], made[1], made[2], MOTIONS)
-
-
-def _moving(motion: str, frames: int, size_px: int, draw: torch.Generator) -> Tensor:
-    def uniform(low: float, high: float) -> float:
-        return low + (high - low) * float(torch.rand((), generator=draw))
-
-    texture = F.interpolate(torch.rand(1, 3, 4, 4, generator=draw), (16, 16), mode="bilinear")
-    rows = torch.linspace(-1, 1, 16)
-    # Not round, so that a turn is seen.
-    shape = ((rows[:, None] / uniform(0.4, 0.6)) ** 2 + (rows / uniform(0.9, 1.0)) ** 2 < 1).float()
-    patch = torch.cat([texture, shape[None, None]], 1)
-    time = torch.linspace(-1, 1, frames)
-    size, angle, speed = uniform(0.25, 0.4), uniform(-math.pi, math.pi), uniform(0.15, 0.45)
-    # The whole path stays in the picture; a fifth of the time may be off it at its ends.
-    x, y = (uniform(-0.45, 0.45) for _ in range(2))
-    dx, dy = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}.get(motion, (0, 0))
-    turn = {"clockwise": 1.0, "counterclockwise": -1.0}.get(motion, 0.0) * uniform(0.5, 1.2)
-    growth = {"growing": 1.0, "shrinking": -1.0}.get(motion, 0.0) * uniform(0.3, 0.5)
-    sizes, angles = size * torch.exp(growth * time), angle + turn * time
-    at_x, at_y = x + dx * speed * time, y + dy * speed * time
-    cos, sin = torch.cos(angles) / sizes, torch.sin(angles) / sizes
-    # From the picture's coordinates to the patch's.
-    to_patch = torch.stack(
-        [torch.stack([cos, sin, -cos * at_x - sin * at_y], 1), torch.stack([-sin, cos, sin * at_x - cos * at_y], 1)], 1
-    )
-    grid = F.affine_grid(to_patch, [frames, 4, size_px, size_px], align_corners=False)
-    shown = F.grid_sample(patch.expand(frames, -1, -1, -1), grid, align_corners=False)
-    ground = uniform(0.0, 0.2) + 0.05 * torch.rand(1, 3, size_px, size_px, generator=draw)
-    covered = shown[:, 3:]
-    return ((1 - covered) * ground + shown[:, :3] * covered).transpose(0, 1).contiguous() - MEAN_GROUND
 
 
 @dataclass
@@ -120,6 +52,7 @@ class Videos(Dataset[tuple[Tensor, int]]):
         return len(self.files)
 
     def set_epoch(self, epoch: int) -> None:
+        """Draw other clips than in other epochs."""
         self.epoch = epoch
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
@@ -136,18 +69,26 @@ class Videos(Dataset[tuple[Tensor, int]]):
         return (clip.flip(3) if draw.random() < 0.5 else clip), self.labels[index]
 
     def clips(self, index: int) -> Tensor:
-        """A whole video as clips that follow each other: (clips, 3, 16, 112, 112)."""
+        """Return a whole video as clips that follow each other: (clips, 3, 16, 112, 112)."""
         frames = frames_of(self.files[index], self.cache)
         starts = range(0, max(1, len(frames) - FRAMES + 1), FRAMES)
         return torch.stack([_clip(frames, first, *_middle(frames)) for first in starts])
 
 
 def from_videos(root: Path | str, splits: Path | str | None, split: int, seed: int, cache: Path | str) -> ClipSplit:
-    """UCF101 or HMDB51: root/CLASS/VIDEO, split by the official files in `splits` (by default looked for near root).
+    """Read UCF101 or HMDB51.
 
-    Of UCF101: trainlist01.txt and testlist01.txt; of HMDB51: CLASS_test_split1.txt for every class. A tenth of the
-    training videos is for validation: in UCF101, whose videos come in groups of one scene, whole groups. cache: a
-    folder for decoded frames. Raises DataError for what is missing or does not fit together.
+    Args:
+        root: The folder of videos, CLASS/VIDEO.
+        splits: The folder of the official split files, by default looked for near root: of UCF101 trainlist01.txt and
+            testlist01.txt, of HMDB51 CLASS_test_split1.txt for every class.
+        split: Which of the official splits.
+        seed: It draws a tenth of the training videos for validation: in UCF101, whose videos come in groups of one
+            scene, whole groups.
+        cache: A folder for decoded frames.
+
+    Raises:
+        DataError: Something is missing or does not fit together.
     """
     root = Path(root)
     if not root.is_dir():
@@ -190,13 +131,13 @@ class Frames:
         return len(self.ends)
 
     def __getitem__(self, index: int) -> np.ndarray:
-        """One frame: (height, width, 3) in bytes."""
+        """Return one frame: (height, width, 3) in bytes."""
         start = self.ends[index - 1] if index else 0
         return np.asarray(Image.open(io.BytesIO(self.jpeg[start : self.ends[index]].tobytes())))
 
 
 def frames_of(file: Path, cache: Path) -> Frames:
-    """All frames of a video, decoded once, then read from `cache`."""
+    """Return all frames of a video, decoded once, then read from `cache`."""
     kept = cache / f"{file.stem}-{hashlib.sha256(str(file.resolve()).encode()).hexdigest()[:12]}.npz"
     if kept.is_file() and kept.stat().st_mtime >= file.stat().st_mtime:
         with contextlib.suppress(ValueError, KeyError, EOFError, BadZipFile):  # a damaged one is made anew

@@ -1,0 +1,89 @@
+"""The options that commands take, as tyro reads them, and mistakes in what was typed. Imports nothing heavy."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+BorderChoice = Literal["valid", "zero", "reflect", "replicate", "circular", "full", "infinite"]
+
+
+class UsageError(Exception):
+    """A command that cannot be carried out as it was written."""
+
+
+@dataclass(frozen=True)
+class DemoOptions:
+    """The first experiments with small settings, and one page that tells them as a story."""
+
+    folder: Path = Path("runs/demo")
+    """Where the page and everything on it is written."""
+
+
+@dataclass(frozen=True)
+class ExplainOptions:
+    """Run a network once on an empty image and report each layer: frame, window, stride, receptive field, cost."""
+
+    size: tuple[int, int] = (224, 224)
+    """Height and width of the image, in pixels."""
+    border: BorderChoice = "infinite"
+    """The border to run it under."""
+    phase: Literal["fixed", "adaptive"] = "fixed"
+    """Which sublattice strided operations keep: the model's own, or the one with the most energy."""
+    reach: int | None = None
+    """How many cells a map may grow beyond its frame, at most; without it, as many as it needs."""
+
+
+@dataclass(frozen=True)
+class AuditOptions:
+    """Measure what a network makes of location, and write one page: how much, how far from the border, the price."""
+
+    images: Path | None = None
+    """A folder of images, of any size and kind; without it, the photographs inside scikit-image (extra `demo`)."""
+    weights: str = ""
+    """Of a named network: default (its library's, downloaded), packaged (tf_efficientnet_lite0), random, or a file."""
+    arch: str = ""
+    """Whose weights a file holds: a network of torchvision, timm/NAME, or of the paper."""
+    size: int = 224
+    """Height and width of the images as the network is shown them, in pixels."""
+    count: int = 64
+    """How many images to draw from the folder; the others are only counted."""
+    batch_size: int = 8
+    """Images a pass."""
+    workers: int = 0
+    """Processes that read images, for each process that measures."""
+    classes: int | None = None
+    """How many classes a network from a file tells apart; without it, its architecture's."""
+    seed: int = 0
+    """Of everything that is drawn."""
+    device: str = "cpu"
+    """Where the network runs: cpu, cuda, cuda:1, …"""
+    folder: Path | None = None
+    """Where the page is written; by default runs/audit/NAME."""
+    fail_above: float | None = None
+    """In percent: end with status 1 if more answers than this change with the place."""
+
+
+@dataclass(frozen=True)
+class PlaygroundOptions:
+    """Place objects by clicking and watch, train the rook, ask a network, audit it: in the browser, on this machine."""
+
+    host: str = "127.0.0.1"
+    """The address to listen on; only this machine unless told otherwise."""
+    port: int | None = None
+    """The port; without it, a free one from 7860 on."""
+    open: bool = True
+    """Whether to open the page in a browser."""
+
+
+def split_off_network(command: str, words: list[str]) -> tuple[str, list[str]]:
+    """Return the network that a command is about, its first word, and the words of its options.
+
+    Raises:
+        UsageError: The first word is an option.
+    """
+    name, options = words[0], words[1:]
+    if name.startswith("-"):
+        raise UsageError(
+            f"got {name!r} where the network is needed; write it first: borderless {command} resnet50 {name} ..."
+        )
+    return name, options
