@@ -110,7 +110,7 @@ def test_a_cell_that_kills_every_worker_is_named_and_the_others_are_kept(
     marks: Path, tmp_path: Path, cluster: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cluster_engine, "RETRIES", 1)
-    with pytest.raises(RunError, match="'cell-1': its worker was lost 2 times"):
+    with pytest.raises(RunError, match="'cell-1' but got none: its worker was lost 2 times"):
         run(experiment(marks, "dies always"), Config(), tmp_path / "run", engine="ray", address=cluster, progress=False)
     assert tries(marks)["cell-1"] == 2
 

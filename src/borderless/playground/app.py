@@ -20,8 +20,7 @@ from borderless.data.letter import OBJECT, SIZE
 from borderless.data.photos import PHOTOS
 from borderless.engine.border import BORDERS, PHASES
 from borderless.errors import ApproximatePhaseWarning, BorderlessError, MissingPackage, PositionDependentWarning
-from borderless.experiments.rook.experiment import RookConfig
-from borderless.experiments.rook.experiment import training as moments_of
+from borderless.experiments.rook.experiment import RookConfig, training
 from borderless.models.packaged import ARCHITECTURE
 from borderless.playground import views
 
@@ -124,9 +123,9 @@ def _rook(gr: Any) -> None:
     accuracy = gr.Textbox(label="accuracy", elem_id="rook-accuracy")
     picture = _picture(gr, "The filter, and its maps of both images")
 
-    def training(border: str, seed: float) -> Iterator[tuple[str, Any]]:
+    def trained(border: str, seed: float) -> Iterator[tuple[str, Any]]:
         config = RookConfig(epochs=EPOCHS)
-        moments = moments_of(config, border, int(seed))
+        moments = training(config, border, int(seed))
         with views.DRAWING:
             first = next(moments)
         for epoch, moment in enumerate(itertools.chain([first], moments)):
@@ -134,7 +133,7 @@ def _rook(gr: Any) -> None:
                 text = f"{100 * moment.accuracy:.0f} % after {epoch} of {EPOCHS} epochs"
                 yield text, views.rook_moment(moment, border, epoch, EPOCHS)
 
-    running = train.click(training, [border, seed], [accuracy, picture])
+    running = train.click(trained, [border, seed], [accuracy, picture])
     _cancels(stop, running, accuracy)
 
 
