@@ -174,3 +174,35 @@ def test_what_learns_a_value_for_each_position_is_no_constant_while_it_is_0(leaf
     assert is_constant_along(spread * torch.ones(1, 4, 1, 1, requires_grad=True).exp(), (-2, -1))
     assert not is_constant_along(spread * 2 + embedding, (-2, -1))
     assert not is_constant_along(spread * torch.rand(SIZE), (-2, -1)), "values tell where there are no gradients"
+
+
+@pytest.mark.parametrize("border", ["zero", "full", "infinite"])
+@pytest.mark.parametrize("join", [lambda a, b: a + b, lambda a, b: torch.cat([a, b], 1)], ids=["add", "cat"])
+def test_a_constant_of_another_size_is_refused_as_pytorch_does(border: str, join: Callable[..., Tensor]) -> None:
+    class Joins(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 4, 3, padding=1)
+
+        def forward(self, images: Tensor) -> Tensor:
+            return join(self.conv(images), torch.zeros(len(images), 4, 5, 5))
+
+    model = bl.convert(Joins(), border)
+    with pytest.warns(bl.PositionDependentWarning), pytest.raises(RuntimeError, match=r"(?i)size"):
+        model(torch.rand(2, 3, 8, 8))
+
+
+@pytest.mark.parametrize("border", ["zero", "full", "infinite"])
+def test_a_map_of_a_single_cell_spreads_over_a_constant(border: str) -> None:
+    class Spreads(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 4, 8)
+
+        def forward(self, images: Tensor) -> Tensor:
+            return self.conv(images) + torch.ones(4, 5, 5)
+
+    own = Spreads()
+    with pytest.warns(bl.PositionDependentWarning):
+        spread = bl.convert(own, border)(torch.ones(2, 3, 8, 8))
+    assert spread.shape == own(torch.ones(2, 3, 8, 8)).shape == (2, 4, 5, 5)

@@ -57,7 +57,7 @@ class Signal(Aliased, Tensor):
 
     @staticmethod
     def __new__(
-        cls,
+        cls: Any,
         stored: Tensor,
         start: tuple[int, ...],
         frame: tuple[int, ...],
@@ -215,7 +215,7 @@ class Signal(Aliased, Tensor):
         assert self.background is not None
         return tile(self.background, self.axes, ranges_of(self.box))
 
-    def around(self, box: Box) -> Tensor:
+    def around(self, box: Box) -> Tensor:  # noqa: ARG002  a map of a placement has others at other boxes
         """What `read(box)` would give on the cells that are not stored, which have no place: of size 1 along space."""
         return self.window.new_zeros([1] * self.ndim) if self.background is None else self.background
 

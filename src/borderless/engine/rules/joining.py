@@ -61,9 +61,15 @@ def from_end(signal: Signal) -> tuple[int, ...]:
     return tuple(axis - signal.ndim for axis in signal.axes)
 
 
-def without_extent(tensor: Tensor, axes: tuple[int, ...]) -> Tensor | None:
-    """An ordinary tensor with size 1 along those `axes` (from the end) that it has; None if it may differ along one."""
-    spread = [axis for axis in axes if tensor.ndim >= -axis and tensor.shape[axis] != 1]
+def without_extent(tensor: Tensor, signal: Signal) -> Tensor | None:
+    """Return an ordinary tensor that joins `signal` with size 1 along space.
+
+    None if it may differ along space, or is of another size: PyTorch then broadcasts, or says what is wrong.
+    """
+    axes = [(axis, n) for axis, n in zip(from_end(signal), signal.frame, strict=True) if tensor.ndim >= -axis]
+    spread = [axis for axis, _ in axes if tensor.shape[axis] != 1]
+    if any(tensor.shape[axis] not in (1, n) for axis, n in axes):
+        return None
     if spread and not is_constant_along(tensor, spread):
         return None
     for axis in spread:

@@ -201,7 +201,7 @@ def _without_spatial_extent(
         nonlocal failed
         if not isinstance(value, Tensor) or isinstance(value, Signal):
             return value
-        alike = without_extent(value, from_end(signal))
+        alike = without_extent(value, signal)
         failed = failed or alike is None
         return alike
 

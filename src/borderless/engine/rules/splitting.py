@@ -10,7 +10,7 @@ import torch
 from borderless.engine.aliases import View
 from borderless.engine.naming import describe, named
 from borderless.engine.registry import rule
-from borderless.engine.rules.joining import from_end, joint_box, joint_field, without_extent
+from borderless.engine.rules.joining import joint_box, joint_field, without_extent
 from borderless.engine.signal import Signal, first_signal
 from borderless.engine.signatures import arguments
 from borderless.engine.tiles import same_period
@@ -46,7 +46,7 @@ def join(function: Any, tensors: Sequence[Any], dim: int = 0, **kwargs: Any) -> 
     is_stack = function.__name__ == "stack"
     dim %= signal.ndim + is_stack
     signals = [t for t in tensors if isinstance(t, Signal)]
-    uniform = [None if isinstance(t, Signal) else without_extent(t, from_end(signal)) for t in tensors]
+    uniform = [None if isinstance(t, Signal) else without_extent(t, signal) for t in tensors]
     if any(u is None and not isinstance(t, Signal) for t, u in zip(tensors, uniform, strict=True)):
         signal.scope.reads_position(describe(function), "an ordinary tensor with a value for each place enters")
         return function([t.crop() if isinstance(t, Signal) else t for t in tensors], dim, **kwargs)
