@@ -95,7 +95,7 @@ def test_weights_in_a_file_keep_their_classes(
         ((TINY,), "got no --data"),
         (("--data", "x"), "write it first"),
         ((TINY, "--data", "nowhere"), "which is no folder"),
-        ((TINY, "--data", ".", "--device", "cuda:99"), "needed: cpu"),
+        ((TINY, "--data", ".", "--device", "cuda:99"), "Expected cpu"),
         ((TINY, "--data", ".", "--size", "0"), "size=0"),
     ],
 )

@@ -4,10 +4,6 @@ import base64
 from collections.abc import Sequence
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
-from PIL import Image
-
 from borderless.report.content import Figure, Section, limited_html
 from borderless.runtime.files import write_atomically
 
@@ -32,6 +28,8 @@ def write(sections: Sequence[Section], path: Path, title: str, lead: str, proven
         lead: The paragraph under it.
         provenance: How to get the same numbers again, in small print at the end.
     """
+    from jinja2 import Environment, PackageLoader, StrictUndefined  # not for whoever only lists the experiments
+
     environment = Environment(
         loader=PackageLoader("borderless.report", "."),
         autoescape=True,
@@ -48,12 +46,16 @@ def write(sections: Sequence[Section], path: Path, title: str, lead: str, proven
     return path
 
 
-def _limited(text: str) -> Markup:
+def _limited(text: str) -> str:
+    from markupsafe import Markup
+
     return Markup(limited_html(text))
 
 
 def _picture(figure: Figure) -> dict[str, object]:
     """The figure's data: address, and its size so that text does not jump while the page loads."""
+    from PIL import Image
+
     media_type = _MEDIA_TYPES.get(figure.path.suffix.lower())
     if media_type is None:
         raise ValueError(
