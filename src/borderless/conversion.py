@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from borderless.engine.border import Border, BorderName, Phase
-from borderless.engine.forward_pass import Scope
+from borderless.engine.forward_pass import ForwardPass
 from borderless.engine.hooks import Hooks, hooks_of
 from borderless.engine.inputs import as_signals
 from borderless.engine.outputs import on_frame, ordinary, release
@@ -49,7 +49,7 @@ class Conversion:
                 f"Expected plain PyTorch operations but got a converted {type(module).__name__} inside torch.compile. "
                 "Freeze it first: torch.compile(bl.freeze(model, example).module())"
             )
-        scope = Scope(self.border, module, self.strict, self.warned, self.observer)
+        scope = ForwardPass(self.border, module, self.strict, self.warned, self.observer)
         return as_signals(args, kwargs, scope)
 
     def leave(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> Any:

@@ -1,7 +1,7 @@
 """One forward pass under a border: the policy, the model's root (to name modules), and who listens.
 
-Every Signal of a pass shares one `ForwardPass`. Module names are looked up only when there is something to say, by
-walking the interpreter's stack for the innermost running module, so naming them needs no hooks.
+Every Signal of a pass shares one `ForwardPass`, its `scope`. Module names are looked up only when there is something to
+say, by walking the interpreter's stack for the innermost running module, so naming them needs no hooks.
 """
 
 import warnings
@@ -21,7 +21,7 @@ from borderless.errors import PositionDependentError, PositionDependentWarning, 
 
 
 @dataclass
-class Scope:
+class ForwardPass:
     """The border of a pass, its model, and who listens.
 
     strict: raise where absolute position is read. warned: the modules that were warned of. observer: called with every

@@ -8,14 +8,14 @@ from typing import Any
 from torch import Tensor, nn
 from torch.fx import Proxy
 
-from borderless.engine.forward_pass import Scope
+from borderless.engine.forward_pass import ForwardPass
 from borderless.engine.hooks import way_in
 from borderless.engine.signal import Signal
 from borderless.engine.torch_internals import tree_any, tree_leaves, tree_map
 from borderless.errors import BorderlessError, ConversionError, ImageError
 
 
-def as_signals(args: tuple[Any, ...], kwargs: dict[str, Any], scope: Scope) -> tuple[Any, Any]:
+def as_signals(args: tuple[Any, ...], kwargs: dict[str, Any], scope: ForwardPass) -> tuple[Any, Any]:
     """Return a model's arguments with every image, (N, C, *space) in floating point, as a Signal of the pass `scope`.
 
     Raises ConversionError inside another converted model, ImageError without an image or for one that cannot be.
@@ -31,7 +31,7 @@ def as_signals(args: tuple[Any, ...], kwargs: dict[str, Any], scope: Scope) -> t
     return entered
 
 
-def _as_signal(leaf: Any, scope: Scope) -> Any:
+def _as_signal(leaf: Any, scope: ForwardPass) -> Any:
     if not isinstance(leaf, Tensor) or leaf.ndim < 3 or not leaf.is_floating_point():
         return leaf
     shape = tuple(leaf.shape)

@@ -15,7 +15,7 @@ from torch import Tensor
 from borderless.engine import geometry
 from borderless.engine.aliases import Aliased
 from borderless.engine.border import Border
-from borderless.engine.forward_pass import Scope
+from borderless.engine.forward_pass import ForwardPass
 from borderless.engine.geometry import Box
 from borderless.engine.lattice import Lattice
 from borderless.engine.naming import describe, describe_node
@@ -47,7 +47,7 @@ class Signal(Aliased, Tensor):
     axes: tuple[int, ...]
     background: Tensor | None
     lattice: Lattice
-    scope: Scope
+    scope: ForwardPass
     field: tuple[Field, ...]
     aliased: bool
     may_pool_frame = True  # whether an average over the whole frame may turn out to be a global one
@@ -64,7 +64,7 @@ class Signal(Aliased, Tensor):
         axes: tuple[int, ...],
         background: Tensor | None,
         lattice: Lattice,
-        scope: Scope,
+        scope: ForwardPass,
         field: tuple[Field, ...],
         aliased: bool = False,
         is_deviation: bool = False,
@@ -97,7 +97,7 @@ class Signal(Aliased, Tensor):
         return self
 
     @classmethod
-    def from_image(cls, image: Tensor, scope: Scope) -> "Signal":
+    def from_image(cls, image: Tensor, scope: ForwardPass) -> "Signal":
         """`image` (N, C, *space) as the whole frame, surrounded by the border's background."""
         axes = tuple(range(2, image.ndim))
         background = scope.border.background_of(image) if scope.border.outside == "background" else None

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from borderless.engine.aliases import Change, write_through
 from borderless.engine.border import Border, Keep, Outside
-from borderless.engine.forward_pass import Scope
+from borderless.engine.forward_pass import ForwardPass
 from borderless.engine.geometry import Box, filled_box, intersection
 from borderless.engine.naming import describe
 from borderless.engine.padding import memory_format_of, pasted, strips
@@ -44,7 +44,7 @@ class _OnCanvas(Border):
 
 
 @dataclass
-class Replay(Scope):
+class Replay(ForwardPass):
     """A pass over objects on the canvas of `tape`.
 
     samples: the number of objects. offsets: for each sample how many pixels further on it stands than the first one
@@ -312,7 +312,7 @@ def _divisors(func: Any, canvas: Signal, one: Tensor, args: tuple[Any, ...], kwa
 
     def average(border: Border) -> Tensor:
         maps = like(canvas, ones)
-        maps.scope = Scope(border, canvas.scope.root)
+        maps.scope = ForwardPass(border, canvas.scope.root)
         return as_map(sliding.average_pool(func, maps, *args[1:], **kwargs)).window
 
     return average(canvas.border) / average(Border("full", reach=0))

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from borderless.engine.aliases import CellsForgotten
 from borderless.engine.events import Event
-from borderless.engine.forward_pass import Scope
+from borderless.engine.forward_pass import ForwardPass
 from borderless.engine.lattice import Lattice
 from borderless.engine.signal import Signal
 from borderless.errors import ImageError
@@ -142,7 +142,9 @@ class Placement:
         grids: list[Lattice] = []
 
         def make(places: list[Position], cells: Tensor, observer: Any = None) -> Tensor:
-            scope = Scope(self.run.border, self.model, warned=self.run.warned, observer=observer, shares_passes=True)
+            scope = ForwardPass(
+                self.run.border, self.model, warned=self.run.warned, observer=observer, shares_passes=True
+            )
             start = [max(p, 0) for p in places[0]]
 
             def image(leaf: Tensor) -> Signal:
@@ -174,7 +176,7 @@ class Placement:
         self.per_sample = 100 * self.empty.numel() * self.empty.element_size()
 
         def make(places: list[Position], cells: Tensor) -> Tensor:
-            scope = Scope(self.run.border, self.model, warned=self.run.warned, shares_passes=True)
+            scope = ForwardPass(self.run.border, self.model, warned=self.run.warned, shares_passes=True)
             canvases = self.empty.repeat(len(cells), 1, 1, 1)
             for canvas, (row, column), patch in zip(canvases, places, cells, strict=True):
                 row, column = max(row, 0), max(column, 0)
@@ -197,7 +199,11 @@ class Placement:
 
 
 def _like_image(
-    image: Tensor, kind: type[Signal], scope: Scope, start: Sequence[int] = (0, 0), frame: Sequence[int] | None = None
+    image: Tensor,
+    kind: type[Signal],
+    scope: ForwardPass,
+    start: Sequence[int] = (0, 0),
+    frame: Sequence[int] | None = None,
 ) -> Signal:
     whole = Signal.from_image(image, scope)
     size = whole.frame if frame is None else tuple(frame)

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
-from borderless.engine.forward_pass import Scope
+from borderless.engine.forward_pass import ForwardPass
 from borderless.engine.geometry import Box, Interval, intersection
 from borderless.engine.naming import describe
 from borderless.engine.padding import pasted
@@ -46,7 +46,7 @@ class Step:
 
 
 @dataclass
-class Tape(Scope):
+class Tape(ForwardPass):
     """The pass over the empty canvas, under the border `border`, and what happened in it.
 
     region: for each axis, the pixels that objects will cover, first and stop; None: unknown. Its maps are `StoredMap`s,
