@@ -1,7 +1,7 @@
 """Every private or undocumented name of PyTorch that the package uses, each with what it is needed for.
 
 No other module touches one: `tests/engine/test_torch_internals.py` searches for them, and holds each name here to what
-package relies on. What a new version of PyTorch changes is mended here.
+the package relies on. What a new version of PyTorch changes is mended here.
 """
 
 import sys
