@@ -12,7 +12,7 @@ project = "borderless"
 copyright = "the borderless authors"
 release = version = borderless.__version__
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx_gallery.gen_gallery"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_gallery.gen_gallery"]
 # Beside the pages, so that what a result points to (tables, pictures) is part of the site.
 HERE = Path(__file__).parent
 shutil.copytree(HERE.parent / "results", HERE / "reference" / "results", dirs_exist_ok=True)

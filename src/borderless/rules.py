@@ -56,13 +56,13 @@ def sliding(
     """Register the decorated function as what `functions` compute on cells without padding.
 
     Args:
-        functions: Operators that slide over the spatial axes of a feature map (N, C, *space), their first argument.
+        functions: Operators that slide over the spatial axes of their first argument, a feature map ``(N, C, *space)``.
         slides: Called with the further arguments of a call; returns kernel, stride, and the original padding before
             and after of every axis: one `Slide` for all, or one for each.
 
     Returns:
-        A decorator for a function of cells (N, C, *space) and the same further arguments, which returns the outputs of
-        all windows that lie wholly inside.
+        A decorator for a function of cells ``(N, C, *space)`` and the same further arguments, which returns the
+        outputs of all windows that lie wholly inside.
     """
 
     def declared(function: Any, signal: Signal, *args: Any, **kwargs: Any) -> tuple[Slide, ...]:
