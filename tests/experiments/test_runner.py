@@ -210,7 +210,7 @@ def test_published_numbers_have_sources_and_read_as_printed() -> None:
 @pytest.mark.slow
 def test_a_killed_sweep_goes_on_where_it_was(tmp_path: Path) -> None:
     """SIGKILL in the middle; the same command then leaves finished cells alone, and ends with the same table."""
-    command = [sys.executable, "-m", "borderless.cli", "run", "rook", "--borders", "zero", "infinite", "--seeds", "3"]
+    command = [sys.executable, "-m", "borderless", "run", "rook", "--borders", "zero", "infinite", "--seeds", "3"]
     command += ["--epochs", "30", "--folder"]
     folder = tmp_path / "killed"
     process = subprocess.Popen([*command, str(folder)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
