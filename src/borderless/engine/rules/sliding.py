@@ -54,11 +54,9 @@ def convolution(
     groups: int = 1,
 ) -> Signal:
     """Convolve: under `zero` as the model does, elsewhere what the border says lies outside."""
-    count = weight.ndim - 2
-    check_axes(signal, count, function, weight, bias)
-    stride, dilation = per_axis(stride, count), per_axis(dilation, count)
-    padding = padding if isinstance(padding, str) else per_axis(padding, count)
-    slides = _conv_slides(tuple(weight.shape[2:]), stride, padding, dilation)
+    check_axes(signal, weight.ndim - 2, function, weight, bias)
+    slides = _read_by_convolution(function, signal, weight, bias, stride, padding, dilation, groups)
+    stride, dilation = tuple([s.stride for s in slides]), tuple([s.dilation for s in slides])
     planned = plan(signal, slides, function)
 
     def run(cells: Tensor) -> Tensor:
