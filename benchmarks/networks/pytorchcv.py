@@ -3,7 +3,7 @@
 from pytorchcv.model_provider import get_model
 from torch import nn
 
-from packages import Network
+from benchmarks.networks import Network
 
 CLASSIFIERS = """bam_resnet18 bninception cbam_resnet18 channelnet condensenet74_c4_g4 darts diaresnet20_cifar10 dicenet_wd5
 diracnet18v2 efficientnet_b0b espnetv2_wd2 fdmobilenet_wd4 fractalnet_cifar10 ghostnet hardnet39ds igcv3_wd4
@@ -22,9 +22,9 @@ unet_cityscapes""".split()
 def _classifier(name: str, canvas_px: int) -> nn.Module:
     """The last average pool covers the map of 224 pixels (of 32); here, that of the canvas."""
     model = get_model(name)
-    pool = getattr(getattr(model, "features", None), "final_pool", None)
-    if isinstance(pool, nn.AvgPool2d) and isinstance(pool.kernel_size, int):
-        pool.kernel_size = pool.kernel_size * canvas_px // (32 if "cifar" in name else 224)
+    for place, pool in model.named_modules():
+        if place.endswith("final_pool") and isinstance(pool, nn.AvgPool2d) and isinstance(pool.kernel_size, int):
+            pool.kernel_size = pool.kernel_size * canvas_px // (32 if "cifar" in name else 224)
     return model
 
 
@@ -34,7 +34,7 @@ def _sized(name: str, canvas_px: int) -> nn.Module:
 
 NETWORKS = {}
 for name in CLASSIFIERS:
-    canvas_px = 64 if "cifar" in name else 96
+    canvas_px = 32 if "fractalnet" in name else 64 if "cifar" in name else 96
     NETWORKS[f"pytorchcv/{name}"] = Network(
         lambda name=name, canvas_px=canvas_px: _classifier(name, canvas_px), (3, canvas_px, canvas_px)
     )

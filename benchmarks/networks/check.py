@@ -24,9 +24,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import borderless as bl
 from borderless.errors import BorderlessError, PositionDependentWarning
-from packages import Network
+from benchmarks.networks import Network
 
-REPOSITORY = Path(__file__).resolve().parents[1]
+REPOSITORY = Path(__file__).resolve().parents[2]
 LARGEST_ERROR = {torch.float32: 2e-5, torch.float64: 1e-7}
 LEAST_POWER = 1e-4
 CHEAP_FLOPS = 20e9  # of a pass of two images; dearer networks are shown noise alone
@@ -349,8 +349,9 @@ def randomised(network: Network) -> nn.Module:
     return model
 
 
-def _to_unit_response(module: Any, _inputs: Any, output: Tensor) -> Tensor | None:
-    if "weight" not in module._parameters or not output.is_floating_point():  # a weight norm has its own scale
+def _to_unit_response(module: Any, _inputs: Any, output: Any) -> Tensor | None:
+    # A weight norm has a scale of its own; an octave convolution returns two maps.
+    if "weight" not in module._parameters or not isinstance(output, Tensor) or not output.is_floating_point():
         return None
     axis = output.ndim - 1 if isinstance(module, nn.Linear) else 1
     bias = 0 if module.bias is None else module.bias.reshape([-1 if i == axis else 1 for i in range(output.ndim)])

@@ -1,13 +1,13 @@
 """Runs networks of other packages; writes docs/reference/networks.md.
 
-    python -m venv /somewhere && /somewhere/bin/pip install . -r benchmarks/packages/requirements.txt
-    /somewhere/bin/pip install --no-deps -r benchmarks/packages/requirements-no-deps.txt
-    /somewhere/bin/python benchmarks/networks.py               # all; an interrupted run goes on where it stopped
-    /somewhere/bin/python benchmarks/networks.py --only 'smp/*' 'monai/*'
-    /somewhere/bin/python benchmarks/networks.py --again refused failed   # once more, those of some categories
-    /somewhere/bin/python benchmarks/networks.py --render      # only the page, from the results there are
+    python -m venv /somewhere && /somewhere/bin/pip install . -r benchmarks/networks/requirements.txt
+    /somewhere/bin/pip install --no-deps -r benchmarks/networks/requirements-no-deps.txt
+    /somewhere/bin/python -m benchmarks.networks               # all; an interrupted run goes on where it stopped
+    /somewhere/bin/python -m benchmarks.networks --only 'smp/*' 'monai/*'
+    /somewhere/bin/python -m benchmarks.networks --again refused failed   # once more, those of some categories
+    /somewhere/bin/python -m benchmarks.networks --render      # only the page, from the results there are
 
-Each family of packages (benchmarks/packages) runs in a process of its own, each network in a child of that with a limit
+Each family of packages (a file of benchmarks/networks) runs in a process of its own, each network in a child of that with a limit
 on memory and time. The file of results has one line a check; of a network the last one at the newest commit counts, so
 that a page never mixes commits.
 """
@@ -25,9 +25,9 @@ from typing import Any
 
 import torch
 
-from networks_check import REPOSITORY, check, library_commit
-from networks_page import page
-from packages import FAMILIES, Network
+from benchmarks.networks.check import REPOSITORY, check, library_commit
+from benchmarks.networks.page import page
+from benchmarks.networks import FAMILIES, Network
 
 FORK = multiprocessing.get_context("fork")
 
@@ -35,7 +35,7 @@ FORK = multiprocessing.get_context("fork")
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", metavar="PATTERN", nargs="*", default=["*"], help="networks whose name matches one")
-    parser.add_argument("--families", nargs="*", default=FAMILIES, choices=FAMILIES, help="files of benchmarks/packages")
+    parser.add_argument("--families", nargs="*", default=FAMILIES, choices=FAMILIES, help="files of benchmarks/networks")
     parser.add_argument("--again", metavar="CATEGORY", nargs="*", default=[], help="also those that ended so")
     parser.add_argument("--jobs", type=int, default=1, help="families at a time, each with one thread")
     parser.add_argument("--limit-s", type=float, default=240, help="time for one network")
@@ -70,7 +70,7 @@ def _apart(function: Any, *args: Any) -> None:
 
 
 def _run_family(family: str, options: argparse.Namespace) -> None:
-    networks: dict[str, Network] = importlib.import_module(f"packages.{family}").NETWORKS
+    networks: dict[str, Network] = importlib.import_module(f"benchmarks.networks.{family}").NETWORKS
     done = {key for key, row in latest(options.out, options.commit).items() if row["category"] not in options.again}
     for key, network in networks.items():
         if key in done or not any(fnmatch.fnmatchcase(key, pattern) for pattern in options.only):

@@ -5,7 +5,7 @@ import importlib
 import super_image
 from torch import nn
 
-from packages import Network
+from benchmarks.networks import Network
 
 SHAPE = (3, 64, 64)
 

@@ -3,7 +3,7 @@
 import segmentation_models_pytorch as smp
 from torch import nn
 
-from packages import Network
+from benchmarks.networks import Network
 
 
 def _unet(kind: str, encoder: str = "resnet18", **options: object) -> nn.Module:

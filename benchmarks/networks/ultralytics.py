@@ -3,7 +3,7 @@
 from torch import nn
 from ultralytics.nn.tasks import ClassificationModel, DetectionModel, PoseModel, SegmentationModel
 
-from packages import Network
+from benchmarks.networks import Network
 
 MODELS = {
     "yolo11n-cls": ClassificationModel,
