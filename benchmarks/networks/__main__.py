@@ -7,9 +7,9 @@
     /somewhere/bin/python -m benchmarks.networks --again refused failed   # once more, those of some categories
     /somewhere/bin/python -m benchmarks.networks --render      # only the page, from the results there are
 
-Each family of packages (a file of benchmarks/networks) runs in a process of its own, each network in a child of that with a limit
-on memory and time. The file of results has one line a check; of a network the last one at the newest commit counts, so
-that a page never mixes commits.
+Each family of packages (a file of benchmarks/networks) runs in a process of its own, each network in a child of that
+with a limit on memory and time. The file of results has one line a network and run; the last one at one commit of the
+library counts, so that a page never mixes commits.
 """
 
 import argparse
@@ -25,9 +25,9 @@ from typing import Any
 
 import torch
 
-from benchmarks.networks.check import REPOSITORY, check, library_commit
-from benchmarks.networks.page import page
 from benchmarks.networks import FAMILIES, Network
+from benchmarks.networks.check import REPOSITORY, check, library_commit, today
+from benchmarks.networks.page import page
 
 FORK = multiprocessing.get_context("fork")
 
@@ -35,7 +35,9 @@ FORK = multiprocessing.get_context("fork")
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", metavar="PATTERN", nargs="*", default=["*"], help="networks whose name matches one")
-    parser.add_argument("--families", nargs="*", default=FAMILIES, choices=FAMILIES, help="files of benchmarks/networks")
+    parser.add_argument(
+        "--families", nargs="*", default=FAMILIES, choices=FAMILIES, help="files of benchmarks/networks"
+    )
     parser.add_argument("--again", metavar="CATEGORY", nargs="*", default=[], help="also those that ended so")
     parser.add_argument("--jobs", type=int, default=1, help="families at a time, each with one thread")
     parser.add_argument("--limit-s", type=float, default=240, help="time for one network")
@@ -85,7 +87,9 @@ def _errors(row: dict[str, Any]) -> list[str]:
     found = []
     for name, of in row.get("float32", {}).items():
         errors = [value for value in of.get("errors", {}).values() if value is not None]
-        found.append(f"{name} " + ("R" if "refused" in of else "F" if "failed" in of else f"{max(errors, default=-1):.0e}"))
+        found.append(
+            f"{name} " + ("R" if "refused" in of else "F" if "failed" in of else f"{max(errors, default=-1):.0e}")
+        )
     return found
 
 
@@ -106,7 +110,8 @@ def _check_apart(key: str, network: Network, options: argparse.Namespace) -> dic
             process.join()
     process.kill()
     process.join()
-    return {"key": key, "shape": network.shape, "commit": library_commit(), "category": "failed", "message": message}
+    stopped = {"category": "failed", "message": message}
+    return {"key": key, "shape": network.shape, "commit": library_commit(), "date": today()} | stopped
 
 
 def _child(key: str, network: Network, limit_gib: float, sender: Connection) -> None:

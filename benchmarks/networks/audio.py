@@ -57,19 +57,40 @@ class LastStep(nn.Module):
 NETWORKS = {
     "asteroid/ConvTasNet": Network(
         lambda: _of(
-            "asteroid.models", "ConvTasNet", 2, n_blocks=3, n_repeats=1, bn_chan=8, hid_chan=16, skip_chan=8, n_filters=16
+            "asteroid.models",
+            "ConvTasNet",
+            2,
+            n_blocks=3,
+            n_repeats=1,
+            bn_chan=8,
+            hid_chan=16,
+            skip_chan=8,
+            n_filters=16,
         ),
         WAVE,
     ),
     "demucs/Demucs": Network(
-        lambda: _of("demucs.demucs", "Demucs", ["a", "b"], audio_channels=1, channels=8, depth=2, dconv_lstm=9, dconv_attn=9, resample=False, normalize=False),
+        lambda: _of(
+            "demucs.demucs",
+            "Demucs",
+            ["a", "b"],
+            audio_channels=1,
+            channels=8,
+            depth=2,
+            dconv_lstm=9,
+            dconv_attn=9,
+            resample=False,
+            normalize=False,
+        ),
         WAVE,
     ),
     "encodec/SEANetDecoder": Network(
-        lambda: _of("encodec.modules", "SEANetDecoder", dimension=16, n_filters=4, ratios=[2, 2], lstm=0, norm="none"), (16, 128)
+        lambda: _of("encodec.modules", "SEANetDecoder", dimension=16, n_filters=4, ratios=[2, 2], lstm=0, norm="none"),
+        (16, 128),
     ),
     "encodec/SEANetEncoder": Network(
-        lambda: _of("encodec.modules", "SEANetEncoder", dimension=16, n_filters=4, ratios=[2, 2], lstm=0, norm="none"), WAVE
+        lambda: _of("encodec.modules", "SEANetEncoder", dimension=16, n_filters=4, ratios=[2, 2], lstm=0, norm="none"),
+        WAVE,
     ),
     "own/TCN-chomp-last-step": Network(LastStep, (1, 128)),
     "own/WaveNet": Network(WaveNet, WAVE),
@@ -77,17 +98,36 @@ NETWORKS = {
         lambda: _of("speechbrain.lobes.models.conv_tasnet", "MaskNet", 16, 8, 16, 3, 2, 1, 2), (16, 128)
     ),
     "speechbrain/ECAPA_TDNN (N,T,C)": Network(
-        lambda: _of("speechbrain.lobes.models.ECAPA_TDNN", "ECAPA_TDNN", 20, channels=[16] * 4 + [48], attention_channels=8, lin_neurons=8, res2net_scale=2, se_channels=8),
+        lambda: _of(
+            "speechbrain.lobes.models.ECAPA_TDNN",
+            "ECAPA_TDNN",
+            20,
+            channels=[16] * 4 + [48],
+            attention_channels=8,
+            lin_neurons=8,
+            res2net_scale=2,
+            se_channels=8,
+        ),
         (20, 96),
         _time_last_but_one,
     ),
     "speechbrain/Xvector (N,T,C)": Network(
-        lambda: _of("speechbrain.lobes.models.Xvector", "Xvector", tdnn_channels=[16] * 4 + [48], lin_neurons=8, in_channels=20),
+        lambda: _of(
+            "speechbrain.lobes.models.Xvector", "Xvector", tdnn_channels=[16] * 4 + [48], lin_neurons=8, in_channels=20
+        ),
         (20, 96),
         _time_last_but_one,
     ),
     "torchaudio/ConvTasNet": Network(
-        lambda: _of("torchaudio.models", "ConvTasNet", enc_num_feats=16, msk_num_feats=8, msk_num_hidden_feats=16, msk_num_layers=3, msk_num_stacks=1),
+        lambda: _of(
+            "torchaudio.models",
+            "ConvTasNet",
+            enc_num_feats=16,
+            msk_num_feats=8,
+            msk_num_hidden_feats=16,
+            msk_num_layers=3,
+            msk_num_stacks=1,
+        ),
         WAVE,
     ),
     "torchaudio/Wav2Letter": Network(lambda: _of("torchaudio.models", "Wav2Letter"), (1, 4096)),
@@ -97,9 +137,13 @@ NETWORKS = {
     "torchcrepe/Crepe-tiny": Network(lambda: _of("torchcrepe.model", "Crepe", "tiny"), (1, 1024), _waveform),
     "tsai/FCN": Network(lambda: _of("tsai.models.FCN", "FCN", 3, 2), (3, 128)),
     "tsai/InceptionTime": Network(lambda: _of("tsai.models.InceptionTime", "InceptionTime", 3, 2), (3, 128)),
-    "tsai/InceptionTimePlus": Network(lambda: _of("tsai.models.InceptionTimePlus", "InceptionTimePlus", 3, 2), (3, 128)),
+    "tsai/InceptionTimePlus": Network(
+        lambda: _of("tsai.models.InceptionTimePlus", "InceptionTimePlus", 3, 2), (3, 128)
+    ),
     "tsai/LSTM_FCN": Network(lambda: _of("tsai.models.RNN_FCN", "LSTM_FCN", 3, 2, seq_len=128), (3, 128)),
-    "tsai/OmniScaleCNN": Network(lambda: _of("tsai.models.OmniScaleCNN", "OmniScaleCNN", 3, 2, 64, layers=[256, 1024]), (3, 64)),
+    "tsai/OmniScaleCNN": Network(
+        lambda: _of("tsai.models.OmniScaleCNN", "OmniScaleCNN", 3, 2, 64, layers=[256, 1024]), (3, 64)
+    ),
     "tsai/ResNet": Network(lambda: _of("tsai.models.ResNet", "ResNet", 3, 2), (3, 128)),
     "tsai/TCN": Network(lambda: _of("tsai.models.TCN", "TCN", 3, 2, layers=[8] * 4), (3, 128)),
     "tsai/xresnet1d18": Network(lambda: _of("tsai.models.XResNet1d", "xresnet1d18", 3, 2), (3, 128)),

@@ -9,6 +9,7 @@ Shapes: images (N, C, *space); positions and shifts one number an axis, in pixel
 """
 
 import dataclasses
+import datetime
 import functools
 import math
 import subprocess
@@ -23,8 +24,8 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import borderless as bl
-from borderless.errors import BorderlessError, PositionDependentWarning
 from benchmarks.networks import Network
+from borderless.errors import BorderlessError, PositionDependentWarning
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 LARGEST_ERROR = {torch.float32: 2e-5, torch.float64: 1e-7}
@@ -38,7 +39,7 @@ Shift = tuple[int, ...]
 
 def check(key: str, network: Network) -> dict[str, Any]:
     """The row of a network: its category, the errors by check and object, and what the engine said."""
-    row: dict[str, Any] = {"key": key, "shape": network.shape, "commit": library_commit()}
+    row: dict[str, Any] = {"key": key, "shape": network.shape, "commit": library_commit(), "date": today()}
     started = time.perf_counter()
     try:
         model = randomised(network)
@@ -56,12 +57,18 @@ def check(key: str, network: Network) -> dict[str, Any]:
     return row
 
 
+def today() -> str:
+    return datetime.date.today().isoformat()
+
+
 @functools.cache
 def library_commit() -> str:
-    """The last commit that changed the library, marked if it was changed since; changes elsewhere leave the rows valid."""
+    """The last commit that changed the library, marked if it was changed since; other changes leave rows valid."""
 
     def git(*words: str) -> str:
-        return subprocess.run(["git", *words, "--", "src"], cwd=REPOSITORY, capture_output=True, text=True).stdout.strip()
+        return subprocess.run(
+            ["git", *words, "--", "src"], cwd=REPOSITORY, capture_output=True, text=True
+        ).stdout.strip()
 
     return git("log", "-1", "--format=%h", "--abbrev=12") + ("+changes" if git("status", "--porcelain") else "")
 
@@ -178,7 +185,7 @@ class Checks:
         }
 
     def place(self) -> dict[str, Any]:
-        """Under `zero` and `infinite`, with noise at the positions of the checks before, against their whole canvases."""
+        """Under `zero` and `infinite`, noise at the positions of the checks before, against their whole canvases."""
         images = self.scene.pairs(self.scene.shift)[:1]
         args, kwargs = self.network.arguments(images)
         if len(self.scene.size) != 2 or args[0] is not images:

@@ -35,14 +35,22 @@ class _Bag(nn.Module):
         return self.model(images)
 
 
-_PLAIN = dict(in_channels=1, out_channels=2)
+_PLAIN = {"in_channels": 1, "out_channels": 2}
 NETWORKS = {
     "monai/AttentionUnet": Network(lambda: _monai("AttentionUnet", 2, **_PLAIN, **LEVELS), FLAT),
-    "monai/AutoEncoder": Network(lambda: _monai("AutoEncoder", 2, **_PLAIN, **LEVELS), FLAT),
+    "monai/AutoEncoder": Network(
+        lambda: _monai("AutoEncoder", 2, **_PLAIN, channels=(8, 16, 32), strides=(2, 2, 2)), FLAT
+    ),
     "monai/AutoencoderKL": Network(
         lambda: _monai(
-            "AutoencoderKL", 2, num_res_blocks=1, channels=(8, 16), attention_levels=(False, False), norm_num_groups=4,
-            with_encoder_nonlocal_attn=False, with_decoder_nonlocal_attn=False,
+            "AutoencoderKL",
+            2,
+            num_res_blocks=1,
+            channels=(8, 16),
+            attention_levels=(False, False),
+            norm_num_groups=4,
+            with_encoder_nonlocal_attn=False,
+            with_decoder_nonlocal_attn=False,
         ),
         FLAT,
     ),
@@ -61,7 +69,9 @@ NETWORKS = {
     "monai/FlexibleUNet-resnet": Network(lambda: _monai("FlexibleUNet", 1, 2, "resnet18"), FLAT),
     "monai/HighResNet": Network(
         lambda: _monai(
-            "HighResNet", 2, layer_params=(
+            "HighResNet",
+            2,
+            layer_params=(
                 {"name": "conv_0", "n_features": 8, "kernel_size": 3},
                 {"name": "res_1", "n_features": 8, "kernels": (3, 3), "repeat": 2},
                 {"name": "res_2", "n_features": 16, "kernels": (3, 3), "repeat": 2},
@@ -73,9 +83,7 @@ NETWORKS = {
     ),
     "monai/MILModel": Network(_Bag, (3, 96, 96), lambda images: ((images[:, None],), {})),
     "monai/PatchDiscriminator": Network(lambda: _monai("PatchDiscriminator", 2, 8, 1), FLAT),
-    "monai/Quicknat": Network(
-        lambda: _monai("Quicknat", num_classes=2, num_channels=1, num_filters=8), FLAT
-    ),
+    "monai/Quicknat": Network(lambda: _monai("Quicknat", num_classes=2, num_channels=1, num_filters=8), FLAT),
     "monai/RegUNet": Network(lambda: _monai("RegUNet", 2, 1, 8, 2, out_channels=2), FLAT),
     "monai/Regressor": Network(lambda: _monai("Regressor", FLAT, (2,), **LEVELS), FLAT),
     "monai/ResNet10-3D": Network(
@@ -84,16 +92,22 @@ NETWORKS = {
     "monai/ResNet18": Network(
         lambda: _monai("resnet18", spatial_dims=2, n_input_channels=1, num_classes=3), (1, 96, 96)
     ),
-    "monai/SEResNet50": Network(lambda: _monai("SEResNet50", spatial_dims=2, in_channels=1, num_classes=3), (1, 96, 96)),
+    "monai/SEResNet50": Network(
+        lambda: _monai("SEResNet50", spatial_dims=2, in_channels=1, num_classes=3), (1, 96, 96)
+    ),
     "monai/SegResNet": Network(lambda: _monai("SegResNet", 2), FLAT),
     "monai/SegResNet-3D": Network(lambda: _monai("SegResNet", 3, blocks_down=(1, 1), blocks_up=(1,)), SOLID),
     "monai/SegResNetDS": Network(lambda: _monai("SegResNetDS", 2, init_filters=8, blocks_down=(1, 1, 1)), FLAT),
     "monai/SegResNetVAE": Network(lambda: _monai("SegResNetVAE", FLAT[1:], spatial_dims=2, vae_nz=16), FLAT),
     "monai/SwinUNETR": Network(
-        lambda: _monai("SwinUNETR", 1, 2, spatial_dims=2, feature_size=12, depths=(1, 1, 1, 1), num_heads=(1, 2, 2, 4)), FLAT
+        lambda: _monai("SwinUNETR", 1, 2, spatial_dims=2, feature_size=12, depths=(1, 1, 1, 1), num_heads=(1, 2, 2, 4)),
+        FLAT,
     ),
     "monai/UNETR": Network(
-        lambda: _monai("UNETR", 1, 2, img_size=64, spatial_dims=2, hidden_size=48, mlp_dim=96, num_heads=4, feature_size=8), FLAT
+        lambda: _monai(
+            "UNETR", 1, 2, img_size=64, spatial_dims=2, hidden_size=48, mlp_dim=96, num_heads=4, feature_size=8
+        ),
+        FLAT,
     ),
     "monai/UNet": Network(lambda: _monai("UNet", 2, **_PLAIN, **LEVELS, num_res_units=1), FLAT),
     "monai/UNet-3D": Network(lambda: _monai("UNet", 3, **_PLAIN, channels=(4, 8, 16), strides=(2, 2)), SOLID),
@@ -101,16 +115,29 @@ NETWORKS = {
     "monai/VNet": Network(lambda: _monai("VNet", 2, 1, 2), FLAT),
     "monai/VQVAE": Network(
         lambda: _monai(
-            "VQVAE", 2, 1, 1, channels=(8, 16), num_res_layers=1, num_res_channels=(8, 16), embedding_dim=8,
-            downsample_parameters=((2, 4, 1, 1),) * 2, upsample_parameters=((2, 4, 1, 1, 0),) * 2,
+            "VQVAE",
+            2,
+            1,
+            1,
+            channels=(8, 16),
+            num_res_layers=1,
+            num_res_channels=(8, 16),
+            embedding_dim=8,
+            downsample_parameters=((2, 4, 1, 1),) * 2,
+            upsample_parameters=((2, 4, 1, 1, 0),) * 2,
         ),
         FLAT,
     ),
     "monai/VarAutoEncoder": Network(
-        lambda: _monai("VarAutoEncoder", 2, FLAT, 1, latent_size=4, **LEVELS, use_mean_at_inference=True), FLAT
+        lambda: _monai(
+            "VarAutoEncoder", 2, FLAT, 1, latent_size=4, channels=(8, 16), strides=(2, 2), use_mean_at_inference=True
+        ),
+        FLAT,
     ),
     "cellpose/CPnet": Network(lambda: _of("cellpose.resnet_torch", "CPnet", [2, 8, 16, 32], 3, 3), (2, 64, 64)),
-    "unet/UNet2D-pad": Network(lambda: _of("unet", "UNet2D", padding=1, num_encoding_blocks=3, out_channels_first_layer=8), FLAT),
+    "unet/UNet2D-pad": Network(
+        lambda: _of("unet", "UNet2D", padding=1, num_encoding_blocks=3, out_channels_first_layer=8), FLAT
+    ),
     "unet/UNet2D-valid": Network(
         lambda: _of("unet", "UNet2D", padding=0, num_encoding_blocks=3, out_channels_first_layer=8), (1, 92, 92)
     ),

@@ -5,8 +5,8 @@ from torch import nn
 
 from benchmarks.networks import Network
 
-CLASSIFIERS = """bam_resnet18 bninception cbam_resnet18 channelnet condensenet74_c4_g4 darts diaresnet20_cifar10 dicenet_wd5
-diracnet18v2 efficientnet_b0b espnetv2_wd2 fdmobilenet_wd4 fractalnet_cifar10 ghostnet hardnet39ds igcv3_wd4
+CLASSIFIERS = """bam_resnet18 bninception cbam_resnet18 channelnet condensenet74_c4_g4 darts diaresnet20_cifar10
+dicenet_wd5 diracnet18v2 efficientnet_b0b espnetv2_wd2 fdmobilenet_wd4 fractalnet_cifar10 ghostnet hardnet39ds igcv3_wd4
 isqrtcovresnet50 menet108_8x1_g3 mixnet_s mobilenet_wd4 mobilenetv3_small_w7d20 nin_cifar10 octresnet10_ad2 peleenet
 preresnet10 preresnet20_cifar10 regnetx002 resdropresnet20_cifar10 resnesta18 rir_cifar10 ror3_56_cifar10
 sepreresnet20_cifar10 shakedropresnet20_cifar10 shakeshakeresnet20_2x16d_cifar10 shufflenet_g1_wd4 sknet50 spnasnet
