@@ -58,7 +58,7 @@ def _opening(rows: Sequence[Row], revision: str | None) -> Iterator[str]:
         "",
         "Weights are random, no statistic, bias or gain has the value that it starts from, and every convolution is",
         "scaled to a response of order 1. An object (noise, a white square, a disc) stands at two positions of an",
-        "empty canvas. Numbers are the largest difference as a part of the largest value, over all outputs and objects:",
+        "empty canvas. Numbers are the largest difference relative to the largest value, over outputs and objects:",
         "",
         "- **own**: the unmodified network, the object moved. At most "
         f"{LEAST_POWER:.0e} would leave the check without power.",

@@ -122,6 +122,7 @@ NETWORKS = {
             upsampling_ratios=[2, 2],
             codebook_dim=16,
             codebook_size=32,
+            sampling_rate=800,
             norm_type="time_group_norm",
         ),
         (1, 512),
