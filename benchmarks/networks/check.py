@@ -29,7 +29,7 @@ from borderless.errors import BorderlessError, PositionDependentWarning
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 LARGEST_ERROR = {torch.float32: 2e-5, torch.float64: 1e-7}
-LEAST_POWER = 1e-4
+LEAST_POWER = 1e-4  # by how much another object changes the output at least
 CHEAP_FLOPS = 20e9  # of a pass of two images; dearer networks are shown noise alone
 OBJECTS = ("noise", "square", "disc")
 CONVOLUTIONS = (nn.modules.conv._ConvNd, nn.Linear)
@@ -83,7 +83,7 @@ def _category(checks: dict[str, Any], dtype: torch.dtype) -> str:
     errors = [error for name in ("infinite", "adaptive", "place") for error in _numbers(checks[name])]
     if not all(error <= LARGEST_ERROR[dtype] for error in errors):  # a NaN is not exact either
         return "inexact"
-    if min(checks["zero"]["own"], checks["infinite"].get("another", 1)) < LEAST_POWER:
+    if checks["infinite"].get("another", 1) < LEAST_POWER:
         return "without power"
     return "exact, fixed phase" if "refused" in checks["adaptive"] else "exact"
 
@@ -222,7 +222,7 @@ class Scene:
     def __init__(self, network: Network, dtype: torch.dtype) -> None:
         self.channels, *space = network.shape
         self.size, self.extent, self.dtype = tuple(space), network.object_px, dtype
-        self.first = tuple(3 - i for i in range(len(space)))
+        self.first = tuple(range(len(space)))  # at the edge of the frame
         room = [n - self.extent - a for n, a in zip(self.size, self.first, strict=True)]
         self.shift = tuple(r // 8 * 8 for r in room)
         self.any_shift = tuple((r // (1 + i)) | 1 if (r // (1 + i)) | 1 <= r else r - 1 for i, r in enumerate(room))

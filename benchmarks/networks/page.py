@@ -25,7 +25,7 @@ CATEGORIES = {
     "refused": "the library has no rule for an operation and says so with an error of its own.",
     "inexact": "neither warning nor error, but a difference in float64 too: wrong.",
     "failed": "an exception that is not the library's own, or a limit on time or memory.",
-    "without power": "every error is small, but so is what the check should see; it says nothing.",
+    "without power": f"another object changes the output by less than {LEAST_POWER:.0e} too; this says nothing.",
     "not built": "the package itself fails here.",
     "not installed": "the package is missing here.",
 }
@@ -60,8 +60,7 @@ def _opening(rows: Sequence[Row], revision: str | None) -> Iterator[str]:
         "scaled to a response of order 1. An object (noise, a white square, a disc) stands at two positions of an",
         "empty canvas. Numbers are the largest difference relative to the largest value, over outputs and objects:",
         "",
-        "- **own**: the unmodified network, the object moved. At most "
-        f"{LEAST_POWER:.0e} would leave the check without power.",
+        "- **own**: the unmodified network, the object moved; 0 where its padding does not tell these positions apart.",
         '- **fixed**: `bl.convert(model, "infinite")`, moved by a multiple of the total stride; "no room" where that',
         "  does not fit on the canvas.",
         '- **adaptive**: with `phase="adaptive"`, moved by an odd number of pixels along each axis.',
