@@ -155,7 +155,9 @@ class Checks:
             flops = counter.get_total_flops()
             self.is_cheap = flops <= CHEAP_FLOPS
             stride = tuple(math.lcm(*along) for along in zip(*strides, strict=True)) or (1,) * len(self.scene.size)
-            shift = self.scene.multiple_of(stride)
+            shift = self.scene.shift
+            if any(step % s for step, s in zip(shift, stride, strict=True)):
+                shift = self.scene.multiple_of(stride)
             if any(shift) and shift != self.scene.shift:
                 self.scene.shift = shift
                 found = call(self.model, self.network, self.scene.pairs(shift)[:2])
@@ -224,7 +226,7 @@ class Scene:
         self.size, self.extent, self.dtype = tuple(space), network.object_px, dtype
         self.first = tuple(range(len(space)))  # at the edge of the frame
         room = [n - self.extent - a for n, a in zip(self.size, self.first, strict=True)]
-        self.shift = tuple(r // 8 * 8 for r in room)
+        self.shift = tuple(r // 32 * 32 or r // 8 * 8 for r in room)  # of most networks a multiple of the stride
         self.any_shift = tuple((r // (1 + i)) | 1 if (r // (1 + i)) | 1 <= r else r - 1 for i, r in enumerate(room))
 
     def multiple_of(self, stride: Sequence[int]) -> Shift:
