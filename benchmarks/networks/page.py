@@ -100,6 +100,7 @@ def _dates(rows: Sequence[Row]) -> str:
 
 
 def _versions() -> Iterator[str]:
+    yield from (f"{name} {importlib.metadata.version(name)}" for name in ("torch", "torchvision"))
     for file in ("requirements.txt", "requirements-no-deps.txt"):
         for line in (HERE / file).read_text(encoding="utf-8").splitlines():
             if name := re.match(r"[\w.-]+", line):
