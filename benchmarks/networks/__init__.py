@@ -35,12 +35,13 @@ class Network:
     """One row of the benchmark.
 
     build: makes the network. shape: of one image, (C, *space). arguments: from a batch of images, of any size, to the
-    positional and keyword arguments of a call. Objects are `object_px` long along each axis.
+    positional and keyword arguments of a call. images: as `bl.convert` takes it, where layouts must be named. Objects are `object_px` long along each axis.
     """
 
     build: Callable[[], nn.Module]
     shape: tuple[int, ...] = (3, 96, 96)
     arguments: Callable[[Tensor], tuple[tuple[Any, ...], dict[str, Any]]] = image_alone
+    images: Any = None
 
     @property
     def object_px(self) -> int:

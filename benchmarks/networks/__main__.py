@@ -1,6 +1,6 @@
 """Runs networks of other packages; writes docs/reference/networks.md.
 
-    python -m venv /somewhere && /somewhere/bin/pip install . -r benchmarks/networks/requirements.txt
+    python -m venv /somewhere && /somewhere/bin/pip install -e . -r benchmarks/networks/requirements.txt
     /somewhere/bin/pip install --no-deps -r benchmarks/networks/requirements-no-deps.txt
     /somewhere/bin/python -m benchmarks.networks               # all; an interrupted run goes on where it stopped
     /somewhere/bin/python -m benchmarks.networks --only 'smp/*' 'monai/*'
@@ -26,9 +26,10 @@ from typing import Any
 import torch
 
 from benchmarks.networks import FAMILIES, Network
-from benchmarks.networks.check import REPOSITORY, check, library_commit, today
+from benchmarks.networks.check import check, library_commit, today
 from benchmarks.networks.page import page
 
+REPOSITORY = Path(__file__).resolve().parents[2]
 FORK = multiprocessing.get_context("fork")
 
 

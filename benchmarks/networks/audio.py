@@ -41,6 +41,17 @@ class WaveNet(nn.Module):
         return maps
 
 
+class MaskNet(nn.Module):
+    """speechbrain's, with the batch first: its own output is (speakers, N, C, T)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.masks = _of("speechbrain.lobes.models.conv_tasnet", "MaskNet", 16, 8, 16, 3, 2, 1, 2)
+
+    def forward(self, waves: Tensor) -> Tensor:
+        return self.masks(waves).transpose(0, 1)
+
+
 class LastStep(nn.Module):
     """A temporal convolution whose output is the last step (Bai et al., 2018), which is a position."""
 
@@ -94,9 +105,7 @@ NETWORKS = {
     ),
     "own/TCN-chomp-last-step": Network(LastStep, (1, 128)),
     "own/WaveNet": Network(WaveNet, WAVE),
-    "speechbrain/ConvTasNet-MaskNet": Network(
-        lambda: _of("speechbrain.lobes.models.conv_tasnet", "MaskNet", 16, 8, 16, 3, 2, 1, 2), (16, 128)
-    ),
+    "speechbrain/ConvTasNet-MaskNet": Network(MaskNet, (16, 128)),
     "speechbrain/ECAPA_TDNN (N,T,C)": Network(
         lambda: _of(
             "speechbrain.lobes.models.ECAPA_TDNN",

@@ -27,7 +27,6 @@ import borderless as bl
 from benchmarks.networks import Network
 from borderless.errors import BorderlessError, PositionDependentWarning
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 LARGEST_ERROR = {torch.float32: 2e-5, torch.float64: 1e-7}
 LEAST_POWER = 1e-4  # by how much another object changes the output at least
 CHEAP_FLOPS = 20e9  # of a pass of two images; dearer networks are shown noise alone
@@ -64,11 +63,10 @@ def today() -> str:
 @functools.cache
 def library_commit() -> str:
     """The last commit that changed the library, marked if it was changed since; other changes leave rows valid."""
+    package = Path(bl.__file__).parent
 
     def git(*words: str) -> str:
-        return subprocess.run(
-            ["git", *words, "--", "src"], cwd=REPOSITORY, capture_output=True, text=True
-        ).stdout.strip()
+        return subprocess.run(["git", *words, "--", "."], cwd=package, capture_output=True, text=True).stdout.strip()
 
     return git("log", "-1", "--format=%h", "--abbrev=12") + ("+changes" if git("status", "--porcelain") else "")
 
@@ -125,6 +123,7 @@ class Checks:
 
     def __init__(self, model: nn.Module, network: Network, dtype: torch.dtype) -> None:
         self.model, self.network, self.scene = model, network, Scene(network, dtype)
+        self.options = {} if network.images is None else {"images": network.images}
         self.flops, self.is_cheap = 0, True
         self.dense: dict[str, Any] = {}  # by border: the frames of noise at both positions
 
@@ -135,7 +134,7 @@ class Checks:
         with counter:
             own = call(self.model, self.network, images)
         self.flops = counter.get_total_flops()
-        found = call(bl.convert(self.model, "zero", output="signal"), self.network, images)
+        found = call(bl.convert(self.model, "zero", output="signal", **self.options), self.network, images)
         leaves = list(zip(tensors(own), tensors(found), strict=True))
         self.dense["zero"] = own
         return {
@@ -148,7 +147,11 @@ class Checks:
         strides: set[Shift] = set()
         counter = FlopCounterMode(display=False)
         with bl.bordered(
-            self.model, "infinite", output="signal", observer=lambda event: strides.update(total_stride(event))
+            self.model,
+            "infinite",
+            output="signal",
+            **self.options,
+            observer=lambda event: strides.update(total_stride(event)),
         ):
             with counter:
                 found = call(self.model, self.network, self.scene.pairs(self.scene.shift)[:2])
@@ -177,7 +180,7 @@ class Checks:
         return answer | {"errors": errors}
 
     def adaptive(self) -> dict[str, Any]:
-        converted = bl.convert(self.model, "infinite", phase="adaptive", output="signal")
+        converted = bl.convert(self.model, "infinite", phase="adaptive", output="signal", **self.options)
         shift, objects = self.scene.any_shift, OBJECTS if self.is_cheap else OBJECTS[:1]
         found = list(tensors(call(converted, self.network, self.scene.pairs(shift)[: 2 * len(objects)])))
         return {
@@ -197,7 +200,7 @@ class Checks:
         positions = [first, tuple(a + b for a, b in zip(first, self.scene.shift, strict=True))]
         for border, dense in self.dense.items():
             found = bl.place(
-                bl.convert(self.model, border),
+                bl.convert(self.model, border, **self.options),
                 self.scene.object("noise"),
                 positions,
                 self.scene.size,
