@@ -35,7 +35,8 @@ class Network:
     """One row of the benchmark.
 
     build: makes the network. shape: of one image, (C, *space). arguments: from a batch of images, of any size, to the
-    positional and keyword arguments of a call. images: as `bl.convert` takes it, where layouts must be named. Objects are `object_px` long along each axis.
+    positional and keyword arguments of a call. images: as `bl.convert` takes it, where a layout must be named. Objects
+    are `object_px` long along each axis.
     """
 
     build: Callable[[], nn.Module]

@@ -119,6 +119,7 @@ NETWORKS = {
         ),
         (20, 96),
         _time_last_but_one,
+        {"x": "NTC"},
     ),
     "speechbrain/Xvector (N,T,C)": Network(
         lambda: _of(
@@ -126,6 +127,7 @@ NETWORKS = {
         ),
         (20, 96),
         _time_last_but_one,
+        {"x": "NTC"},
     ),
     "torchaudio/ConvTasNet": Network(
         lambda: _of(
@@ -143,7 +145,9 @@ NETWORKS = {
     "torchaudio/Wav2Letter-mfcc": Network(
         lambda: _of("torchaudio.models", "Wav2Letter", input_type="mfcc", num_features=13), (13, 128)
     ),
-    "torchcrepe/Crepe-tiny": Network(lambda: _of("torchcrepe.model", "Crepe", "tiny"), (1, 1024), _waveform),
+    "torchcrepe/Crepe-tiny": Network(
+        lambda: _of("torchcrepe.model", "Crepe", "tiny"), (1, 1024), _waveform, {"x": "NT"}
+    ),
     "tsai/FCN": Network(lambda: _of("tsai.models.FCN", "FCN", 3, 2), (3, 128)),
     "tsai/InceptionTime": Network(lambda: _of("tsai.models.InceptionTime", "InceptionTime", 3, 2), (3, 128)),
     "tsai/InceptionTimePlus": Network(

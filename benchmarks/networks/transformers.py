@@ -221,5 +221,6 @@ NETWORKS = {
         ),
         (1, 4096),
         _waveform,
+        {"input_values": "NT"},
     ),
 }
