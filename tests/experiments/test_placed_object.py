@@ -9,9 +9,10 @@ from borderless.data.photos import PHOTOS
 from borderless.errors import ConfigError
 from borderless.experiments import EXPERIMENTS
 from borderless.experiments.experiment import Cell, Result
+from borderless.experiments.placed_object import ARMS, PhotoName
+from borderless.experiments.placed_object import PlacedObjectConfig as Config
 from borderless.experiments.placed_object import experiment as placed_object
-from borderless.experiments.placed_object.experiment import ARMS, PhotoName, logits_at, summarize
-from borderless.experiments.placed_object.experiment import PlacedObjectConfig as Config
+from borderless.experiments.placed_object.experiment import logits_at, summarize
 
 EXPERIMENT = EXPERIMENTS["placed-object"]
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from borderless.data import rook
 from borderless.experiments.experiment import Result
-from borderless.experiments.rook.experiment import RookConfig
+from borderless.experiments.rook import RookConfig
 from borderless.report import plots
 
 # Compared side by side, where the run has them.
