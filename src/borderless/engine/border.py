@@ -59,7 +59,8 @@ class Border:
         if self.phase not in PHASES:
             raise BorderError(f"got phase={self.phase!r}; a phase is one of {', '.join(PHASES)}")
         if self.reach is not None:
-            if isinstance(self.reach, bool) or not isinstance(self.reach, int) or self.reach < 0:
+            reach: object = self.reach  # whoever does not check types may give anything
+            if isinstance(reach, bool) or not isinstance(reach, int) or reach < 0:
                 raise BorderError(f"got reach={self.reach!r}; it is a number of cells: an integer, 0 or more, or None")
             if self.keeps != "touching":
                 raise BorderError(
@@ -76,7 +77,7 @@ class Border:
         self._check_background()
 
     def _check_background(self) -> None:
-        values = self.background if isinstance(self.background, tuple) else (self.background,)
+        values: tuple[object, ...] = self.background if isinstance(self.background, tuple) else (self.background,)
         if not values or not all(isinstance(v, int | float) and math.isfinite(v) for v in values):
             raise BorderError(
                 f"got background={self.background!r}; it is a finite number, or a tuple with one per input channel"

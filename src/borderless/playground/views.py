@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from borderless.conversion import convert
 from borderless.data import imagenet, rook
-from borderless.data.drawings import LETTER, LETTER_IMAGE_PX
+from borderless.data.drawings import LETTER, LETTER_IMAGE_PX, ROOK_IMAGE_PX
 from borderless.data.letter import scene
 from borderless.data.photos import load_photo
 from borderless.data.pictures import SMALLEST_PX, opened, shown
@@ -133,7 +133,7 @@ def rook_moment(moment: Moment, border: str, epoch: int, epochs: int) -> Image.I
     start = (moment.start[0], moment.start[1])
     for ax, values, where in zip(axes[0, 1:], moment.maps, rook.CLASSES, strict=True):
         plots.feature_map(
-            ax, values, start=start, frame=rook.SIZE, show=SHOW, vmax=brightest, title=f"map, rook {where}"
+            ax, values, start=start, frame=ROOK_IMAGE_PX, show=SHOW, vmax=brightest, title=f"map, rook {where}"
         )
         ax.set_xlabel(f"maximum {float(values.max()):.3f}")
     return plots.to_image(fig)
