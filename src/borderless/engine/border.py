@@ -7,7 +7,7 @@ the layer's own response to an endless background. The adaptive phase follows Ch
 
 import math
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 
 from borderless.engine.edge import Count, Outside
 from borderless.engine.geometry import Keep
@@ -59,7 +59,7 @@ class Border:
         if self.phase not in PHASES:
             raise BorderError(f"got phase={self.phase!r}; a phase is one of {', '.join(PHASES)}")
         if self.reach is not None:
-            reach: object = self.reach  # whoever does not check types may give anything
+            reach = cast(object, self.reach)  # whoever does not check types may give anything
             if isinstance(reach, bool) or not isinstance(reach, int) or reach < 0:
                 raise BorderError(f"got reach={self.reach!r}; it is a number of cells: an integer, 0 or more, or None")
             if self.keeps != "touching":
@@ -77,7 +77,8 @@ class Border:
         self._check_background()
 
     def _check_background(self) -> None:
-        values: tuple[object, ...] = self.background if isinstance(self.background, tuple) else (self.background,)
+        given = self.background if isinstance(self.background, tuple) else (self.background,)
+        values = cast(tuple[object, ...], given)
         if not values or not all(isinstance(v, int | float) and math.isfinite(v) for v in values):
             raise BorderError(
                 f"got background={self.background!r}; it is a finite number, or a tuple with one per input channel"

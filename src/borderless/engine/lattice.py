@@ -13,6 +13,7 @@ family undoes the phases between.
 Shapes: N samples, D spatial axes.
 """
 
+from collections.abc import Callable
 from fractions import Fraction
 from math import gcd, lcm, prod, sqrt
 from typing import cast
@@ -187,8 +188,8 @@ def choose_phase(deviation: Tensor, axes: tuple[int, ...], start: tuple[int, ...
     inner = tuple(i for i in range(1, deviation.ndim) if i not in axes)
     dtype = torch.float32 if deviation.dtype in (torch.float16, torch.bfloat16) else deviation.dtype
     if inner:
-        norm = torch.linalg.vector_norm(deviation, dim=inner, dtype=dtype)  # pyright: ignore[reportUnknownMemberType]
-        energy = cast(Tensor, norm).square()  # (N, *window)
+        norm = cast(Callable[..., Tensor], torch.linalg.vector_norm)  # pyright: ignore[reportUnknownMemberType]
+        energy = norm(deviation, dim=inner, dtype=dtype).square()  # (N, *window)
     else:
         energy = deviation.to(dtype).square()
     energy = energy.to(torch.float32 if energy.device.type == "mps" else torch.float64)

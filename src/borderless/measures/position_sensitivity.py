@@ -18,7 +18,7 @@ Shapes: objects (N, C, h, w); positions (P, 2) of their upper left pixels; logit
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -246,8 +246,7 @@ def on_canvases(
 
 def _color(background: Background) -> Any:
     if isinstance(background, Tensor) and background.ndim == 3:
-        color: Any = background.mean((1, 2)).tolist()  # pyright: ignore[reportUnknownMemberType]
-        return color
+        return cast(Any, background.mean((1, 2)).tolist())  # pyright: ignore[reportUnknownMemberType]
     return background
 
 
