@@ -25,8 +25,8 @@ class ForwardPass:
     """The border of a pass, its model, and who listens.
 
     strict: raise where absolute position is read. warned: the modules that were warned of. observer: called with every
-    `Event`. shares_passes: whether samples that have nothing to do with each other run together. has_mixed_rows: whether the model
-    has joined or selected rows of the batch, so that its samples may have to do with each other.
+    `Event`. shares_passes: whether samples that have nothing to do with each other run together.
+    has_mixed_rows: whether the model has joined or selected rows of the batch, which may have to do with each other.
     """
 
     border: Border

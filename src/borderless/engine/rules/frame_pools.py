@@ -138,5 +138,5 @@ def _acts_on_cells(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
         pointwise.elementwise,
         casts.alike,
         pointwise.along_channels,
-        pointwise.dropout,
+        casts.dropout,
     )

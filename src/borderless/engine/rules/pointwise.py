@@ -1,8 +1,8 @@
 """Functions that act on every cell alike: they act on the window and, the same way, on the background.
 
 Elementwise functions of one or several Signals (joined by frame index: the union of the windows where maps may grow,
-the intersection under `valid`), functions along channels, and dropout. PyTorch marks its
-elementwise functions with `torch.Tag.pointwise`; a short list adds those that it leaves out.
+the intersection under `valid`), and functions along channels. PyTorch marks its elementwise functions with
+`torch.Tag.pointwise`; a short list adds those that it leaves out.
 """
 
 from typing import Any
@@ -15,7 +15,7 @@ from borderless.engine.geometry import Box
 from borderless.engine.naming import describe, is_torch_own, named
 from borderless.engine.padding import inside, strips
 from borderless.engine.registry import Rule, Traits, declare, fallback, rule
-from borderless.engine.relabelled import Relabelled, on_batches, on_channels, on_maps
+from borderless.engine.relabelled import Relabelled, on_channels, on_maps
 from borderless.engine.rules.joining import from_end, joint_box, joint_field, without_extent
 from borderless.engine.signal import Signal, first_signal
 from borderless.engine.signatures import arguments
@@ -27,6 +27,8 @@ _ALSO_POINTWISE = {"hardswish", "hardswish_", "log_sigmoid", "logsigmoid", "soft
     "leaky_relu",  # not tagged by torch 2.8
     "leaky_relu_",
     "copy_",
+    "fill_",
+    "zero_",
     "_threshold",  # torch.nn.functional.threshold
 }
 _OPERATORS = {
@@ -80,7 +82,7 @@ def elementwise(function: Any, *args: Any, **kwargs: Any) -> Any:
     assert aligned is not None
     args, kwargs = aligned
     box = joint_box(signals, function)
-    is_in_place = _is_in_place(function)
+    is_in_place = acts_in_place(function)
     if len(args) == len(signals) == 2 and is_in_place and _joins_in_parts(*signals):
         return _change_in_parts(function, signal, args[1], kwargs)
     if is_in_place:
@@ -112,7 +114,7 @@ def _no_map(function: Any, signal: Signal, result: Any) -> Any:
     raise signal.scope.unsupported(describe(function), f"it returns a {type(result).__name__} and not one feature map")
 
 
-def _is_in_place(function: Any) -> bool:
+def acts_in_place(function: Any) -> bool:
     """Whether `function`, one of PyTorch's own, changes its first argument: PyTorch marks these with an underscore."""
     name = function.__name__.partition(".")[0]  # of an operator without its overload
     if name.startswith("__"):
@@ -307,27 +309,3 @@ def _dimensions_touched(function: Any, signal: Signal, args: tuple[Any, ...], kw
     if dim is None:
         raise signal.scope.unsupported(describe(function), "it was called without a dimension, so it runs over space")
     return {d % signal.ndim for d in ((dim,) if isinstance(dim, int) else dim)}
-
-
-def _dropout_seen(function: Any, source: Relabelled, *args: Any, **kwargs: Any) -> Any:
-    """Of tokens: of single values; what drops whole channels would count the dimensions."""
-    if not function.__name__.startswith(("dropout", "alpha")) or function.__name__[7:8].isdigit():
-        return on_batches(function, args, kwargs)
-    return on_maps(function, source, args, kwargs)
-
-
-@rule(
-    *named("dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout", inplace=True),
-    needs="cell",
-    dims=_dropout_seen,
-)
-def dropout(function: Any, signal: Signal, *args: Any, **kwargs: Any) -> Signal:
-    """Dropout acts on the window and leaves the background alone."""
-    window = own_window(signal)
-    dropped = function(window, *args, **kwargs)
-    if dropped is not window:
-        return signal.derive(dropped, signal.background)
-    trains = kwargs.get("training", kwargs.get("train", args[1] if len(args) > 1 else True))
-    if trains and (_is_in_place(function) or kwargs.get("inplace")):
-        return signal.become(function, window, signal.background)
-    return signal

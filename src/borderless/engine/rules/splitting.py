@@ -12,7 +12,7 @@ from borderless.engine.naming import describe, named
 from borderless.engine.registry import rule
 from borderless.engine.relabelled import Relabelled, check_alike, maps_of, on_maps
 from borderless.engine.rules.joining import joint_box, joint_field, without_extent
-from borderless.engine.rules.rows import lattice_of_parts, lattice_of_rows
+from borderless.engine.rules.rows import are_alike, lattice_of_parts, lattice_of_rows
 from borderless.engine.signal import Signal, first_signal
 from borderless.engine.signatures import arguments
 from borderless.engine.tiles import same_period
@@ -79,9 +79,11 @@ def join(function: Any, tensors: Sequence[Any], dim: int = 0, **kwargs: Any) -> 
     dim = kwargs.pop("axis", dim)
     is_stack = function.__name__ == "stack"
     dim %= signal.ndim + is_stack
-    if is_stack and dim == 0:  # the map keeps its batch first
-        return Relabelled.of(join(function, tensors, 1, **kwargs), 1, None)
     signals = [t for t in tensors if isinstance(t, Signal)]
+    if is_stack and dim == 0:
+        if len(signals) == len(tensors) and not all(are_alike(signal, other) for other in signals):
+            return join(torch.cat, [s.unsqueeze(0) for s in signals], 0)  # samples, each with its own phase
+        return Relabelled.of(join(function, tensors, 1, **kwargs), 1, None)  # the map keeps its batch first
     uniform = [None if isinstance(t, Signal) else without_extent(t, signal) for t in tensors]
     if any(u is None and not isinstance(t, Signal) for t, u in zip(tensors, uniform, strict=True)):
         signal.scope.reads_position(describe(function), "an ordinary tensor with a value for each place enters")
