@@ -23,8 +23,11 @@ PADDING_PX = 32
 
 
 class Held(NamedTuple):
-    """What a chain has: "map" (N, C, H, W), "last" (N, H, W, C), "rows" (N · C, 1, H, W), "channels" (N, C, L), "tokens"
-    (N, L, C), "first" (L, N, C), "stack" (2, N, C, H, W); and the sizes of its map."""
+    """What a chain has, and the sizes of its map.
+
+    "map" (N, C, H, W), "last" (N, H, W, C), "rows" (N · C, 1, H, W), "channels" (N, C, L), "tokens" (N, L, C), "first"
+    (L, N, C), "stack" (2, N, C, H, W).
+    """
 
     kind: str
     cells: Tensor
@@ -123,7 +126,7 @@ class Chain(nn.Module):
 
     def __init__(self, chain: list[tuple[int, int]], stride: int = 1) -> None:
         super().__init__()
-        self.chain, self.stride = chain, stride
+        self.chain, self.stride, self.has_tokens_first = chain, stride, False
         self.first = nn.Conv2d(3, 4, 3, stride, 1, dtype=torch.float64)
         self.first.weight.data, self.first.bias.data = noise(4, 3, 3, 3) / 3, noise(4)
 
@@ -140,6 +143,7 @@ class Chain(nn.Module):
     def step(self, held: Held, name: str, k: int) -> Held:
         made = STEPS[held.kind][name](held.cells, held.sizes, k)
         kind, cells = made if isinstance(made, tuple) else (held.kind, made)
+        self.has_tokens_first |= kind == "first"
         return Held(kind, cells, cells.shape if kind == "map" else held.sizes)
 
 
@@ -157,9 +161,10 @@ def count(check: Callable[[list[tuple[int, int]]], None], max_examples: int) -> 
             with torch.no_grad():
                 check(chain)
         except bl.errors.UnsupportedOperation as error:
-            assert any(
-                text in str(error) for text in ("mixes the tokens", "have chosen different phases", "changed in")
-            )
+            if not any(
+                text in str(error) for text in ("mixes the tokens", "chosen different phases", "changed in place")
+            ):
+                raise
             seen["refused by name"] += 1
         else:
             seen["exact"] += 1
@@ -171,9 +176,13 @@ def count(check: Callable[[list[tuple[int, int]]], None], max_examples: int) -> 
 def test_chains_are_the_unmodified_model_under_zero() -> None:
     def check(chain: list[tuple[int, int]]) -> None:
         model, images = Chain(chain), noise(2, 3, 6, 8)
-        assert torch.equal(bl.convert(model, "zero")(images), model(images))
+        got, expected = bl.convert(model, "zero")(images), model(images)
+        if model.has_tokens_first:  # a matrix product sums rows of another order in another order
+            assert (got - expected).abs().max() <= 1e-12 * max(1.0, float(expected.abs().max()))
+        else:
+            assert torch.equal(got, expected)
 
-    seen = count(check, 150)
+    seen = count(check, 100)
     assert seen["exact"] > 3 * seen["refused by name"]
 
 
@@ -189,7 +198,7 @@ def test_chains_are_exact_on_an_endless_plane() -> None:
         scale = max(1.0, float(expected.abs().max()))
         assert (got.window - expected).abs().max() <= 1e-10 * scale
 
-    seen = count(check, 150)
+    seen = count(check, 100)
     assert seen["exact"] > 3 * seen["refused by name"]
 
 
@@ -206,7 +215,7 @@ def test_chains_are_placed() -> None:
             placed = bl.place(model, patch, positions, canvas=(20, 20))
             assert (placed - torch.cat(dense)).abs().max() <= 1e-10 * max(1.0, float(placed.abs().max()))
 
-    seen = count(check, 30)
+    seen = count(check, 12)
     assert seen["exact"] > 2 * seen["refused by name"]
 
 
@@ -217,5 +226,5 @@ def test_chains_move_along_under_the_adaptive_phase() -> None:
         for other in found[1:]:
             assert (other - found[0]).abs().max() <= 1e-9 * max(1.0, float(found[0].abs().max()))
 
-    seen = count(check, 40)
+    seen = count(check, 20)
     assert seen["exact"] > 2 * seen["refused by name"]

@@ -73,7 +73,10 @@ def _join_seen(function: Any, source: Relabelled, tensors: Sequence[Any], dim: i
 
 @rule(*named("cat", "concat", "concatenate", "stack"), needs="cell", dims=_join_seen)
 def join(function: Any, tensors: Sequence[Any], dim: int = 0, **kwargs: Any) -> Any:
-    """Join maps along channels or to a larger batch, or stack them, on the cells where they meet."""
+    """Join maps along channels or to a larger batch, or stack them, on the cells where they meet.
+
+    Maps (C, *space) are single samples, which are stacked to a batch.
+    """
     signal = first_signal(tensors)
     assert signal is not None
     dim = kwargs.pop("axis", dim)
@@ -81,8 +84,9 @@ def join(function: Any, tensors: Sequence[Any], dim: int = 0, **kwargs: Any) -> 
     dim %= signal.ndim + is_stack
     signals = [t for t in tensors if isinstance(t, Signal)]
     if is_stack and dim == 0:
-        if len(signals) == len(tensors) and not all(are_alike(signal, other) for other in signals):
-            return join(torch.cat, [s.unsqueeze(0) for s in signals], 0)  # samples, each with its own phase
+        is_sample = signal.axes[0] == 1 or not all(are_alike(signal, other) for other in signals)
+        if is_sample and len(signals) == len(tensors):  # each with its own phase
+            return torch.cat([sample.unsqueeze(0) for sample in signals])
         return Relabelled.of(join(function, tensors, 1, **kwargs), 1, None)  # the map keeps its batch first
     uniform = [None if isinstance(t, Signal) else without_extent(t, signal) for t in tensors]
     if any(u is None and not isinstance(t, Signal) for t, u in zip(tensors, uniform, strict=True)):
