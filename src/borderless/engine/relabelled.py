@@ -129,7 +129,7 @@ class Relabelled(Signal):
         axes = tuple(order.index(axis) for axis in signal.axes)
         return signal.possible_alias(signal.derive(signal.window.permute(order), background, axes=axes), function)
 
-    def refusal(self, function: Any) -> UnsupportedOperation:
+    def refusal(self, function: Any, reason: str = "it mixes tokens (attention, for example)") -> UnsupportedOperation:
         """Return the error for a `function` that cannot act on this map as the model sees it."""
         if self.tokens is None:
             return self.scope.unsupported(
@@ -140,9 +140,8 @@ class Relabelled(Signal):
         size = " × ".join(str(self.map.shape[axis]) for axis in self.map.axes)
         return self.scope.unsupported(
             describe(function),
-            f"it mixes the tokens of the feature map of {size} cells, a sequence of {self.shape[self.tokens]}, which "
-            "has no border to change (attention, for example). Layers that treat each token alike can run: Linear, "
-            "LayerNorm, activations",
+            f"{reason}: these are the cells of a feature map of {size}, a sequence of {self.shape[self.tokens]}, which "
+            "has no border to change. Layers that treat each token alike can run: Linear, LayerNorm, activations",
         )
 
     @classmethod
