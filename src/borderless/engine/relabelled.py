@@ -36,7 +36,7 @@ class Relabelled(Signal):
     tokens: int | None
 
     @classmethod
-    def of(cls, signal: Signal, batch: int, tokens: int | None) -> Signal:
+    def of(cls, signal: Any, batch: int, tokens: int | None) -> Signal:
         """Return `signal` as the model sees it: itself, where its dimensions are its own."""
         if batch == 0 and tokens is None:
             return signal
@@ -292,4 +292,6 @@ def _named(
     values = {name: best.defaults[name] for name in names if name in best.defaults} | {
         name: value for name, value in kwargs.items() if name in names
     }
-    return {name: (None, value) for name, value in values.items()} | places
+    by_name: dict[str, tuple[int | None, Any]] = {name: (None, value) for name, value in values.items()}
+    by_name.update(places)
+    return by_name
