@@ -37,8 +37,7 @@ def _move_seen(function: Any, source: Relabelled, *args: Any, **kwargs: Any) -> 
 
 @rule(
     *named("permute", "transpose", "movedim", "swapaxes", "swapdims", "moveaxis"),
-    *named("t", "adjoint"),
-    *map(getter, ("T", "mT")),
+    getter("mT"),
     needs="cell",
     dims=_move_seen,
 )
