@@ -180,6 +180,19 @@ CALLS: dict[str, list[dict[str, Any]]] = {
     for name in ("alpha_dropout", "feature_alpha_dropout", "dropout1d", "dropout2d", "dropout3d")
 }
 CALLS |= {f"max_pool{n}d_with_indices": [POOL] for n in (1, 2, 3)}
+CALLS |= {
+    "broadcast_to": [{"input": MAP, "size": (2, CHANNELS, 8, 10)}],
+    "copy": [{"input": MAP, "src": OTHER}, {"input": MAP, "other": OTHER}],
+    "fill": [{"input": MAP, "value": 0.5}],
+    "flip": [{"input": MAP, "dims": (0, 1)}],
+    "index_select": [{"input": MAP, "dim": 1, "index": torch.tensor([2, 0])}],
+    "narrow": [{"input": MAP, "dim": 1, "start": 1, "length": 2}],
+    "normal": [{"input": MAP, "mean": 0.5, "std": 2.0}],
+    "repeat": [{"input": MAP, "repeats": (1, 2, 1, 1)}],
+    "repeat_interleave": [{"input": MAP, "repeats": 2, "dim": 1}],
+    "select": [{"input": MAP, "dim": 1, "index": 2}],
+    "tile": [{"input": MAP, "dims": (1, 2, 1, 1)}],
+}
 OF_CELLS: list[dict[str, Any]] = [  # elementwise functions that are not named above
     {"input": MAP},
     {"input": MAP, "other": OTHER},
@@ -193,7 +206,10 @@ REFUSED = set("__array__ numpy tolist equal frexp".split()) | {f"max_pool{n}d_wi
 # These take nothing but a map, and no map of many cells; or have no parameter that can be named; or need gradients.
 WITHOUT_A_CALL = set(
     "__bool__ __float__ __index__ __int__ __getitem__ item is_nonzero new_empty new_full new_ones new_tensor new_zeros "
-    "cuda register_hook retain_grad".split()
+    "cuda register_hook retain_grad __iter__ __setitem__ empty_like uniform_ "
+    # Noise that is refused, whatever its arguments are, but for torch.Tensor.normal_.
+    "bernoulli bernoulli_ cauchy_ exponential_ geometric_ gumbel_softmax log_normal_ multinomial normal poisson "
+    "randint_like random_".split()
 )
 
 

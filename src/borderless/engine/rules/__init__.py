@@ -1,6 +1,7 @@
 """How each function that a model calls acts on a Signal: one file a family, all registered on import."""
 
 from borderless.engine.rules import (
+    casts,
     gradients,
     indexing,
     normalization,
@@ -8,15 +9,18 @@ from borderless.engine.rules import (
     pointwise,
     queries,
     reductions,
+    repeating,
     resampling,
     reshaping,
     scripted,
     sliding,
     splitting,
     unknown,
+    writing,
 )
 
 __all__ = [
+    "casts",
     "gradients",
     "indexing",
     "normalization",
@@ -24,10 +28,12 @@ __all__ = [
     "pointwise",
     "queries",
     "reductions",
+    "repeating",
     "resampling",
     "reshaping",
     "scripted",
     "sliding",
     "splitting",
     "unknown",
+    "writing",
 ]

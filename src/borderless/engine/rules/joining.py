@@ -8,13 +8,17 @@ from borderless.engine import geometry
 from borderless.engine.geometry import Box
 from borderless.engine.naming import describe
 from borderless.engine.receptive_field import Field, united
+from borderless.engine.rules.rows import are_alike
 from borderless.engine.rules.spread_maps import is_constant_along
 from borderless.engine.signal import Signal
 from borderless.errors import ImageError
 
 
-def joint_box(signals: list[Signal], function: Any) -> Box:
-    """The box on which Signals of one pass are joined; they must share frame and lattice."""
+def joint_box(signals: list[Signal], function: Any, *, has_own_rows: bool = False) -> Box:
+    """The box on which Signals of one pass are joined; they must share frame and lattice.
+
+    has_own_rows: each keeps the rows of its own batch, and the phases of these.
+    """
     first = signals[0]
     if len(signals) == 1:
         return first.box
@@ -30,7 +34,7 @@ def joint_box(signals: list[Signal], function: Any) -> Box:
                 f"{describe(function)} got maps with the frames {first.frame} and {other.frame} in "
                 f"{first.scope.describe_module()}; needed: equal frames, as the unmodified model needs equal shapes"
             )
-        if not other.lattice.is_same(first.lattice):
+        if first.lattice.stride != other.lattice.stride or not (has_own_rows or are_alike(first, other)):
             raise first.scope.unsupported(
                 describe(function), f"it joins maps on different lattices, {first.lattice} and {other.lattice}"
             )

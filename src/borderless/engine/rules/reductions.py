@@ -43,7 +43,12 @@ def _gather(function: Any) -> Gather | None:
     return "max" if name == "amax" else name if name in ("mean", "sum") else None
 
 
-@rule(*named("mean", "sum", "amax", "amin", *_NORMS, *_SPREADS), needs=_need_of_reduction, gathers=_gather)
+@rule(
+    *named("mean", "sum", "amax", "amin", *_NORMS, *_SPREADS),
+    needs=_need_of_reduction,
+    gathers=_gather,
+    dims=("dim",),
+)
 def reduction(function: Any, signal: Signal, *args: Any, **kwargs: Any) -> Any:
     """Reduce over the dimensions that PyTorch would, under its own names for the arguments."""
     asked = _arguments(function, signal, args, kwargs)
@@ -245,7 +250,7 @@ def _need_of_extremum(function: Any, signal: Signal, *args: Any, **kwargs: Any) 
     return _need_of_reduction(torch.Tensor.amax, signal, *args, **kwargs)
 
 
-@rule(*named("max", "min"), needs=_need_of_extremum)
+@rule(*named("max", "min"), needs=_need_of_extremum, dims=("dim",))
 def extremum(function: Any, signal: Signal, *args: Any, **kwargs: Any) -> Any:
     """Take maxima or minima: of two maps, over everything, or along the channels (with indices)."""
     other = args[0] if args else kwargs.get("other")
