@@ -26,6 +26,7 @@ from borderless.engine.reading import cut
 from borderless.engine.registry import Gather, traits_of
 from borderless.engine.rules import pools
 from borderless.engine.rules.frame_pools import FramePool, as_map
+from borderless.engine.rules.indices import Indices
 from borderless.engine.signal import Signal
 from borderless.engine.torch_internals import tree_leaves, tree_map
 from borderless.placement.tape import Step, StoredMap, Tape, TapedSignal, like, operands_of
@@ -246,7 +247,7 @@ def _run(
     result = rule(func, *args, **kwargs)
 
     def wrapped(leaf: Any) -> Any:
-        if not isinstance(leaf, Signal) or isinstance(leaf, FramePool):
+        if not isinstance(leaf, Signal) or isinstance(leaf, FramePool | Indices):
             return leaf
         for changed in placed:
             if wholes[id(changed)] is leaf:  # in place

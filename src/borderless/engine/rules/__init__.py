@@ -1,8 +1,11 @@
 """How each function that a model calls acts on a Signal: one file a family, all registered on import."""
 
 from borderless.engine.rules import (
+    adaptive_pools,
+    extremes,
     gradients,
     indexing,
+    indices,
     normalization,
     padding,
     pointwise,
@@ -18,8 +21,11 @@ from borderless.engine.rules import (
 )
 
 __all__ = [
+    "adaptive_pools",
+    "extremes",
     "gradients",
     "indexing",
+    "indices",
     "normalization",
     "padding",
     "pointwise",

@@ -84,7 +84,7 @@ def transposed_convolution(
         read = signal.read(sources)
         window = run(read, [a for a, _ in sources], outputs, bias)
     field = tuple(spread_out(*pair) for pair in zip(signal.field, spreads, strict=True))
-    result = _on_finer_lattice(signal, stride, window, background, outputs, frame, field)
+    result = on_finer_lattice(signal, stride, window, background, outputs, frame, field)
     signal.scope.observe(function, result, read.numel() * weight[0].numel())
     return result
 
@@ -171,7 +171,7 @@ def _upsample(function: Any, signal: Signal, factor: tuple[int, ...], mode: str,
     else:
         window = run(signal.read(tuple((a - halo, b + halo) for a, b in signal.box)), [-halo] * len(axes), outputs)
     field = tuple(interpolated(*pair, halo) for pair in zip(signal.field, factor, strict=True))
-    result = _on_finer_lattice(signal, factor, window, background, outputs, frame, field)
+    result = on_finer_lattice(signal, factor, window, background, outputs, frame, field)
     signal.scope.observe(function, result, 0)
     return result
 
@@ -199,7 +199,7 @@ def pixel_shuffle(function: Any, signal: Signal, upscale_factor: int) -> Signal:
     background = None if signal.background is None else function(signal.background, r)
     window = function(signal.window, r)
     field = tuple(interpolated(f, r, 0) for f in signal.field)
-    return _on_finer_lattice(signal, (r, r), window, background, box, frame, field)
+    return on_finer_lattice(signal, (r, r), window, background, box, frame, field)
 
 
 @rule(*named("pixel_unshuffle"))
@@ -217,7 +217,7 @@ def pixel_unshuffle(function: Any, signal: Signal, downscale_factor: int) -> Sig
     return result
 
 
-def _on_finer_lattice(
+def on_finer_lattice(
     signal: Signal,
     factor: tuple[int, ...],
     window: Tensor,

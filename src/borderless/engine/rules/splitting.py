@@ -10,8 +10,8 @@ import torch
 from borderless.engine.aliases import View
 from borderless.engine.naming import describe, named
 from borderless.engine.registry import rule
-from borderless.engine.rules.joining import joint_box, joint_field, without_extent
-from borderless.engine.signal import Signal, first_signal
+from borderless.engine.rules.joining import joint_box, joint_field, read_in, surroundings_of, widest, without_extent
+from borderless.engine.signal import Signal
 from borderless.engine.signatures import arguments
 from borderless.engine.tiles import same_period
 
@@ -40,12 +40,11 @@ def split(function: Any, signal: Signal, *args: Any, **kwargs: Any) -> Any:
 @rule(*named("cat", "concat", "concatenate", "stack"), needs="cell")
 def join(function: Any, tensors: Sequence[Any], dim: int = 0, **kwargs: Any) -> Any:
     """Join maps along channels, or stack them, on the cells where they meet."""
-    signal = first_signal(tensors)
-    assert signal is not None
+    signals = [t for t in tensors if isinstance(t, Signal)]
+    signal = widest(signals)
     dim = kwargs.pop("axis", dim)
     is_stack = function.__name__ == "stack"
     dim %= signal.ndim + is_stack
-    signals = [t for t in tensors if isinstance(t, Signal)]
     uniform = [None if isinstance(t, Signal) else without_extent(t, signal) for t in tensors]
     if any(u is None and not isinstance(t, Signal) for t, u in zip(tensors, uniform, strict=True)):
         signal.scope.reads_position(describe(function), "an ordinary tensor with a value for each place enters")
@@ -54,14 +53,14 @@ def join(function: Any, tensors: Sequence[Any], dim: int = 0, **kwargs: Any) -> 
         raise signal.scope.unsupported(describe(function), "it joins maps along the batch or along space")
     box = joint_box(signals, function)
     space = {axis: b - a for axis, (a, b) in zip(signal.axes, box, strict=True)}
-    parts = [
-        t.read(box) if u is None else u.expand([space.get(i, n) for i, n in enumerate(u.shape)])
-        for t, u in zip(tensors, uniform, strict=True)
-    ]
+    parts = [read_in(t, signal, box) if u is None else u for t, u in zip(tensors, uniform, strict=True)]
+    parts = [part.expand([space.get(i, n) for i, n in enumerate(part.shape)]) for part in parts]
     window = function(parts, dim, **kwargs)
     background = None
     if signal.background is not None:
-        surroundings = [t.background if u is None else u for t, u in zip(tensors, uniform, strict=True)]
+        # An ordinary tensor has the period 1, and so a tile of one cell.
+        surroundings = surroundings_of(tensors, signal)
+        surroundings = [s if u is None else u for s, u in zip(surroundings, uniform, strict=True)]
         surroundings = same_period(surroundings, [signal.axes] * len(surroundings), dense=True)
         batch = max(s.shape[0] for s in surroundings)
         background = function([s.expand(batch, *s.shape[1:]) for s in surroundings], dim, **kwargs)
