@@ -79,6 +79,9 @@ class ForwardPass:
             operation, module = describe(function), self.module_path()
             self.observer(Event(kind, operation, module, None, source=signal.frame, window=signal.box))
 
+    def mixes_rows(self, function: Any) -> None:
+        """Hear that the rows of the batch are about to be joined, selected, or put in another order."""
+
     def reads_position(self, operation: str, reason: str) -> None:
         """Record that absolute position is read here; warn once per module, or refuse in strict mode."""
         where = self.describe_module()

@@ -35,6 +35,38 @@ TIE = 1e-4
 _ROUND_UP_ABOVE = (sqrt(5) - 1) / 2
 
 
+class Family(dict[Stride, "Lattice"]):
+    """The lattices of the images of one batch, by their strides.
+
+    origin: of the rows of which family, in order, the rows of this batch are; its own all, or None, where nobody asked.
+    selections: the families of other batches of its rows. sources: of which rows of which lattices each is.
+    """
+
+    def __init__(self, origin: "tuple[Family, tuple[int, ...]] | None" = None) -> None:
+        super().__init__()
+        self.origin = origin
+        self.selections: dict[tuple[int, ...], Family] = {}
+        self.sources: dict[Stride, list[tuple[Lattice, tuple[int, ...]]]] = {}
+
+    def enter(self, lattice: "Lattice", apart: dict[Stride, Box]) -> None:
+        """Take `lattice` into the family; apart: how far, in pixels, the others of it are, at least and at most.
+
+        Those that it does not name are as far away as the nearest known way through another one says.
+        """
+        for stride, other in self.items():
+            if (box := apart.get(stride)) is None:
+                ways = [
+                    tuple((a + c, b + d) for (a, b), (c, d) in zip(box, self[via].pixels_to(stride), strict=True))
+                    for via, box in apart.items()
+                    if via in self
+                ]
+                box = min(ways, key=lambda way: sum(high - low for low, high in way))
+            lattice._apart[stride] = box
+            other._apart[lattice.stride] = tuple((-high, -low) for low, high in box)
+        lattice.family = self
+        self[lattice.stride] = lattice
+
+
 class Lattice:
     """The cells i · stride + offset, in input pixels.
 
@@ -49,13 +81,13 @@ class Lattice:
         self,
         stride: Stride,
         offset: Tensor | None = None,
-        family: "dict[Stride, Lattice] | None" = None,
+        family: Family | None = None,
         axes: tuple[int, ...] | None = None,
     ) -> None:
         self.stride = stride
         self.offset = offset
         self.axes = axes
-        self.family: dict[Stride, Lattice] = {} if family is None else family
+        self.family = Family() if family is None else family
         self.family[stride] = self
         # By how many pixels, at least and at most, the offset of another of the family exceeds this one's (else 0).
         self._apart: dict[Stride, Box] = {}
@@ -149,8 +181,21 @@ class Lattice:
             other._apart[stride] = tuple((-high, -low) for low, high in apart)
         return made
 
+    def fits(self, other: "Lattice") -> bool:
+        """Whether cells of both coincide in every sample, as those of a family do; this looks at their offsets."""
+        apart = (_along(self.offset, axis) - _along(other.offset, axis) for axis in range(len(self.stride)))
+        shared = (_gcd(a, b) for a, b in zip(self.stride, other.stride, strict=True))
+        return all(
+            not bool(torch.as_tensor(distance * part.denominator % part.numerator).any())
+            for distance, part in zip(apart, shared, strict=True)
+        )
+
+    def pixels_to(self, stride: Stride) -> Box:
+        """By how many pixels the offset of the lattice of this stride exceeds this one's, at least and at most."""
+        return self._apart.get(stride, ((0, 0),) * len(self.stride))
+
     def _pixels_to(self, other: "Lattice") -> Box:
-        return self._apart.get(other.stride, ((0, 0),) * len(self.stride))
+        return self.pixels_to(other.stride)
 
     def distance_to(self, below: "Lattice") -> Tensor | None:
         """(N, D): on which cell of this lattice each sample's cell 0 of `below`, a part of it, sits; None: all on 0."""

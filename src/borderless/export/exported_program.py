@@ -114,7 +114,7 @@ class _Constants(TorchFunctionMode):
         elif func in _SPREADING:
             added = result.ndim - before[0][0]
             dims = frozenset(added + i for i, n in enumerate(args[0].shape) if isinstance(n, int) and n == 1)
-        elif before and find_rule(func) in (pointwise.elementwise, pointwise.alike):
+        elif before and find_rule(func) in (pointwise.elementwise, casts.alike):
             dims = every
             for ndim, constant in before:
                 added = result.ndim - ndim

@@ -2,6 +2,7 @@
 
 from borderless.engine.rules import (
     adaptive_pools,
+    casts,
     extremes,
     gradients,
     indexing,
@@ -12,16 +13,19 @@ from borderless.engine.rules import (
     pools,
     queries,
     reductions,
+    repeating,
     resampling,
     reshaping,
     scripted,
     sliding,
     splitting,
     unknown,
+    writing,
 )
 
 __all__ = [
     "adaptive_pools",
+    "casts",
     "extremes",
     "gradients",
     "indexing",
@@ -32,10 +36,12 @@ __all__ = [
     "pools",
     "queries",
     "reductions",
+    "repeating",
     "resampling",
     "reshaping",
     "scripted",
     "sliding",
     "splitting",
     "unknown",
+    "writing",
 ]

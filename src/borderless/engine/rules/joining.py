@@ -8,6 +8,7 @@ from torch import Tensor
 from borderless.engine.geometry import Box, Interval
 from borderless.engine.naming import describe
 from borderless.engine.receptive_field import Field, united
+from borderless.engine.rules.rows import are_alike
 from borderless.engine.rules.spread_maps import is_constant_along
 from borderless.engine.signal import Signal
 from borderless.engine.tiles import same_period
@@ -25,11 +26,11 @@ def places_in(signal: Signal, whole: Signal) -> list[int]:
     return [axes.index(axis) for axis in from_end(signal) if axis in axes]
 
 
-def joint_box(signals: Sequence[Signal], function: Any) -> Box:
+def joint_box(signals: Sequence[Signal], function: Any, *, has_own_rows: bool = False) -> Box:
     """The box, of the widest, on which Signals of one pass are joined; they must share frame and lattice.
 
     A line, what is left of a map after a reduction over some of its spatial axes, is the same at every cell of the
-    others.
+    others. has_own_rows: each keeps the rows of its own batch, and the phases of these.
     """
     if len(signals) == 1:
         return signals[0].box
@@ -37,7 +38,7 @@ def joint_box(signals: Sequence[Signal], function: Any) -> Box:
     boxes: list[list[Interval]] = [[] for _ in whole.axes]
     for signal in signals:
         places = places_in(signal, whole)
-        _check_alignment(signal, whole, places, function)
+        _check_alignment(signal, whole, places, function, has_own_rows)
         for place, interval in zip(places, signal.box, strict=True):
             boxes[place].append(interval)
     if whole.border.keeps != "inside":
@@ -51,7 +52,7 @@ def joint_box(signals: Sequence[Signal], function: Any) -> Box:
     return common
 
 
-def _check_alignment(signal: Signal, whole: Signal, places: list[int], function: Any) -> None:
+def _check_alignment(signal: Signal, whole: Signal, places: list[int], function: Any, has_own_rows: bool) -> None:
     """Refuse to join `signal` with `whole` unless it has the same cells along its axes, the `places` of those of it."""
     if signal is whole:
         return
@@ -79,8 +80,13 @@ def _check_alignment(signal: Signal, whole: Signal, places: list[int], function:
             f"{describe(function)} got maps with the frames {frames} in {whole.scope.describe_module()}; needed: equal "
             "frames, as the unmodified model needs equal shapes"
         )
-    lattice = whole.lattice if len(places) == len(whole.axes) else whole.lattice.along(places)
-    if not signal.lattice.is_same(lattice):
+    if len(places) < len(whole.axes):
+        is_alike = signal.lattice.is_same(whole.lattice.along(places))
+    elif has_own_rows:
+        is_alike = signal.lattice.stride == whole.lattice.stride and signal.lattice.axes == whole.lattice.axes
+    else:
+        is_alike = are_alike(whole, signal)
+    if not is_alike:
         raise whole.scope.unsupported(
             describe(function), f"it joins maps on different lattices, {whole.lattice} and {signal.lattice}"
         )

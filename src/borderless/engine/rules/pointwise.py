@@ -1,7 +1,7 @@
 """Functions that act on every cell alike: they act on the window and, the same way, on the background.
 
 Elementwise functions of one or several Signals (joined by frame index: the union of the windows where maps may grow,
-the intersection under `valid`), functions along channels, dropout, and changes of type or device. PyTorch marks its
+the intersection under `valid`), functions along channels, and dropout. PyTorch marks its
 elementwise functions with `torch.Tag.pointwise`; a short list adds those that it leaves out.
 """
 
@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from borderless.engine import geometry
-from borderless.engine.aliases import View
 from borderless.engine.geometry import Box
 from borderless.engine.naming import describe, is_torch_own, named
 from borderless.engine.padding import inside, strips
 from borderless.engine.registry import Rule, Traits, declare, fallback, rule
+from borderless.engine.relabelled import Relabelled, on_batches, on_channels, on_maps
 from borderless.engine.rules.joining import (
     from_end,
     joint_box,
@@ -28,15 +28,15 @@ from borderless.engine.rules.joining import (
 from borderless.engine.signal import Signal, first_signal
 from borderless.engine.signatures import arguments
 from borderless.engine.tiles import is_constant
-from borderless.engine.torch_internals import OpOverload, OpOverloadPacket, schema_of
+from borderless.engine.torch_internals import OpOverload, OpOverloadPacket, schema_of, tree_map
 from borderless.errors import UnsupportedOperation
 
 _ALSO_POINTWISE = {"hardswish", "hardswish_", "log_sigmoid", "logsigmoid", "softsign", "tanhshrink", "relu6"} | {
     "leaky_relu",  # not tagged by torch 2.8
     "leaky_relu_",
+    "copy_",
     "_threshold",  # torch.nn.functional.threshold
 }
-_FRESH = {"clone", "zeros_like", "ones_like", "full_like"}  # new memory, whatever the memory format
 _OPERATORS = {
     "__rsub__": "sub",
     "__rpow__": "pow",
@@ -108,7 +108,12 @@ def elementwise(function: Any, *args: Any, **kwargs: Any) -> Any:
     return signal.derive(window, background, box=box, axes=axes, field=joint_field(signals))
 
 
-declare(elementwise, Traits(needs="cell"))
+def _elementwise_seen(function: Any, source: Relabelled, *args: Any, **kwargs: Any) -> Any:
+    """An elementwise function of tokens or stacks: ordinary tensors take the dimensions of the maps."""
+    return on_maps(function, source, tree_map(source.operand, args), tree_map(source.operand, kwargs))
+
+
+declare(elementwise, Traits(needs="cell", dims=_elementwise_seen))
 
 
 def _no_map(function: Any, signal: Signal, result: Any) -> Any:
@@ -220,30 +225,20 @@ def _on_frames(function: Any, signal: Signal, reason: str, args: tuple[Any, ...]
     return function(*(crop(a) for a in args), **{k: crop(v) for k, v in kwargs.items()})
 
 
-@rule(
-    *named("clone", "detach", "contiguous", "float", "half", "double", "bfloat16", "to", "type", "type_as", "cpu"),
-    *named("cuda", "requires_grad_", "zeros_like", "ones_like", "full_like"),
-    needs="cell",
-)
-def alike(function: Any, signal: Any, *args: Any, **kwargs: Any) -> Any:
-    """Apply `function`, which keeps the shape, to the window and to the background."""
-    others = tuple(a.window if isinstance(a, Signal) else a for a in args)
-    kwargs = {name: value.window if isinstance(value, Signal) else value for name, value in kwargs.items()}
-    if not isinstance(signal, Signal):  # an ordinary tensor takes the type of a Signal
-        return function(signal, *others, **kwargs)
-    if function.__name__ == "detach":
-        return signal.alias(View(function, signal.axes))
-    window = function(signal.window, *others, **kwargs)
-    depends_on_layout = function.__name__ == "contiguous" or "memory_format" in kwargs
-    if not isinstance(window, Tensor) or (window is signal.window and not depends_on_layout):
-        return signal if window is signal.window else window  # nothing changes, or `type()`, which asks
-    options = kwargs
-    if "channels_last" in str(kwargs.get("memory_format")):
-        options = {k: v for k, v in kwargs.items() if k != "memory_format"}
-    background = None if signal.background is None else function(signal.background, *others, **options)
-    made = signal.derive(window, background)
-    is_fresh = function.__name__ in _FRESH or window.dtype != signal.window.dtype or kwargs.get("copy")
-    return signal.possible_alias(made, function) if depends_on_layout and not is_fresh else made
+def _along_channels_seen(function: Any, source: Relabelled, *args: Any, **kwargs: Any) -> Any:
+    """Of tokens and stacks: the functions of the last dimensions, those of dimension 1, and those told which."""
+    check_parameters(function, *args, *kwargs.values())
+    if function.__name__ in ("prelu", "local_response_norm"):
+        return on_channels(function, source, args, kwargs)
+    if function.__name__ not in ("layer_norm", "rms_norm", "linear"):
+        return on_maps(function, source, args, kwargs, ("dim",))
+    touched = _dimensions_touched(function, source, args[1:], kwargs)
+    if source.batch in touched:
+        raise source.scope.unsupported(describe(function), "it runs over the batch")
+    if source.tokens in touched:
+        source.scope.reads_position(describe(function), "it has a weight for each token of a feature map")
+        return function(source.crop(), *args[1:], **kwargs)
+    return on_maps(function, source, args, kwargs)
 
 
 @rule(
@@ -251,15 +246,14 @@ def alike(function: Any, signal: Any, *args: Any, **kwargs: Any) -> Any:
     *named("prelu", "local_response_norm", "logsumexp", "argmax", "argmin", "sort", "topk", "argsort"),
     *named("kthvalue", "median", "nanmedian", "mode", "logcumsumexp", "cumprod", "cummax", "cummin"),
     needs="channels",
+    dims=_along_channels_seen,
 )
 def along_channels(function: Any, signal: Any, *args: Any, **kwargs: Any) -> Any:
     """A function along the channels: each cell by itself, so window and background alike.
 
     With several results (values and indices) each is a Signal; without its dimension, where it drops that one.
     """
-    parameters = (*args, *kwargs.values())
-    if not isinstance(signal, Signal) or any(isinstance(value, Signal) for value in parameters):
-        raise map_as_parameter(function, signal, *parameters)
+    check_parameters(function, signal, *args, *kwargs.values())
     touched = _dimensions_touched(function, signal, args, kwargs)
     if touched & set(signal.axes):
         if function.__name__ in ("layer_norm", "rms_norm", "linear"):
@@ -282,6 +276,12 @@ def _without(dropped: set[int], signal: Signal, window: Tensor, background: Tens
     if window.ndim == signal.ndim:
         return signal.derive(window, background)
     return signal.derive(window, background, axes=tuple(axis - sum(d < axis for d in dropped) for axis in signal.axes))
+
+
+def check_parameters(function: Any, signal: Any, *parameters: Any) -> None:
+    """Refuse a feature map among the parameters of a function."""
+    if not isinstance(signal, Signal) or any(isinstance(value, Signal) for value in parameters):
+        raise map_as_parameter(function, signal, *parameters)
 
 
 def map_as_parameter(function: Any, *values: Any) -> UnsupportedOperation:
@@ -311,9 +311,17 @@ def _dimensions_touched(function: Any, signal: Signal, args: tuple[Any, ...], kw
     return {d % signal.ndim for d in ((dim,) if isinstance(dim, int) else dim)}
 
 
+def _dropout_seen(function: Any, source: Relabelled, *args: Any, **kwargs: Any) -> Any:
+    """Of tokens: of single values; what drops whole channels would count the dimensions."""
+    if not function.__name__.startswith(("dropout", "alpha")) or function.__name__[7:8].isdigit():
+        return on_batches(function, args, kwargs)
+    return on_maps(function, source, args, kwargs)
+
+
 @rule(
     *named("dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout", inplace=True),
     needs="cell",
+    dims=_dropout_seen,
 )
 def dropout(function: Any, signal: Signal, *args: Any, **kwargs: Any) -> Signal:
     """Dropout acts on the window and leaves the background alone."""

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from borderless.engine.naming import describe
 from borderless.engine.registry import Kind
+from borderless.engine.relabelled import Relabelled, on_maps
 from borderless.engine.signal import Signal
 from borderless.engine.tiles import ranges_of, tile
 
@@ -96,6 +97,15 @@ def natively(function: Any, signal: Signal, asked: Asked, args: tuple[Any, ...],
         return line_of(signal, reduced, None, asked.dims, keepdim=asked.keepdim)
     lines = [line_of(signal, part, None, asked.dims, keepdim=asked.keepdim) for part in reduced]
     return tuple(lines) if type(reduced) is tuple else type(reduced)(lines)
+
+
+def reduction_seen(function: Any, source: Relabelled, *args: Any, **kwargs: Any) -> Any:
+    """A reduction of tokens or of a stack: over all tokens it runs over all of space."""
+    asked = asked_of(function, source, args[1:], kwargs)
+    if source.border.is_own and source.tokens in asked.dims:
+        source.check_gradients()
+        return function(source.window, *args[1:], **kwargs)
+    return on_maps(function, source, args, kwargs, ("dim",), runs_over_space=True)
 
 
 def over_channels(function: Any, signal: Signal, dims: tuple[int, ...], keepdim: bool, options: dict[str, Any]) -> Any:

@@ -29,6 +29,7 @@ from borderless.engine.rules.reduced import (
     natively,
     need_of_reduction,
     over_channels,
+    reduction_seen,
 )
 from borderless.engine.rules.spread_maps import has_values
 from borderless.engine.rules.statistics import mean_of, moments
@@ -44,6 +45,7 @@ _TOO_LARGE = 16
     *named("mean", "sum", *NORMS, *SPREADS),
     needs=need_of_reduction,
     gathers=lambda function: function.__name__ if function.__name__ in ("mean", "sum") else None,
+    dims=reduction_seen,
 )
 def reduction(function: Any, signal: Signal, *args: Any, **kwargs: Any) -> Any:
     """Reduce over the dimensions that PyTorch would, under its own names for the arguments."""

@@ -193,13 +193,22 @@ def _as_floats(scale_factor: Any, count: int) -> tuple[float, ...]:
 def pixel_shuffle(function: Any, signal: Signal, upscale_factor: int) -> Signal:
     """Move channels to a finer lattice."""
     check_axes(signal, 2, function)
-    r = upscale_factor
-    box = tuple((r * a, r * b) for a, b in signal.box)
-    frame = tuple(r * n for n in signal.frame)
-    background = None if signal.background is None else function(signal.background, r)
-    window = function(signal.window, r)
-    field = tuple(interpolated(f, r, 0) for f in signal.field)
-    return on_finer_lattice(signal, (r, r), window, background, box, frame, field)
+    background = None if signal.background is None else function(signal.background, upscale_factor)
+    return on_finer_cells(signal, (upscale_factor,) * 2, function(signal.window, upscale_factor), background)
+
+
+def on_finer_cells(
+    signal: Signal,
+    factor: tuple[int, ...],
+    window: Tensor,
+    background: Tensor | None,
+    axes: tuple[int, ...] | None = None,
+) -> Signal:
+    """The Signal of a map of which each cell has become `factor` cells along each axis; `axes`: where they are now."""
+    box = tuple((r * a, r * b) for r, (a, b) in zip(factor, signal.box, strict=True))
+    frame = tuple(r * n for r, n in zip(factor, signal.frame, strict=True))
+    field = tuple(interpolated(f, r, 0) for r, f in zip(factor, signal.field, strict=True))
+    return on_finer_lattice(signal, factor, window, background, box, frame, field, axes)
 
 
 @rule(*named("pixel_unshuffle"))
@@ -225,10 +234,11 @@ def on_finer_lattice(
     box: Box,
     frame: tuple[int, ...],
     field: tuple[Field, ...],
+    axes: tuple[int, ...] | None = None,
 ) -> Signal:
     """The Signal of an upsampled map, in the numbers of the lattice that it is on now."""
     lattice, shift = undo_strides(signal.lattice, factor)
-    result = signal.derive(window, background, box=box, frame=frame, lattice=lattice, field=field)
+    result = signal.derive(window, background, box=box, frame=frame, axes=axes, lattice=lattice, field=field)
     if shift is not None:
         box, background = result.renumbered(shift)
         return result.derive(result.take(ranges_of(box), shift), background, box=box)
