@@ -242,7 +242,7 @@ def _along_channels_seen(function: Any, source: Relabelled, *args: Any, **kwargs
 
 
 @rule(
-    *named("softmax", "log_softmax", "softmin", "normalize", "glu", "cumsum", "layer_norm", "rms_norm", "linear"),
+    *named("softmin", "normalize", "glu", "cumsum", "layer_norm", "rms_norm", "linear"),
     *named("prelu", "local_response_norm", "logsumexp", "argmax", "argmin", "sort", "topk", "argsort"),
     *named("kthvalue", "median", "nanmedian", "mode", "logcumsumexp", "cumprod", "cummax", "cummin"),
     needs="channels",

@@ -190,4 +190,4 @@ def norm_pool(
 
 
 def _count_in_name(function: Any) -> int:
-    return int(function.__name__[-2])
+    return next(int(character) for character in function.__name__ if character.isdigit())

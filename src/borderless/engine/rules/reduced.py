@@ -102,7 +102,7 @@ def natively(function: Any, signal: Signal, asked: Asked, args: tuple[Any, ...],
 def reduction_seen(function: Any, source: Relabelled, *args: Any, **kwargs: Any) -> Any:
     """A reduction of tokens or of a stack: over all tokens it runs over all of space."""
     asked = asked_of(function, source, args[1:], kwargs)
-    if source.border.is_own and source.tokens in asked.dims:
+    if source.tokens in asked.dims and source.border.is_own and source.map.untaped() is source.map:
         source.check_gradients()
         return function(source.window, *args[1:], **kwargs)
     return on_maps(function, source, args, kwargs, ("dim",), runs_over_space=True)

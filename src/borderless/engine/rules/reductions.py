@@ -9,6 +9,7 @@ paper. Over one of several spatial axes a line is left, which joins the map agai
 """
 
 import warnings
+from collections.abc import Sequence
 from math import prod
 from typing import Any
 
@@ -88,13 +89,7 @@ def _linear(
         if dtype is None and not window.dtype.is_floating_point:  # booleans and integers: PyTorch sums them as integers
             dtype = torch.int64
         deviation = signal.deviation() if dtype is None else signal.window.to(dtype) - signal.around_window().to(dtype)
-        frame = prod(signal.frame[signal.axes.index(axis)] for axis in axes)
-        count: float = frame
-        signal.scope.averages("mean", function, signal)
-        if signal.border.count == "window":
-            signal.scope.averages("window", function, signal)
-            over = [signal.axes.index(axis) for axis in axes]
-            count = filled_box(tuple(signal.box[i] for i in over), [signal.frame[i] for i in over])
+        frame, count = counted_cells(function, signal, axes)
         total = deviation.sum(axes, keepdim=True)
         if count == frame:
             _check_rounding(function, signal, deviation, total, count)
@@ -107,6 +102,17 @@ def _linear(
             total = (total if count == frame else total * (frame / count)) + background
             total, background = (t if dtype is None else t.to(dtype) for t in (total, background))
     return total if len(axes) == len(signal.axes) else line_of(signal, total, background, axes)
+
+
+def counted_cells(function: Any, signal: Signal, axes: Sequence[int]) -> tuple[int, float]:
+    """Return how many cells the frame has along `axes`, and by how many a sum of deviations is divided for a mean."""
+    over = [signal.axes.index(axis) for axis in axes]
+    frame = prod(signal.frame[i] for i in over)
+    signal.scope.averages("mean", function, signal)
+    if signal.border.count != "window":
+        return frame, frame
+    signal.scope.averages("window", function, signal)
+    return frame, filled_box(tuple(signal.box[i] for i in over), [signal.frame[i] for i in over])
 
 
 def _check_rounding(function: Any, signal: Signal, deviation: Tensor, total: Tensor, count: float) -> None:

@@ -1,0 +1,170 @@
+"""Reductions, products and pools as people write them: exact under every border, or refused by name.
+
+Oracles: under `zero` the unmodified model, bit for bit; under `infinite` the same object elsewhere, by multiples of the
+stride or, with an adaptive phase, by any shift; of a placement the model on whole canvases.
+"""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import borderless as bl
+from support.bodies import noise
+
+CHANNELS = 4
+
+
+class Idiom(nn.Module):
+    """A strided convolution, `body`, and, if a map comes out, a convolution and a mean over space."""
+
+    def __init__(self, body: Callable[..., Tensor], stride: int = 2) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, CHANNELS, 3, stride, 1)
+        self.last = nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1)
+        self.body = body
+        self.double().eval()
+        generator = torch.Generator().manual_seed(0)
+        for parameter in self.parameters():
+            parameter.data.normal_(0, 0.4, generator=generator)
+
+    def forward(self, images: Tensor) -> Tensor:
+        found = self.body(self.first(images).tanh())
+        if found.ndim == 4 and found.shape[2] > 1 and found.shape[3] > 1:
+            return self.last(found[:, :CHANNELS]).tanh().mean((2, 3))
+        return found
+
+
+W = noise(CHANNELS, CHANNELS)
+
+
+def coordinate_attention(y: Tensor) -> Tensor:
+    rows, columns = F.adaptive_avg_pool2d(y, (None, 1)), F.adaptive_avg_pool2d(y, (1, None))
+    return y * (2 * rows).sigmoid() * columns.tanh().sigmoid()
+
+
+def attentive_statistics(y: Tensor) -> Tensor:
+    x = y.flatten(2)
+    weights = (x.mean(1, keepdim=True) * x).softmax(2)
+    mean = (weights * x).sum(2)
+    spread = ((weights * x**2).sum(2) - mean**2).clamp(min=1e-4).sqrt()
+    return torch.cat([mean, spread], 1)
+
+
+def context(y: Tensor) -> Tensor:
+    """The global context block of GCNet."""
+    x = y.flatten(2)
+    weights = (y[:, :1] * 2).flatten(2).softmax(2)
+    return y + torch.matmul(x, weights.transpose(1, 2)).unsqueeze(-1)
+
+
+def unpooled(y: Tensor) -> Tensor:
+    values, indices = F.max_pool2d(y, 2, 2, return_indices=True)
+    return F.max_unpool2d(values.tanh() + 1, indices, 2, 2)
+
+
+def with_indices(y: Tensor) -> Tensor:
+    values, indices = nn.MaxPool2d(2, 2, return_indices=True)(y)
+    deeper, more = nn.MaxPool2d((2, 1), (2, 1), return_indices=True)(values)
+    deeper = nn.MaxUnpool2d((2, 1), (2, 1))(deeper * 2, more, output_size=values.size())
+    return nn.MaxUnpool2d(2, 2)(deeper, indices, output_size=y.shape)
+
+
+IDIOMS: dict[str, Callable[[Tensor], Tensor]] = {
+    "flatten mean": lambda y: y.flatten(2).mean(-1),
+    "view max": lambda y: y.view(y.size(0), CHANNELS, -1).max(-1)[0],
+    "view max keepdim": lambda y: y.view(y.size(0), CHANNELS, -1).max(dim=2, keepdim=True).values,
+    "tokens mean": lambda y: y.flatten(2).transpose(1, 2).mean(1),
+    "tokens sum, std": lambda y: torch.cat([y.flatten(2).sum(2), y.flatten(2).std(2)], 1),
+    "tokens amax": lambda y: y.flatten(2).transpose(1, 2).amax(1),
+    "tokens min": lambda y: torch.min(y.flatten(2), 2)[0],
+    "max max": lambda y: y.max(3)[0].max(2)[0],
+    "min keepdim": lambda y: torch.min(y, 2, keepdim=True)[0] * y,
+    "amax amax": lambda y: y.amax(-1).amax(-1),
+    "mean mean": lambda y: y.mean(3).mean(2),
+    "sum amax": lambda y: y.sum(2).amax(2),
+    "mean of all": lambda y: y.mean((1, 2, 3)),
+    "rows gate": lambda y: y * y.mean(3, keepdim=True),
+    "columns gate": lambda y: y - y.amax(2, keepdim=True),
+    "line first": lambda y: y.mean(3, keepdim=True) * y + 1,
+    "coordinate attention": coordinate_attention,
+    "expanded line": lambda y: torch.cat([y[:, :2], y.mean(2, keepdim=True).expand(-1, -1, y.size(2), -1)[:, :2]], 1),
+    "adaptive max of rows": lambda y: y + nn.AdaptiveMaxPool2d((1, None))(y),
+    "aminmax": lambda y: torch.cat([t.amax(2) for t in y.aminmax(dim=3)], 1),
+    "aminmax of all": lambda y: torch.stack(list(torch.aminmax(y)))[None],
+    "aminmax of channels": lambda y: (y - y.aminmax(dim=1, keepdim=True).min) * 0.5,
+    "isnan any": lambda y: y.mean((2, 3)) if not y.isnan().any() else y.amax((2, 3)),
+    "all": lambda y: (y > -2).all(dim=3).all(dim=2).to(y.dtype),
+    "einsum": lambda y: torch.einsum("nchw,cd->ndhw", y, W),
+    "einsum with an ellipsis": lambda y: torch.einsum("n...c,cd->n...d", y.permute(0, 2, 3, 1), W).permute(0, 3, 1, 2),
+    "einsum of two maps": lambda y: torch.einsum("nchw,nchw->nhw", y, y.tanh()).unsqueeze(1) * y,
+    "einsum over space": lambda y: torch.einsum("nchw,nkhw->nck", y, y.sigmoid()).flatten(1),
+    "matmul": lambda y: (y.permute(0, 2, 3, 1) @ W).permute(0, 3, 1, 2),
+    "matmul of tokens": lambda y: (y.flatten(2).transpose(1, 2) @ W).transpose(1, 2).reshape(y.shape),
+    "matmul from the left": lambda y: (W @ y.flatten(2)).view(y.shape),
+    "global context": context,
+    "attentive statistics": attentive_statistics,
+    "softmax of a row": lambda y: y.softmax(3) * 10,
+    "log_softmax of tokens": lambda y: y.flatten(2).log_softmax(-1).amax(-1),
+    "cosine": lambda y: F.cosine_similarity(y, y.flip(1) + 0.5, dim=1).unsqueeze(1) * y,
+    "cosine with a prototype": lambda y: F.cosine_similarity(y, W[None, :, :1, None], 1).unsqueeze(1) * y,
+    "prelu channels last": lambda y: F.prelu(y.permute(0, 2, 3, 1), W[0, :1]).permute(0, 3, 1, 2),
+    "threshold": lambda y: F.threshold(y, 0.1, 0.5),
+    "lp_pool": lambda y: F.lp_pool2d(y, 2, 3, 2),
+    "lp_pool inf": lambda y: F.lp_pool2d(y, float("inf"), 2),
+    "max pool of the frame": lambda y: F.max_pool2d(y, y.shape[2:]).flatten(1),
+    "average pool of more than the frame": lambda y: F.avg_pool2d(y, 640, ceil_mode=True).flatten(1),
+    "unpool": unpooled,
+    "unpool twice": with_indices,
+    "unfold": lambda y: F.unfold(y, 3, padding=1).view(y.size(0), CHANNELS, 9, *y.shape[2:]).amax(2),
+    "unfold with a stride": lambda y: F.unfold(y, 2, stride=2).mean(2),
+    "half bilinear": lambda y: F.interpolate(y, scale_factor=0.5, mode="bilinear"),
+    "half area": lambda y: F.interpolate(y, scale_factor=0.5, mode="area"),
+    "half bicubic": lambda y: F.interpolate(y, scale_factor=0.5, mode="bicubic"),
+    "half antialiased": lambda y: F.interpolate(y, scale_factor=0.5, mode="bilinear", antialias=True),
+    "a quarter": lambda y: F.interpolate(y, size=(y.size(2) // 4, y.size(3) // 4), mode="bilinear"),
+    "twice bicubic": lambda y: F.interpolate(y, scale_factor=2, mode="bicubic"),
+    "zeros of the shape": lambda y: torch.cat([y[:, :2], torch.zeros(y.shape, dtype=y.dtype)], 1),
+    "global feature repeated": lambda y: torch.cat([y[:, :2], y.mean((2, 3), True).repeat(1, 1, *y.shape[2:])], 1),
+    "global feature expanded": lambda y: torch.cat([y.amax((2, 3), True).expand(-1, -1, y.size(2), y.size(3)), y], 1),
+}
+every_idiom = pytest.mark.parametrize("body", IDIOMS.values(), ids=IDIOMS)
+
+
+@every_idiom
+def test_zero_is_the_unmodified_model(body: Callable[[Tensor], Tensor]) -> None:
+    model, images = Idiom(body), noise(2, 3, 32, 40)
+    assert torch.equal(bl.convert(model, "zero", strict=True)(images), model(images))
+
+
+def moved(by: tuple[int, int]) -> Tensor:
+    canvas = torch.zeros(2, 3, 64, 64, dtype=torch.float64)
+    canvas[:, :, 24 + by[0] : 33 + by[0], 20 + by[1] : 31 + by[1]] = noise(2, 3, 9, 11)
+    return canvas
+
+
+@pytest.mark.parametrize("phase", ["fixed", "adaptive"])
+@every_idiom
+def test_infinite_does_not_see_the_position(body: Callable[[Tensor], Tensor], phase: str) -> None:
+    model = bl.convert(Idiom(body), "infinite", phase=phase, strict=True)  # pyright: ignore[reportArgumentType]
+    shifts = [(8, -16), (-16, 24)] if phase == "fixed" else [(3, -5), (-1, 8), (-14, 9)]
+    expected = model(moved((0, 0)))
+    assert expected.isfinite().all() and expected.abs().max() > 1e-3
+    for shift in shifts:
+        assert (model(moved(shift)) - expected).abs().max() <= 1e-12 * max(1, float(expected.abs().max()))
+
+
+@pytest.mark.parametrize("border", [None, "full", "infinite"])
+@every_idiom
+def test_placed_is_dense(body: Callable[[Tensor], Tensor], border: str | None) -> None:
+    model = Idiom(body)
+    model = model if border is None else bl.convert(model, border, strict=True)  # pyright: ignore[reportArgumentType]
+    patch, positions = noise(1, 3, 7, 5), [(0, 0), (10, 13), (25, 27)]
+    canvases = torch.zeros(3, 3, 32, 32, dtype=torch.float64)
+    for canvas, (row, column) in zip(canvases, positions, strict=True):
+        canvas[:, row : row + 7, column : column + 5] = patch[0]
+    expected = torch.stack([model(canvas[None]) for canvas in canvases])
+    got = bl.place(model, patch, positions, canvas=(32, 32))
+    assert (got - expected).abs().max() <= 1e-11 * max(1, float(expected.abs().max()))
