@@ -3,6 +3,7 @@
 from borderless.engine.rules import (
     adaptive_pools,
     casts,
+    dropouts,
     extremes,
     gradients,
     indexing,
@@ -29,6 +30,7 @@ from borderless.engine.rules import (
 __all__ = [
     "adaptive_pools",
     "casts",
+    "dropouts",
     "extremes",
     "gradients",
     "indexing",

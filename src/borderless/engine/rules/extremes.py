@@ -62,7 +62,7 @@ def _extremum_seen(function: Any, source: Relabelled, *args: Any, **kwargs: Any)
     asked = asked_of(over, source, args[1:], kwargs)
     if source.tokens not in asked.dims:
         return on_maps(function, source, args, kwargs, ("dim",))
-    if source.border.is_own and not source.border.is_adaptive:
+    if source.border.is_own and not source.border.is_adaptive and source.map.untaped() is source.map:
         return reduction_seen(function, source, *args, **kwargs)
     values = reduction_seen(over, source, source, asked.dims, asked.keepdim)
     return values if len(asked.dims) == source.ndim else _with_unknown_indices(function, source, values)

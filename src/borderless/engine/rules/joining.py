@@ -9,10 +9,15 @@ from borderless.engine.geometry import Box, Interval
 from borderless.engine.naming import describe
 from borderless.engine.receptive_field import Field, united
 from borderless.engine.rules.rows import are_alike
-from borderless.engine.rules.spread_maps import is_constant_along
+from borderless.engine.rules.spread_maps import has_values, is_constant_along
 from borderless.engine.signal import Signal
-from borderless.engine.tiles import same_period
+from borderless.engine.tiles import ranges_of, same_period, tile
 from borderless.errors import ImageError
+
+LINES_REACH_OUT = (
+    "the mean (or maximum) of a whole row or column enters, and on an unlimited plane it would reach past the window "
+    "along all of that row or column. A mean over all of space, y.mean((2, 3), keepdim=True), has no position"
+)
 
 
 def widest(signals: Sequence[Signal]) -> Signal:
@@ -128,6 +133,24 @@ def surroundings_of(values: Sequence[Any], whole: Signal, *, dense: bool = False
     for i, background in zip(places, tiles, strict=True):
         result[i] = background
     return result
+
+
+def reaches_out(whole: Signal, beside: Tensor, background: Tensor, box: Box) -> bool:
+    """Whether lines make a map differ from its background beyond its window, along whole rows or columns.
+
+    beside: what the map is on `box` where all but the lines is background. background: of the map.
+    """
+    around = tile(background, from_end(whole), ranges_of(box))
+    return not has_values(beside) or not bool((beside == around).all())
+
+
+def beside_window(value: Any, whole: Signal, box: Box) -> Any:
+    """Of a line its cells, of any other map its background, as far as the `box` of the map `whole` goes."""
+    if not isinstance(value, Signal):
+        return value
+    if len(value.axes) < len(whole.axes) or value.background is None:
+        return read_in(value, whole, box)
+    return tile(value.background, from_end(whole), ranges_of(box))
 
 
 def _of_size_one(cells: Tensor, line: Signal, whole: Signal) -> Tensor:

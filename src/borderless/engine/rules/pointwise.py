@@ -1,7 +1,7 @@
 """Functions that act on every cell alike: they act on the window and, the same way, on the background.
 
 Elementwise functions of one or several Signals (joined by frame index: the union of the windows where maps may grow,
-the intersection under `valid`), functions along channels, and dropout. PyTorch marks its
+the intersection under `valid`), and functions along channels. PyTorch marks its
 elementwise functions with `torch.Tag.pointwise`; a short list adds those that it leaves out.
 """
 
@@ -15,11 +15,14 @@ from borderless.engine.geometry import Box
 from borderless.engine.naming import describe, is_torch_own, named
 from borderless.engine.padding import inside, strips
 from borderless.engine.registry import Rule, Traits, declare, fallback, rule
-from borderless.engine.relabelled import Relabelled, on_batches, on_channels, on_maps
+from borderless.engine.relabelled import Relabelled, on_channels, on_maps
 from borderless.engine.rules.joining import (
+    LINES_REACH_OUT,
+    beside_window,
     from_end,
     joint_box,
     joint_field,
+    reaches_out,
     read_in,
     surroundings_of,
     widest,
@@ -90,16 +93,22 @@ def elementwise(function: Any, *args: Any, **kwargs: Any) -> Any:
     assert aligned is not None
     args, kwargs = aligned
     box = joint_box(signals, function)
-    is_in_place = _is_in_place(function)
-    if len(args) == len(signals) == 2 and is_in_place and _joins_in_parts(*signals):
+    in_place = is_in_place(function)
+    if len(args) == len(signals) == 2 and in_place and _joins_in_parts(*signals):
         return _change_in_parts(function, signal, args[1], kwargs)
-    if is_in_place:
+    background = None if signal.background is None else _background(function, signal, args, kwargs, in_place)
+    if background is not None and any(len(s.axes) < len(signal.axes) for s in signals):
+        beside = [beside_window(a, signal, box) for a in args]
+        beside[0] = beside[0].clone() if in_place else beside[0]
+        named_ones = {k: beside_window(v, signal, box) for k, v in kwargs.items()}
+        if reaches_out(signal, function(*beside, **named_ones), background, box):
+            return _on_frames(function, signal, LINES_REACH_OUT, args, kwargs)
+    if in_place:
         own_window(signal)
     operands = [_read(a, signal, box) for a in args]
     window = function(*operands, **{k: _read(v, signal, box) for k, v in kwargs.items()})
     if not isinstance(window, Tensor):
         return _no_map(function, signal, window)
-    background = None if signal.background is None else _background(function, signal, args, kwargs, is_in_place)
     if window is operands[0]:  # in place: whoever holds the first operand sees the change
         if args[0] is not signal:
             raise signal.scope.unsupported(describe(function), "it changes an ordinary tensor in place by a map")
@@ -122,7 +131,7 @@ def _no_map(function: Any, signal: Signal, result: Any) -> Any:
     raise signal.scope.unsupported(describe(function), f"it returns a {type(result).__name__} and not one feature map")
 
 
-def _is_in_place(function: Any) -> bool:
+def is_in_place(function: Any) -> bool:
     """Whether `function`, one of PyTorch's own, changes its first argument: PyTorch marks these with an underscore."""
     name = function.__name__.partition(".")[0]  # of an operator without its overload
     if name.startswith("__"):
@@ -187,11 +196,9 @@ def _read(value: Any, whole: Signal, box: Box) -> Any:
     return read_in(value, whole, box) if isinstance(value, Signal) else value
 
 
-def _background(
-    function: Any, signal: Signal, args: tuple[Any, ...], kwargs: dict[str, Any], is_in_place: bool
-) -> Tensor:
+def _background(function: Any, signal: Signal, args: tuple[Any, ...], kwargs: dict[str, Any], in_place: bool) -> Tensor:
     surroundings = surroundings_of([*args, *kwargs.values()], signal)
-    if is_in_place:  # the samples may share the background that changes, and differ in what changes it
+    if in_place:  # the samples may share the background that changes, and differ in what changes it
         shape = torch.broadcast_shapes(*(value.shape for value in surroundings if isinstance(value, Tensor)))
         surroundings[0] = _copied(surroundings[0].expand(shape))
     named_ones = dict(zip(kwargs, surroundings[len(args) :], strict=True))
@@ -309,27 +316,3 @@ def _dimensions_touched(function: Any, signal: Signal, args: tuple[Any, ...], kw
     if dim is None:
         raise signal.scope.unsupported(describe(function), "it was called without a dimension, so it runs over space")
     return {d % signal.ndim for d in ((dim,) if isinstance(dim, int) else dim)}
-
-
-def _dropout_seen(function: Any, source: Relabelled, *args: Any, **kwargs: Any) -> Any:
-    """Of tokens: of single values; what drops whole channels would count the dimensions."""
-    if not function.__name__.startswith(("dropout", "alpha")) or function.__name__[7:8].isdigit():
-        return on_batches(function, args, kwargs)
-    return on_maps(function, source, args, kwargs)
-
-
-@rule(
-    *named("dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout", inplace=True),
-    needs="cell",
-    dims=_dropout_seen,
-)
-def dropout(function: Any, signal: Signal, *args: Any, **kwargs: Any) -> Signal:
-    """Dropout acts on the window and leaves the background alone."""
-    window = own_window(signal)
-    dropped = function(window, *args, **kwargs)
-    if dropped is not window:
-        return signal.derive(dropped, signal.background)
-    trains = kwargs.get("training", kwargs.get("train", args[1] if len(args) > 1 else True))
-    if trains and (_is_in_place(function) or kwargs.get("inplace")):
-        return signal.become(function, window, signal.background)
-    return signal

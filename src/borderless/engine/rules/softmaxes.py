@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from borderless.engine.naming import describe, named
 from borderless.engine.registry import Kind, rule
 from borderless.engine.relabelled import Relabelled, on_maps
+from borderless.engine.rules.joining import LINES_REACH_OUT
 from borderless.engine.rules.pointwise import along_channels, check_parameters
 from borderless.engine.rules.spread_maps import has_values
 from borderless.engine.signal import Signal
@@ -49,6 +50,9 @@ def softmax(function: Any, signal: Any, *args: Any, **kwargs: Any) -> Any:
     dim = _dim(function, signal, args, kwargs)
     if dim not in signal.axes:
         return along_channels(function, signal, *args, **kwargs)
+    if signal.background is not None and len(signal.axes) > 1:
+        signal.scope.reads_position(describe(function), LINES_REACH_OUT)
+        return function(signal.crop(), *args, **kwargs)
     if signal.background is None:
         return signal.derive(function(signal.window, *args, **kwargs), None)
     return _over_space(function, signal, (dim,), kwargs.get("dtype"))

@@ -11,7 +11,17 @@ from borderless.engine.aliases import View
 from borderless.engine.naming import describe, named
 from borderless.engine.registry import rule
 from borderless.engine.relabelled import Relabelled, check_alike, maps_of, on_maps
-from borderless.engine.rules.joining import joint_box, joint_field, read_in, surroundings_of, widest, without_extent
+from borderless.engine.rules.joining import (
+    LINES_REACH_OUT,
+    beside_window,
+    joint_box,
+    joint_field,
+    reaches_out,
+    read_in,
+    surroundings_of,
+    widest,
+    without_extent,
+)
 from borderless.engine.rules.rows import lattice_of_parts, lattice_of_rows
 from borderless.engine.signal import Signal
 from borderless.engine.signatures import arguments
@@ -96,6 +106,11 @@ def join(function: Any, tensors: Sequence[Any], dim: int = 0, **kwargs: Any) -> 
             )
         lattice = lattice_of_parts([(s, range(len(s.window))) for s in signals])
     box = joint_box(signals, function, has_own_rows=dim == 0)
+    lines = [s for s in signals if len(s.axes) < len(signal.axes) and s.background is not None]
+    beside = [(beside_window(line, signal, box), surroundings_of([line], signal)[0]) for line in lines]
+    if any(reaches_out(signal, cells, around, box) for cells, around in beside):
+        signal.scope.reads_position(describe(function), LINES_REACH_OUT)
+        return function([t.crop() if isinstance(t, Signal) else t for t in tensors], dim, **kwargs)
     space = {axis: b - a for axis, (a, b) in zip(signal.axes, box, strict=True)}
     parts = [read_in(t, signal, box) if u is None else u for t, u in zip(tensors, uniform, strict=True)]
     parts = [part.expand([space.get(i, n) for i, n in enumerate(part.shape)]) for part in parts]
