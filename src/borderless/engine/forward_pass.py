@@ -25,7 +25,8 @@ class ForwardPass:
     """The border of a pass, its model, and who listens.
 
     strict: raise where absolute position is read. warned: the modules that were warned of. observer: called with every
-    `Event`. shares_passes: whether samples that have nothing to do with each other run together.
+    `Event`. shares_passes: whether samples that have nothing to do with each other run together. has_mixed_rows: whether the model
+    has joined or selected rows of the batch, so that its samples may have to do with each other.
     """
 
     border: Border
@@ -34,6 +35,7 @@ class ForwardPass:
     warned: set[str] = field(default_factory=set)
     observer: Callable[[Event], Any] | None = None
     shares_passes: bool = False  # whether samples that have nothing to do with each other run together
+    has_mixed_rows: bool = False
 
     def module_path(self) -> str:
         """Name of the innermost module that is running now, as in `named_modules`; "" for the root itself."""
@@ -79,8 +81,9 @@ class ForwardPass:
             operation, module = describe(function), self.module_path()
             self.observer(Event(kind, operation, module, None, source=signal.frame, window=signal.box))
 
-    def mixes_rows(self, function: Any) -> None:
-        """Hear that the rows of the batch are about to be joined, selected, or put in another order."""
+    def mixes_rows(self, function: Any) -> None:  # noqa: ARG002  a tape tells which function it was
+        """Note that `function` joins or selects rows of the batch, or puts them in another order."""
+        self.has_mixed_rows = True
 
     def reads_position(self, operation: str, reason: str) -> None:
         """Record that absolute position is read here; warn once per module, or refuse in strict mode."""

@@ -48,6 +48,10 @@ class Family(dict[Stride, "Lattice"]):
         self.selections: dict[tuple[int, ...], Family] = {}
         self.sources: dict[Stride, list[tuple[Lattice, tuple[int, ...]]]] = {}
 
+    def of_all_rows(self) -> "list[Lattice]":
+        """The lattices of the family, and of all batches of its rows."""
+        return [*self.values(), *(lattice for family in self.selections.values() for lattice in family.of_all_rows())]
+
     def enter(self, lattice: "Lattice", apart: dict[Stride, Box]) -> None:
         """Take `lattice` into the family; apart: how far, in pixels, the others of it are, at least and at most.
 
@@ -96,8 +100,9 @@ class Lattice:
     @property
     def total_stride(self) -> tuple[int, ...]:
         """The smallest shift, in pixels, along each axis that moves every lattice of the family onto itself."""
-        strides = [lattice.stride for lattice in self.family.values()]
-        for lattice in self.family.values():
+        lattices = self.family.of_all_rows()
+        strides = [lattice.stride for lattice in lattices]
+        for lattice in lattices:
             for index, line in lattice._lines.items():
                 along = line.total_stride
                 strides.append((*along[:index], 1, *along[index:]))

@@ -1,4 +1,4 @@
-"""Feature maps whose dimensions the model sees in another order, or merged: tokens (N, H·W, C), and stacks (S, N, C, H, W).
+"""Maps whose dimensions the model sees in another order, or merged: tokens (N, H·W, C), and stacks (S, N, C, H, W).
 
 A `Relabelled` Signal stands for a map (N, …) with the batch first and space in dimensions of its own. A function that
 acts on every cell alike is called on that map instead, with its dimensions renumbered; one that mixes tokens, such as
@@ -7,14 +7,14 @@ attention, is refused. So a sequence of tokens becomes a map again where the mod
 Rules declare which of their arguments are dimensions: see `registry.Traits.dims`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from math import prod
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from borderless.engine.geometry import Box, preserved_axes
+from borderless.engine.geometry import Box
 from borderless.engine.naming import describe
 from borderless.engine.registry import find_rule, traits_of
 from borderless.engine.signal import Signal, as_rules_take_it
@@ -28,7 +28,7 @@ class Relabelled(Signal):
 
     map: with the batch as dimension 0, the others in the order in which the model sees them. batch: which dimension the
     model takes for the batch. tokens: which one it has in the place of the spatial axes, row by row; None: space is as
-    it is in the map. `window`, `background`, `axes` and `frame` are as the model sees them, start and box are the map's.
+    it is in the map. `window`, `background`, `axes` and `frame` are as the model sees them, all else is the map's.
     """
 
     map: Signal
@@ -294,52 +294,3 @@ def _named(
         name: value for name, value in kwargs.items() if name in names
     }
     return {name: (None, value) for name, value in values.items()} | places
-
-
-def reshaped(function: Any, source: Relabelled, target: tuple[int, ...], reshape: Callable[..., Any]) -> Any:
-    """Reshape as the model sees it: the tokens stay one dimension, become space again, or end here.
-
-    reshape: the function that does it to the map, `Tensor.reshape` or `Tensor.view`.
-    """
-    shape, signal = tuple(source.shape), source.map
-    batch = 0
-    if source.batch != 0:
-        kept = preserved_axes(shape, target, (source.batch,))
-        if kept is None:
-            return function_on_batch(function, source, target, reshape)
-        batch = kept[0]
-    tokens, spread = None, target
-    if source.tokens is not None:
-        at, frame = source.tokens, tuple(signal.shape[axis] for axis in signal.axes)
-        whole = (*shape[:at], *frame, *shape[at + 1 :])
-        merged = preserved_axes(shape, target, (at,))
-        cells = preserved_axes(whole, target, tuple(range(at, at + len(frame))))
-        cells = None if cells is not None and batch in cells else cells
-        if cells is None or (merged is not None and len(target) == len(shape)):
-            if merged is None:
-                return _without_space(function, source, target)
-            tokens = merged[0]
-            spread = (*target[:tokens], *frame, *target[tokens + 1 :])
-    batch_of_map = batch if tokens is None or batch < tokens else batch + len(signal.axes) - 1
-    own = (spread[batch_of_map], *spread[:batch_of_map], *spread[batch_of_map + 1 :])
-    made = reshape(signal, own)
-    return Relabelled.of(made, batch, tokens) if isinstance(made, Signal) else made
-
-
-def function_on_batch(function: Any, source: Relabelled, target: tuple[int, ...], reshape: Callable[..., Any]) -> Any:
-    """Reshape what merges the batch, which is not the first dimension, with another one."""
-    return reshape(source.as_batch(function), target)
-
-
-def _without_space(function: Any, source: Relabelled, target: tuple[int, ...]) -> Tensor:
-    if (
-        prod(target[1:]) * len(source.map.window) == source.numel()
-        and target[0] == source.shape[0]
-        and len(target) == 2
-    ):
-        source.scope.reads_position(
-            describe(function),
-            f"it flattens the tokens of a feature map to the shape {target}, a weight for each place",
-        )
-        return source.crop().reshape(target)
-    raise source.refusal(function)

@@ -24,6 +24,7 @@ from borderless.engine.naming import describe
 from borderless.engine.padding import memory_format_of, pasted, strips
 from borderless.engine.reading import cut
 from borderless.engine.registry import Gather, traits_of
+from borderless.engine.relabelled import Relabelled, maps_of
 from borderless.engine.rules import pools
 from borderless.engine.rules.frame_pools import FramePool, as_map
 from borderless.engine.rules.indices import Indices
@@ -63,7 +64,7 @@ class Replay(ForwardPass):
 
     def step(self, function: Any) -> Step:
         """Return the step of the tape at which `function` was called."""
-        if self._next < len(self.tape.steps) and self.tape.steps[self._next].function is function:
+        if self._next < len(self.tape.steps) and self.tape.steps[self._next].function == function:
             self._next += 1
             return self.tape.steps[self._next - 1]
         raise self.unsupported(
@@ -247,6 +248,8 @@ def _run(
     result = rule(func, *args, **kwargs)
 
     def wrapped(leaf: Any) -> Any:
+        if isinstance(leaf, Relabelled):
+            return Relabelled.of(wrapped(leaf.map), leaf.batch, leaf.tokens)
         if not isinstance(leaf, Signal) or isinstance(leaf, FramePool | Indices):
             return leaf
         for changed in placed:
@@ -270,7 +273,7 @@ def _same(expected: list[Tensor], got: list[Tensor]) -> bool:
 
 
 def _on_canvas(result: Any, step: Step) -> Any:
-    made = [leaf for leaf in tree_leaves(result) if isinstance(leaf, ReplayedSignal)]
+    made = [leaf for leaf in tree_leaves(maps_of(result)) if isinstance(leaf, ReplayedSignal)]
     for signal, canvas in zip(made, step.maps, strict=True):
         samples, alone = signal.placing.samples, (canvas._sizes[0], *canvas.shape[1:])
         if tuple(signal.shape) != (samples * alone[0], *alone[1:]):

@@ -83,8 +83,8 @@ def refuse_noise(function: Any, *args: Any, **kwargs: Any) -> Signal:
     signal = next(value for value in (*args, *kwargs.values()) if isinstance(value, Signal))
     raise signal.scope.unsupported(
         describe(function),
-        "it draws noise for a feature map, of which borderless knows randn_like, rand_like, normal_ and uniform_. Write "
-        "it with one of these, or give the noise as an input of the model",
+        "it draws noise for a feature map, for which there are rules for randn_like, rand_like, normal_ and uniform_. "
+        "Write it with one of these, or give the noise as an input of the model",
     )
 
 

@@ -42,11 +42,8 @@ def _getitem_seen(function: Any, source: Relabelled, signal: Any, index: Any) ->
         if dimension == source.batch:
             first, batch = entry, place
         elif dimension == source.tokens:
-            if not isinstance(entry, slice) or entry.indices(source.shape[dimension]) != (
-                0,
-                source.shape[dimension],
-                1,
-            ):
+            n = source.shape[dimension]
+            if not isinstance(entry, slice) or entry.indices(n) != (0, n, 1):
                 raise source.refusal(function)
             own += [slice(None)] * len(source.map.axes)
             tokens = place
@@ -54,9 +51,8 @@ def _getitem_seen(function: Any, source: Relabelled, signal: Any, index: Any) ->
             own.append(entry)
         place += not isinstance(entry, int)
         dimension += 1
-    if isinstance(first, int):
-        if source.batch or source.tokens is not None:
-            return on_batches(function, (source, index), {})
+    if isinstance(first, int) and (source.batch or source.tokens is not None):
+        return on_batches(function, (source, index), {})
     return Relabelled.of(source.map[(first, *own)], batch, tokens)
 
 
@@ -73,7 +69,7 @@ def getitem(function: Any, signal: Any, index: Any) -> Any:
     if all(isinstance(entry, slice) and entry == slice(None) for entry in found.plain):
         return signal
     samples, lattice = None, None
-    if (first := found.first) != slice(None):
+    if isinstance(first := found.first, Tensor) or first != slice(None):
         signal.scope.mixes_rows(function)
         samples = len(signal.window)
         lattice = _lattice_of_picked(signal, first, found.plain)

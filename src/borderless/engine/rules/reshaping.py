@@ -12,7 +12,7 @@ from borderless.engine.aliases import View
 from borderless.engine.geometry import Slide
 from borderless.engine.naming import describe, named
 from borderless.engine.registry import Declared, rule
-from borderless.engine.relabelled import Relabelled, reshaped
+from borderless.engine.relabelled import Relabelled
 from borderless.engine.rules.plan import plan
 from borderless.engine.rules.resampling import on_finer_cells
 from borderless.engine.rules.rows import lattice_of_reshaped
@@ -77,7 +77,7 @@ def _reshape_seen(function: Any, source: Relabelled, *args: Any, **kwargs: Any) 
         with DisableTorchFunctionSubclass():
             return args[0].reshape(source.shape)
     target = tuple(_shape_after(function, source, args[1:], kwargs))
-    return reshaped(function, source, target, torch.Tensor.reshape if _may_copy(function) else torch.Tensor.view)
+    return _reshape_labels(function, source, target, torch.Tensor.reshape if _may_copy(function) else torch.Tensor.view)
 
 
 def _may_copy(function: Any) -> bool:
@@ -177,6 +177,45 @@ def _out_of_blocks(
         )
     background = None if signal.background is None else run(signal.background)
     return signal.possible_alias(on_finer_cells(signal, sizes, run(signal.window), background, axes), function)
+
+
+def _reshape_labels(function: Any, source: Relabelled, target: tuple[int, ...], reshape: Callable[..., Any]) -> Any:
+    """Reshape as the model sees it: the tokens stay one dimension, become space again, or end here.
+
+    reshape: the function that does it to the map, `Tensor.reshape` or `Tensor.view`.
+    """
+    shape, signal = tuple(source.shape), source.map
+    batch = 0
+    if source.batch != 0:
+        kept = geometry.preserved_axes(shape, target, (source.batch,))
+        if kept is None:
+            return reshape(source.as_batch(function), target)
+        batch = kept[0]
+    tokens, spread = None, target
+    if source.tokens is not None:
+        at, frame = source.tokens, tuple(signal.shape[axis] for axis in signal.axes)
+        whole = (*shape[:at], *frame, *shape[at + 1 :])
+        merged = geometry.preserved_axes(shape, target, (at,))
+        cells = geometry.preserved_axes(whole, target, tuple(range(at, at + len(frame))))
+        cells = None if cells is not None and batch in cells else cells
+        if cells is None or (merged is not None and len(target) == len(shape)):
+            if merged is None:
+                return _without_space(function, source, target)
+            tokens = merged[0]
+            spread = (*target[:tokens], *frame, *target[tokens + 1 :])
+    batch_of_map = batch if tokens is None or batch < tokens else batch + len(signal.axes) - 1
+    own = (spread[batch_of_map], *spread[:batch_of_map], *spread[batch_of_map + 1 :])
+    made = reshape(signal, own)
+    return Relabelled.of(made, batch, tokens) if isinstance(made, Signal) else made
+
+
+def _without_space(function: Any, source: Relabelled, target: tuple[int, ...]) -> Tensor:
+    if len(target) != 2 or target[0] != source.shape[0] or source.batch != 0:
+        raise source.refusal(function)
+    source.scope.reads_position(
+        describe(function), f"it flattens the tokens of a feature map to the shape {target}, a weight for each place"
+    )
+    return source.crop().reshape(target)
 
 
 def _into_blocks(
