@@ -26,7 +26,7 @@ from borderless.engine.reading import cut
 from borderless.engine.registry import Gather, traits_of
 from borderless.engine.relabelled import Relabelled, maps_of
 from borderless.engine.rules import pools
-from borderless.engine.rules.frame_pools import FramePool, as_map
+from borderless.engine.rules.frame_pools import FramePool
 from borderless.engine.rules.indices import Indices
 from borderless.engine.signal import Signal
 from borderless.engine.torch_internals import tree_leaves, tree_map
@@ -316,7 +316,7 @@ def _divisors(func: Any, canvas: Signal, one: Tensor, args: tuple[Any, ...], kwa
 
     def average(border: Border) -> Tensor:
         maps = like(canvas, ones)
-        maps.scope = ForwardPass(border, canvas.scope.root)
-        return as_map(pools.average_pool(func, maps, *args[1:], **kwargs)).window
+        maps.scope, maps.may_pool_frame = ForwardPass(border, canvas.scope.root), False
+        return pools.average_pool(func, maps, *args[1:], **kwargs).window
 
     return average(canvas.border) / average(Border("full", reach=0))

@@ -125,7 +125,14 @@ def _read_by_average_pool(
     return _read_by_max_pool(function, signal, kernel_size, stride, padding, 1, ceil_mode)
 
 
-@rule(F.avg_pool1d, F.avg_pool2d, F.avg_pool3d, needs=_read_by_average_pool, gathers="mean")
+def _need_of_average_pool(function: Any, signal: Any, *args: Any, **kwargs: Any) -> Declared:
+    slides = _read_by_average_pool(function, signal, *args, **kwargs)
+    if any(s.kernel > n + 2 * s.padding for s, n in zip(slides, signal.frame, strict=True)):  # larger than the map
+        return "everything"
+    return slides
+
+
+@rule(F.avg_pool1d, F.avg_pool2d, F.avg_pool3d, needs=_need_of_average_pool, gathers="mean")
 def average_pool(
     function: Any,
     signal: Signal,
@@ -164,19 +171,19 @@ def average_pool(
     return _of_frame(signal, slides, lambda whole: mean_over_space(function, whole), local)
 
 
-def _read_by_norm_pool(
+def _need_of_norm_pool(
     function: Any, signal: Any, norm_type: Any, kernel_size: Any, stride: Any = None, ceil_mode: bool = False
 ) -> Declared:
-    if ceil_mode:  # a kernel that sticks out counts fewer cells
+    if ceil_mode or norm_type in (torch.inf, -torch.inf):  # a kernel that sticks out counts fewer cells
         return "everything"
     return _read_by_average_pool(function, signal, kernel_size, stride)
 
 
-@rule(F.lp_pool1d, F.lp_pool2d, F.lp_pool3d, needs=_read_by_norm_pool)
+@rule(F.lp_pool1d, F.lp_pool2d, F.lp_pool3d, needs=_need_of_norm_pool)
 def norm_pool(
     function: Any, signal: Signal, norm_type: Any, kernel_size: Any, stride: Any = None, ceil_mode: bool = False
 ) -> Any:
-    """The p-norm of the cells under a kernel, p = norm_type, by an average, as PyTorch has it."""
+    """The p-norm of the cells under a kernel, p = norm_type."""
     count = _count_in_name(function)
     check_axes(signal, count, function)
     if norm_type in (torch.inf, -torch.inf):
@@ -184,9 +191,27 @@ def norm_pool(
         if norm_type > 0:
             return largest(signal.abs(), kernel_size, stride, 0, 1, ceil_mode)
         return -largest(-signal.abs(), kernel_size, stride, 0, 1, ceil_mode)
-    pool = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}[count]
-    mean = pool(signal.pow(norm_type), kernel_size, stride, 0, ceil_mode)
-    return (mean.sign() * F.relu(mean.abs())).mul(prod(per_axis(kernel_size, count))).pow(1.0 / norm_type)
+    slides = _read_by_max_pool(function, signal, kernel_size, stride, 0, 1, ceil_mode)
+    kernel, stride = ([getattr(s, name) for s in slides] for name in ("kernel", "stride"))
+
+    def run(cells: Tensor) -> Tensor:
+        return function(cells, norm_type, kernel if count > 1 else kernel[0], stride if count > 1 else stride[0])
+
+    def pooled(whole: Signal) -> Tensor:
+        mean = mean_over_space(function, whole.pow(norm_type))  # pyright: ignore[reportArgumentType]
+        return (mean.sign() * F.relu(mean.abs())).mul(prod(kernel)).pow(1.0 / norm_type)
+
+    def local(signal: Signal) -> Signal:
+        planned = plan(signal, slides, function)
+        if signal.border.is_own:
+            window = function(planned.window(), norm_type, kernel_size, stride if count > 1 else stride[0], ceil_mode)
+        else:
+            window = run(planned.cells())
+        result = planned.result(window, None if planned.background is None else planned.response(run))
+        signal.scope.observe(function, result, 0, slides, signal.frame)
+        return result
+
+    return local(signal) if signal.border.is_own else _of_frame(signal, slides, pooled, local)
 
 
 def _count_in_name(function: Any) -> int:

@@ -248,7 +248,7 @@ def _around(values: Sequence[Any], *, dense: bool = False) -> list[Any]:
 
 
 def _sum_over_space(function: Any, values: Sequence[Any], run: Callable[..., Tensor], box: Box) -> Tensor:
-    """Σ of a product over all of space: w₁w₂ - b₁b₂ = (w₁ - b₁) w₂ + b₁ (w₂ - b₂) over the window, b₁b₂ over the frame."""
+    """Σ of a product: over the window w₁w₂ - b₁b₂ = (w₁ - b₁) w₂ + b₁ (w₂ - b₂), and over the frame b₁b₂."""
     windows = [value.read(box) if isinstance(value, Signal) else value for value in values]
     maps = [i for i, value in enumerate(values) if isinstance(value, Signal)]
     whole = values[maps[0]]

@@ -192,10 +192,7 @@ def _downsample(
             smaller = smaller.narrow(axis, m, n)
         return smaller
 
-    if signal.border.is_own:
-        window = function(planned.window(), **given, **options)
-    else:
-        window = run(planned.cells())
+    window = function(planned.window(), **given, **options) if signal.border.is_own else run(planned.cells())
     background = planned.background if planned.is_constant_around else planned.response(run)
     result = planned.result(window, background)
     signal.scope.observe(function, result, 0, slides, signal.frame)

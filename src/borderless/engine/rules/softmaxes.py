@@ -68,12 +68,12 @@ def _over_space(function: Any, signal: Signal, dims: tuple[int, ...], dtype: Any
 
 
 def _check_total(function: Any, signal: Signal, total: Tensor) -> None:
-    """Refuse weights whose sum is not positive: a window much larger than its frame may lack more than a frame holds."""
+    """Refuse weights whose sum is not positive: a window larger than its frame may lack more than a frame has."""
     if has_values(total) and not bool((total > 0).all()):
         raise ImageError(
             f"Expected weights with a positive sum in {describe(function)} over space in "
-            f"{signal.scope.describe_module()} but got {float(total.detach().min()):.3g}: the content fills a window of "
-            f"{tuple(b - a for a, b in signal.box)} cells with lower values than the background of the frame's "
+            f"{signal.scope.describe_module()} but got {float(total.detach().min()):.3g}: the content fills a window "
+            f"of {tuple(b - a for a, b in signal.box)} cells with lower values than the background of the frame's "
             f"{signal.frame}. Use a larger canvas around the object, a reach, or the border 'zero'"
         )
 
