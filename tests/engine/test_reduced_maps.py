@@ -4,6 +4,7 @@ Oracles: under `zero` the unmodified model, bit for bit; under `infinite` the sa
 stride or, with an adaptive phase, by any shift; of a placement the model on whole canvases.
 """
 
+import copy
 from collections.abc import Callable
 
 import pytest
@@ -12,7 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import borderless as bl
-from support.bodies import noise
+from support.bodies import noise, seeded
+from support.endless_plane import assert_as_on_a_huge_canvas
 
 CHANNELS = 4
 
@@ -199,3 +201,163 @@ def test_placed_is_dense(name: str, border: str | None) -> None:
     expected = torch.stack([model(canvas[None]) for canvas in canvases])
     got = bl.place(model, patch, positions, canvas=(32, 32))
     assert (got - expected).abs().max() <= 1e-11 * max(1, float(expected.abs().max()))
+
+
+DENSE: dict[str, tuple[int, Callable[[Tensor, Tensor], Tensor]]] = {
+    "einsum": (1, lambda a, b: torch.einsum("nchw,cd,nchw->ndhw", a, W, b)),
+    "matmul": (1, lambda a, b: (a.movedim(1, -1) @ W).movedim(-1, 1) * b),
+    "tokens": (1, lambda a, b: (W @ a.flatten(2)).view(b.shape) + b),
+    "cosine": (1, lambda a, b: F.cosine_similarity(a, b, 1).unsqueeze(1)),
+    "threshold": (1, lambda a, b: F.threshold(a + b, 0.3, -1.0)),
+    "lp_pool": (2, lambda a, b: F.lp_pool2d(a + b, 2, 3, 2)),
+    "unfold": (
+        1,
+        lambda a, b: (
+            F.unfold(a, (3, 2), 2, (2, 1))
+            .view(len(a), 6 * CHANNELS, *b.shape[2:])
+            .mul(noise(6 * CHANNELS, 1, 1))
+            .sum(1, True)
+        ),
+    ),
+    "unfold with a stride": (
+        2,
+        lambda a, b: F.unfold(a + b, 2, stride=2).view(len(a), -1, a.size(2) // 2, a.size(3) // 2),
+    ),
+    "half bilinear": (2, lambda a, b: F.interpolate(a + b, scale_factor=0.5, mode="bilinear")),
+    "half area": (2, lambda a, b: F.interpolate(a + b, scale_factor=0.5, mode="area")),
+    "half bicubic": (2, lambda a, b: F.interpolate(a + b, scale_factor=0.5, mode="bicubic")),
+    "half antialiased": (2, lambda a, b: F.interpolate(a + b, scale_factor=0.5, mode="bicubic", antialias=True)),
+    "a quarter bilinear": (4, lambda a, b: F.interpolate(a + b, scale_factor=0.25, mode="bilinear")),
+    "a third antialiased": (
+        3,
+        lambda a, b: F.interpolate(a, size=(a.size(2) // 3, a.size(3) // 3), mode="bilinear", antialias=True),
+    ),
+    "a third bicubic": (3, lambda a, b: F.interpolate(a, scale_factor=1 / 3, mode="bicubic")),
+    "twice bicubic, then half": (
+        1,
+        lambda a, b: F.interpolate(F.interpolate(a, scale_factor=2, mode="bicubic"), scale_factor=0.5, mode="bilinear"),
+    ),
+    "unpool": (2, lambda a, b: F.avg_pool2d(unpooled((a + b).relu()), 2)),
+    "unpool twice": (4, lambda a, b: F.avg_pool2d(with_indices((a + b).relu()), 4)),
+}
+
+
+@pytest.mark.parametrize("name", DENSE)
+@torch.no_grad()
+def test_dense_maps_are_those_of_the_unlimited_plane(name: str) -> None:
+    stride, body = DENSE[name]
+    model, images = seeded(body), noise(2, 3, 24, 36)
+    assert torch.equal(bl.convert(model, "zero", strict=True)(images), model(images))
+    assert_as_on_a_huge_canvas(model, images, 48, stride)
+
+
+@pytest.mark.parametrize("border", ["full", "infinite"])
+@pytest.mark.parametrize(
+    ("body", "reader"),
+    [
+        (lambda y: F.max_pool2d(y, 2, return_indices=True)[1] + 1, r"torch\.Tensor\.add, .* of .*max_pool2d,"),
+        (lambda y: y.max(3)[1].amax(2), r"torch\.Tensor\.amax, .* of torch\.Tensor\.max,"),
+        (lambda y: y.flatten(2).max(2).indices, "the output, or an attribute, of the model, .* of torch.Tensor.max,"),
+    ],
+)
+@torch.no_grad()
+def test_indices_of_maxima_may_not_be_read(body: Callable[[Tensor], Tensor], reader: str, border: str) -> None:
+    with pytest.raises(bl.UnsupportedOperation, match=reader + ".*absolute positions. Write max_unpool"):
+        bl.convert(Idiom(body), border)(noise(1, 3, 20, 24))  # pyright: ignore[reportArgumentType]
+
+
+@torch.no_grad()
+def test_indices_are_the_models_own_under_zero() -> None:
+    model = Idiom(lambda y: F.max_pool2d(y, 3, 2, 1, return_indices=True)[1].double())
+    images = noise(2, 3, 21, 26)
+    assert torch.equal(bl.convert(model, "zero")(images), model(images))
+
+
+@torch.no_grad()
+def test_pools_that_overlap_cannot_be_undone() -> None:
+    def body(y: Tensor) -> Tensor:
+        values, indices = F.max_pool2d(y, 3, 2, return_indices=True)
+        return F.max_unpool2d(values, indices, 3, 2)
+
+    with pytest.raises(bl.UnsupportedOperation, match="only a max pool whose stride is its kernel"):
+        bl.convert(Idiom(body), "infinite")(noise(1, 3, 20, 24))
+
+
+REFUSED: dict[str, tuple[str, Callable[[Tensor], Tensor]]] = {
+    "fold": ("conv_transpose2d", lambda y: F.fold(F.unfold(y, 2), (y.size(2), y.size(3)), 2)),
+    "gumbel_softmax": ("Write softmax over the channels", lambda y: F.gumbel_softmax(y, dim=1)),
+    "attention": ("every cell .*attention", lambda y: torch.einsum("ncl,ncm->nlm", y.flatten(2), y.flatten(2))),
+    "einsum over rows": ("one spatial axis", lambda y: torch.einsum("nchw,nchw->nch", y, y)),
+    "einsum over the batch": ("sums over the batch", lambda y: torch.einsum("nchw->chw", y)),
+    "cosine over space": ("it mixes the tokens", lambda y: F.cosine_similarity(y.flatten(2), y.flatten(2) + 1, 2)),
+    "rows and columns": ("one after the other", lambda y: y.mean(3, True) * y.mean(2, True)),
+    "a line without keepdim": ("keepdim=True", lambda y: y.transpose(0, 1)[:1].transpose(0, 1) * y.mean(3)),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+@torch.no_grad()
+def test_refusals_say_what_to_write(name: str) -> None:
+    text, body = REFUSED[name]
+    with pytest.raises(bl.BorderlessError, match=text):
+        bl.convert(Idiom(body), "infinite")(noise(1, 3, 20, 24))
+
+
+class CoordinateAttention(nn.Module):
+    """Hou et al. (CVPR 2021), each line by itself: convolutions of one cell, a norm, a gate."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Conv2d(3, 4, 3, 2, 1, bias=False), nn.Conv2d(4, 4, 3, padding=1)
+        self.squeeze, self.rows = nn.Conv2d(4, 4, 1), nn.Conv2d(4, 4, (3, 1), padding=(1, 0))
+        self.norm, self.columns = nn.BatchNorm2d(4), nn.Conv2d(4, 4, 1)
+        self.double()
+        generator = torch.Generator().manual_seed(0)
+        for parameter in self.parameters():
+            parameter.data.normal_(0, 0.5, generator=generator)
+
+    def forward(self, images: Tensor) -> Tensor:
+        y = self.first(images).tanh()
+        rows = self.rows(self.norm(self.squeeze(y.mean(3, keepdim=True))).relu()).sigmoid()
+        columns = self.columns(self.norm(self.squeeze(F.adaptive_avg_pool2d(y, (1, None))))).sigmoid()
+        return self.last(y * rows * columns).tanh().mean((2, 3))
+
+
+@pytest.mark.parametrize("training", [False, True])
+@torch.no_grad()
+def test_coordinate_attention(training: bool) -> None:
+    model, images = CoordinateAttention().train(training), noise(2, 3, 32, 40)
+    unmodified = copy.deepcopy(model)
+    assert torch.equal(bl.convert(model, "zero", strict=True)(images), unmodified(images))
+    for phase in ("fixed", "adaptive"):
+        assert_blind_to_position(CoordinateAttention().train(training), phase)
+
+
+def test_coordinate_attention_is_placed() -> None:
+    patch = noise(2, 3, 7, 5)
+    canvas = torch.zeros(2, 3, 32, 32, dtype=torch.float64)
+    canvas[:, :, 20:27, 3:8] = patch
+    for border in ("zero", "full", "infinite"):
+        model = bl.convert(CoordinateAttention().eval(), border, strict=True)
+        with torch.no_grad():
+            assert (bl.place(model, patch, [(20, 3)], canvas=(32, 32))[0] - model(canvas)).abs().max() <= 1e-12
+
+
+class Darker(nn.Module):
+    """Convolutions that spread the image far beyond its frame, and a softmax for which the background is largest."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.spread = nn.Sequential(nn.Conv2d(1, 1, 9, padding=4), nn.Conv2d(1, 1, 9, padding=4)).double()
+        for parameter in self.parameters():
+            nn.init.ones_(parameter)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return (-self.spread(images)).flatten(2).softmax(2)
+
+
+@pytest.mark.filterwarnings("ignore::borderless.RoundingWarning")
+@torch.no_grad()
+def test_a_softmax_whose_weights_do_not_add_up_is_refused() -> None:
+    with pytest.raises(bl.ImageError, match=r"weights with a positive sum in torch\.Tensor\.softmax over space"):
+        bl.convert(Darker(), "infinite")(torch.ones(1, 1, 4, 4, dtype=torch.float64))

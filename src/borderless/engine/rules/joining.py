@@ -62,28 +62,24 @@ def _check_alignment(signal: Signal, whole: Signal, places: list[int], function:
     if signal is whole:
         return
     frames = f"{whole.frame} and {signal.frame}"
-    if len(places) < len(signal.axes):
-        if len(signal.axes) == len(whole.axes) == 1 and signal.ndim == whole.ndim:
-            raise whole.scope.unsupported(
-                describe(function),
-                f"it joins a mean over the rows with one over the columns, of {frames} cells. Join the feature map "
-                "with one after the other: y * rows * columns",
-            )
-        if len(signal.frame) == len(whole.frame):
-            raise ImageError(
-                f"{describe(function)} got maps with the frames {frames} in {whole.scope.describe_module()}; needed: "
-                "equal frames, as the unmodified model needs equal shapes"
-            )
+    is_aligned = len(places) == len(signal.axes) and signal.frame == tuple(whole.frame[i] for i in places)
+    if not is_aligned and len(signal.axes) == len(whole.axes) == 1 and not places:
+        raise whole.scope.unsupported(
+            describe(function),
+            f"it joins a mean over the rows with one over the columns, of {frames} cells. Join the feature map "
+            "with one after the other: y * rows * columns",
+        )
+    if not is_aligned and len(signal.frame) == len(whole.frame):
+        raise ImageError(
+            f"{describe(function)} got maps with the frames {frames} in {whole.scope.describe_module()}; needed: equal "
+            "frames, as the unmodified model needs equal shapes"
+        )
+    if not is_aligned:
         raise whole.scope.unsupported(
             describe(function),
             f"it joins a feature map of {whole.frame} cells with one of {signal.frame} (every floating-point input of "
             "three or more dimensions is taken for an image, (batch, channels, *space); after a reduction over one "
             "spatial axis keepdim=True keeps the other one in its place)",
-        )
-    if signal.frame != tuple(whole.frame[i] for i in places):
-        raise ImageError(
-            f"{describe(function)} got maps with the frames {frames} in {whole.scope.describe_module()}; needed: equal "
-            "frames, as the unmodified model needs equal shapes"
         )
     if len(places) < len(whole.axes):
         is_alike = signal.lattice.is_same(whole.lattice.along(places))
