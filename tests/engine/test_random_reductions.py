@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from hypothesis import HealthCheck, event, given, settings
+from hypothesis import HealthCheck, assume, event, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -41,7 +41,7 @@ def context(y: Tensor) -> Tensor:
 
 def pooled_and_back(y: Tensor) -> Tensor:
     values, indices = F.max_pool2d(y, 2, return_indices=True)
-    return F.max_unpool2d((values @ torch.eye(1, dtype=y.dtype)) if values.size(-1) == 1 else values * 2, indices, 2)
+    return F.max_unpool2d(values * 2, indices, 2, output_size=y.shape)
 
 
 def unfolded(y: Tensor) -> Tensor:
@@ -113,7 +113,7 @@ def networks(draw: st.DrawFn) -> nn.Module:
     return model
 
 
-drawn = settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+drawn = settings(deadline=None, suppress_health_check=list(HealthCheck))
 
 
 @drawn
@@ -121,7 +121,10 @@ drawn = settings(max_examples=40, deadline=None, suppress_health_check=list(Heal
 @torch.no_grad()
 def test_zero_is_the_unmodified_model(model: nn.Module, height: int, width: int) -> None:
     images = noise(2, 2, height, width)
-    expected = model(images)
+    try:
+        expected = model(images)
+    except RuntimeError:  # too small a map
+        assume(False)
     try:
         got = bl.convert(model, "zero", strict=True)(images)
     except bl.BorderlessError as error:

@@ -35,7 +35,7 @@ from borderless.engine.rules.reduced import (
 from borderless.engine.rules.spread_maps import has_values
 from borderless.engine.rules.statistics import mean_of, moments
 from borderless.engine.signal import Signal
-from borderless.engine.tiles import is_constant
+from borderless.engine.tiles import is_constant, ranges_of, tile
 from borderless.errors import RoundingWarning
 
 # A mean that is this many times larger than all that it averages is none, and the layers after it lose digits.
@@ -94,13 +94,15 @@ def _linear(
         if count == frame:
             _check_rounding(function, signal, deviation, total, count)
         background = background.to(total.dtype)
+        left = [i for i, axis in enumerate(signal.axes) if axis not in axes]
         if divide:
-            background = background.mean(axes, keepdim=True)
-            total = total / count + background
+            background, total = background.mean(axes, keepdim=True), total / count
         else:
             background = background.sum(axes, keepdim=True) * frame / prod(background.shape[axis] for axis in axes)
-            total = (total if count == frame else total * (frame / count)) + background
-            total, background = (t if dtype is None else t.to(dtype) for t in (total, background))
+            total = total if count == frame else total * (frame / count)
+        cells = ranges_of(tuple(signal.box[i] for i in left))
+        total = total + tile(background, [signal.axes[i] for i in left], cells)
+        total, background = (t if dtype is None else t.to(dtype) for t in (total, background))
     return total if len(axes) == len(signal.axes) else line_of(signal, total, background, axes)
 
 
