@@ -3,7 +3,6 @@
 from borderless.engine.rules import (
     adaptive_pools,
     casts,
-    dropouts,
     extremes,
     gradients,
     indexing,
@@ -30,7 +29,6 @@ from borderless.engine.rules import (
 __all__ = [
     "adaptive_pools",
     "casts",
-    "dropouts",
     "extremes",
     "gradients",
     "indexing",

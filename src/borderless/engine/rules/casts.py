@@ -1,4 +1,4 @@
-"""Maps of the same shape: copies, other types and devices, constants, and noise.
+"""Maps of the same shape: copies, other types and devices, constants, dropout, and noise.
 
 Noise is drawn on the window. What lies around it, of which there is no end, takes the mean of the noise, as it does
 under dropout; under the original padding the noise is the unmodified model's, number by number.
@@ -12,7 +12,8 @@ from torch import Tensor
 from borderless.engine.aliases import View
 from borderless.engine.naming import describe, named
 from borderless.engine.registry import rule
-from borderless.engine.rules.pointwise import own_window
+from borderless.engine.relabelled import Relabelled, on_batches, on_maps
+from borderless.engine.rules.pointwise import acts_in_place, own_window
 from borderless.engine.signal import Signal
 from borderless.engine.torch_internals import getter
 
@@ -47,6 +48,30 @@ def alike(function: Any, signal: Any, *args: Any, **kwargs: Any) -> Any:
     made = signal.derive(window, background)
     is_fresh = function.__name__ in _FRESH or window.dtype != signal.window.dtype or kwargs.get("copy")
     return signal.possible_alias(made, function) if depends_on_layout and not is_fresh else made
+
+
+def _dropout_seen(function: Any, source: Relabelled, *args: Any, **kwargs: Any) -> Any:
+    """Of tokens: of single values; what drops whole channels would count the dimensions."""
+    if not function.__name__.startswith(("dropout", "alpha")) or function.__name__[7:8].isdigit():
+        return on_batches(function, args, kwargs)
+    return on_maps(function, source, args, kwargs)
+
+
+@rule(
+    *named("dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout", inplace=True),
+    needs="cell",
+    dims=_dropout_seen,
+)
+def dropout(function: Any, signal: Signal, *args: Any, **kwargs: Any) -> Signal:
+    """Dropout acts on the window and leaves the background alone."""
+    window = own_window(signal)
+    dropped = function(window, *args, **kwargs)
+    if dropped is not window:
+        return signal.derive(dropped, signal.background)
+    trains = kwargs.get("training", kwargs.get("train", args[1] if len(args) > 1 else True))
+    if trains and (acts_in_place(function) or kwargs.get("inplace")):
+        return signal.become(function, window, signal.background)
+    return signal
 
 
 @rule(*named("randn_like", "rand_like"), dims=())

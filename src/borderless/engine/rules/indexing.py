@@ -11,7 +11,7 @@ from borderless.engine.naming import describe, named
 from borderless.engine.registry import Declared, rule
 from borderless.engine.relabelled import Relabelled, on_batches
 from borderless.engine.rules.pointwise import check_parameters
-from borderless.engine.rules.rows import lattice_of_rows
+from borderless.engine.rules.rows import lattice_of_reshaped, lattice_of_rows
 from borderless.engine.rules.sliding import slides_of, strided_slice
 from borderless.engine.signal import Signal, first_signal
 from borderless.engine.signatures import arguments
@@ -69,7 +69,10 @@ def getitem(function: Any, signal: Any, index: Any) -> Any:
     if all(isinstance(entry, slice) and entry == slice(None) for entry in found.plain):
         return signal
     samples, lattice = None, None
-    if isinstance(first := found.first, Tensor) or first != slice(None):
+    first = found.first
+    if found.plain[0] is None and isinstance(first, slice) and first == slice(None):  # a batch of one
+        samples, lattice = len(signal.window), lattice_of_reshaped(signal, 1, function)
+    elif isinstance(first, Tensor) or first != slice(None):
         signal.scope.mixes_rows(function)
         samples = len(signal.window)
         lattice = _lattice_of_picked(signal, first, found.plain)

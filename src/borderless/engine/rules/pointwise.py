@@ -1,8 +1,8 @@
 """Functions that act on every cell alike: they act on the window and, the same way, on the background.
 
 Elementwise functions of one or several Signals (joined by frame index: the union of the windows where maps may grow,
-the intersection under `valid`), and functions along channels. PyTorch marks its
-elementwise functions with `torch.Tag.pointwise`; a short list adds those that it leaves out.
+the intersection under `valid`), and functions along channels. PyTorch marks its elementwise functions with
+`torch.Tag.pointwise`; a short list adds those that it leaves out.
 """
 
 from typing import Any
@@ -38,6 +38,8 @@ _ALSO_POINTWISE = {"hardswish", "hardswish_", "log_sigmoid", "logsigmoid", "soft
     "leaky_relu",  # not tagged by torch 2.8
     "leaky_relu_",
     "copy_",
+    "fill_",
+    "zero_",
     "_threshold",  # torch.nn.functional.threshold
 }
 _OPERATORS = {
@@ -93,17 +95,17 @@ def elementwise(function: Any, *args: Any, **kwargs: Any) -> Any:
     assert aligned is not None
     args, kwargs = aligned
     box = joint_box(signals, function)
-    in_place = is_in_place(function)
-    if len(args) == len(signals) == 2 and in_place and _joins_in_parts(*signals):
+    is_in_place = acts_in_place(function)
+    if len(args) == len(signals) == 2 and is_in_place and _joins_in_parts(*signals):
         return _change_in_parts(function, signal, args[1], kwargs)
-    background = None if signal.background is None else _background(function, signal, args, kwargs, in_place)
+    background = None if signal.background is None else _background(function, signal, args, kwargs, is_in_place)
     if background is not None and any(len(s.axes) < len(signal.axes) for s in signals):
         beside = [beside_window(a, signal, box) for a in args]
-        beside[0] = beside[0].clone() if in_place else beside[0]
+        beside[0] = beside[0].clone() if is_in_place else beside[0]
         named_ones = {k: beside_window(v, signal, box) for k, v in kwargs.items()}
         if reaches_out(signal, function(*beside, **named_ones), background, box):
             return _on_frames(function, signal, LINES_REACH_OUT, args, kwargs)
-    if in_place:
+    if is_in_place:
         own_window(signal)
     operands = [_read(a, signal, box) for a in args]
     window = function(*operands, **{k: _read(v, signal, box) for k, v in kwargs.items()})
@@ -131,7 +133,7 @@ def _no_map(function: Any, signal: Signal, result: Any) -> Any:
     raise signal.scope.unsupported(describe(function), f"it returns a {type(result).__name__} and not one feature map")
 
 
-def is_in_place(function: Any) -> bool:
+def acts_in_place(function: Any) -> bool:
     """Whether `function`, one of PyTorch's own, changes its first argument: PyTorch marks these with an underscore."""
     name = function.__name__.partition(".")[0]  # of an operator without its overload
     if name.startswith("__"):
@@ -196,9 +198,11 @@ def _read(value: Any, whole: Signal, box: Box) -> Any:
     return read_in(value, whole, box) if isinstance(value, Signal) else value
 
 
-def _background(function: Any, signal: Signal, args: tuple[Any, ...], kwargs: dict[str, Any], in_place: bool) -> Tensor:
+def _background(
+    function: Any, signal: Signal, args: tuple[Any, ...], kwargs: dict[str, Any], is_in_place: bool
+) -> Tensor:
     surroundings = surroundings_of([*args, *kwargs.values()], signal)
-    if in_place:  # the samples may share the background that changes, and differ in what changes it
+    if is_in_place:  # the samples may share the background that changes, and differ in what changes it
         shape = torch.broadcast_shapes(*(value.shape for value in surroundings if isinstance(value, Tensor)))
         surroundings[0] = _copied(surroundings[0].expand(shape))
     named_ones = dict(zip(kwargs, surroundings[len(args) :], strict=True))

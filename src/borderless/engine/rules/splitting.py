@@ -22,7 +22,7 @@ from borderless.engine.rules.joining import (
     widest,
     without_extent,
 )
-from borderless.engine.rules.rows import lattice_of_parts, lattice_of_rows
+from borderless.engine.rules.rows import are_alike, lattice_of_parts, lattice_of_rows
 from borderless.engine.signal import Signal
 from borderless.engine.signatures import arguments
 from borderless.engine.tiles import same_period
@@ -83,14 +83,20 @@ def _join_seen(function: Any, source: Relabelled, tensors: Sequence[Any], dim: i
 
 @rule(*named("cat", "concat", "concatenate", "stack"), needs="cell", dims=_join_seen)
 def join(function: Any, tensors: Sequence[Any], dim: int = 0, **kwargs: Any) -> Any:
-    """Join maps along channels or to a larger batch, or stack them, on the cells where they meet."""
+    """Join maps along channels or to a larger batch, or stack them, on the cells where they meet.
+
+    Maps (C, *space) are single samples, which are stacked to a batch.
+    """
     signals = [t for t in tensors if isinstance(t, Signal)]
     signal = widest(signals)
     dim = kwargs.pop("axis", dim)
     is_stack = function.__name__ == "stack"
     dim %= signal.ndim + is_stack
-    if is_stack and dim == 0:  # the map keeps its batch first
-        return Relabelled.of(join(function, tensors, 1, **kwargs), 1, None)
+    if is_stack and dim == 0:
+        is_sample = signal.axes[0] == 1 or not all(are_alike(signal, other) for other in signals)
+        if is_sample and len(signals) == len(tensors):  # each with its own phase
+            return torch.cat([sample.unsqueeze(0) for sample in signals])
+        return Relabelled.of(join(function, tensors, 1, **kwargs), 1, None)  # the map keeps its batch first
     uniform = [None if isinstance(t, Signal) else without_extent(t, signal) for t in tensors]
     if any(u is None and not isinstance(t, Signal) for t, u in zip(tensors, uniform, strict=True)):
         signal.scope.reads_position(describe(function), "an ordinary tensor with a value for each place enters")
