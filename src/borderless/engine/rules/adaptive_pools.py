@@ -8,6 +8,7 @@ from torch.nn import functional as F
 from borderless.engine.naming import describe
 from borderless.engine.registry import rule
 from borderless.engine.rules.extremes import largest_over_space
+from borderless.engine.rules.indices import Indices
 from borderless.engine.rules.plan import check_axes
 from borderless.engine.rules.reduced import line_of
 from borderless.engine.rules.reductions import mean_over_space
@@ -35,9 +36,12 @@ def adaptive_max_pool(function: Any, signal: Signal, output_size: Any, return_in
     if signal.border.is_own and not signal.border.is_adaptive and set(sizes) == {1}:
         signal.check_gradients()
         return function(signal.window, sizes, return_indices=True)
-    raise signal.scope.unsupported(
-        describe(function), "indices of maxima are absolute positions: leave out return_indices"
-    )
+    if set(sizes) != {1}:
+        raise signal.scope.unsupported(
+            describe(function), "indices of maxima are absolute positions: leave out return_indices"
+        )
+    values = largest_over_space(signal)
+    return values, Indices.unknown(function, signal, values.shape)
 
 
 def _sizes(signal: Signal, output_size: Any) -> tuple[int, ...]:

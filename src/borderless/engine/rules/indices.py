@@ -9,8 +9,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
-from borderless.engine.naming import describe, named
+from borderless.engine.naming import describe
 from borderless.engine.receptive_field import interpolated
 from borderless.engine.registry import find_rule, rule, traits_of
 from borderless.engine.rules.joining import joint_box
@@ -92,7 +93,7 @@ def indices_of(function: Any, planned: Plan, pooled: Signal) -> Indices:
     return made
 
 
-@rule(*named("max_unpool1d", "max_unpool2d", "max_unpool3d"))
+@rule(F.max_unpool1d, F.max_unpool2d, F.max_unpool3d)
 def max_unpool(
     function: Any,
     signal: Signal,

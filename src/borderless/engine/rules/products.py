@@ -57,18 +57,20 @@ def _spelled(term: str, free: Sequence[str], dots: int) -> Letters:
     return (*before, *(free[dots - 1 - i] for i in range(dots)), *after) if ellipsis else tuple(term)
 
 
-def _need_of_matmul(function: Any, left: Any, right: Any) -> Kind:
+def _need_of_matmul(function: Any, input: Any, other: Any) -> Kind:
+    left, right = input, other
     is_plain = isinstance(left, Signal) and not isinstance(right, Signal) and right.ndim <= 2
     return "channels" if is_plain and left.ndim - 1 not in left.axes else "everything"
 
 
 @rule(
-    *named("matmul", "__matmul__", "bmm", "mm", "mv"),
+    *named("matmul", "__matmul__", "bmm"),
     needs=_need_of_matmul,
-    dims=lambda function, _, left, right: matmul(function, left, right),
+    dims=lambda function, _, *args, **kwargs: matmul(function, *args, **kwargs),
 )
-def matmul(function: Any, left: Any, right: Any) -> Any:
+def matmul(function: Any, input: Any, other: Any) -> Any:
     """Multiply matrices whose rows and columns are channels, or sum over all of space."""
+    left, right = input, other
     rows, columns, inner = "i", "j", "k"
     batch = ascii_letters.replace("i", "").replace("j", "").replace("k", "")
     a = (*(batch[d] for d in reversed(range(left.ndim - 2))), rows, inner) if left.ndim > 1 else (inner,)
