@@ -113,7 +113,7 @@ def networks(draw: st.DrawFn) -> nn.Module:
     return model
 
 
-drawn = settings(deadline=None, suppress_health_check=list(HealthCheck))
+drawn = settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 @drawn
