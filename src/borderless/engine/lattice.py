@@ -13,7 +13,7 @@ family undoes the phases between.
 Shapes: N samples, D spatial axes.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from math import gcd, lcm, prod, sqrt
 from typing import cast
@@ -71,14 +71,22 @@ class Lattice:
     """The cells i · stride + offset, in input pixels.
 
     stride: for each axis, a fraction where a map is finer than the image. offset: integers (N, D), or None: all 0.
-    family: the lattices of one image by their strides, this one among them.
+    family: the lattices of one image by their strides, this one among them. axes: which of the image's axes its own
+    are, where it is that of a line, None: all of them.
     """
 
-    __slots__ = ("_apart", "_lines", "family", "offset", "stride")
+    __slots__ = ("_apart", "_lines", "axes", "family", "offset", "stride")
 
-    def __init__(self, stride: Stride, offset: Tensor | None = None, family: Family | None = None) -> None:
+    def __init__(
+        self,
+        stride: Stride,
+        offset: Tensor | None = None,
+        family: Family | None = None,
+        axes: tuple[int, ...] | None = None,
+    ) -> None:
         self.stride = stride
         self.offset = offset
+        self.axes = axes
         self.family = Family() if family is None else family
         self.family[stride] = self
         # By how many pixels, at least and at most, the offset of another of the family exceeds this one's (else 0).
@@ -98,7 +106,9 @@ class Lattice:
 
     def is_same(self, other: "Lattice") -> bool:
         """Whether cells of equal number have the same position on both, in every sample."""
-        return self is other or (self.offset is None and other.offset is None and self.stride == other.stride)
+        if self is other:
+            return True
+        return self.offset is other.offset is None and self.stride == other.stride and self.axes == other.axes
 
     def find_coarser(self, factor: tuple[int, ...]) -> "Lattice | None":
         """The part of this lattice that is `factor` times coarser, if the family has it already."""
@@ -162,7 +172,7 @@ class Lattice:
         if pixels is not None:
             offset = pixels if offset is None else offset + pixels
         others = list(self.family.values()) if pixels is not None or self._apart else []
-        made = Lattice(stride, offset, self.family)
+        made = Lattice(stride, offset, self.family, self.axes)
         for other in others:
             apart = [
                 (low - most, high - least)
@@ -210,8 +220,19 @@ class Lattice:
     def without(self, index: int) -> "Lattice":
         """The same grid after its `index`-th axis was summed over; always the same object for the same axis."""
         if index not in self._lines:
-            self._lines[index] = Lattice(tuple(s for i, s in enumerate(self.stride) if i != index))
+            others = [i for i in range(len(self.stride)) if i != index]
+            offset = None if self.offset is None else self.offset[:, others]
+            axes = tuple(i if self.axes is None else self.axes[i] for i in others)
+            self._lines[index] = Lattice(tuple(self.stride[i] for i in others), offset, axes=axes)
         return self._lines[index]
+
+    def along(self, indices: Sequence[int]) -> "Lattice":
+        """The same grid along the axes `indices` alone, after all others were summed over."""
+        lattice = self
+        for index in reversed(range(len(self.stride))):
+            if index not in indices:
+                lattice = lattice.without(index)
+        return lattice
 
     def __repr__(self) -> str:
         stride = ", ".join(map(str, self.stride))

@@ -26,8 +26,9 @@ from borderless.engine.padding import memory_format_of, pasted, strips
 from borderless.engine.reading import cut
 from borderless.engine.registry import Gather, traits_of
 from borderless.engine.relabelled import Relabelled, maps_of
-from borderless.engine.rules import sliding
-from borderless.engine.rules.frame_pools import FramePool, as_map
+from borderless.engine.rules import pools
+from borderless.engine.rules.frame_pools import FramePool
+from borderless.engine.rules.indices import Indices
 from borderless.engine.signal import Signal
 from borderless.engine.torch_internals import tree_leaves, tree_map
 from borderless.placement.canvas_edge import CanvasEdge
@@ -237,7 +238,7 @@ def _run(
     def wrapped(leaf: Any) -> Any:
         if isinstance(leaf, Relabelled):
             return Relabelled.of(wrapped(leaf.map), leaf.batch, leaf.tokens)
-        if not isinstance(leaf, Signal) or isinstance(leaf, FramePool):
+        if not isinstance(leaf, Signal) or isinstance(leaf, FramePool | Indices):
             return leaf
         for changed in placed:
             if wholes[id(changed)] is leaf:  # in place
@@ -303,7 +304,7 @@ def _divisors(func: Any, canvas: Signal, one: Tensor, args: tuple[Any, ...], kwa
 
     def average(border: Edge) -> Tensor:
         maps = like(canvas, ones)
-        maps.scope = ForwardPass(border, canvas.scope.root)
-        return as_map(sliding.average_pool(func, maps, *args[1:], **kwargs)).window
+        maps.scope, maps.may_pool_frame = ForwardPass(border, canvas.scope.root), False
+        return pools.average_pool(func, maps, *args[1:], **kwargs).window
 
     return average(canvas.border) / average(Border("full", reach=0))

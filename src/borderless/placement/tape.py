@@ -109,7 +109,7 @@ class Tape(ForwardPass):
 
     def within_reach(self, signal: Signal, results: "list[StoredMap]") -> Box:
         """The cells of `signal` that `results` may depend on, where an object changes them."""
-        if self.region is None:
+        if self.region is None or len(self.region) != len(signal.box):  # a line needs all of its map
             return signal.box
         kept = tuple(
             _read_for(pixels, window, field, [result.field[i] for result in results if len(result.field) > i])

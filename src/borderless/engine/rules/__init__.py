@@ -1,12 +1,17 @@
 """How each function that a model calls acts on a Signal: one file a family, all registered on import."""
 
 from borderless.engine.rules import (
+    adaptive_pools,
     casts,
+    extremes,
     gradients,
     indexing,
+    indices,
     normalization,
     padding,
     pointwise,
+    pools,
+    products,
     queries,
     reductions,
     repeating,
@@ -14,18 +19,25 @@ from borderless.engine.rules import (
     reshaping,
     scripted,
     sliding,
+    softmaxes,
     splitting,
+    unfolding,
     unknown,
     writing,
 )
 
 __all__ = [
+    "adaptive_pools",
     "casts",
+    "extremes",
     "gradients",
     "indexing",
+    "indices",
     "normalization",
     "padding",
     "pointwise",
+    "pools",
+    "products",
     "queries",
     "reductions",
     "repeating",
@@ -33,7 +45,9 @@ __all__ = [
     "reshaping",
     "scripted",
     "sliding",
+    "softmaxes",
     "splitting",
+    "unfolding",
     "unknown",
     "writing",
 ]

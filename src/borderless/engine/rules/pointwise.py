@@ -16,10 +16,21 @@ from borderless.engine.naming import describe, is_torch_own, named
 from borderless.engine.padding import inside, strips
 from borderless.engine.registry import Rule, Traits, declare, fallback, rule
 from borderless.engine.relabelled import Relabelled, on_channels, on_maps
-from borderless.engine.rules.joining import from_end, joint_box, joint_field, without_extent
+from borderless.engine.rules.joining import (
+    LINES_REACH_OUT,
+    beside_window,
+    from_end,
+    joint_box,
+    joint_field,
+    reaches_out,
+    read_in,
+    surroundings_of,
+    widest,
+    without_extent,
+)
 from borderless.engine.signal import Signal, first_signal
 from borderless.engine.signatures import arguments
-from borderless.engine.tiles import is_constant, same_period
+from borderless.engine.tiles import is_constant
 from borderless.engine.torch_internals import OpOverload, OpOverloadPacket, schema_of, tree_map
 from borderless.errors import UnsupportedOperation
 
@@ -72,10 +83,12 @@ def elementwise(function: Any, *args: Any, **kwargs: Any) -> Any:
     if len(args) == 1 and not any(isinstance(value, Tensor) for value in kwargs.values()):
         return _of_one(function, args[0], kwargs)
     signals = [a for a in (*args, *kwargs.values()) if isinstance(a, Signal)]
-    signal = signals[0]
+    signal = widest(signals)
     aligned = _without_spatial_extent(signal, args, kwargs)
     reason = None if aligned is not None else "an ordinary tensor with a value for each place enters"
-    if reason is None and any(s.frame != signal.frame and set(s.frame) == {1} for s in signals):
+    if reason is None and any(
+        len(s.frame) == len(signal.frame) and set(s.frame) == {1} != set(signal.frame) for s in signals
+    ):
         reason = "a map of a single cell is spread over a larger one"
     if reason is not None:
         return _on_frames(function, signal, reason, args, kwargs)
@@ -85,13 +98,19 @@ def elementwise(function: Any, *args: Any, **kwargs: Any) -> Any:
     is_in_place = acts_in_place(function)
     if len(args) == len(signals) == 2 and is_in_place and _joins_in_parts(*signals):
         return _change_in_parts(function, signal, args[1], kwargs)
+    background = None if signal.background is None else _background(function, signal, args, kwargs, is_in_place)
+    if background is not None and any(len(s.axes) < len(signal.axes) for s in signals):
+        beside = [beside_window(a, signal, box) for a in args]
+        beside[0] = beside[0].clone() if is_in_place else beside[0]
+        named_ones = {k: beside_window(v, signal, box) for k, v in kwargs.items()}
+        if reaches_out(signal, function(*beside, **named_ones), background, box):
+            return _on_frames(function, signal, LINES_REACH_OUT, args, kwargs)
     if is_in_place:
         own_window(signal)
-    operands = [_read(a, box) for a in args]
-    window = function(*operands, **{k: _read(v, box) for k, v in kwargs.items()})
+    operands = [_read(a, signal, box) for a in args]
+    window = function(*operands, **{k: _read(v, signal, box) for k, v in kwargs.items()})
     if not isinstance(window, Tensor):
         return _no_map(function, signal, window)
-    background = None if signal.background is None else _background(function, args, kwargs, is_in_place)
     if window is operands[0]:  # in place: whoever holds the first operand sees the change
         if args[0] is not signal:
             raise signal.scope.unsupported(describe(function), "it changes an ordinary tensor in place by a map")
@@ -134,7 +153,7 @@ def _joins_in_parts(signal: Signal, other: Signal) -> bool:
     """
     if torch.is_grad_enabled() or torch.compiler.is_compiling() or torch.jit.is_tracing():
         return False
-    if signal.border.keeps == "inside":
+    if signal.border.keeps == "inside" or len(signal.axes) != len(other.axes):
         return False
     if other.box == signal.box or geometry.union([signal.box, other.box]) != signal.box:
         return False
@@ -151,7 +170,7 @@ def _change_in_parts(function: Any, signal: Signal, other: Signal, options: dict
     for strip, outside in zip(strips(window, axes, missing), strips(around, axes, missing), strict=True):
         function(strip, outside, **options)
     function(inside(window, axes, missing), other.window, **options)
-    background = None if signal.background is None else _background(function, (signal, other), options, True)
+    background = None if signal.background is None else _background(function, signal, (signal, other), options, True)
     return signal.become(function, window, background, field=joint_field([signal, other]))
 
 
@@ -180,27 +199,19 @@ def own_window(signal: Signal) -> Tensor:
     return signal.window
 
 
-def _read(value: Any, box: Box | None) -> Any:
-    return value.read(box) if isinstance(value, Signal) and box is not None else value
+def _read(value: Any, whole: Signal, box: Box) -> Any:
+    return read_in(value, whole, box) if isinstance(value, Signal) else value
 
 
-def _background(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], is_in_place: bool) -> Tensor:
-    surroundings = _surroundings([*args, *kwargs.values()])
+def _background(
+    function: Any, signal: Signal, args: tuple[Any, ...], kwargs: dict[str, Any], is_in_place: bool
+) -> Tensor:
+    surroundings = surroundings_of([*args, *kwargs.values()], signal)
     if is_in_place:  # the samples may share the background that changes, and differ in what changes it
         shape = torch.broadcast_shapes(*(value.shape for value in surroundings if isinstance(value, Tensor)))
         surroundings[0] = _copied(surroundings[0].expand(shape))
     named_ones = dict(zip(kwargs, surroundings[len(args) :], strict=True))
     return function(*surroundings[: len(args)], **named_ones)
-
-
-def _surroundings(values: list[Any]) -> list[Any]:
-    """Each Signal's background in its place, with tiles of one period; other values as they are."""
-    places = [i for i, value in enumerate(values) if isinstance(value, Signal) and value.background is not None]
-    tiles = same_period([values[i].background for i in places], [from_end(values[i]) for i in places])
-    result = list(values)
-    for i, background in zip(places, tiles, strict=True):
-        result[i] = background
-    return result
 
 
 def _without_spatial_extent(
@@ -246,7 +257,7 @@ def _along_channels_seen(function: Any, source: Relabelled, *args: Any, **kwargs
 
 
 @rule(
-    *named("softmax", "log_softmax", "softmin", "normalize", "glu", "cumsum", "layer_norm", "rms_norm", "linear"),
+    *named("softmin", "normalize", "glu", "cumsum", "layer_norm", "rms_norm", "linear"),
     *named("prelu", "local_response_norm", "logsumexp", "argmax", "argmin", "sort", "topk", "argsort"),
     *named("kthvalue", "median", "nanmedian", "mode", "logcumsumexp", "cumprod", "cummax", "cummin"),
     needs="channels",

@@ -63,7 +63,7 @@ def are_alike(first: Signal, second: Signal) -> bool:
     one, other = first.lattice, second.lattice
     if one.is_same(other):
         return True
-    if one.stride != other.stride or one.offset is None or other.offset is None:
+    if one.stride != other.stride or one.axes != other.axes or one.offset is None or other.offset is None:
         return False
     return one.offset.shape == other.offset.shape and _is_equal(one.offset, other.offset)
 

@@ -11,9 +11,19 @@ from borderless.engine.aliases import View
 from borderless.engine.naming import describe, named
 from borderless.engine.registry import rule
 from borderless.engine.relabelled import Relabelled, check_alike, maps_of, on_maps
-from borderless.engine.rules.joining import joint_box, joint_field, without_extent
+from borderless.engine.rules.joining import (
+    LINES_REACH_OUT,
+    beside_window,
+    joint_box,
+    joint_field,
+    reaches_out,
+    read_in,
+    surroundings_of,
+    widest,
+    without_extent,
+)
 from borderless.engine.rules.rows import are_alike, lattice_of_parts, lattice_of_rows
-from borderless.engine.signal import Signal, first_signal
+from borderless.engine.signal import Signal
 from borderless.engine.signatures import arguments
 from borderless.engine.tiles import same_period
 
@@ -77,12 +87,11 @@ def join(function: Any, tensors: Sequence[Any], dim: int = 0, **kwargs: Any) -> 
 
     Maps (C, *space) are single samples, which are stacked to a batch.
     """
-    signal = first_signal(tensors)
-    assert signal is not None
+    signals = [t for t in tensors if isinstance(t, Signal)]
+    signal = widest(signals)
     dim = kwargs.pop("axis", dim)
     is_stack = function.__name__ == "stack"
     dim %= signal.ndim + is_stack
-    signals = [t for t in tensors if isinstance(t, Signal)]
     if is_stack and dim == 0:
         is_sample = signal.axes[0] == 1 or not all(are_alike(signal, other) for other in signals)
         if is_sample and len(signals) == len(tensors):  # each with its own phase
@@ -103,15 +112,20 @@ def join(function: Any, tensors: Sequence[Any], dim: int = 0, **kwargs: Any) -> 
             )
         lattice = lattice_of_parts([(s, range(len(s.window))) for s in signals])
     box = joint_box(signals, function, has_own_rows=dim == 0)
+    lines = [s for s in signals if len(s.axes) < len(signal.axes) and s.background is not None]
+    beside = [(beside_window(line, signal, box), surroundings_of([line], signal)[0]) for line in lines]
+    if any(reaches_out(signal, cells, around, box) for cells, around in beside):
+        signal.scope.reads_position(describe(function), LINES_REACH_OUT)
+        return function([t.crop() if isinstance(t, Signal) else t for t in tensors], dim, **kwargs)
     space = {axis: b - a for axis, (a, b) in zip(signal.axes, box, strict=True)}
-    parts = [
-        t.read(box) if u is None else u.expand([space.get(i, n) for i, n in enumerate(u.shape)])
-        for t, u in zip(tensors, uniform, strict=True)
-    ]
+    parts = [read_in(t, signal, box) if u is None else u for t, u in zip(tensors, uniform, strict=True)]
+    parts = [part.expand([space.get(i, n) for i, n in enumerate(part.shape)]) for part in parts]
     window = function(parts, dim, **kwargs)
     background = None
     if signal.background is not None:
-        surroundings = [t.background if u is None else u for t, u in zip(tensors, uniform, strict=True)]
+        # An ordinary tensor has the period 1, and so a tile of one cell.
+        surroundings = surroundings_of(tensors, signal)
+        surroundings = [s if u is None else u for s, u in zip(surroundings, uniform, strict=True)]
         surroundings = same_period(surroundings, [signal.axes] * len(surroundings), dense=True)
         batch = max(s.shape[0] for s in surroundings)
         rows = [len(part) if dim == 0 else batch for part in parts]
