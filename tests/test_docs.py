@@ -37,7 +37,8 @@ def commands(page: Path) -> list[list[str]]:
 
 @pytest.mark.parametrize(
     "page",
-    [page for page in PAGES if blocks(page, "python") and page.parent != OTHER_LIBRARIES],
+    # `test_readme` runs the README.
+    [page for page in PAGES if blocks(page, "python") and page.stem != "README" and page.parent != OTHER_LIBRARIES],
     ids=lambda page: page.stem,
 )
 def test_the_python_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

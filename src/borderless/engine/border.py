@@ -7,21 +7,14 @@ the layer's own response to an endless background. The adaptive phase follows Ch
 
 import math
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 
-import torch
-from torch import Tensor
-
+from borderless.engine.edge import Count, Outside
 from borderless.engine.geometry import Keep
-from borderless.errors import BorderError, ImageError
+from borderless.errors import BorderError
 
 BorderName = Literal["valid", "zero", "reflect", "replicate", "circular", "full", "infinite"]
-Outside = Literal[
-    "nothing", "zero", "reflect", "replicate", "circular", "background", "canvas"
-]  # canvas: see `placement.replay`
 Phase = Literal["fixed", "adaptive"]
-Count = Literal["frame", "window"]
 
 BORDERS: tuple[str, ...] = get_args(BorderName)
 PHASES: tuple[str, ...] = get_args(Phase)
@@ -66,7 +59,8 @@ class Border:
         if self.phase not in PHASES:
             raise BorderError(f"got phase={self.phase!r}; a phase is one of {', '.join(PHASES)}")
         if self.reach is not None:
-            if isinstance(self.reach, bool) or not isinstance(self.reach, int) or self.reach < 0:
+            reach = cast(object, self.reach)  # whoever does not check types may give anything
+            if isinstance(reach, bool) or not isinstance(reach, int) or reach < 0:
                 raise BorderError(f"got reach={self.reach!r}; it is a number of cells: an integer, 0 or more, or None")
             if self.keeps != "touching":
                 raise BorderError(
@@ -83,7 +77,8 @@ class Border:
         self._check_background()
 
     def _check_background(self) -> None:
-        values = self.background if isinstance(self.background, tuple) else (self.background,)
+        given = self.background if isinstance(self.background, tuple) else (self.background,)
+        values = cast(tuple[object, ...], given)
         if not values or not all(isinstance(v, int | float) and math.isfinite(v) for v in values):
             raise BorderError(
                 f"got background={self.background!r}; it is a finite number, or a tuple with one per input channel"
@@ -94,36 +89,25 @@ class Border:
                 "only 'infinite' has a background; leave it out"
             )
 
-    @cached_property
+    @property
     def outside(self) -> Outside:
         """What lies outside the stored part of a map."""
         return _ANSWERS[self.name][0]
 
-    @cached_property
+    @property
     def keeps(self) -> Keep:
         """Which outputs of a sliding operation are kept."""
         return _ANSWERS[self.name][1]
 
-    @cached_property
+    @property
     def is_own(self) -> bool:
         """Whether the unmodified model already has this border: every operation then runs as it is."""
         return self.name == "zero"
 
-    @cached_property
+    @property
     def is_adaptive(self) -> bool:
         """Whether each sample chooses the phase of its strides."""
         return self.phase == "adaptive"
-
-    def background_of(self, image: Tensor) -> Tensor:
-        """Return what surrounds `image` (N, C, *space): (1, C, 1, …)."""
-        values = self.background if isinstance(self.background, tuple) else (self.background,)
-        channels = image.shape[1]
-        if len(values) not in (1, channels):
-            raise ImageError(
-                f"Expected a background of one number, or one per channel ({channels}), but got {len(values)} numbers"
-            )
-        color = torch.tensor(values, dtype=image.dtype, device=image.device).expand(channels)
-        return color.reshape(1, channels, *[1] * (image.ndim - 2))
 
     @property
     def phase_is_exact(self) -> bool:

@@ -14,17 +14,17 @@ from torch import Tensor
 
 from borderless.engine import geometry
 from borderless.engine.aliases import Aliased
-from borderless.engine.border import Border
+from borderless.engine.edge import Edge
 from borderless.engine.forward_pass import ForwardPass
 from borderless.engine.geometry import Box
 from borderless.engine.lattice import Lattice
-from borderless.engine.naming import describe, describe_node
+from borderless.engine.naming import describe
 from borderless.engine.reading import read, read_mirrored, thin
 from borderless.engine.receptive_field import PIXEL, Field
 from borderless.engine.registry import DISPATCHED, find_rule
 from borderless.engine.shifting import Shift, shifted_tile, take_shifted
 from borderless.engine.signatures import by_position
-from borderless.engine.tiles import Ranges, less, ranges_of, tile
+from borderless.engine.tiles import Ranges, less, ranges_of, surroundings, tile
 from borderless.engine.torch_internals import DisableTorchFunctionSubclass, make_wrapper_subclass
 from borderless.errors import ImageError
 
@@ -100,7 +100,8 @@ class Signal(Aliased, Tensor):
     def from_image(cls, image: Tensor, scope: ForwardPass) -> "Signal":
         """`image` (N, C, *space) as the whole frame, surrounded by the border's background."""
         axes = tuple(range(2, image.ndim))
-        background = scope.border.background_of(image) if scope.border.outside == "background" else None
+        border = scope.border
+        background = surroundings(image, border.background) if border.outside == "background" else None
         return cls(  # pyright: ignore[reportCallIssue]  Tensor.__init__ takes anything
             image,
             start=(0,) * len(axes),
@@ -147,7 +148,7 @@ class Signal(Aliased, Tensor):
         return self.window if self.background is None else self._deviation
 
     @property
-    def border(self) -> Border:
+    def border(self) -> Edge:
         """The border of the pass."""
         return self.scope.border
 
@@ -265,16 +266,13 @@ class Signal(Aliased, Tensor):
     def check_gradients(self) -> None:
         """Refuse a map that left PyTorch's autograd on its way, before its gradients are lost."""
         if not torch.is_grad_enabled():
+            if self.stored.requires_grad:  # as in the forward of a custom Function
+                self.scope.remember_callers()
             return
         with DisableTorchFunctionSubclass():
             node = self.grad_fn
         if node is not None:
-            raise self.scope.unsupported(
-                describe_node(node),
-                "PyTorch runs it without recording what happens to the map, so gradients would be lost without a word "
-                "(for checkpointing, use_reentrant=False works; without gradients, under torch.no_grad(), it may work)",
-                relation="in or before",
-            )
+            raise self.scope.past_autograd(node)
 
     def __repr__(self, *, tensor_contents: Any = None) -> str:
         window = tuple(self._sizes)

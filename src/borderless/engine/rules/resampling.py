@@ -84,7 +84,7 @@ def transposed_convolution(
         read = signal.read(sources)
         window = run(read, [a for a, _ in sources], outputs, bias)
     field = tuple(spread_out(*pair) for pair in zip(signal.field, spreads, strict=True))
-    result = _on_finer_lattice(signal, stride, window, background, outputs, frame, field)
+    result = on_finer_lattice(signal, stride, window, background, outputs, frame, field)
     signal.scope.observe(function, result, read.numel() * weight[0].numel())
     return result
 
@@ -126,9 +126,16 @@ def interpolate(
     reason = None
     if align_corners and max(up) > 1:
         reason = "with aligned corners a cell's weight depends on its place"
-    elif mode.startswith("nearest") and all(down) and exact_scale and max(down) > 1:
-        first = [d // 2 if mode == "nearest-exact" else 0 for d in down]
-        return strided_slice(signal, list(zip(first, signal.frame, down, strict=True)))
+    elif (steps := _steps(signal, frame, scales, recompute_scale_factor, mode)) is not None and max(steps) > 1:
+        options = {"mode": mode, "align_corners": align_corners, "antialias": antialias}
+        if mode.startswith("nearest"):
+            first = [d // 2 if mode == "nearest-exact" else 0 for d in steps]
+            stops = [d * n for d, n in zip(steps, frame, strict=True)]
+            return strided_slice(signal, list(zip(first, stops, steps, strict=True)))
+        if not align_corners:
+            given = {"size": size, "scale_factor": scale_factor, "recompute_scale_factor": recompute_scale_factor}
+            return _downsample(function, signal, steps, frame, options, given)
+        reason = "with aligned corners a cell's weight depends on its place"
     elif not all(up) or not exact_scale:
         reason = f"from {signal.frame} to {frame} cells is no whole factor, so a cell's weight depends on its place"
     if reason is not None:
@@ -138,6 +145,70 @@ def interpolate(
     if set(up) == {1}:
         return signal.derive(signal.window.clone(), signal.background)
     return _upsample(function, signal, tuple(up), mode, frame)
+
+
+def _steps(
+    signal: Signal, frame: tuple[int, ...], scales: tuple[float, ...] | None, recompute: bool | None, mode: str
+) -> tuple[int, ...] | None:
+    """How many cells one cell of the result stands for along each axis, where that is a whole number everywhere."""
+    if scales is None or recompute or mode == "area":
+        divides = all(n % out == 0 for out, n in zip(frame, signal.frame, strict=True))
+        steps = tuple(n // out for out, n in zip(frame, signal.frame, strict=True)) if divides else None
+    else:
+        steps = tuple(round(1 / s) for s in scales)
+    if steps is None or 0 in steps or (scales and any(s != 1 / d for s, d in zip(scales, steps, strict=True))):
+        return None
+    return steps
+
+
+def _downsample(
+    function: Any,
+    signal: Signal,
+    steps: tuple[int, ...],
+    frame: tuple[int, ...],
+    options: dict[str, Any],
+    given: dict[str, Any],
+) -> Signal:
+    """Resize by one over a whole number: an average of the same cells everywhere, a strided operation."""
+    mode, antialias = options["mode"], options["antialias"]
+    slides = tuple(
+        _read_by_step(d, mode, antialias, n, out) for d, n, out in zip(steps, signal.frame, frame, strict=True)
+    )
+    planned = plan(signal, slides, function)
+    # Cells that no output reads, so that none is at the edge: there PyTorch repeats cells, or counts fewer.
+    margins = [-(-max(s.padding, s.kernel - d - s.padding, 0) // d) for s, d in zip(slides, steps, strict=True)]
+
+    def run(cells: Tensor) -> Tensor:
+        """The outputs of cells from the first that one reads to the last."""
+        before = [m * d - s.padding for m, d, s in zip(margins, steps, slides, strict=True)]
+        counts = [(n - s.kernel) // d + 1 for n, s, d in zip(cells.shape[2:], slides, steps, strict=True)]
+        sizes = [n + 2 * m for n, m in zip(counts, margins, strict=True)]
+        after = [d * size - n - b for d, size, n, b in zip(steps, sizes, cells.shape[2:], before, strict=True)]
+        cells = pad(cells, signal.axes, [(max(b, 0), max(a, 0)) for b, a in zip(before, after, strict=True)])
+        for axis, b, d, size in zip(signal.axes, before, steps, sizes, strict=True):
+            cells = cells.narrow(axis, max(-b, 0), d * size)
+        smaller = function(cells, size=sizes, **options)
+        for axis, m, n in zip(signal.axes, margins, counts, strict=True):
+            smaller = smaller.narrow(axis, m, n)
+        return smaller
+
+    window = function(planned.window(), **given, **options) if signal.border.is_own else run(planned.cells())
+    background = planned.background if planned.is_constant_around else planned.response(run)
+    result = planned.result(window, background)
+    signal.scope.observe(function, result, 0, slides, signal.frame)
+    return result
+
+
+def _read_by_step(step: int, mode: str, antialias: bool, n: int, out: int) -> Slide:
+    """The cells that an output reads, which lie around the middle of `step` cells."""
+    if mode == "area" or step == 1:
+        kernel = step
+    elif antialias:
+        kernel = 2 * _HALO[mode] * step - step % 2
+    else:  # in the middle of an odd number of cells lies one
+        kernel = 1 if step % 2 else 2 * _HALO[mode]
+    before = (kernel - step) // 2
+    return Slide(kernel, step, before, step * (out - 1) + kernel - before - n)
 
 
 def _upsample(function: Any, signal: Signal, factor: tuple[int, ...], mode: str, frame: tuple[int, ...]) -> Signal:
@@ -171,7 +242,7 @@ def _upsample(function: Any, signal: Signal, factor: tuple[int, ...], mode: str,
     else:
         window = run(signal.read(tuple((a - halo, b + halo) for a, b in signal.box)), [-halo] * len(axes), outputs)
     field = tuple(interpolated(*pair, halo) for pair in zip(signal.field, factor, strict=True))
-    result = _on_finer_lattice(signal, factor, window, background, outputs, frame, field)
+    result = on_finer_lattice(signal, factor, window, background, outputs, frame, field)
     signal.scope.observe(function, result, 0)
     return result
 
@@ -193,13 +264,22 @@ def _as_floats(scale_factor: Any, count: int) -> tuple[float, ...]:
 def pixel_shuffle(function: Any, signal: Signal, upscale_factor: int) -> Signal:
     """Move channels to a finer lattice."""
     check_axes(signal, 2, function)
-    r = upscale_factor
-    box = tuple((r * a, r * b) for a, b in signal.box)
-    frame = tuple(r * n for n in signal.frame)
-    background = None if signal.background is None else function(signal.background, r)
-    window = function(signal.window, r)
-    field = tuple(interpolated(f, r, 0) for f in signal.field)
-    return _on_finer_lattice(signal, (r, r), window, background, box, frame, field)
+    background = None if signal.background is None else function(signal.background, upscale_factor)
+    return on_finer_cells(signal, (upscale_factor,) * 2, function(signal.window, upscale_factor), background)
+
+
+def on_finer_cells(
+    signal: Signal,
+    factor: tuple[int, ...],
+    window: Tensor,
+    background: Tensor | None,
+    axes: tuple[int, ...] | None = None,
+) -> Signal:
+    """The Signal of a map of which each cell has become `factor` cells along each axis; `axes`: where they are now."""
+    box = tuple((r * a, r * b) for r, (a, b) in zip(factor, signal.box, strict=True))
+    frame = tuple(r * n for r, n in zip(factor, signal.frame, strict=True))
+    field = tuple(interpolated(f, r, 0) for r, f in zip(factor, signal.field, strict=True))
+    return on_finer_lattice(signal, factor, window, background, box, frame, field, axes)
 
 
 @rule(*named("pixel_unshuffle"))
@@ -217,7 +297,7 @@ def pixel_unshuffle(function: Any, signal: Signal, downscale_factor: int) -> Sig
     return result
 
 
-def _on_finer_lattice(
+def on_finer_lattice(
     signal: Signal,
     factor: tuple[int, ...],
     window: Tensor,
@@ -225,10 +305,11 @@ def _on_finer_lattice(
     box: Box,
     frame: tuple[int, ...],
     field: tuple[Field, ...],
+    axes: tuple[int, ...] | None = None,
 ) -> Signal:
     """The Signal of an upsampled map, in the numbers of the lattice that it is on now."""
     lattice, shift = undo_strides(signal.lattice, factor)
-    result = signal.derive(window, background, box=box, frame=frame, lattice=lattice, field=field)
+    result = signal.derive(window, background, box=box, frame=frame, axes=axes, lattice=lattice, field=field)
     if shift is not None:
         box, background = result.renumbered(shift)
         return result.derive(result.take(ranges_of(box), shift), background, box=box)
