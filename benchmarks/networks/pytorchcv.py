@@ -1,5 +1,6 @@
 """pytorchcv: classifiers at 96 pixels, those of CIFAR at 64, segmentation and pose networks."""
 
+import torch
 from pytorchcv.model_provider import get_model
 from torch import nn
 
@@ -25,6 +26,9 @@ def _classifier(name: str, canvas_px: int) -> nn.Module:
     for place, pool in model.named_modules():
         if place.endswith("final_pool") and isinstance(pool, nn.AvgPool2d) and isinstance(pool.kernel_size, int):
             pool.kernel_size = pool.kernel_size * canvas_px // (32 if "cifar" in name else 224)
+    for place, buffer in model.named_buffers():
+        if place.endswith(".index"):  # CondenseNet: the channels that training keeps; untrained, the first for all
+            buffer.copy_(torch.arange(len(buffer)))
     return model
 
 
