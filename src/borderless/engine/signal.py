@@ -6,7 +6,7 @@ has slipped past the rules: see `rules.scripted`.
 """
 
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import torch
@@ -16,7 +16,7 @@ from borderless.engine import geometry
 from borderless.engine.aliases import Aliased
 from borderless.engine.border import Border
 from borderless.engine.forward_pass import ForwardPass
-from borderless.engine.geometry import Box
+from borderless.engine.geometry import Box, Operation
 from borderless.engine.lattice import Lattice
 from borderless.engine.naming import describe, describe_node
 from borderless.engine.reading import read, read_mirrored, thin
@@ -252,6 +252,11 @@ class Signal(Aliased, Tensor):
         """The same map as a plain Signal, whose further calls no placement records or replays."""
         return self
 
+    def kept(self, operations: Sequence[Operation], box: Box | None = None) -> Box:
+        """Return which outputs of `operations`, one an axis, are kept of this map, stored on its box or on `box`."""
+        keep, reach = self.border.keeps, self.border.reach
+        return _kept(tuple(operations), self.box if box is None else box, self.frame, keep, reach)
+
     def crop(self) -> Tensor:
         """The map on its frame, as the unmodified model would have it: an ordinary tensor of `.shape`."""
         self.check_gradients()
@@ -297,6 +302,14 @@ class Signal(Aliased, Tensor):
         cls, func: Any, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         return find_rule(DISPATCHED)(func, *args, **(kwargs or {}))
+
+
+@lru_cache(8192)
+def _kept(
+    operations: tuple[Operation, ...], box: Box, frame: tuple[int, ...], keep: geometry.Keep, reach: int | None
+) -> Box:
+    kept = zip(operations, box, frame, strict=True)
+    return tuple([operation.kept(window, n, keep, reach) for operation, window, n in kept])
 
 
 def as_rules_take_it(

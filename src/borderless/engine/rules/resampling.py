@@ -13,14 +13,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from borderless.engine.geometry import Box, Slide, Spread, clip
+from borderless.engine.geometry import Box, Interpolation, Slide, Spread, clip, intersection
 from borderless.engine.naming import describe, named
 from borderless.engine.padding import pad
+from borderless.engine.reading import cut
 from borderless.engine.receptive_field import Field, interpolated, spread_out
-from borderless.engine.registry import rule
+from borderless.engine.registry import Declared, Need, rule
+from borderless.engine.resizing import MODES, NEAREST, resize
 from borderless.engine.rules.lattice_choice import undo_strides
 from borderless.engine.rules.plan import check_axes, nothing_left, per_axis, plan
-from borderless.engine.rules.sliding import strided_slice
+from borderless.engine.rules.sliding import slides_of, strided_slice
 from borderless.engine.signal import Signal
 from borderless.engine.tiles import is_constant, periods, ranges_of, tile
 
@@ -28,7 +30,22 @@ from borderless.engine.tiles import is_constant, periods, ranges_of, tile
 _HALO = {"nearest": 0, "nearest-exact": 0, "area": 0, "linear": 1, "bilinear": 1, "trilinear": 1, "bicubic": 2}
 
 
-@rule(torch.conv_transpose1d, torch.conv_transpose2d, torch.conv_transpose3d)
+def _read_by_transposed_convolution(
+    function: Any,
+    signal: Any,
+    weight: Tensor,
+    bias: Any = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    output_padding: Any = 0,
+    groups: int = 1,
+    dilation: Any = 1,
+) -> Need:
+    per = (per_axis(value, weight.ndim - 2) for value in (stride, padding, output_padding, dilation))
+    return Need("resampled", tuple(Spread(*numbers) for numbers in zip(weight.shape[2:], *per, strict=True)))
+
+
+@rule(torch.conv_transpose1d, torch.conv_transpose2d, torch.conv_transpose3d, needs=_read_by_transposed_convolution)
 def transposed_convolution(
     function: Any,
     signal: Signal,
@@ -46,14 +63,10 @@ def transposed_convolution(
     stride, padding, output_padding, dilation = (
         per_axis(v, count) for v in (stride, padding, output_padding, dilation)
     )
-    options = zip(weight.shape[2:], stride, padding, output_padding, dilation, strict=True)
-    spreads = [Spread(*numbers) for numbers in options]
+    given = (stride, padding, output_padding, groups, dilation)
+    spreads = _read_by_transposed_convolution(function, signal, weight, bias, *given).slides
     frame = tuple(s.frame(n) for s, n in zip(spreads, signal.frame, strict=True))
-    border = signal.border
-    outputs = tuple(
-        s.kept(window, n, border.keeps, border.reach)
-        for s, window, n in zip(spreads, signal.box, signal.frame, strict=True)
-    )
+    border, outputs = signal.border, signal.kept(spreads)
     if min(frame) < 1 or any(first >= stop for first, stop in outputs):
         raise nothing_left(signal, describe(function))
 
@@ -104,7 +117,32 @@ def _cut(cells: Tensor, axes: tuple[int, ...], starts: Sequence[int], wanted: Bo
     return cells
 
 
-@rule(F.interpolate)
+def _read_by_interpolation(
+    function: Any,
+    signal: Signal,
+    size: Any = None,
+    scale_factor: Any = None,
+    mode: str = "nearest",
+    align_corners: bool | None = None,
+    recompute_scale_factor: bool | None = None,
+    antialias: bool = False,
+) -> Declared:
+    frame, factors = _frame_after(signal, size, scale_factor), _whole_factors(signal, size, scale_factor)
+    if factors is not None and min(factors) >= 1 and not (align_corners and max(factors) > 1):
+        return Need("resampled", tuple(Interpolation(f, _HALO[mode]) for f in factors))
+    if factors is not None and max(factors) < 0 and mode in NEAREST:
+        return slides_of(_thinned(signal, factors, mode), signal.frame)
+    if antialias or mode not in MODES:
+        return "everything"
+    scales: Any = [None] * len(frame)
+    if scale_factor is not None and not recompute_scale_factor:
+        scales = _as_floats(scale_factor, len(frame))
+    sizes = zip(signal.frame, frame, scales, strict=True)
+    taps = tuple(resize(n, out, scale, mode, bool(align_corners), signal.dtype) for n, out, scale in sizes)
+    return Need("resampled", taps)
+
+
+@rule(F.interpolate, needs=_read_by_interpolation)
 def interpolate(
     function: Any,
     signal: Signal,
@@ -117,27 +155,58 @@ def interpolate(
 ) -> Any:
     """Resize by a factor that is a whole number, or one over it."""
     check_axes(signal, None, function)
-    count = len(signal.axes)
+    frame, factors = _frame_after(signal, size, scale_factor), _whole_factors(signal, size, scale_factor)
+    reason = None
+    if factors is None:
+        reason = f"from {signal.frame} to {frame} cells is no whole factor, so a cell's weight depends on its place"
+    elif align_corners and max(factors) > 1:
+        reason = "with aligned corners a cell's weight depends on its place"
+    elif min(factors) < 0 and mode in NEAREST:
+        return strided_slice(signal, _thinned(signal, factors, mode))
+    elif min(factors) < 0:
+        reason = f"from {signal.frame} to {frame} cells is no whole factor, so a cell's weight depends on its place"
+    if reason is not None:
+        given = (size, scale_factor, mode, align_corners, recompute_scale_factor, antialias)
+        signal.scope.reads_position(describe(function), reason)
+        if signal.border.keeps == "known" and signal.border.has_own_padding:
+            return _resized(function, signal, frame, *given)
+        return function(signal.window if signal.border.is_own else signal.crop(), *given)
+    assert factors is not None
+    if set(factors) == {1}:
+        return signal.derive(signal.window.clone(), signal.background)
+    return _upsample(function, signal, factors, mode, frame)
+
+
+def _resized(function: Any, signal: Signal, frame: tuple[int, ...], *given: Any) -> Signal:
+    """The outputs that a part of the map decides, under the model's own padding."""
+    need = _read_by_interpolation(function, signal, *given)
+    taps = need.slides if isinstance(need, Need) else ()
+    if not taps:
+        raise signal.scope.unsupported(describe(function), f"mode {given[2]!r} has no rule for a part of a map")
+    outputs, cells = signal.kept(taps), signal.window
+    for axis, tap, (start, _), wanted in zip(signal.axes, taps, signal.box, outputs, strict=True):
+        cells = tap.run(cells, axis, start, wanted)
+    return signal.derive(cells, None, box=outputs, frame=frame)
+
+
+def _whole_factors(signal: Signal, size: Any, scale_factor: Any) -> tuple[int, ...] | None:
+    """For each axis the whole factor f by which it grows, or -f by which it shrinks; None: there are no such."""
     frame = _frame_after(signal, size, scale_factor)
     up = [out // n if out % n == 0 else 0 for out, n in zip(frame, signal.frame, strict=True)]
     down = [n // out if n % out == 0 else 0 for out, n in zip(frame, signal.frame, strict=True)]
-    scales = None if scale_factor is None else _as_floats(scale_factor, count)
-    exact_scale = scales is None or all(s in (f, d and 1 / d) for s, f, d in zip(scales, up, down, strict=True))
-    reason = None
-    if align_corners and max(up) > 1:
-        reason = "with aligned corners a cell's weight depends on its place"
-    elif mode.startswith("nearest") and all(down) and exact_scale and max(down) > 1:
-        first = [d // 2 if mode == "nearest-exact" else 0 for d in down]
-        return strided_slice(signal, list(zip(first, signal.frame, down, strict=True)))
-    elif not all(up) or not exact_scale:
-        reason = f"from {signal.frame} to {frame} cells is no whole factor, so a cell's weight depends on its place"
-    if reason is not None:
-        signal.scope.reads_position(describe(function), reason)
-        cells = signal.window if signal.border.is_own else signal.crop()
-        return function(cells, size, scale_factor, mode, align_corners, recompute_scale_factor, antialias)
-    if set(up) == {1}:
-        return signal.derive(signal.window.clone(), signal.background)
-    return _upsample(function, signal, tuple(up), mode, frame)
+    scales = None if scale_factor is None else _as_floats(scale_factor, len(frame))
+    if scales is not None and not all(s in (f, d and 1 / d) for s, f, d in zip(scales, up, down, strict=True)):
+        return None
+    if all(up):
+        return tuple(up)
+    return tuple(-d for d in down) if all(down) else None
+
+
+def _thinned(signal: Signal, factors: tuple[int, ...], mode: str) -> list[tuple[int, int, int]]:
+    """The strided slices that an interpolation to the nearest cell takes, for each axis (start, stop, step)."""
+    steps = [-f for f in factors]
+    first = [step // 2 if mode == "nearest-exact" else 0 for step in steps]
+    return list(zip(first, signal.frame, steps, strict=True))
 
 
 def _upsample(function: Any, signal: Signal, factor: tuple[int, ...], mode: str, frame: tuple[int, ...]) -> Signal:
@@ -149,11 +218,7 @@ def _upsample(function: Any, signal: Signal, factor: tuple[int, ...], mode: str,
         larger = function(cells, scale_factor=[float(f) for f in factor], mode=mode, **options)
         return _cut(larger, axes, [f * a for f, a in zip(factor, first_cell, strict=True)], wanted, None)
 
-    # An output lies between two cells and reads `halo` of them on either side.
-    sticking = [(halo - 1) * f + f // 2 if halo and f > 1 else 0 for f in factor]
-    grown = tuple((f * a - more, f * b + more) for f, (a, b), more in zip(factor, signal.box, sticking, strict=True))
-    shrunk = tuple((f * a + more, f * b - more) for f, (a, b), more in zip(factor, signal.box, sticking, strict=True))
-    outputs = {"frame": tuple((0, n) for n in frame), "touching": grown, "inside": shrunk}[border.keeps]
+    outputs = signal.kept([Interpolation(f, halo) for f in factor])
     if any(a >= b for a, b in outputs):
         raise nothing_left(signal, describe(function))
     background = signal.background
@@ -162,14 +227,18 @@ def _upsample(function: Any, signal: Signal, factor: tuple[int, ...], mode: str,
         patch = tile(background, axes, tuple(range(-halo, p + halo) for p in counts), dense=True)
         pattern = tuple((0, f * p) for f, p in zip(factor, counts, strict=True))
         background = run(patch, [-halo] * len(axes), pattern)
-    if border.is_own or halo == 0 or border.keeps == "inside":
+    if border.has_own_padding or halo == 0 or border.keeps == "inside":
         window = run(signal.window, signal.start, outputs)
-    elif border.keeps == "touching":
+    elif border.outside in ("zero", "background"):
         padded = pad(signal.deviation(), axes, [(halo, halo)] * len(axes))
         window = run(padded, [a - halo for a in signal.start], outputs)
         window = window if background is None else window + tile(background, axes, ranges_of(outputs))
     else:
-        window = run(signal.read(tuple((a - halo, b + halo) for a, b in signal.box)), [-halo] * len(axes), outputs)
+        around = tuple((a - halo, b + halo) for a, b in signal.box)
+        if border.keeps == "known":
+            needed = [Interpolation(f, halo).needed(wanted) for f, wanted in zip(factor, outputs, strict=True)]
+            around = intersection([around, tuple(needed)])
+        window = run(signal.read(around), [a for a, _ in around], outputs)
     field = tuple(interpolated(*pair, halo) for pair in zip(signal.field, factor, strict=True))
     result = _on_finer_lattice(signal, factor, window, background, outputs, frame, field)
     signal.scope.observe(function, result, 0)
@@ -189,20 +258,28 @@ def _as_floats(scale_factor: Any, count: int) -> tuple[float, ...]:
     return values * count if len(values) == 1 else values
 
 
-@rule(*named("pixel_shuffle"))
+def _of_shuffle(function: Any, signal: Any, upscale_factor: int) -> Need:
+    return Need("resampled", (Spread(upscale_factor, upscale_factor),) * 2)
+
+
+@rule(*named("pixel_shuffle"), needs=_of_shuffle)
 def pixel_shuffle(function: Any, signal: Signal, upscale_factor: int) -> Signal:
     """Move channels to a finer lattice."""
     check_axes(signal, 2, function)
     r = upscale_factor
-    box = tuple((r * a, r * b) for a, b in signal.box)
+    spread, outputs = tuple((r * a, r * b) for a, b in signal.box), signal.kept(_of_shuffle(function, signal, r).slides)
     frame = tuple(r * n for n in signal.frame)
     background = None if signal.background is None else function(signal.background, r)
-    window = function(signal.window, r)
+    window = cut(function(signal.window, r), signal.axes, spread, outputs)
     field = tuple(interpolated(f, r, 0) for f in signal.field)
-    return _on_finer_lattice(signal, (r, r), window, background, box, frame, field)
+    return _on_finer_lattice(signal, (r, r), window, background, outputs, frame, field)
 
 
-@rule(*named("pixel_unshuffle"))
+def _of_unshuffle(function: Any, signal: Any, downscale_factor: int) -> tuple[Slide, ...]:
+    return (Slide(downscale_factor, downscale_factor),) * 2
+
+
+@rule(*named("pixel_unshuffle"), needs=_of_unshuffle)
 def pixel_unshuffle(function: Any, signal: Signal, downscale_factor: int) -> Signal:
     """A stride of blocks: each block of cells becomes one cell with as many more channels."""
     check_axes(signal, 2, function)
@@ -232,5 +309,7 @@ def _on_finer_lattice(
     if shift is not None:
         box, background = result.renumbered(shift)
         return result.derive(result.take(ranges_of(box), shift), background, box=box)
+    if signal.border.keeps == "known":
+        return result
     within = tuple(clip(interval, n, signal.border.reach) for interval, n in zip(box, frame, strict=True))
     return result if within == box else result.derive(result.read(within), background, box=within)
