@@ -24,7 +24,7 @@ from borderless.engine.naming import describe
 from borderless.engine.padding import memory_format_of, pasted, strips
 from borderless.engine.reading import cut
 from borderless.engine.registry import Gather, traits_of
-from borderless.engine.rules import sliding
+from borderless.engine.rules import pools
 from borderless.engine.rules.frame_pools import FramePool, as_map
 from borderless.engine.signal import Signal
 from borderless.engine.torch_internals import tree_leaves, tree_map
@@ -313,6 +313,6 @@ def _divisors(func: Any, canvas: Signal, one: Tensor, args: tuple[Any, ...], kwa
     def average(border: Border) -> Tensor:
         maps = like(canvas, ones)
         maps.scope = ForwardPass(border, canvas.scope.root)
-        return as_map(sliding.average_pool(func, maps, *args[1:], **kwargs)).window
+        return as_map(pools.average_pool(func, maps, *args[1:], **kwargs)).window
 
     return average(canvas.border) / average(Border("full", reach=0))
