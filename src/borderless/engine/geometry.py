@@ -9,7 +9,7 @@ branches line up by index.
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple
 
 Interval = tuple[int, int]
 Box = tuple[Interval, ...]
@@ -20,22 +20,6 @@ Mirroring = Literal["reflect", "replicate", "circular"]
 def ceil_div(numerator: int, denominator: int) -> int:
     """Return ⌈numerator / denominator⌉."""
     return -(-numerator // denominator)
-
-
-class Operation(Protocol):
-    """One axis of an operation whose outputs read intervals of inputs, further on the further on they are."""
-
-    def frame(self, n: int) -> int:
-        """Return how many outputs the unmodified model has on an axis of `n` cells."""
-        ...
-
-    def kept(self, window: Interval, n: int, keep: Keep, reach: int | None = None) -> Interval:
-        """Return the outputs that are kept, of an input stored on `window` in a frame of `n` cells."""
-        ...
-
-    def needed(self, outputs: Interval) -> Interval:
-        """Return the inputs that a non-empty interval of outputs reads."""
-        ...
 
 
 class Slide(NamedTuple):
@@ -138,58 +122,6 @@ class Spread(NamedTuple):
         """The inputs that reach a non-empty interval of outputs; may be empty, between two steps of the stride."""
         first, stop = outputs
         return ceil_div(first + self.padding - self.extent, self.stride), (stop - 1 + self.padding) // self.stride + 1
-
-
-class Interpolation(NamedTuple):
-    """One axis of an interpolation by the whole number `factor`: output j lies at the input (j + 1/2) / factor - 1/2.
-
-    halo: how many cells on either side of its position an output between two cells reads: 0 (nearest: one cell), 1
-    (linear), 2 (cubic).
-    """
-
-    factor: int
-    halo: int
-
-    @property
-    def sticking(self) -> int:
-        """How many outputs beyond those of a window's own cells read a cell of it."""
-        return (self.halo - 1) * self.factor + self.factor // 2 if self.halo and self.factor > 1 else 0
-
-    def frame(self, n: int) -> int:
-        """Return how many outputs the unmodified model has on an axis of `n` cells."""
-        return self.factor * n
-
-    def kept(self, window: Interval, n: int, keep: Keep, reach: int | None = None) -> Interval:
-        """Outputs that are kept, as `Slide.kept` says."""
-        a, b = window
-        if keep == "frame":
-            return 0, self.frame(n)
-        if keep == "inside":
-            return self.factor * a + self.sticking, self.factor * b - self.sticking
-        return clip((self.factor * a - self.sticking, self.factor * b + self.sticking), self.frame(n), reach)
-
-    def needed(self, outputs: Interval) -> Interval:
-        """The inputs that a non-empty interval of outputs reads."""
-        first, stop = outputs
-        if self.halo == 0 or self.factor == 1:
-            return first // self.factor, (stop - 1) // self.factor + 1
-        return self._below(first) - self.halo + 1, self._below(stop - 1) + self.halo + 1
-
-    def _below(self, output: int) -> int:
-        """The last input at or before an output."""
-        return (2 * output + 1 - self.factor) // (2 * self.factor)
-
-
-def decided(operation: "Operation", window: Interval, whole: Interval, outputs: Interval) -> Interval:
-    """Return which of `outputs` follow from `window`, a part of a map that is stored on `whole`; may be empty.
-
-    outputs: those that are kept of the whole map. What lies outside of `whole` is known, what lies inside of it and
-    outside of `window` is not.
-    """
-    inside = operation.kept(window, 0, "inside")
-    first = outputs[0] if window[0] <= whole[0] else max(inside[0], outputs[0])
-    stop = outputs[1] if window[1] >= whole[1] else min(inside[1], outputs[1])
-    return first, max(first, stop)
 
 
 def clip(window: Interval, n: int, reach: int | None) -> Interval:

@@ -24,9 +24,9 @@ class Need(NamedTuple):
     """What each output cell of a call needs of the maps that go in.
 
     kind: "nothing" (the call asks what a map is), "cell" (the same cell), "channels" (all channels of the same cell),
-    "neighborhood" (the cells that `slides` read, along each axis), "resampled" (the same, at another resolution), "everything"
-    (all cells, or nobody knows). slides: of "everything", what reads them if not all of space is read, such as padding
-    that mirrors the frame.
+    "neighborhood" (the cells that `slides` read, along each axis), "resampled" (the same, at another
+    resolution), "everything" (all cells, or nobody knows). slides: of "everything", what reads them if not all of space
+    is read, such as padding that mirrors the frame.
     """
 
     kind: Kind

@@ -16,9 +16,10 @@ from borderless.engine import geometry
 from borderless.engine.aliases import Aliased
 from borderless.engine.border import Border
 from borderless.engine.forward_pass import ForwardPass
-from borderless.engine.geometry import Box, Operation
+from borderless.engine.geometry import Box
 from borderless.engine.lattice import Lattice
 from borderless.engine.naming import describe, describe_node
+from borderless.engine.operations import Operation
 from borderless.engine.reading import read, read_mirrored, thin
 from borderless.engine.receptive_field import PIXEL, Field
 from borderless.engine.registry import DISPATCHED, find_rule

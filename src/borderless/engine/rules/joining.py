@@ -37,9 +37,11 @@ def joint_box(signals: list[Signal], function: Any) -> Box:
     boxes = [s.box for s in signals]
     if all(box == boxes[0] for box in boxes[1:]):
         return boxes[0]
-    if first.border.keeps != "inside":
+    if first.border.keeps not in ("inside", "known"):
         return geometry.union(boxes)
     common = geometry.intersection(boxes)
+    if first.border.keeps == "known":
+        return tuple((a, max(a, b)) for a, b in common)
     if any(a >= b for a, b in common):
         raise ImageError(
             f"{describe(function)} got maps stored on {boxes} that have no cell in common, under the border 'valid' in "

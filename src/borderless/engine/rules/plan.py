@@ -37,9 +37,7 @@ class Layout(NamedTuple):
 
 
 @lru_cache(8192)
-def layout(
-    slides: tuple[Slide, ...], outputs: Box, frame: tuple[int, ...], field: tuple[Field, ...]
-) -> Layout:
+def layout(slides: tuple[Slide, ...], outputs: Box, frame: tuple[int, ...], field: tuple[Field, ...]) -> Layout:
     """Where `slides` leave a map with these sizes, of which `outputs` are kept; `field` is that of its cells."""
     kept = all(first < stop for first, stop in outputs)
     needed = tuple(s.needed(interval) for s, interval in zip(slides, outputs, strict=True)) if kept else ()

@@ -122,7 +122,7 @@ def _joins_in_parts(signal: Signal, other: Signal) -> bool:
     """
     if torch.is_grad_enabled() or torch.compiler.is_compiling() or torch.jit.is_tracing():
         return False
-    if signal.border.keeps == "inside":
+    if signal.border.keeps in ("inside", "known"):
         return False
     if other.box == signal.box or geometry.union([signal.box, other.box]) != signal.box:
         return False

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from borderless.engine.geometry import Box, Interpolation, Slide, Spread, clip, intersection
+from borderless.engine.geometry import Box, Slide, Spread, clip, intersection
 from borderless.engine.naming import describe, named
+from borderless.engine.operations import Interpolation
 from borderless.engine.padding import pad
 from borderless.engine.reading import cut
 from borderless.engine.receptive_field import Field, interpolated, spread_out
