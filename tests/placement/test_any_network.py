@@ -240,7 +240,8 @@ class Mixed(nn.Module):
 def test_images_that_are_mixed_are_refused_by_name() -> None:
     objects = torch.zeros(2, 2, *OBJECT)
     text = (
-        r"torch.Tensor.reshape in the model itself \(Mixed\).*\(1, 2, 44, 41\) of one image and \(1, 4, 44, 41\) of 2"
+        r"torch.Tensor.reshape in the model itself \(Mixed\) under the border 'zero'.*"
+        r"\(1, 2, 44, 41\) of one image and \(1, 4, 44, 41\) of 2"
     )
     with pytest.raises(bl.UnsupportedOperation, match=text):
         bl.place(Mixed(undone=True).eval(), objects, [(3, 3)], CANVAS)

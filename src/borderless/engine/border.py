@@ -7,21 +7,14 @@ the layer's own response to an endless background. The adaptive phase follows Ch
 
 import math
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Literal, get_args
 
-import torch
-from torch import Tensor
-
+from borderless.engine.edge import Count, Outside
 from borderless.engine.geometry import Keep
-from borderless.errors import BorderError, ImageError
+from borderless.errors import BorderError
 
 BorderName = Literal["valid", "zero", "reflect", "replicate", "circular", "full", "infinite"]
-Outside = Literal[
-    "nothing", "zero", "reflect", "replicate", "circular", "background", "canvas"
-]  # canvas: see `placement.replay`
 Phase = Literal["fixed", "adaptive"]
-Count = Literal["frame", "window"]
 
 BORDERS: tuple[str, ...] = get_args(BorderName)
 PHASES: tuple[str, ...] = get_args(Phase)
@@ -94,36 +87,25 @@ class Border:
                 "only 'infinite' has a background; leave it out"
             )
 
-    @cached_property
+    @property
     def outside(self) -> Outside:
         """What lies outside the stored part of a map."""
         return _ANSWERS[self.name][0]
 
-    @cached_property
+    @property
     def keeps(self) -> Keep:
         """Which outputs of a sliding operation are kept."""
         return _ANSWERS[self.name][1]
 
-    @cached_property
+    @property
     def is_own(self) -> bool:
         """Whether the unmodified model already has this border: every operation then runs as it is."""
         return self.name == "zero"
 
-    @cached_property
+    @property
     def is_adaptive(self) -> bool:
         """Whether each sample chooses the phase of its strides."""
         return self.phase == "adaptive"
-
-    def background_of(self, image: Tensor) -> Tensor:
-        """Return what surrounds `image` (N, C, *space): (1, C, 1, …)."""
-        values = self.background if isinstance(self.background, tuple) else (self.background,)
-        channels = image.shape[1]
-        if len(values) not in (1, channels):
-            raise ImageError(
-                f"Expected a background of one number, or one per channel ({channels}), but got {len(values)} numbers"
-            )
-        color = torch.tensor(values, dtype=image.dtype, device=image.device).expand(channels)
-        return color.reshape(1, channels, *[1] * (image.ndim - 2))
 
     @property
     def phase_is_exact(self) -> bool:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from torch import nn
 
-from borderless.engine.border import Border
+from borderless.engine.edge import Edge
 from borderless.engine.events import Event
 from borderless.engine.geometry import Slide
 from borderless.engine.naming import describe
@@ -22,13 +22,13 @@ from borderless.errors import PositionDependentError, PositionDependentWarning, 
 
 @dataclass
 class ForwardPass:
-    """The border of a pass, its model, and who listens.
+    """The border of a pass (an `Edge`), its model, and who listens.
 
     strict: raise where absolute position is read. warned: the modules that were warned of. observer: called with every
     `Event`. shares_passes: whether samples that have nothing to do with each other run together.
     """
 
-    border: Border
+    border: Edge
     root: nn.Module
     strict: bool = False
     warned: set[str] = field(default_factory=set)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from borderless.engine import geometry
 from borderless.engine.aliases import Aliased
-from borderless.engine.border import Border
+from borderless.engine.edge import Edge
 from borderless.engine.forward_pass import ForwardPass
 from borderless.engine.geometry import Box
 from borderless.engine.lattice import Lattice
@@ -25,7 +25,7 @@ from borderless.engine.receptive_field import PIXEL, Field
 from borderless.engine.registry import DISPATCHED, find_rule
 from borderless.engine.shifting import Shift, shifted_tile, take_shifted
 from borderless.engine.signatures import by_position
-from borderless.engine.tiles import Ranges, less, ranges_of, tile
+from borderless.engine.tiles import Ranges, less, ranges_of, surroundings, tile
 from borderless.engine.torch_internals import DisableTorchFunctionSubclass, make_wrapper_subclass
 from borderless.errors import ImageError
 
@@ -101,7 +101,8 @@ class Signal(Aliased, Tensor):
     def from_image(cls, image: Tensor, scope: ForwardPass) -> "Signal":
         """`image` (N, C, *space) as the whole frame, surrounded by the border's background."""
         axes = tuple(range(2, image.ndim))
-        background = scope.border.background_of(image) if scope.border.outside == "background" else None
+        border = scope.border
+        background = surroundings(image, border.background) if border.outside == "background" else None
         return cls(  # pyright: ignore[reportCallIssue]  Tensor.__init__ takes anything
             image,
             start=(0,) * len(axes),
@@ -148,7 +149,7 @@ class Signal(Aliased, Tensor):
         return self.window if self.background is None else self._deviation
 
     @property
-    def border(self) -> Border:
+    def border(self) -> Edge:
         """The border of the pass."""
         return self.scope.border
 

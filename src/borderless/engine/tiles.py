@@ -14,8 +14,21 @@ import torch
 from torch import Tensor
 
 from borderless.engine.geometry import Box
+from borderless.errors import ImageError
 
 Ranges = tuple[range, ...]
+
+
+def surroundings(image: Tensor, values: float | Sequence[float]) -> Tensor:
+    """Return what surrounds `image` (N, C, *space), of one value or one per channel: (1, C, 1, …)."""
+    values = (values,) if isinstance(values, int | float) else tuple(values)
+    channels = image.shape[1]
+    if len(values) not in (1, channels):
+        raise ImageError(
+            f"Expected a background of one number, or one per channel ({channels}), but got {len(values)} numbers"
+        )
+    color = torch.tensor(values, dtype=image.dtype, device=image.device).expand(channels)
+    return color.reshape(1, channels, *[1] * (image.ndim - 2))
 
 
 def ranges_of(box: Box) -> Ranges:

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from borderless.engine.aliases import Change, write_through
-from borderless.engine.border import Border, Keep, Outside
+from borderless.engine.border import Border
+from borderless.engine.edge import Edge
 from borderless.engine.forward_pass import ForwardPass
 from borderless.engine.geometry import Box, filled_box, intersection
 from borderless.engine.naming import describe
@@ -28,19 +29,8 @@ from borderless.engine.rules import pools
 from borderless.engine.rules.frame_pools import FramePool, as_map
 from borderless.engine.signal import Signal
 from borderless.engine.torch_internals import tree_leaves, tree_map
+from borderless.placement.canvas_edge import CanvasEdge
 from borderless.placement.tape import Step, StoredMap, Tape, TapedSignal, like, operands_of
-
-
-class _OnCanvas(Border):
-    """Whatever touches the object is kept, as far as the canvas's own maps reach; outside lie these maps."""
-
-    @property
-    def outside(self) -> Outside:  # pyright: ignore[reportIncompatibleVariableOverride]
-        return "canvas"
-
-    @property
-    def keeps(self) -> Keep:  # pyright: ignore[reportIncompatibleVariableOverride]
-        return "touching"
 
 
 @dataclass
@@ -72,10 +62,8 @@ class Replay(ForwardPass):
 
 def placing(tape: Tape, root: nn.Module, offsets: tuple[tuple[int, ...], ...] | None) -> Replay:
     """Return a pass over objects, by `offsets` apart, along `tape`."""
-    reach = 0 if tape.border.keeps == "frame" else tape.border.reach
-    return Replay(
-        _OnCanvas("full", reach=reach), root, warned=tape.warned, shares_passes=True, tape=tape, offsets=offsets
-    )
+    edge = CanvasEdge(tape.border)
+    return Replay(edge, root, warned=tape.warned, shares_passes=True, tape=tape, offsets=offsets)
 
 
 class ReplayedSignal(TapedSignal):
@@ -310,7 +298,7 @@ def _divisors(func: Any, canvas: Signal, one: Tensor, args: tuple[Any, ...], kwa
     """What the model's own average of ones is, compared with one over whole kernels with zeros outside."""
     ones = one.expand([n if axis in canvas.axes else 1 for axis, n in enumerate(canvas.shape)])
 
-    def average(border: Border) -> Tensor:
+    def average(border: Edge) -> Tensor:
         maps = like(canvas, ones)
         maps.scope = ForwardPass(border, canvas.scope.root)
         return as_map(pools.average_pool(func, maps, *args[1:], **kwargs)).window

@@ -1,0 +1,57 @@
+"""The edge of what is stored: what lies outside of it, and which outputs of a sliding operation are kept.
+
+The rules ask the `Edge` of their pass and nothing else. `border.Border` is the one that users choose, at the edge of an
+image. A pass whose Signals find the cells around a window in other maps (`Outside` "elsewhere": their class overrides
+`Signal.read`) brings its own, as a placement does.
+"""
+
+from typing import Literal, Protocol
+
+from borderless.engine.geometry import Keep
+
+Outside = Literal["nothing", "zero", "reflect", "replicate", "circular", "background", "elsewhere"]
+Count = Literal["frame", "window"]
+
+
+class Edge(Protocol):
+    """The answers to both questions, with the options that rules ask for; without a word, those of fixed strides."""
+
+    @property
+    def name(self) -> str:
+        """The border, as error texts name it."""
+        ...
+
+    @property
+    def outside(self) -> Outside:
+        """What lies outside the stored part of a map."""
+        ...
+
+    @property
+    def keeps(self) -> Keep:
+        """Which outputs of a sliding operation are kept."""
+        ...
+
+    @property
+    def reach(self) -> int | None:
+        """How many cells a map may grow beyond its frame; None: all that it needs."""
+        return None
+
+    @property
+    def background(self) -> float | tuple[float, ...]:
+        """What surrounds the input where the background lies outside: a number, or one per channel."""
+        return 0.0
+
+    @property
+    def count(self) -> Count:
+        """Which cells a mean over space is divided by, as `Border` says."""
+        return "frame"
+
+    @property
+    def is_own(self) -> bool:
+        """Whether the unmodified model already has this edge: every operation then runs as it is."""
+        return False
+
+    @property
+    def is_adaptive(self) -> bool:
+        """Whether each sample chooses the phase of its strides."""
+        return False
