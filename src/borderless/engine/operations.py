@@ -84,6 +84,8 @@ class Mirror(NamedTuple):
         first, stop = a + self.padding, b + self.padding
         if keep != "inside" or (a <= 0 and b >= self.n):
             return 0, self.frame(self.n)
+        if a >= b:
+            return first, first
         if self.mode != "circular" and a <= 0:
             first -= before if self.mode == "replicate" else min(before, b - 1)
         if self.mode != "circular" and b >= self.n:

@@ -30,7 +30,7 @@ def joint_box(signals: list[Signal], function: Any) -> Box:
                 f"{describe(function)} got maps with the frames {first.frame} and {other.frame} in "
                 f"{first.scope.describe_module()}; needed: equal frames, as the unmodified model needs equal shapes"
             )
-        if not other.lattice.is_same(first.lattice):
+        if first.border.keeps != "known" and not other.lattice.is_same(first.lattice):
             raise first.scope.unsupported(
                 describe(function), f"it joins maps on different lattices, {first.lattice} and {other.lattice}"
             )

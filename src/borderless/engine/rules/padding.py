@@ -90,13 +90,8 @@ def _pad_part(
     if not signal.border.has_own_padding:
         window = signal.read(wanted)
     elif mode == "constant":
-        window = read(
-            signal.window,
-            signal.axes,
-            signal.box,
-            wanted,
-            signal.window.new_full((), value or 0).reshape([1] * signal.ndim),
-        )
+        around = signal.window.new_full([1] * signal.ndim, value or 0)
+        window = read(signal.window, signal.axes, signal.box, wanted, around)
     else:
         window = read_mirrored(signal.window, signal.axes, signal.box, wanted, signal.frame, mode)  # pyright: ignore[reportArgumentType]
     channels = [0 if signal.ndim - 1 - i // 2 in signal.axes else int(p) for i, p in enumerate(pad)]
