@@ -4,9 +4,10 @@ A part is stored on a `window`, the whole map on `whole`: what lies outside of t
 it), what lies inside of it and outside of the window is not. Integers only; no tensor enters here.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
-from borderless.engine.geometry import Interval, Keep, Mirroring, clip, outside_indices
+from borderless.engine.geometry import Box, Interval, Keep, Mirroring, clip, outside_indices
 
 
 class Operation(Protocol):
@@ -22,6 +23,20 @@ class Operation(Protocol):
 
     def needed(self, outputs: Interval) -> Interval:
         """Return the inputs that a non-empty interval of outputs reads."""
+        ...
+
+
+class Part(Protocol):
+    """A map that is stored on `box`, of one that is stored on `whole`."""
+
+    @property
+    def box(self) -> Box:
+        """What is stored."""
+        ...
+
+    @property
+    def whole(self) -> Box:
+        """What is stored of the whole map."""
         ...
 
 
@@ -102,10 +117,54 @@ class Mirror(NamedTuple):
         return min(cells), max(cells) + 1
 
 
+class OnMirrored(NamedTuple):
+    """An `operation` on a frame of `n` cells, outside of which other cells of the frame stand for what it reads."""
+
+    operation: Operation
+    n: int
+    mode: Mirroring
+
+    def frame(self, n: int) -> int:
+        """Return how many outputs the unmodified model has on an axis of `n` cells."""
+        return self.operation.frame(n)
+
+    def kept(self, window: Interval, n: int, keep: Keep, reach: int | None = None) -> Interval:
+        """Outputs that are kept, as `Slide.kept` says; "inside": those that no cell beyond `window` stands for."""
+        if keep != "inside":
+            return self.operation.kept(window, n, keep, reach)
+        mirror = self._mirror()
+        first, stop = mirror.kept(window, n, keep)
+        return self.operation.kept((first - mirror.padding, stop - mirror.padding), n, keep)
+
+    def needed(self, outputs: Interval) -> Interval:
+        """The inputs from the first to the last that a non-empty interval of outputs reads."""
+        mirror = self._mirror()
+        first, stop = self.operation.needed(outputs)
+        return mirror.needed((first + mirror.padding, stop + mirror.padding))
+
+    def _mirror(self) -> Mirror:
+        first, stop = self.operation.needed(self.operation.kept((0, self.n), self.n, "frame"))
+        return Mirror(max(0, -first), max(0, stop - self.n), self.n, self.mode)
+
+
+def common_part(maps: Sequence[Part]) -> Box:
+    """Return the cells that are known of all `maps`, which are joined; may be empty.
+
+    Along an axis whose end a part holds, all that lies beyond is known too.
+    """
+    common = []
+    for windows in zip(*(zip(one.box, one.whole, strict=True) for one in maps), strict=True):
+        low, high = min(whole[0] for _, whole in windows), max(whole[1] for _, whole in windows)
+        first = max(low if window[0] <= whole[0] else window[0] for window, whole in windows)
+        stop = min(high if window[1] >= whole[1] else window[1] for window, whole in windows)
+        common.append((first, max(first, stop)))
+    return tuple(common)
+
+
 def decided(operation: Operation, window: Interval, whole: Interval, outputs: Interval) -> Interval:
     """Return which of `outputs`, kept of the whole map, follow from the part on `window`; may be empty."""
     first, stop = operation.kept(window, whole[1], "inside")
-    if not isinstance(operation, Mirror):  # which reads cells of the whole map for those that lie outside
+    if not isinstance(operation, Mirror | OnMirrored):  # which reads cells of the whole map for those that lie outside
         first = outputs[0] if window[0] <= whole[0] else first
         stop = outputs[1] if window[1] >= whole[1] else stop
     first = max(first, outputs[0])

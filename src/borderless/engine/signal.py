@@ -160,6 +160,11 @@ class Signal(Aliased, Tensor):
         return tuple([(a, a + shape[axis]) for a, axis in zip(self.start, self.axes)])  # noqa: B905
 
     @property
+    def whole(self) -> Box:
+        """The box on which the whole map is stored, of which a tile holds a part."""
+        return self.box
+
+    @property
     def frame_box(self) -> Box:
         """The frame as frame indices: for each axis (0, n)."""
         return tuple((0, n) for n in self.frame)

@@ -18,12 +18,13 @@ from torch import Tensor
 
 from borderless.engine.geometry import Box, Interval
 from borderless.engine.naming import describe
+from borderless.engine.operations import Operation, common_part
 from borderless.engine.padding import memory_format_of
 from borderless.engine.reading import cut
 from borderless.engine.registry import Need, traits_of
 from borderless.engine.signal import Signal
 from borderless.engine.torch_internals import tree_leaves, tree_map
-from borderless.tiling.part import PartPass, PartSignal, parts_of, whole_of_result, with_maps_placed
+from borderless.tiling.part import PartPass, PartSignal, not_done, parts_of, whole_of_result, with_maps_placed
 
 
 @dataclass(frozen=True)
@@ -127,12 +128,11 @@ class CarryPass(PartPass):
         """Run a call of the model's on this part."""
         need = traits_of(rule).need(func, args, kwargs)
         if not need.slides and need.kind in ("everything", "neighborhood", "resampled"):
-            return self._on_whole_maps(func, rule, args, kwargs)
+            return self._on_whole_maps(func, args, kwargs)
         args, kwargs = with_maps_placed(source, args, kwargs) if need.kind == "cell" else (args, kwargs)
         maps = parts_of(args, kwargs)
         state = self._state(func)
-        is_simple = len(maps) == 1 and not need.slides
-        if is_simple and source.window.numel():
+        if len(maps) == 1 and not need.slides and source.window.numel():  # each cell by itself
             return rule(func, *args, **kwargs)
         return self._on_parts(state, need, maps, func, rule, args, kwargs)
 
@@ -159,15 +159,19 @@ class CarryPass(PartPass):
     ) -> Any:
         merged = [self._merged(state, number, source) for number, source in enumerate(maps)]
         whole = whole_of_result(need, maps)
-        self.done = state.done(self.place, whole)
-        outputs = self._outputs(need, merged, whole)
-        for number, (source, wide) in enumerate(zip(maps, merged, strict=True)):
-            if not source.is_settled and (need.slides or len(maps) > 1):
-                self._keep(state, number, need, source, wide, outputs, whole)
-        state.give(self.place, outputs)
+        operations = maps[0].operations(need.slides)
+        if operations or len(maps) > 1:
+            self.done = state.done(self.place, whole)
+            outputs = merged[0].kept(operations) if operations else not_done(common_part(merged), self.done)
+            for number, (source, wide) in enumerate(zip(maps, merged, strict=True)):
+                if not source.is_settled:
+                    self._keep(state, number, operations, source, wide, outputs, whole)
+            state.give(self.place, outputs)
+        else:
+            outputs = maps[0].box
         self.beyond = traits_of(rule).beyond
         is_empty = any(a >= b for a, b in outputs)
-        run_on = [_stand_in(wide, need, outputs, whole) for wide in merged] if is_empty else merged
+        run_on = [_stand_in(wide, operations, outputs, whole) for wide in merged] if is_empty else merged
         if is_empty:
             self.done = None
         by_id = {id(source): wide for source, wide in zip(maps, run_on, strict=True)}
@@ -222,15 +226,15 @@ class CarryPass(PartPass):
                 cut(cells, source.axes, box, piece).copy_(cut(rim.cells, source.axes, rim.box, piece))
         return source.derive(cells, source.background, box=box)
 
-    def _outputs(self, need: Need, merged: Sequence[PartSignal], whole: Box) -> Box:
-        if need.slides:
-            return merged[0].kept(need.slides)
-        assert self.done is not None
-        stops = [min(interval[1] for interval in axis) for axis in zip(*(m.box for m in merged), strict=True)]
-        return tuple((at, max(at, stop)) for at, stop in zip(self.done, stops, strict=True))
-
     def _keep(
-        self, state: Call, number: int, need: Need, source: PartSignal, merged: PartSignal, outputs: Box, whole: Box
+        self,
+        state: Call,
+        number: int,
+        operations: Sequence[Operation],
+        source: PartSignal,
+        merged: PartSignal,
+        outputs: Box,
+        whole: Box,
     ) -> None:
         """Keep of `merged` what the outputs after `outputs` read."""
         rims = state.rims_of(number, len(source.axes))
@@ -239,14 +243,14 @@ class CarryPass(PartPass):
                 continue
             start, end = merged.box[k]
             if stop < last:
-                first = need.slides[k].needed((stop, last))[0] if need.slides else stop
+                first = operations[k].needed((stop, last))[0] if operations else stop
                 assert first >= start or start <= source.whole[k][0], (state.function, first, merged.box, outputs)
                 first = min(max(first, start), end)
             else:
                 first = end
             rim.keep(source, merged, first, self.place)
 
-    def _on_whole_maps(self, func: Any, rule: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def _on_whole_maps(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Wait for all parts of the maps, and run the rule on whole maps: every part gets the same result."""
         wholes = {id(source): self.assembled(source) for source in parts_of(args, kwargs)}
         args, kwargs = tree_map(lambda leaf: wholes.get(id(leaf), leaf), (args, kwargs))
@@ -284,14 +288,15 @@ class CarryPass(PartPass):
         )
 
 
-def _stand_in(source: PartSignal, need: Need, outputs: Box, whole: Box) -> PartSignal:
-    """A small map of zeros, of which a call makes at least one output on each axis: to learn what its result is like."""
+def _stand_in(source: PartSignal, operations: Sequence[Operation], outputs: Box, whole: Box) -> PartSignal:
+    """A small map of zeros from which a call makes an output on each axis: to learn what its result is like."""
     if source.is_settled:
         return source
     sizes, box = list(source.window.shape), []
     for k, (axis, (first, stop), (low, high)) in enumerate(zip(source.axes, outputs, whole, strict=True)):
-        wanted: Interval = (first, stop) if first < stop else (min(max(first, low), high - 1), min(max(first, low), high - 1) + 1)
-        a, b = need.slides[k].needed(wanted) if need.slides else wanted
+        one = min(max(first, low), high - 1)
+        wanted: Interval = (first, stop) if first < stop else (one, one + 1)
+        a, b = operations[k].needed(wanted) if operations else wanted
         a, b = max(a, source.whole[k][0]), min(b, source.whole[k][1])
         if a >= b:  # it reads only what lies outside
             a = min(max(a, source.whole[k][0]), source.whole[k][1] - 1)
@@ -310,5 +315,3 @@ def _cut(window: Tensor, axes: tuple[int, ...], box: Box, outputs: Box) -> Tenso
             assert a <= first and stop <= b, (box, outputs)
             window = window.narrow(axis, first - a, stop - first)
     return window
-
-

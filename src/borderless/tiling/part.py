@@ -10,17 +10,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from borderless.engine.edge import Count, Edge, Outside
 from borderless.engine.forward_pass import ForwardPass
 from borderless.engine.geometry import Box, Keep
 from borderless.engine.naming import describe
-from borderless.engine.operations import Operation, decided
+from borderless.engine.operations import Mirror, OnMirrored, Operation, decided
 from borderless.engine.reading import read, read_mirrored
 from borderless.engine.registry import Need, find_rule, traits_of
-from borderless.engine.signal import Signal, as_rules_take_it, first_signal
+from borderless.engine.signal import Signal, as_rules_take_it
 from borderless.engine.torch_internals import tree_leaves, tree_map
 
 
@@ -92,7 +91,9 @@ class PartPass(ForwardPass):
     def reads_position(self, operation: str, reason: str) -> None:
         """Say nothing: parts know where they lie, so the result is that of the whole."""
 
-    def observe(self, function: Any, signal: Any, macs: int = 0, slides: Any = (), source: tuple[int, ...] = ()) -> None:
+    def observe(
+        self, function: Any, signal: Any, macs: int = 0, slides: Any = (), source: tuple[int, ...] = ()
+    ) -> None:
         """Count multiply-adds."""
         self.macs += macs
 
@@ -106,12 +107,12 @@ class PartPass(ForwardPass):
 
 
 class PartSignal(Signal):
-    """A map of which a part is stored. whole: the box on which the whole map is stored.
+    """A map of which a part is stored.
 
     is_settled: whether all of it is stored in every part, as what was made of a whole map is.
     """
 
-    whole: Box
+    _whole: Box
     is_settled = False
     may_pool_frame = False
     is_written_through = False
@@ -127,8 +128,13 @@ class PartSignal(Signal):
 
     def within(self, whole: Box) -> "PartSignal":
         """Note where the whole map is stored."""
-        self.whole = whole
+        self._whole = whole
         return self
+
+    @property
+    def whole(self) -> Box:
+        """The box on which the whole map is stored."""
+        return self._whole
 
     @property
     def parts(self) -> PartPass:
@@ -148,9 +154,18 @@ class PartSignal(Signal):
 
     def kept(self, operations: Sequence[Operation], box: Box | None = None) -> Box:
         """Return the outputs that follow from this part and that no earlier part has given."""
+        operations = self.operations(operations)
         outputs = self.kept_of_whole(operations)
         given = zip(operations, self.box if box is None else box, self.whole, outputs, strict=True)
-        return _not_done([decided(*one) for one in given], self.parts.done)
+        return not_done([decided(*one) for one in given], self.parts.done)
+
+    def operations(self, operations: Sequence[Any]) -> tuple[Any, ...]:
+        """Return `operations` as they are on the whole map, where what lies outside may be cells of the frame."""
+        mode = self.parts.edge.whole.outside
+        if not operations or mode not in ("reflect", "replicate", "circular"):
+            return tuple(operations)
+        axes = zip(operations, self.frame, strict=True)
+        return tuple(o if isinstance(o, Mirror | OnMirrored) else OnMirrored(o, n, mode) for o, n in axes)
 
     def kept_of_whole(self, operations: Sequence[Operation]) -> Box:
         """Return the outputs that are kept of the whole map."""
@@ -203,11 +218,13 @@ def _first_part(args: tuple[Any, ...], kwargs: dict[str, Any]) -> PartSignal:
     return next(leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, PartSignal))
 
 
-def _not_done(outputs: Sequence[tuple[int, int]], done: Sequence[int] | None) -> Box:
+def not_done(outputs: Sequence[tuple[int, int]], done: Sequence[int] | None) -> Box:
     """The part of `outputs` that begins where earlier parts have stopped; empty if it does not reach there."""
     if done is None:
         return tuple(outputs)
-    return tuple((at, max(at, stop)) if first <= at else (at, at) for (first, stop), at in zip(outputs, done, strict=True))
+    return tuple(
+        (at, max(at, stop)) if first <= at else (at, at) for (first, stop), at in zip(outputs, done, strict=True)
+    )
 
 
 def parts_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[PartSignal]:
@@ -256,5 +273,3 @@ def whole_of_result(need: Need, sources: Sequence[PartSignal]) -> Box:
 def refuse(source: PartSignal, func: Any, reason: str) -> Exception:
     """Return the error for a call that has no answer for a part of a map."""
     return source.scope.unsupported(describe(func), reason)
-
-

@@ -7,6 +7,7 @@ from torch import Tensor
 from borderless.engine import geometry
 from borderless.engine.geometry import Box
 from borderless.engine.naming import describe
+from borderless.engine.operations import common_part
 from borderless.engine.receptive_field import Field, united
 from borderless.engine.rules.spread_maps import is_constant_along
 from borderless.engine.signal import Signal
@@ -35,13 +36,13 @@ def joint_box(signals: list[Signal], function: Any) -> Box:
                 describe(function), f"it joins maps on different lattices, {first.lattice} and {other.lattice}"
             )
     boxes = [s.box for s in signals]
-    if all(box == boxes[0] for box in boxes[1:]):
+    if all(box == boxes[0] for box in boxes[1:]) and first.border.keeps != "known":
         return boxes[0]
     if first.border.keeps not in ("inside", "known"):
         return geometry.union(boxes)
-    common = geometry.intersection(boxes)
     if first.border.keeps == "known":
-        return tuple((a, max(a, b)) for a, b in common)
+        return common_part(signals)
+    common = geometry.intersection(boxes)
     if any(a >= b for a, b in common):
         raise ImageError(
             f"{describe(function)} got maps stored on {boxes} that have no cell in common, under the border 'valid' in "
