@@ -80,13 +80,17 @@ class Call:
     starts: list[dict[int, int]] = field(default_factory=list)
     rims: list[list[Rim]] = field(default_factory=list)
 
-    def done(self, place: Place, outputs: Box) -> tuple[int, ...]:
-        """The first output along each axis that is still to be given."""
+    def done(self, place: Place, source: PartSignal, outputs: Box) -> tuple[int | None, ...]:
+        """The first of `outputs` along each axis that is still to be given; None: the first that can be.
+
+        The first of several parts need not begin where the image does.
+        """
         if not self.starts:
             self.starts = [{} for _ in outputs]
+        axes = zip(self.starts, place.index, source.box, source.whole, outputs, strict=True)
         return tuple(
-            starts[at] if at else first
-            for starts, at, (first, _) in zip(self.starts, place.index, outputs, strict=True)
+            starts[at] if at else first if begin <= low else None
+            for starts, at, (begin, _), (low, _), (first, _) in axes
         )
 
     def give(self, place: Place, outputs: Box) -> None:
@@ -161,7 +165,7 @@ class CarryPass(PartPass):
         whole = whole_of_result(need, maps)
         operations = maps[0].operations(need.slides)
         if operations or len(maps) > 1:
-            self.done = state.done(self.place, whole)
+            self.done = state.done(self.place, maps[0], whole)
             outputs = merged[0].kept(operations) if operations else not_done(common_part(merged), self.done)
             for number, (source, wide) in enumerate(zip(maps, merged, strict=True)):
                 if not source.is_settled:

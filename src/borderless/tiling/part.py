@@ -78,7 +78,7 @@ class PartPass(ForwardPass):
     """
 
     calls: int = 0
-    done: tuple[int, ...] | None = None
+    done: tuple[int | None, ...] | None = None
     beyond: float = 0.0
     macs: int = field(default=0, init=False)
 
@@ -218,10 +218,14 @@ def _first_part(args: tuple[Any, ...], kwargs: dict[str, Any]) -> PartSignal:
     return next(leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, PartSignal))
 
 
-def not_done(outputs: Sequence[tuple[int, int]], done: Sequence[int] | None) -> Box:
-    """The part of `outputs` that begins where earlier parts have stopped; empty if it does not reach there."""
+def not_done(outputs: Sequence[tuple[int, int]], done: Sequence[int | None] | None) -> Box:
+    """The part of `outputs` that begins where earlier parts have stopped; empty if it does not reach there.
+
+    done: None, of all axes or of one, where no part came before.
+    """
     if done is None:
         return tuple(outputs)
+    done = [first if at is None else at for (first, _), at in zip(outputs, done, strict=True)]
     return tuple(
         (at, max(at, stop)) if first <= at else (at, at) for (first, stop), at in zip(outputs, done, strict=True)
     )
