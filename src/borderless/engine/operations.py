@@ -147,14 +147,17 @@ class OnMirrored(NamedTuple):
         return Mirror(max(0, -first), max(0, stop - self.n), self.n, self.mode)
 
 
-def common_part(maps: Sequence[Part]) -> Box:
+def common_part(maps: Sequence[Part], *, has_outside: bool) -> Box:
     """Return the cells that are known of all `maps`, which are joined; may be empty.
 
-    Along an axis whose end a part holds, all that lies beyond is known too.
+    has_outside: whether something lies outside of whole maps; along an axis whose end a part holds it is known too.
     """
     common = []
     for windows in zip(*(zip(one.box, one.whole, strict=True) for one in maps), strict=True):
-        low, high = min(whole[0] for _, whole in windows), max(whole[1] for _, whole in windows)
+        if has_outside:
+            low, high = min(whole[0] for _, whole in windows), max(whole[1] for _, whole in windows)
+        else:
+            low, high = max(whole[0] for _, whole in windows), min(whole[1] for _, whole in windows)
         first = max(low if window[0] <= whole[0] else window[0] for window, whole in windows)
         stop = min(high if window[1] >= whole[1] else window[1] for window, whole in windows)
         common.append((first, max(first, stop)))

@@ -166,7 +166,11 @@ class CarryPass(PartPass):
         operations = maps[0].operations(need.slides)
         if operations or len(maps) > 1:
             self.done = state.done(self.place, maps[0], whole)
-            outputs = merged[0].kept(operations) if operations else not_done(common_part(merged), self.done)
+            outputs = (
+                merged[0].kept(operations)
+                if operations
+                else not_done(common_part(merged, has_outside=self.edge.outside != "nothing"), self.done)
+            )
             for number, (source, wide) in enumerate(zip(maps, merged, strict=True)):
                 if not source.is_settled:
                     self._keep(state, number, operations, source, wide, outputs, whole)

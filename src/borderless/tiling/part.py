@@ -69,7 +69,15 @@ class PartEdge(Edge):
 
 
 @dataclass
-class PartPass(ForwardPass):
+class SilentPass(ForwardPass):
+    """A pass that has nothing to say about absolute position: parts know where they lie, as the whole does."""
+
+    def reads_position(self, operation: str, reason: str) -> None:
+        """Say nothing."""
+
+
+@dataclass
+class PartPass(SilentPass):
     """A pass over a part of an image.
 
     calls: how many calls of rules are under way; what a rule calls itself is no call of the model's. done: of the call
@@ -88,9 +96,6 @@ class PartPass(ForwardPass):
         assert isinstance(self.border, PartEdge)
         return self.border
 
-    def reads_position(self, operation: str, reason: str) -> None:
-        """Say nothing: parts know where they lie, so the result is that of the whole."""
-
     def observe(
         self, function: Any, signal: Any, macs: int = 0, slides: Any = (), source: tuple[int, ...] = ()
     ) -> None:
@@ -103,7 +108,7 @@ class PartPass(ForwardPass):
 
     def whole_pass(self) -> ForwardPass:
         """Return a pass over whole maps under the border of the whole."""
-        return ForwardPass(self.edge.whole, self.root, warned=self.warned)
+        return SilentPass(self.edge.whole, self.root, warned=self.warned)
 
 
 class PartSignal(Signal):

@@ -41,7 +41,7 @@ def joint_box(signals: list[Signal], function: Any) -> Box:
     if first.border.keeps not in ("inside", "known"):
         return geometry.union(boxes)
     if first.border.keeps == "known":
-        return common_part(signals)
+        return common_part(signals, has_outside=first.border.outside != "nothing")
     common = geometry.intersection(boxes)
     if any(a >= b for a, b in common):
         raise ImageError(
