@@ -18,7 +18,7 @@ from borderless.engine.edge import Edge
 from borderless.engine.forward_pass import ForwardPass
 from borderless.engine.geometry import Box
 from borderless.engine.lattice import Lattice
-from borderless.engine.naming import describe, describe_node
+from borderless.engine.naming import describe
 from borderless.engine.operations import Operation
 from borderless.engine.reading import read, read_mirrored, thin
 from borderless.engine.receptive_field import PIXEL, Field
@@ -277,16 +277,13 @@ class Signal(Aliased, Tensor):
     def check_gradients(self) -> None:
         """Refuse a map that left PyTorch's autograd on its way, before its gradients are lost."""
         if not torch.is_grad_enabled():
+            if self.stored.requires_grad:  # as in the forward of a custom Function
+                self.scope.remember_callers()
             return
         with DisableTorchFunctionSubclass():
             node = self.grad_fn
         if node is not None:
-            raise self.scope.unsupported(
-                describe_node(node),
-                "PyTorch runs it without recording what happens to the map, so gradients would be lost without a word "
-                "(for checkpointing, use_reentrant=False works; without gradients, under torch.no_grad(), it may work)",
-                relation="in or before",
-            )
+            raise self.scope.past_autograd(node)
 
     def __repr__(self, *, tensor_contents: Any = None) -> str:
         window = tuple(self._sizes)

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from borderless.engine.naming import describe
 from borderless.engine.registry import Kind, rule
-from borderless.engine.rules.plan import check_axes
+from borderless.engine.rules.plan import check_axes, reduced_axes
 from borderless.engine.rules.statistics import moments
 from borderless.engine.signal import Signal
 from borderless.engine.tiles import is_constant, less
@@ -53,7 +53,8 @@ def batch_norm(
     eps: float = 1e-5,
 ) -> Signal:
     """Normalize the background with the window's statistics, or with the running ones."""
-    check_axes(signal, None, function, weight, bias, running_mean, running_var)
+    if not reduced_axes(signal):
+        check_axes(signal, None, function, weight, bias, running_mean, running_var)
     background = signal.background
     if training and signal.scope.shares_passes:
         raise signal.scope.unsupported(
