@@ -5,6 +5,7 @@ it), what lies inside of it and outside of the window is not. Integers only; no 
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple, Protocol
 
 from borderless.engine.geometry import Box, Interval, Keep, Mirroring, clip, outside_indices
@@ -145,6 +146,12 @@ class OnMirrored(NamedTuple):
     def _mirror(self) -> Mirror:
         first, stop = self.operation.needed(self.operation.kept((0, self.n), self.n, "frame"))
         return Mirror(max(0, -first), max(0, stop - self.n), self.n, self.mode)
+
+
+@lru_cache(8192)
+def kept(operations: tuple[Operation, ...], box: Box, frame: tuple[int, ...], keep: Keep, reach: int | None) -> Box:
+    """Return the outputs that are kept along each axis, of a map stored on `box` in a `frame`."""
+    return tuple([o.kept(window, n, keep, reach) for o, window, n in zip(operations, box, frame, strict=True)])
 
 
 def common_part(maps: Sequence[Part], *, has_outside: bool) -> Box:

@@ -8,7 +8,7 @@ from borderless.engine.geometry import Slide
 from borderless.engine.naming import is_torch_own
 
 Rule = Callable[..., Any]
-Kind = Literal["nothing", "cell", "neighborhood", "resampled", "channels", "everything"]
+Kind = Literal["nothing", "cell", "neighborhood", "resampled", "channels", "gathered", "everything"]
 Gather = Literal["mean", "sum", "max"]
 # Of a rule: none of its arguments is a dimension, but dimension 1 is that of the channels.
 CHANNELS_SECOND = "dimension 1 is that of the channels"
@@ -28,8 +28,9 @@ class Need(NamedTuple):
 
     kind: "nothing" (the call asks what a map is), "cell" (the same cell), "channels" (all channels of the same cell),
     "neighborhood" (the cells that `slides` read, along each axis), "resampled" (the same, at another
-    resolution), "everything" (all cells, or nobody knows). slides: of "everything", what reads them if not all of space
-    is read, such as padding that mirrors the frame.
+    resolution), "gathered" (all cells; of a part of a map the rule gathers what it needs from the other parts with
+    `Signal.gather`), "everything" (all cells, or nobody knows). slides: of "everything", what reads them if not all of
+    space is read, such as padding that mirrors the frame.
     """
 
     kind: Kind

@@ -131,6 +131,8 @@ class CarryPass(PartPass):
     def call(self, source: PartSignal, func: Any, rule: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run a call of the model's on this part."""
         need = traits_of(rule).need(func, args, kwargs)
+        if need.kind == "gathered":
+            return rule(func, *args, **kwargs)
         if not need.slides and need.kind in ("everything", "neighborhood", "resampled"):
             return self._on_whole_maps(func, args, kwargs)
         args, kwargs = with_maps_placed(source, args, kwargs) if need.kind == "cell" else (args, kwargs)

@@ -6,7 +6,7 @@ it and outside of the part, nothing is known. So a rule keeps just the outputs w
 Shapes: boxes are in frame indices, one interval [start, stop) an axis.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -106,6 +106,10 @@ class PartPass(SilentPass):
         """Run a call of the model's whose first map is `source`."""
         raise NotImplementedError
 
+    def gather(self, part: Any, merge: Callable[[list[Any]], Any]) -> Any:
+        """Return merge(parts), given what this part contributes."""
+        raise NotImplementedError
+
     def whole_pass(self) -> ForwardPass:
         """Return a pass over whole maps under the border of the whole."""
         return SilentPass(self.edge.whole, self.root, warned=self.warned)
@@ -156,6 +160,10 @@ class PartSignal(Signal):
         made = super().derive(*args, **kwargs)
         assert isinstance(made, PartSignal)
         return made.within(self.whole)
+
+    def gather(self, part: Any, merge: Callable[[list[Any]], Any]) -> Any:
+        """Return merge(parts), of all parts of the map."""
+        return self.parts.gather(part, merge)
 
     def kept(self, operations: Sequence[Operation], box: Box | None = None) -> Box:
         """Return the outputs that follow from this part and that no earlier part has given."""

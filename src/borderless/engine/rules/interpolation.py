@@ -99,9 +99,7 @@ def _resized(function: Any, signal: Signal, frame: tuple[int, ...], options: dic
     return signal.derive(cells, None, box=outputs, frame=frame)
 
 
-def _whole_factors(
-    signal: Signal, frame: tuple[int, ...], scales: tuple[float, ...] | None
-) -> tuple[int, ...] | None:
+def _whole_factors(signal: Signal, frame: tuple[int, ...], scales: tuple[float, ...] | None) -> tuple[int, ...] | None:
     """The whole factor by which each axis grows; None: there are no such."""
     factors = tuple(out // n if out % n == 0 else 0 for out, n in zip(frame, signal.frame, strict=True))
     is_exact = scales is None or all(s == f for s, f in zip(scales, factors, strict=True))
@@ -226,6 +224,3 @@ def _scales(signal: Signal, scale_factor: Any) -> tuple[float, ...] | None:
     values = scale_factor if isinstance(scale_factor, Sequence) else (scale_factor,)
     values = tuple(float(v) for v in values)
     return values * len(signal.axes) if len(values) == 1 else values
-
-
-
