@@ -36,7 +36,7 @@ class Step:
     @property
     def mirrored(self) -> int:
         """How many cells it repeats beyond each edge of the source, at most."""
-        if self.need.is_local:
+        if self.need.kind != "everything":
             return 0
         return max((amount for s in self.need.slides for amount in (0, s.padding, s.padding_after)), default=0)
 

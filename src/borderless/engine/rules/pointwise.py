@@ -153,7 +153,7 @@ def _joins_in_parts(signal: Signal, other: Signal) -> bool:
     """
     if torch.is_grad_enabled() or torch.compiler.is_compiling() or torch.jit.is_tracing():
         return False
-    if signal.border.keeps == "inside" or len(signal.axes) != len(other.axes):
+    if signal.border.keeps in ("inside", "known") or len(signal.axes) != len(other.axes):
         return False
     if other.box == signal.box or geometry.union([signal.box, other.box]) != signal.box:
         return False
