@@ -59,6 +59,16 @@ class PositionRead:
 
 
 @dataclass(frozen=True)
+class Departure:
+    """A place where a map becomes an ordinary tensor: of `frame` cells, on its frame, to a tensor of `shape`."""
+
+    module: str
+    operation: str
+    frame: tuple[int, ...]
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class Mean:
     """A mean over space.
 
@@ -88,6 +98,7 @@ class Explanation:
     layers: tuple[Layer, ...]
     position_reads: tuple[PositionRead, ...]
     means: tuple[Mean, ...]
+    departures: tuple[Departure, ...]
     total_stride: tuple[int, ...]
     receptive_field: tuple[int, ...]
     reach: Reach
@@ -137,6 +148,11 @@ class Explanation:
             lines.append(
                 "                to train from random weights on such images, take Border(..., count='window')"
             )
+        for left in self.departures:
+            lines.append(
+                f"leaves          {left.module or 'the model itself'}: {left.operation}: the map of "
+                f"{_sizes(left.frame)} cells, cropped to its frame, becomes a tensor of shape {left.shape}"
+            )
         for read in self.position_reads:
             lines.append(f"position        {read.module or 'the model itself'}: {read.operation}: {read.reason}")
         return "\n".join(lines)
@@ -185,14 +201,16 @@ def explain(
     watched = _Watched(made, observer=events.append)
     with evaluating(model), warnings.catch_warnings(), arguments_named(model, args, kwargs):
         warnings.simplefilter("ignore")  # what reads position is reported, not warned about
-        with bordered(model, "zero"), FlopCounterMode(display=False) as own:
+        with bordered(model, Border("zero", at=made.at)), FlopCounterMode(display=False) as own:
             model(image, *args, **kwargs)
         with attached(model, watched), FlopCounterMode(display=False) as counted:
             model(image, *args, **kwargs)
-    layers, reads, means, fields = [], [], [], watched.entered
+    layers, reads, means, departures, fields = [], [], [], [], watched.entered
     for event in events:
         if event.kind == "position":
             reads.append(PositionRead(event.module, event.operation, event.reason))
+        elif event.kind == "leaves":
+            departures.append(Departure(event.module, event.operation, event.source, event.shape))
         elif event.kind == "mean":
             means.append(_mean(event, made))
         elif event.signal is not None:
@@ -220,6 +238,7 @@ def explain(
         layers=tuple(layers),
         position_reads=tuple(reads),
         means=tuple(means),
+        departures=tuple(departures),
         total_stride=tuple(lcm(*axis) for axis in zip(*strides, strict=True)),
         receptive_field=tuple(max(along.width for along in axis) for axis in along_axes),
         reach=tuple(

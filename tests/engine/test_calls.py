@@ -251,21 +251,6 @@ def test_a_custom_autograd_function_is_said_to_be_before_the_module_that_is_runn
     assert f"the custom autograd function 'Square' of {__name__} in or before module '2' (ReLU)" in str(caught.value)
 
 
-FLATTENED: dict[str, Callable[[Tensor], Tensor]] = {
-    "detection head": lambda maps: maps.view(maps.shape[0], 4, -1),
-    "tokens": lambda maps: maps.flatten(2).transpose(1, 2),
-}
-
-
-@pytest.mark.parametrize("call", FLATTENED.values(), ids=FLATTENED)
-def test_a_flattened_map_is_called_a_sequence(call: Callable[[Tensor], Tensor]) -> None:
-    model = bl.convert(in_module(call), "infinite")
-    with pytest.raises(bl.UnsupportedOperation) as caught:
-        model(torch.rand(1, 3, 8, 10))
-    assert "it flattens the feature map of 6 × 8 cells into a sequence of 48" in str(caught.value)
-    assert "module '1' (Act)" in str(caught.value) and "attention" not in str(caught.value)
-
-
 @pytest.mark.parametrize("strict", [False, True])
 def test_flattening_a_single_cell_reads_no_position_under_the_original_padding(strict: bool) -> None:
     model = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.AvgPool2d(8), nn.Flatten(), nn.Linear(4, 2))

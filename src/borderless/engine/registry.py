@@ -14,6 +14,8 @@ Gather = Literal["mean", "sum", "max"]
 # Keys of rules for more than one function.
 DISPATCHED = "an operator that PyTorch's dispatcher met with a Signal"
 UNKNOWN = "a function without a rule"
+LEFT = "a function of cells that have left the engine"
+REFUSED = "a function that a rule refused"
 
 _RULES: dict[Any, Rule] = {}
 _TRAITS: "dict[Rule, Traits]" = {}

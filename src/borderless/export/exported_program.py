@@ -46,6 +46,10 @@ def freeze(
         )
     kwargs = kwargs or {}
     frozen = copied(model).eval()
+    kinds: set[str] = set()
+    conversion = conversion_of(frozen)
+    assert conversion is not None
+    conversion.observer = lambda event: kinds.add(event.kind)
     if isinstance(frozen, GraphModule):
         frozen = _Called(frozen)
     shapes = None
@@ -62,6 +66,9 @@ def freeze(
     try:
         with torch.no_grad(), arguments_named(model, args, kwargs), _Constants():
             program = torch.export.export(frozen, (example, *args), kwargs, dynamic_shapes=shapes, strict=False)
+        if "leaves" in kinds:  # what follows is not watched while a program is recorded
+            with torch.no_grad():
+                frozen(example, *args, **kwargs)
     except data_dependence_error() as error:
         raise ConversionError(
             f"Expected sizes that follow from the shape of the images but got a {type(model).__name__} that computes a "

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from borderless.conversion import Conversion, attached, conversion_of
 from borderless.engine.border import Border
 from borderless.engine.inputs import arguments_named
+from borderless.engine.leaving import unwatched
 from borderless.engine.outputs import materialized, release
 from borderless.engine.signal import Signal
 from borderless.engine.torch_internals import tree_leaves, tree_map
@@ -84,6 +85,7 @@ class SinglePass(Conversion):
         raise _Reached
 
     def _pooled(self, output: Any) -> Tensor:
+        output = unwatched(output)
         if not isinstance(output, Tensor):
             raise ImageError(
                 f"got a module that returns {type(output).__name__} ({type(self.module).__name__}); needed: one that "

@@ -1,6 +1,7 @@
 """How each function that a model calls acts on a Signal: one file a family, all registered on import."""
 
 from borderless.engine.rules import (
+    after_leaving,
     gradients,
     indexing,
     normalization,
@@ -17,6 +18,7 @@ from borderless.engine.rules import (
 )
 
 __all__ = [
+    "after_leaving",
     "gradients",
     "indexing",
     "normalization",

@@ -288,5 +288,6 @@ def _adaptive(function: Any, signal: Signal, output_size: Any, global_pool: Any)
     if sizes == signal.frame:
         return signal
     grid = " × ".join(map(str, sizes))
-    signal.scope.reads_position(describe(function), f"it pools a map of {signal.frame} cells to a grid of {grid}")
+    reason = f"it pools a map of {signal.frame} cells to a grid of {grid}"
+    signal.scope.reads_position(describe(function), reason, signal.frame)
     return function(signal.window if signal.border.keeps == "inside" else signal.crop(), sizes)

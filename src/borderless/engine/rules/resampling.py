@@ -132,7 +132,7 @@ def interpolate(
     elif not all(up) or not exact_scale:
         reason = f"from {signal.frame} to {frame} cells is no whole factor, so a cell's weight depends on its place"
     if reason is not None:
-        signal.scope.reads_position(describe(function), reason)
+        signal.scope.reads_position(describe(function), reason, signal.frame)
         cells = signal.window if signal.border.is_own else signal.crop()
         return function(cells, size, scale_factor, mode, align_corners, recompute_scale_factor, antialias)
     if set(up) == {1}:

@@ -11,6 +11,7 @@ from borderless.engine.aliases import View
 from borderless.engine.geometry import Slide
 from borderless.engine.naming import describe, named
 from borderless.engine.registry import Declared, rule
+from borderless.engine.rules.leaving import flatten_space
 from borderless.engine.rules.plan import plan
 from borderless.engine.signal import Signal, first_signal
 from borderless.engine.torch_internals import DisableTorchFunctionSubclass
@@ -63,7 +64,7 @@ def reshape(function: Any, signal: Signal, *args: Any, **kwargs: Any) -> Any:
         blocks = geometry.blocked_axes(signal.shape, target, signal.axes)
         if blocks is not None:
             return _into_blocks(function, signal, target, *blocks)
-        return _flatten_space(function, signal, target)
+        return flatten_space(function, signal, target)
     keeps_batch = target[0] == signal.shape[0]
     if not keeps_batch and signal.border.is_adaptive:
         raise signal.scope.unsupported(
@@ -110,25 +111,6 @@ def _shape_after(function: Any, signal: Signal, args: tuple[Any, ...], kwargs: d
     if function.__name__ in ("view_as", "reshape_as"):
         return (args[0] if args else kwargs["other"]).shape
     return function(torch.empty(signal.shape, device="meta"), *args, **kwargs).shape
-
-
-def _flatten_space(function: Any, signal: Signal, target: tuple[int, ...]) -> Tensor:
-    space = 1
-    for n in signal.frame:
-        space *= n
-    if space in target and space > 1 and len(signal.frame) > 1:
-        size = " × ".join(map(str, signal.frame))
-        raise signal.scope.unsupported(
-            describe(function),
-            f"it flattens the feature map of {size} cells into a sequence of {space}, which has no border to change",
-        )
-    if space == 1 and signal.border.is_own:  # every cell there is is read, as in the unmodified model
-        return signal.crop().reshape(target)
-    signal.scope.reads_position(
-        describe(function),
-        f"it flattens the map of {signal.frame} cells to the shape {target}, a weight for each place",
-    )
-    return signal.crop().reshape(target)
 
 
 @rule(*named("channel_shuffle", "native_channel_shuffle"), needs="channels")
