@@ -215,9 +215,9 @@ def explain(
     with evaluating(model), warnings.catch_warnings(), arguments_named(model, args, kwargs, named):
         warnings.simplefilter("ignore")  # what reads position is reported, not warned about
         original = Conversion(Border("zero", at=made.at), images=named)
-        with attached(model, original), FlopCounterMode(display=False) as own:
-            model(*given, **others)
         with attached(model, watched), FlopCounterMode(display=False) as counted:
+            model(*given, **others)
+        with attached(model, original), FlopCounterMode(display=False) as own:
             model(*given, **others)
     layers, reads, means, departures, fields = [], [], [], [], watched.entered
     for event in events:

@@ -384,25 +384,3 @@ def output_or_refusal(model: nn.Module, images: Tensor) -> Tensor | bl.Borderles
         return model(images)
     except bl.BorderlessError as refusal:
         return refusal
-
-
-INPUTS: dict[str, tuple[Callable[..., Tensor], tuple[Tensor, ...]]] = {
-    "integer labels": (lambda y, labels: F.cross_entropy(y, labels), (torch.zeros(1, 8, 8, dtype=torch.long),)),
-    "text embeddings": (lambda y, text: y + text.mean(1)[:, :, None, None], (torch.rand(1, 5, 4),)),
-    "a hidden state of another stride": (lambda y, hidden: y + hidden, (torch.rand(1, 4, 8, 8),)),
-}
-
-
-@pytest.mark.parametrize(("call", "others"), INPUTS.values(), ids=INPUTS)
-def test_inputs_that_are_no_images_are_refused(call: Callable[..., Tensor], others: tuple[Tensor, ...]) -> None:
-    class Model(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.conv = nn.Conv2d(1, 4, 3, 2, 1)
-
-        def forward(self, images: Tensor, *others: Tensor) -> Tensor:
-            return call(self.conv(images), *others)
-
-    for border in ("zero", "infinite"):
-        with pytest.raises(bl.BorderlessError):
-            bl.convert(Model(), border)(torch.rand(1, 1, 16, 16), *others)

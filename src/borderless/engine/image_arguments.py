@@ -94,7 +94,8 @@ def put_images(
             return make(leaf, layouts.get(slot))
         return leaf if other is None or leaf.ndim < 3 else other(leaf, str(_as_keyword(model, slot)))
 
-    made = {slot: tree_map(lambda leaf, slot=slot: put(slot, leaf), value) for slot, value in held.items()}
+    order = [*layouts, *(slot for slot in held if slot not in layouts)]  # the first that is named is made first
+    made = {slot: tree_map(lambda leaf, slot=slot: put(slot, leaf), held[slot]) for slot in order}
     return tuple(made[i] for i in range(len(args))), {name: made[name] for name in kwargs}
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.fx import Proxy
 
+from borderless.engine.border import Border
 from borderless.engine.forward_pass import ForwardPass
 from borderless.engine.geometry import Slide, ceil_div
 from borderless.engine.hooks import way_in
@@ -119,8 +120,13 @@ def _refuse_single_images(scope: ForwardPass, given: tuple[Any, ...]) -> None:
             raise ConversionError(
                 f"Expected a model of batches but got {got}, as detectors take them: {type(scope.root).__name__} "
                 f"resizes and pads them itself. Convert the part of it that takes batches: bl.convert_(model{part}, "
-                f"{scope.border!r})"
+                f"{_as_written(scope.border)}), with output='signal' if heads outside of it are to go along"
             )
+
+
+def _as_written(border: Border) -> str:
+    """`border` as one writes it in a call."""
+    return repr(border.name) if border == Border(border.name) else f"bl.{border!r}"
 
 
 def _part_of(model: nn.Module) -> str:

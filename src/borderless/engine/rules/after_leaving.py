@@ -1,9 +1,9 @@
 """What a model does with cells that have left the engine, and what of it is said.
 
 Functions of single cells, views, joins (of the levels of a detector) and choices among cells (a maximum, the largest
-scores, a mask) run as they are. What mixes the cells of a frame is named: with fixed weights for the cells, with the
-model's own padding, or by sums over them it reads absolute position. Attention, recurrent layers and Fourier transforms
-over the cells are refused, unless the border lets them run at its boundary.
+scores, a mask) run as they are, and so do losses. What mixes the cells of a frame is named: with fixed weights for the
+cells, with the model's own padding, or by sums over them it reads absolute position. Attention, recurrent layers and
+Fourier transforms over the cells are refused, unless the border lets them run at its boundary.
 """
 
 from collections.abc import Callable, Sequence
@@ -35,6 +35,10 @@ _CHOICES = frozenset(
     named("max", "min", "amax", "amin", "argmax", "argmin", "aminmax", "topk", "sort", "argsort", "kthvalue", "median")
     + named("nonzero", "argwhere", "masked_select", "any", "all", "count_nonzero", "unique", "isin", "tolist", "item")
     + named("numpy", "bincount", "equal", "allclose", "msort")
+)
+_LOSSES = frozenset(
+    named("cross_entropy", "nll_loss", "binary_cross_entropy", "binary_cross_entropy_with_logits", "mse_loss", "kl_div")
+    + named("l1_loss", "smooth_l1_loss", "huber_loss", "poisson_nll_loss", "gaussian_nll_loss", "hinge_embedding_loss")
 )
 _RECURRENT = frozenset(named("lstm", "gru", "rnn_tanh", "rnn_relu", "lstm_cell", "gru_cell"))
 _SPECTRA = frozenset(
@@ -125,6 +129,8 @@ def _outcome(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], cells
         return _of_view(function, args, kwargs, cells[0])
     if function is Tensor.__getitem__:
         return _of_index(args, kwargs, cells)
+    if function in _LOSSES:
+        return _CHOSEN
     if function in _RECURRENT or function in _SPECTRA:
         return _Outcome(None, "runs along cells", is_refused=True)
     if function in _ATTENTION:
@@ -219,7 +225,7 @@ def _of_cells(args: tuple[Any, ...], kwargs: dict[str, Any], cells: list[LeftCel
     behind = {dim - leaf.ndim for leaf in cells for dim in leaf.cell_dims}  # PyTorch aligns shapes at their end
     learned = any(
         not isinstance(leaf, LeftCells)
-        and (leaf.requires_grad or isinstance(leaf, torch.nn.Parameter))
+        and _is_learned(leaf)
         and any(leaf.ndim >= -dim and leaf.shape[dim] > 1 for dim in behind)
         for leaf in tree_leaves((args, kwargs))
         if isinstance(leaf, Tensor)
@@ -228,6 +234,19 @@ def _of_cells(args: tuple[Any, ...], kwargs: dict[str, Any], cells: list[LeftCel
         lambda made: frozenset(made.ndim + dim for dim in behind if made.ndim >= -dim),
         "has a learned value for each cell" if learned else "",
     )
+
+
+def _is_learned(tensor: Tensor) -> bool:
+    """Whether it is a parameter, or made of a single one alone."""
+    if isinstance(tensor, torch.nn.Parameter):
+        return True
+    node = tensor.grad_fn
+    while node is not None:
+        sources = [source for source, _ in node.next_functions if source is not None]
+        if len(sources) != 1:
+            return hasattr(node, "variable")
+        node = sources[0]
+    return tensor.requires_grad
 
 
 def _of_product(first: Any, second: Any, is_transposed: bool = False) -> _Outcome:

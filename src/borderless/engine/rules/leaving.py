@@ -14,13 +14,14 @@ from borderless.engine.signal import Signal
 def flatten_space(function: Any, signal: Signal, target: tuple[int, ...]) -> Tensor:
     """Return the map on its frame in the shape `target`, which has no spatial axis any more.
 
-    Channels and cells that become one dimension are a vector: from there on every cell has weights of its own. Anything
-    else is a list of cells.
+    Channels and cells that become the only dimension of a sample are a vector: from there on every cell has weights of
+    its own. Anything else is a list of cells.
     """
     dims = dims_of_view(lambda map_: map_.reshape(target), signal.shape, signal.axes)[0]
-    channels = signal.shape.numel() // (prod(signal.frame) * signal.shape[0])
-    is_vector = channels > 1 and any(signal.shape.numel() // target[dim] <= signal.shape[0] for dim in dims)
-    if is_vector or prod(signal.frame) == 1:
+    samples, cells = signal.shape[0], prod(signal.frame)
+    has_channels = signal.shape.numel() > samples * cells
+    is_whole = cells == 1 or (has_channels and any(signal.shape.numel() <= target[dim] * samples for dim in dims))
+    if is_whole and len(target) <= 2:
         signal.scope.reads_position(
             describe(function),
             f"it flattens the map of {signal.frame} cells to the shape {target}, a weight for each place",
