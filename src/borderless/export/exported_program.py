@@ -143,4 +143,4 @@ def _is_plain(node: torch.fx.Node) -> bool:
         return True
     if isinstance(node.target, OpOverload):
         return node.target.namespace == "aten"
-    return node.target is operator.getitem
+    return getattr(node.target, "__module__", None) == operator.getitem.__module__  # what Python does with sizes
