@@ -7,7 +7,7 @@ Fourier transforms over the cells are refused, unless the border lets them run a
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,6 +17,7 @@ from borderless.engine.leaving import LeftCells, unwatched
 from borderless.engine.naming import describe, named
 from borderless.engine.registry import LEFT, REFUSED, find_rule, rule, traits_of
 from borderless.engine.rules import pointwise
+from borderless.engine.rules.cell_products import AfterCall, of_einsum, of_product
 from borderless.engine.signal import Signal, first_signal
 from borderless.engine.signatures import arguments
 from borderless.engine.torch_internals import DisableTorchFunctionSubclass, getter, tree_leaves, tree_map
@@ -52,19 +53,7 @@ _CONVOLUTIONS = frozenset(named("conv1d", "conv2d", "conv3d"))
 _WHOLE_CELLS = (pointwise.elementwise, pointwise.alike, pointwise.dropout)
 
 
-class _Outcome(NamedTuple):
-    """What a call does to cells.
-
-    dims: of each result those that hold cells; None: no dimension does any more. mixes: what it does with the cells of
-    a frame that its result depends on where they are. is_refused: whether that is more than a border can promise.
-    """
-
-    dims: Callable[[Tensor], frozenset[int]] | None = None
-    mixes: str = ""
-    is_refused: bool = False
-
-
-_CHOSEN = _Outcome()
+_CHOSEN = AfterCall()
 
 
 @rule(LEFT)
@@ -115,7 +104,7 @@ def at_boundary(refusal: UnsupportedOperation, function: Any, args: tuple[Any, .
     return function(*args, **kwargs)
 
 
-def _reason(found: _Outcome, cells: LeftCells) -> str:
+def _reason(found: AfterCall, cells: LeftCells) -> str:
     return f"it {found.mixes}, and these are cells of a map: {cells.origin}"
 
 
@@ -124,7 +113,7 @@ def _is_query(function: Any) -> bool:
     return function not in _VIEWS and traits_of(find_rule(function)).needs == "nothing"
 
 
-def _outcome(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], cells: list[LeftCells]) -> _Outcome:
+def _outcome(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], cells: list[LeftCells]) -> AfterCall:
     if function in _VIEWS:
         return _of_view(function, args, kwargs, cells[0])
     if function is Tensor.__getitem__:
@@ -132,27 +121,27 @@ def _outcome(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], cells
     if function in _LOSSES:
         return _CHOSEN
     if function in _RECURRENT or function in _SPECTRA:
-        return _Outcome(None, "runs along cells", is_refused=True)
+        return AfterCall(None, "runs along cells", is_refused=True)
     if function in _ATTENTION:
-        return _Outcome(None, "is attention over cells", is_refused=True)
+        return AfterCall(None, "is attention over cells", is_refused=True)
     if function in _SCORES:
         if any(leaf.cell_dims & {leaf.ndim - 1, leaf.ndim - 2} for leaf in cells):
-            return _Outcome(None, "is attention over cells", is_refused=True)
+            return AfterCall(None, "is attention over cells", is_refused=True)
         return _kept(cells)
     if function in _PRODUCTS:
-        return _of_product(*args[:2], is_transposed=function is torch.cdist)
+        return of_product(*args[:2], is_transposed=function is torch.cdist)
     if function in _SUMMED_PRODUCTS:
-        return _of_product(*args[1:3])
+        return of_product(*args[1:3])
     if function is torch.einsum:
-        return _of_einsum(args)
+        return of_einsum(args)
     if function in _JOINS:
         given = arguments(function, args, kwargs)
         added = function.__name__ == "stack"
         dim = given.get("dim", 0) % (cells[0].ndim + added)
-        return _Outcome(lambda _: frozenset(d + (added and d >= dim) for leaf in cells for d in leaf.cell_dims))
+        return AfterCall(lambda _: frozenset(d + (added and d >= dim) for leaf in cells for d in leaf.cell_dims))
     if function in _LOOKUPS:
         indices = next((leaf for leaf in cells if not leaf.is_floating_point()), cells[0])
-        return _Outcome(lambda _: indices.cell_dims)
+        return AfterCall(lambda _: indices.cell_dims)
     if function in _CONVOLUTIONS and _slides_between_cells(function, args, kwargs):
         return _kept(cells)
     if find_rule(function) in _WHOLE_CELLS:
@@ -194,34 +183,34 @@ def dims_of_view(function: Callable[[Tensor], Any], shape: Sequence[int], dims: 
     ]
 
 
-def _of_view(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], source: LeftCells) -> _Outcome:
+def _of_view(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], source: LeftCells) -> AfterCall:
     if not isinstance(args[0], LeftCells):  # the shape of cells alone is asked for
         return _CHOSEN
     of_parts = dims_of_view(lambda probe: function(probe, *args[1:], **kwargs), source.shape, sorted(source.cell_dims))
     parts = iter(of_parts)
-    return _Outcome(lambda _: next(parts))
+    return AfterCall(lambda _: next(parts))
 
 
-def _of_index(args: tuple[Any, ...], kwargs: dict[str, Any], cells: list[LeftCells]) -> _Outcome:
+def _of_index(args: tuple[Any, ...], kwargs: dict[str, Any], cells: list[LeftCells]) -> AfterCall:
     tensor, index = args
     lists = [leaf for leaf in tree_leaves(index) if isinstance(leaf, Tensor)]
     if not isinstance(tensor, LeftCells):
-        return _CHOSEN if len(lists) > 1 or lists[0].dtype is torch.bool else _Outcome(lambda _: cells[0].cell_dims)
+        return _CHOSEN if len(lists) > 1 or lists[0].dtype is torch.bool else AfterCall(lambda _: cells[0].cell_dims)
     if not lists and not any(isinstance(entry, list) for entry in (index if isinstance(index, tuple) else (index,))):
         return _of_view(Tensor.__getitem__, args, kwargs, tensor)
     is_order = len(lists) == 1 and lists[0].ndim == 1 and lists[0].dtype is not torch.bool
     return _kept(cells) if is_order else _CHOSEN
 
 
-def _kept(cells: list[LeftCells], mixes: str = "") -> _Outcome:
+def _kept(cells: list[LeftCells], mixes: str = "") -> AfterCall:
     """Results of the same number of dimensions have their cells where the arguments have them."""
     first = cells[0]
-    return _Outcome(
+    return AfterCall(
         lambda made: frozenset(d for d in first.cell_dims if made.ndim == first.ndim and d < made.ndim), mixes
     )
 
 
-def _of_cells(args: tuple[Any, ...], kwargs: dict[str, Any], cells: list[LeftCells]) -> _Outcome:
+def _of_cells(args: tuple[Any, ...], kwargs: dict[str, Any], cells: list[LeftCells]) -> AfterCall:
     behind = {dim - leaf.ndim for leaf in cells for dim in leaf.cell_dims}  # PyTorch aligns shapes at their end
     learned = any(
         not isinstance(leaf, LeftCells)
@@ -230,7 +219,7 @@ def _of_cells(args: tuple[Any, ...], kwargs: dict[str, Any], cells: list[LeftCel
         for leaf in tree_leaves((args, kwargs))
         if isinstance(leaf, Tensor)
     )
-    return _Outcome(
+    return AfterCall(
         lambda made: frozenset(made.ndim + dim for dim in behind if made.ndim >= -dim),
         "has a learned value for each cell" if learned else "",
     )
@@ -249,51 +238,9 @@ def _is_learned(tensor: Tensor) -> bool:
     return tensor.requires_grad
 
 
-def _of_product(first: Any, second: Any, is_transposed: bool = False) -> _Outcome:
-    """Products of matrices: which cells are summed, and which are paired with which."""
-    of_first, of_second = (
-        value.cell_dims if isinstance(value, LeftCells) else frozenset() for value in (first, second)
-    )
-    summed = max(second.ndim - 1, 0) if is_transposed or second.ndim == 1 else second.ndim - 2
-    column = -1 if second.ndim == 1 else second.ndim - 2 if is_transposed else second.ndim - 1
-    row = -1 if first.ndim == 1 else first.ndim - 2
-    sums = first.ndim - 1 in of_first or summed in of_second
-    if of_first and of_second and (sums or (row in of_first and column in of_second)):
-        return _Outcome(None, "multiplies cells with each other, as attention does", is_refused=True)
-
-    def dims(made: Tensor) -> frozenset[int]:
-        behind = {dim - first.ndim for dim in of_first if dim < row} | {dim - second.ndim for dim in of_second}
-        behind = {dim for dim in behind if dim < -2}
-        rows = {-2 if column >= 0 else -1} if row in of_first and row >= 0 else set()
-        columns = {-1} if column in of_second and column >= 0 else set()
-        return frozenset(made.ndim + dim for dim in behind | rows | columns if made.ndim >= -dim)
-
-    return _Outcome(dims, "has a weight for each cell" if sums else "")
-
-
-def _of_einsum(args: tuple[Any, ...]) -> _Outcome:
-    equation, *operands = args
-    operands = operands[0] if len(operands) == 1 and isinstance(operands[0], list | tuple) else operands
-    left = [operand for operand in operands if isinstance(operand, LeftCells)]
-    if not isinstance(equation, str) or "." in equation or "->" not in equation:
-        return _Outcome(None, "multiplies cells", is_refused=len(left) > 1)
-    inputs, output = equation.replace(" ", "").split("->")
-    labels = [
-        {names[dim] for dim in operand.cell_dims}
-        for names, operand in zip(inputs.split(","), operands, strict=True)
-        if isinstance(operand, LeftCells)
-    ]
-    every = set().union(*labels)
-    paired = any(a - b and b - a for a in labels for b in labels)
-    if len(left) > 1 and (paired or not every <= set(output)):
-        return _Outcome(None, "multiplies cells with each other, as attention does", is_refused=True)
-    return _Outcome(
-        lambda _: frozenset(output.index(name) for name in every if name in output),
-        "" if every <= set(output) else "has a weight for each cell",
-    )
-
-
-def _along_dimensions(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], cells: list[LeftCells]) -> _Outcome:
+def _along_dimensions(
+    function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], cells: list[LeftCells]
+) -> AfterCall:
     """Functions along some dimensions, and all that is left: convolutions, losses, and what nobody knows."""
     first = cells[0]
     touched, keeps = _touched(function, first, args, kwargs)
@@ -303,7 +250,7 @@ def _along_dimensions(function: Any, args: tuple[Any, ...], kwargs: dict[str, An
             return _kept(cells) if kind == "cell" else _CHOSEN
         return _kept(cells, "reads several cells, with the model's own padding if it pads")
     if not touched & first.cell_dims:
-        return _Outcome(
+        return AfterCall(
             lambda made: frozenset(
                 dim - (0 if made.ndim == first.ndim else sum(other < dim for other in touched))
                 for dim in first.cell_dims
