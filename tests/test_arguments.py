@@ -344,6 +344,7 @@ def test_what_cannot_be_named_is_said(model: nn.Module) -> None:
         bl.convert(model, "zero", images=("image",))
     with pytest.raises(ConversionError, match=r"a position among the 4 arguments of Timed\.forward but got 7"):
         bl.convert(model, "zero", images=(7,))
+    wrong: Any
     for wrong in ("images", (), 3):
         with pytest.raises(ConversionError, match=r"Expected images to name arguments of forward but got .*images=\("):
             bl.convert(model, "zero", images=wrong)

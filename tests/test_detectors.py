@@ -91,7 +91,7 @@ def targets() -> list[dict[str, Tensor]]:
 def assert_trains(model: nn.Module) -> None:
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        sum(model.train()(PICTURES, targets()).values()).backward()
+        torch.stack(list(model.train()(PICTURES, targets()).values())).sum().backward()
     gradient = model.backbone.fine[0].weight.grad
     assert gradient is not None and gradient.isfinite().all() and gradient.abs().sum() > 0
 
@@ -111,7 +111,7 @@ def test_a_whole_detector_is_refused_with_the_line_to_write(name: str) -> None:
 
 @pytest.mark.parametrize("name", DETECTORS)
 @pytest.mark.parametrize("border", ["zero", "infinite"])
-def test_with_a_converted_backbone_detectors_run_and_train(name: str, border: str) -> None:
+def test_with_a_converted_backbone_detectors_run_and_train(name: str, border: Any) -> None:
     model = made(name)
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -150,10 +150,10 @@ def test_with_signals_the_heads_go_along(name: str) -> None:
 
 @pytest.mark.parametrize("name", DETECTORS)
 def test_with_signals_detectors_run_and_train(name: str) -> None:
-    for border in (bl.Border("zero"), bl.Border("infinite")):
+    for border in (bl.Border("zero", at="boundary"), bl.Border("infinite", at="boundary")):
         model = made(name)
         before = model(PICTURES)
-        bl.convert_(model.backbone, bl.Border(border.name, at="boundary"), output="signal")
+        bl.convert_(model.backbone, border, output="signal")
         with warnings.catch_warnings():
             warnings.simplefilter("error" if name in ONE_STAGE else "ignore")  # of roi_align, which has no rule
             after: Any = model(PICTURES)

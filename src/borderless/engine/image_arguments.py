@@ -16,7 +16,7 @@ from borderless.engine.torch_internals import tree_leaves, tree_map
 from borderless.errors import ConversionError, ImageError
 from borderless.runtime.did_you_mean import unknown
 
-Images = Sequence[str | int] | Mapping[str | int, str]
+Images = Sequence[str | int] | Mapping[str, str] | Mapping[int, str]
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
@@ -40,7 +40,8 @@ class ImageArguments:
                 f"Expected images to name arguments of forward but got {images!r}; write images=('x',), or "
                 "images={'x': 'NTC'} with a layout"
             )
-        named = cls(tuple((name, images[name] if isinstance(images, Mapping) else None) for name in images))
+        layouts = images.items() if isinstance(images, Mapping) else ((name, None) for name in images)
+        named = cls(tuple(layouts))
         for name, layout in named.layouts:
             _check_name(model, name)
             if layout is not None:

@@ -116,7 +116,9 @@ def _refuse_single_images(scope: ForwardPass, given: tuple[Any, ...]) -> None:
         is_single = isinstance(single, Tensor) and single.is_floating_point() and single.ndim == count - 1 >= 3
         if is_single or takes_list:
             part = _part_of(scope.root)
-            got = f"a list of images such as {tuple(single.shape)}" if is_single else "a model that takes such a list"
+            got = "a model that takes such a list"
+            if isinstance(single, Tensor) and is_single:
+                got = f"a list of images such as {tuple(single.shape)}"
             raise ConversionError(
                 f"Expected a model of batches but got {got}, as detectors take them: {type(scope.root).__name__} "
                 f"resizes and pads them itself. Convert the part of it that takes batches: bl.convert_(model{part}, "
