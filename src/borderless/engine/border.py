@@ -15,6 +15,7 @@ from borderless.errors import BorderError
 
 BorderName = Literal["valid", "zero", "reflect", "replicate", "circular", "full", "infinite"]
 Phase = Literal["fixed", "adaptive"]
+At = Literal["boundary"]
 
 BORDERS: tuple[str, ...] = get_args(BorderName)
 PHASES: tuple[str, ...] = get_args(Phase)
@@ -41,7 +42,9 @@ class Border:
     or one number per channel. count: the cells that a mean over space is divided by under `infinite`. "frame" suits
     small objects in a large, empty frame: the unmodified model's values, however far maps grow. "window" suits images
     that fill the frame, above all to train from random weights: it divides by as many cells of the grown window as the
-    content of a full frame fills (`geometry.filled_cells`), so that means keep the unmodified model's scale.
+    content of a full frame fills (`geometry.filled_cells`), so that means keep the unmodified model's scale. at:
+    "boundary" lets functions that have no rule (attention over space, recurrent layers, STFT) run at the boundary of
+    what a border covers: on maps cropped to their frames, named as position dependent; None refuses them.
 
     >>> Border("infinite", phase="adaptive", reach=2)
     Border('infinite', phase='adaptive', reach=2)
@@ -52,6 +55,7 @@ class Border:
     reach: int | None = None
     background: float | tuple[float, ...] = 0.0
     count: Count = "frame"
+    at: At | None = None
 
     def __post_init__(self) -> None:
         if self.name not in BORDERS:
@@ -74,6 +78,8 @@ class Border:
                 f"Expected count={self.count!r} with the border 'infinite' but got {self.name!r}, where it would have "
                 "no effect: other borders divide by the cells that they store; leave it out"
             )
+        if self.at not in (None, "boundary"):
+            raise BorderError(f"Expected at to be 'boundary' or None but got {self.at!r}")
         self._check_background()
 
     def _check_background(self) -> None:
@@ -105,6 +111,11 @@ class Border:
         return self.name == "zero"
 
     @property
+    def has_own_padding(self) -> bool:
+        """Whether the model's own padding lies outside."""
+        return self.is_own
+
+    @property
     def is_adaptive(self) -> bool:
         """Whether each sample chooses the phase of its strides."""
         return self.phase == "adaptive"
@@ -122,6 +133,7 @@ class Border:
                 ("reach", self.reach, None),
                 ("background", self.background, 0.0),
                 ("count", self.count, "frame"),
+                ("at", self.at, None),
             )
             if value != default
         ]

@@ -47,9 +47,19 @@ class Edge(Protocol):
         return "frame"
 
     @property
+    def at(self) -> str | None:
+        """Where functions without a rule run: "boundary", as `Border` says, or nowhere."""
+        return None
+
+    @property
     def is_own(self) -> bool:
         """Whether the unmodified model already has this edge: every operation then runs as it is."""
         return False
+
+    @property
+    def has_own_padding(self) -> bool:
+        """Whether the model's own padding lies outside, as it does at the edge of a part of an unmodified map too."""
+        return self.is_own
 
     @property
     def is_adaptive(self) -> bool:

@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 
 Interval = tuple[int, int]
 Box = tuple[Interval, ...]
-Keep = Literal["inside", "frame", "touching"]
+Keep = Literal["inside", "frame", "touching", "known"]
 Mirroring = Literal["reflect", "replicate", "circular"]
 
 

@@ -8,7 +8,7 @@ from borderless.engine.geometry import Slide
 from borderless.engine.naming import is_torch_own
 
 Rule = Callable[..., Any]
-Kind = Literal["nothing", "cell", "neighborhood", "channels", "everything"]
+Kind = Literal["nothing", "cell", "neighborhood", "resampled", "channels", "gathered", "everything"]
 Gather = Literal["mean", "sum", "max"]
 # Of a rule: none of its arguments is a dimension, but dimension 1 is that of the channels.
 CHANNELS_SECOND = "dimension 1 is that of the channels"
@@ -17,6 +17,8 @@ Dims = tuple[str, ...] | Literal["dimension 1 is that of the channels"] | Callab
 # Keys of rules for more than one function.
 DISPATCHED = "an operator that PyTorch's dispatcher met with a Signal"
 UNKNOWN = "a function without a rule"
+LEFT = "a function of cells that have left the engine"
+REFUSED = "a function that a rule refused"
 
 _RULES: dict[Any, Rule] = {}
 _TRAITS: "dict[Rule, Traits]" = {}
@@ -27,12 +29,14 @@ class Need(NamedTuple):
     """What each output cell of a call needs of the maps that go in.
 
     kind: "nothing" (the call asks what a map is), "cell" (the same cell), "channels" (all channels of the same cell),
-    "neighborhood" (the cells that `slides` read, along each axis), "everything" (all cells, or nobody knows).
-    slides: of "everything", how many cells the call adds around the frame, if it does.
+    "neighborhood" (the cells that `slides` read, along each axis), "resampled" (the same, at another
+    resolution), "gathered" (all cells; of a part of a map the rule gathers what it needs from the other parts with
+    `Signal.gather`), "everything" (all cells, or nobody knows). slides: of "everything", what reads them if not all of
+    space is read, such as padding that mirrors the frame.
     """
 
     kind: Kind
-    slides: tuple[Slide, ...] = ()
+    slides: tuple[Any, ...] = ()
 
     @property
     def is_local(self) -> bool:

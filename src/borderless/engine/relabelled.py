@@ -16,7 +16,7 @@ from torch import Tensor
 
 from borderless.engine.geometry import Box
 from borderless.engine.naming import describe
-from borderless.engine.registry import find_rule, traits_of
+from borderless.engine.registry import REFUSED, find_rule, traits_of
 from borderless.engine.signal import Signal, as_rules_take_it
 from borderless.engine.signatures import Signature, signatures
 from borderless.engine.torch_internals import make_wrapper_subclass, tree_leaves, tree_map
@@ -148,8 +148,15 @@ class Relabelled(Signal):
     def __torch_function__(
         cls, func: Any, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        args, kwargs = as_rules_take_it(func, args, kwargs) if kwargs else (args, {})
+        args, kwargs = as_rules_take_it(func, types, args, kwargs)
         source = next(leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, cls))
+        try:
+            return cls._call(func, source, args, kwargs)
+        except UnsupportedOperation as refusal:
+            return find_rule(REFUSED)(refusal, func, args, kwargs)
+
+    @classmethod
+    def _call(cls, func: Any, source: "Relabelled", args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         rule = find_rule(func)
         traits = traits_of(rule)
         if traits.needs == "nothing":

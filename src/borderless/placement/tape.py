@@ -36,7 +36,7 @@ class Step:
     @property
     def mirrored(self) -> int:
         """How many cells it repeats beyond each edge of the source, at most."""
-        if self.need.is_local:
+        if self.need.kind != "everything":
             return 0
         return max((amount for s in self.need.slides for amount in (0, s.padding, s.padding_after)), default=0)
 
@@ -235,7 +235,7 @@ class TapedSignal(Signal):
     def __torch_function__(
         cls, func: Any, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        args, kwargs = as_rules_take_it(func, args, kwargs) if kwargs else (args, {})
+        args, kwargs = as_rules_take_it(func, types, args, kwargs)
         source = first_signal(args, kwargs)
         if not isinstance(source, TapedSignal):
             assert source is not None

@@ -2,11 +2,13 @@
 
 from borderless.engine.rules import (
     adaptive_pools,
+    after_leaving,
     casts,
     extremes,
     gradients,
     indexing,
     indices,
+    interpolation,
     normalization,
     padding,
     pointwise,
@@ -28,11 +30,13 @@ from borderless.engine.rules import (
 
 __all__ = [
     "adaptive_pools",
+    "after_leaving",
     "casts",
     "extremes",
     "gradients",
     "indexing",
     "indices",
+    "interpolation",
     "normalization",
     "padding",
     "pointwise",

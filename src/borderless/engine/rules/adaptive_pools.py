@@ -6,7 +6,7 @@ from typing import Any
 from torch.nn import functional as F
 
 from borderless.engine.naming import describe
-from borderless.engine.registry import rule
+from borderless.engine.registry import Kind, rule
 from borderless.engine.rules.extremes import largest_over_space
 from borderless.engine.rules.indices import Indices
 from borderless.engine.rules.plan import check_axes
@@ -21,13 +21,26 @@ _MAX_WITH_INDICES = (
 )
 
 
-@rule(F.adaptive_avg_pool1d, F.adaptive_avg_pool2d, F.adaptive_avg_pool3d, gathers="mean")
+def _need_of_adaptive_pool(function: Any, signal: Signal, output_size: Any, return_indices: bool = False) -> Kind:
+    is_gathered = set(_sizes(signal, output_size)) == {1} and not return_indices and function not in _MAX_WITH_INDICES
+    return "gathered" if is_gathered else "everything"
+
+
+@rule(
+    *(F.adaptive_avg_pool1d, F.adaptive_avg_pool2d, F.adaptive_avg_pool3d),
+    needs=_need_of_adaptive_pool,
+    gathers="mean",
+)
 def adaptive_average_pool(function: Any, signal: Signal, output_size: Any) -> Any:
     """Average over all of space, or over some of its axes; other grids read absolute position."""
     return _adaptive(function, signal, output_size, lambda axes: mean_over_space(function, signal, axes))
 
 
-@rule(F.adaptive_max_pool1d, F.adaptive_max_pool2d, F.adaptive_max_pool3d, *_MAX_WITH_INDICES, gathers="max")
+@rule(
+    *(F.adaptive_max_pool1d, F.adaptive_max_pool2d, F.adaptive_max_pool3d, *_MAX_WITH_INDICES),
+    needs=_need_of_adaptive_pool,
+    gathers="max",
+)
 def adaptive_max_pool(function: Any, signal: Signal, output_size: Any, return_indices: bool = False) -> Any:
     """Take the maximum over all of space, or over some of its axes; other grids read absolute position."""
     if not return_indices and function not in _MAX_WITH_INDICES:
@@ -64,5 +77,6 @@ def _adaptive(function: Any, signal: Signal, output_size: Any, pooled: Callable[
         reduced = function(signal.window, sizes)
         return reduced if axes == signal.axes else line_of(signal, reduced, None, axes)
     grid = " × ".join(map(str, sizes))
-    signal.scope.reads_position(describe(function), f"it pools a map of {signal.frame} cells to a grid of {grid}")
+    reason = f"it pools a map of {signal.frame} cells to a grid of {grid}"
+    signal.scope.reads_position(describe(function), reason, signal.frame)
     return function(signal.window if signal.border.keeps == "inside" else signal.crop(), sizes)

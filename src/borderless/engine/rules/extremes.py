@@ -51,7 +51,9 @@ def largest_over_space(signal: Signal, axes: tuple[int, ...] | None = None) -> A
 def _need_of_extremum(function: Any, signal: Signal, *args: Any, **kwargs: Any) -> Kind:
     if isinstance(args[0] if args else kwargs.get("other"), Tensor):
         return "cell"
-    return need_of_reduction(torch.Tensor.amax, signal, *args, **kwargs)
+    need = need_of_reduction(torch.Tensor.amax, signal, *args, **kwargs)
+    has_indices = bool(args) or kwargs.get("dim") is not None  # absolute positions
+    return "everything" if need == "gathered" and has_indices else need
 
 
 def _extremum_seen(function: Any, source: Relabelled, *args: Any, **kwargs: Any) -> Any:

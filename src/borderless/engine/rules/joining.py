@@ -7,6 +7,7 @@ from torch import Tensor
 
 from borderless.engine.geometry import Box, Interval
 from borderless.engine.naming import describe
+from borderless.engine.operations import common_part
 from borderless.engine.receptive_field import Field, united
 from borderless.engine.rules.rows import are_alike
 from borderless.engine.rules.spread_maps import has_values, is_constant_along
@@ -46,6 +47,9 @@ def joint_box(signals: Sequence[Signal], function: Any, *, has_own_rows: bool = 
         _check_alignment(signal, whole, places, function, has_own_rows)
         for place, interval in zip(places, signal.box, strict=True):
             boxes[place].append(interval)
+    if whole.border.keeps == "known":
+        has_all_axes = [signal for signal in signals if len(signal.axes) == len(whole.axes)]
+        return common_part(has_all_axes, has_outside=whole.border.outside != "nothing")
     if whole.border.keeps != "inside":
         return tuple([(min(a for a, _ in along), max(b for _, b in along)) for along in boxes])
     common = tuple((max(a for a, _ in along), min(b for _, b in along)) for along in boxes)
@@ -87,7 +91,7 @@ def _check_alignment(signal: Signal, whole: Signal, places: list[int], function:
         is_alike = signal.lattice.stride == whole.lattice.stride and signal.lattice.axes == whole.lattice.axes
     else:
         is_alike = are_alike(whole, signal)
-    if not is_alike:
+    if not is_alike and whole.border.keeps != "known":  # a part knows where it lies
         raise whole.scope.unsupported(
             describe(function), f"it joins maps on different lattices, {whole.lattice} and {signal.lattice}"
         )

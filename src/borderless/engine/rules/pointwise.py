@@ -153,7 +153,7 @@ def _joins_in_parts(signal: Signal, other: Signal) -> bool:
     """
     if torch.is_grad_enabled() or torch.compiler.is_compiling() or torch.jit.is_tracing():
         return False
-    if signal.border.keeps == "inside" or len(signal.axes) != len(other.axes):
+    if signal.border.keeps in ("inside", "known") or len(signal.axes) != len(other.axes):
         return False
     if other.box == signal.box or geometry.union([signal.box, other.box]) != signal.box:
         return False
@@ -233,7 +233,7 @@ def _without_spatial_extent(
 
 
 def _on_frames(function: Any, signal: Signal, reason: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    signal.scope.reads_position(describe(function), reason)
+    signal.scope.reads_position(describe(function), reason, signal.frame)
 
     def crop(value: Any) -> Any:
         return value.crop() if isinstance(value, Signal) else value
@@ -272,7 +272,7 @@ def along_channels(function: Any, signal: Any, *args: Any, **kwargs: Any) -> Any
     touched = _dimensions_touched(function, signal, args, kwargs)
     if touched & set(signal.axes):
         if function.__name__ in ("layer_norm", "rms_norm", "linear"):
-            signal.scope.reads_position(describe(function), "it has a weight for each place")
+            signal.scope.reads_position(describe(function), "it has a weight for each place", signal.frame)
             return function(signal.crop(), *args, **kwargs)
         raise signal.scope.unsupported(describe(function), "it runs over space")
     if 0 in touched:

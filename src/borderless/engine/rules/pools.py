@@ -16,7 +16,7 @@ from borderless.engine.registry import Declared, rule
 from borderless.engine.rules.extremes import largest_over_space
 from borderless.engine.rules.frame_pools import FramePool
 from borderless.engine.rules.indices import indices_of
-from borderless.engine.rules.plan import check_axes, per_axis, plan
+from borderless.engine.rules.plan import Plan, check_axes, per_axis, plan
 from borderless.engine.rules.reductions import mean_over_space
 from borderless.engine.signal import Signal
 
@@ -159,6 +159,8 @@ def average_pool(
             window = function(planned.window(), kernel, stride, padding, ceil_mode, count_include_pad, **override)
         else:
             window = run(planned.cells())
+            if signal.border.has_own_padding and not override:
+                window = window * _model_divides(planned, count_include_pad, window)
         background = planned.background
         if background is not None and (override or not planned.is_constant_around):
             background = planned.response(run)
@@ -169,6 +171,20 @@ def average_pool(
     if signal.border.is_own or override:
         return local(signal)
     return _of_frame(signal, slides, lambda whole: mean_over_space(function, whole), local)
+
+
+def _model_divides(planned: Plan, count_include_pad: bool, like: Tensor) -> Tensor | float:
+    """Return by what averages over whole kernels are to be multiplied, where the model's own count fewer cells."""
+    factor: Tensor | float = 1.0
+    source = planned.source
+    for axis, slide, (first, stop), n in zip(source.axes, planned.slides, planned.outputs, source.frame, strict=True):
+        low, high = (-slide.padding, n + slide.padding) if count_include_pad else (0, n)
+        starts = range(slide.stride * first - slide.padding, slide.stride * stop - slide.padding, slide.stride)
+        counts = [min(start + slide.kernel, high) - max(start, low) for start in starts]
+        if any(count != slide.kernel for count in counts):
+            shape = [-1 if i == axis else 1 for i in range(like.ndim)]
+            factor = factor * (slide.kernel / torch.tensor(counts, dtype=like.dtype, device=like.device)).reshape(shape)
+    return factor
 
 
 def _need_of_norm_pool(

@@ -12,8 +12,9 @@ from torch import Tensor
 from borderless.engine.naming import describe
 from borderless.engine.registry import Kind
 from borderless.engine.relabelled import Relabelled, on_maps
+from borderless.engine.rules.statistics import extreme_of_whole
 from borderless.engine.signal import Signal
-from borderless.engine.tiles import ranges_of, tile
+from borderless.engine.tiles import is_constant, ranges_of, tile
 
 NORMS = ("norm", "vector_norm")
 SPREADS = ("std", "var", "std_mean", "var_mean")
@@ -58,8 +59,21 @@ def asked_of(function: Any, signal: Signal, args: tuple[Any, ...], kwargs: dict[
 
 def need_of_reduction(function: Any, signal: Signal, *args: Any, **kwargs: Any) -> Kind:
     """What a reduction needs: all cells, if it runs over space."""
-    dims = asked_of(function, signal, args, kwargs).dims
-    return "everything" if set(dims) & set(signal.axes) else "channels"
+    asked = asked_of(function, signal, args, kwargs)
+    over = set(asked.dims) & set(signal.axes)
+    if not over:
+        return "channels"
+    return "gathered" if over == set(signal.axes) and _is_gathered(function, signal, asked) else "everything"
+
+
+def _is_gathered(function: Any, signal: Signal, asked: Asked) -> bool:
+    """Whether the reduction over all of space follows from sums, moments or extremes over its parts."""
+    name = name_of(function)
+    if name not in NORMS and name not in SPREADS:
+        return True
+    order = asked.options.get("p", asked.options.get("ord", 2))
+    is_power = name in SPREADS or order == "fro" or (isinstance(order, int | float) and 0 < order < float("inf"))
+    return is_power and (signal.background is None or is_constant(signal.background, signal.axes))
 
 
 def name_of(function: Any) -> str:
@@ -127,7 +141,11 @@ def over_channels(function: Any, signal: Signal, dims: tuple[int, ...], keepdim:
 
 def extreme_of(function: Any, signal: Signal, dims: tuple[int, ...]) -> Any:
     """The extreme of window and background over `dims`, kept at size 1: a tensor, or what is left of the map."""
-    reduced, background = function(signal.window, dim=dims, keepdim=True), signal.background
+    if signal.border.keeps == "known":
+        reduced = extreme_of_whole(signal, function, dims)
+    else:
+        reduced = function(signal.window, dim=dims, keepdim=True)
+    background = signal.background
     left = [i for i, axis in enumerate(signal.axes) if axis not in dims]
     if background is not None:
         background = function(background, dim=dims, keepdim=True)

@@ -33,7 +33,7 @@ from borderless.engine.rules.reduced import (
     reduction_seen,
 )
 from borderless.engine.rules.spread_maps import has_values
-from borderless.engine.rules.statistics import mean_of, moments
+from borderless.engine.rules.statistics import cells_of_whole, mean_of, moments, moments_of_whole, sum_of_whole
 from borderless.engine.signal import Signal
 from borderless.engine.tiles import is_constant, ranges_of, tile
 from borderless.errors import RoundingWarning
@@ -83,15 +83,19 @@ def _linear(
     """Mean or sum over the dimensions `axes`, kept at size 1: a tensor, or a Signal where a spatial axis is left."""
     background, window = signal.background, signal.window
     divide = function.__name__ == "mean" if divide is None else divide
-    if background is None:
+    is_part = signal.border.keeps == "known"
+    if background is None and is_part:
+        total = sum_of_whole(signal, window, axes, dtype)
+        total = total / cells_of_whole(signal, axes) if divide else total
+    elif background is None:
         total = (window.mean if divide else window.sum)(axes, keepdim=True, dtype=dtype)
     else:
         if dtype is None and not window.dtype.is_floating_point:  # booleans and integers: PyTorch sums them as integers
             dtype = torch.int64
         deviation = signal.deviation() if dtype is None else signal.window.to(dtype) - signal.around_window().to(dtype)
         frame, count = counted_cells(function, signal, axes)
-        total = deviation.sum(axes, keepdim=True)
-        if count == frame:
+        total = sum_of_whole(signal, deviation, axes) if is_part else deviation.sum(axes, keepdim=True)
+        if count == frame and not is_part:
             _check_rounding(function, signal, deviation, total, count)
         background = background.to(total.dtype)
         left = [i for i, axis in enumerate(signal.axes) if axis not in axes]
@@ -114,7 +118,7 @@ def counted_cells(function: Any, signal: Signal, axes: Sequence[int]) -> tuple[i
     if signal.border.count != "window":
         return frame, frame
     signal.scope.averages("window", function, signal)
-    return frame, filled_box(tuple(signal.box[i] for i in over), [signal.frame[i] for i in over])
+    return frame, filled_box(tuple(signal.whole[i] for i in over), [signal.frame[i] for i in over])
 
 
 def _check_rounding(function: Any, signal: Signal, deviation: Tensor, total: Tensor, count: float) -> None:
@@ -158,6 +162,8 @@ def _spread(function: Any, signal: Signal, asked: Asked, spatial: tuple[int, ...
             return line_of(signal, window, around, spatial)
         parts = around or (None,) * len(window)
         return tuple(line_of(signal, *part, spatial) for part in zip(window, parts, strict=True))
+    if signal.border.keeps == "known":
+        return _spread_of_parts(function, signal, asked)
     if background is None or is_constant(background, axes):
         return run(signal.window)
     where = (signal.window, background, axes, signal.box, dims)
@@ -178,3 +184,17 @@ def _spread(function: Any, signal: Signal, asked: Asked, spatial: tuple[int, ...
     power = 2 if order == "fro" else order
     total = mean_of(lambda cells: cells.abs().pow(power), *where) * count
     return total.clamp_min(0).pow(1 / power)
+
+
+def _spread_of_parts(function: Any, signal: Signal, asked: Asked) -> Any:
+    """The same for a map that comes in parts, whose background is constant."""
+    name, dims, cells = name_of(function), asked.dims, signal.window
+    if name in NORMS:
+        order = asked.options.get("p", asked.options.get("ord", 2))
+        power = 2 if order == "fro" else order
+        return sum_of_whole(signal, cells.abs().pow(power), dims).pow(1 / power)
+    mean, var = moments_of_whole(signal, cells, dims)
+    count = cells_of_whole(signal, dims)
+    var = var * (count / max(0, count - asked.options.get("correction", 1)))
+    spread, mean = (var if name.startswith("var") else var.sqrt()).to(cells.dtype), mean.to(cells.dtype)
+    return (spread, mean) if name.endswith("_mean") else spread
