@@ -52,6 +52,22 @@ class MaskNet(nn.Module):
         return self.masks(waves).transpose(0, 1)
 
 
+class Xvector(nn.Module):
+    """speechbrain's, without the noise that its pooling adds, which is another one in every sample."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = _of(
+            "speechbrain.lobes.models.Xvector", "Xvector", tdnn_channels=[16] * 4 + [48], lin_neurons=8, in_channels=20
+        )
+        for module in self.body.modules():
+            if type(module).__name__ == "StatisticsPooling":
+                module.eps = 0.0
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.body(x)
+
+
 class LastStep(nn.Module):
     """A temporal convolution whose output is the last step (Bai et al., 2018), which is a position."""
 
@@ -121,14 +137,7 @@ NETWORKS = {
         _time_last_but_one,
         {"x": "NTC"},
     ),
-    "speechbrain/Xvector (N,T,C)": Network(
-        lambda: _of(
-            "speechbrain.lobes.models.Xvector", "Xvector", tdnn_channels=[16] * 4 + [48], lin_neurons=8, in_channels=20
-        ),
-        (20, 96),
-        _time_last_but_one,
-        {"x": "NTC"},
-    ),
+    "speechbrain/Xvector (N,T,C)": Network(Xvector, (20, 96), _time_last_but_one, {"x": "NTC"}),
     "torchaudio/ConvTasNet": Network(
         lambda: _of(
             "torchaudio.models",
