@@ -105,6 +105,11 @@ class Border:
         return self.name == "zero"
 
     @property
+    def has_own_padding(self) -> bool:
+        """Whether the model's own padding lies outside."""
+        return self.is_own
+
+    @property
     def is_adaptive(self) -> bool:
         """Whether each sample chooses the phase of its strides."""
         return self.phase == "adaptive"

@@ -52,6 +52,11 @@ class Edge(Protocol):
         return False
 
     @property
+    def has_own_padding(self) -> bool:
+        """Whether the model's own padding lies outside, as it does at the edge of a part of an unmodified map too."""
+        return self.is_own
+
+    @property
     def is_adaptive(self) -> bool:
         """Whether each sample chooses the phase of its strides."""
         return False

@@ -33,7 +33,7 @@ def read_mirrored(
 ) -> Tensor:
     """The cells of `wanted`, of a map that goes on outside its `frame` by mirroring, repeating or going round.
 
-    Along an axis where cells outside are wanted, the frame is what is stored.
+    Along an axis where cells outside are wanted, those that stand for them are stored.
     """
     missing = [(have[0] - want[0], want[1] - have[1]) for have, want in zip(stored, wanted, strict=True)]
     is_native = axes == tuple(range(2, cells.ndim)) and len(axes) <= 3 and cells.is_floating_point()
@@ -57,7 +57,7 @@ def read_mirrored(
         if have[0] <= want[0] and want[1] <= have[1]:
             cells = cells.narrow(axis, want[0] - have[0], want[1] - want[0])
         else:
-            indices = outside_indices(want, n, outside)
+            indices = [i - have[0] for i in outside_indices(want, n, outside)]
             cells = cells.index_select(axis, torch.tensor(indices, device=cells.device))
     return cells
 

@@ -17,6 +17,7 @@ from borderless.engine.padding import pasted
 from borderless.engine.reading import cut
 from borderless.engine.receptive_field import Field
 from borderless.engine.registry import Need, find_rule, traits_of
+from borderless.engine.relabelled import Relabelled
 from borderless.engine.signal import Signal, as_rules_take_it, first_signal
 from borderless.engine.torch_internals import tree_leaves, tree_map
 
@@ -35,7 +36,7 @@ class Step:
     @property
     def mirrored(self) -> int:
         """How many cells it repeats beyond each edge of the source, at most."""
-        if self.need.is_local:
+        if self.need.kind != "everything":
             return 0
         return max((amount for s in self.need.slides for amount in (0, s.padding, s.padding_after)), default=0)
 
@@ -43,6 +44,10 @@ class Step:
     def maps(self) -> list["StoredMap"]:
         """The maps in its result."""
         return [leaf for leaf in tree_leaves(self.result) if isinstance(leaf, StoredMap)]
+
+
+class RowsMixed(Exception):
+    """The rows of the batch were joined, selected, or put in another order."""
 
 
 @dataclass
@@ -59,6 +64,10 @@ class Tape(ForwardPass):
 
     def __post_init__(self) -> None:
         self.parameters = {id(tensor) for tensor in (*self.root.parameters(), *self.root.buffers())}
+
+    def mixes_rows(self, function: Any) -> None:
+        """Give up: a tape knows of one image, whose rows it repeats for every object."""
+        raise RowsMixed(describe(function))
 
     @property
     def margin(self) -> tuple[int, ...]:
@@ -100,7 +109,7 @@ class Tape(ForwardPass):
 
     def within_reach(self, signal: Signal, results: "list[StoredMap]") -> Box:
         """The cells of `signal` that `results` may depend on, where an object changes them."""
-        if self.region is None:
+        if self.region is None or len(self.region) != len(signal.box):  # a line needs all of its map
             return signal.box
         kept = tuple(
             _read_for(pixels, window, field, [result.field[i] for result in results if len(result.field) > i])
@@ -288,6 +297,8 @@ class RecordedSignal(TapedSignal):
 
 
 def _new_record(leaf: Any) -> Any:
+    if isinstance(leaf, Relabelled):
+        leaf = leaf.map
     if not isinstance(leaf, RecordedSignal):
         return leaf
     leaf._record = None  # it was of what there was before a function in place

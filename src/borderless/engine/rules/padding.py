@@ -7,7 +7,9 @@ from torch.nn import functional as F
 
 from borderless.engine import geometry
 from borderless.engine.geometry import Slide
-from borderless.engine.receptive_field import renumbered
+from borderless.engine.operations import Mirror
+from borderless.engine.reading import read, read_mirrored
+from borderless.engine.receptive_field import Field, renumbered
 from borderless.engine.registry import Need, rule
 from borderless.engine.signal import Signal
 from borderless.engine.tiles import periods, tile
@@ -18,9 +20,12 @@ def _need_of_padding(
 ) -> Need:
     amounts = [pad[2 * i : 2 * i + 2] for i in range(len(pad) // 2)]
     added = [amounts[d] if (d := signal.ndim - 1 - axis) < len(amounts) else (0, 0) for axis in signal.axes]
-    slides = tuple(Slide(1, 1, int(before), int(after)) for before, after in added)
-    is_local = mode == "constant" and len(pad) <= 2 * (signal.ndim - signal.axes[0])
-    return Need("neighborhood" if is_local else "everything", slides)
+    if mode == "constant":
+        slides = tuple(Slide(1, 1, int(before), int(after)) for before, after in added)
+        is_local = len(pad) <= 2 * (signal.ndim - signal.axes[0])
+        return Need("neighborhood" if is_local else "everything", slides)
+    mirrored = zip(added, signal.frame, strict=True)
+    return Need("everything", tuple(Mirror(int(before), int(after), n, mode) for (before, after), n in mirrored))  # pyright: ignore[reportArgumentType]
 
 
 @rule(F.pad, needs=_need_of_padding)
@@ -36,6 +41,8 @@ def padding(function: Any, signal: Signal, pad: Sequence[int], mode: str = "cons
         window = function(window, list(pad), mode, value)
         frame = tuple(window.shape[axis] for axis in signal.axes)
         return signal.derive(window, None, box=tuple((0, n) for n in frame), frame=frame, field=field)
+    if signal.border.keeps == "known":
+        return _pad_part(function, signal, pad, mode, value, field)
     if any(channels):
         window = F.pad(window, channels, mode, value)
         background = None if background is None else F.pad(background, channels, mode, value)
@@ -70,3 +77,29 @@ def padding(function: Any, signal: Signal, pad: Sequence[int], mode: str = "cons
     if is_shared:
         signal.share_window()
     return signal.derive(window, background, box=tuple(shifted), frame=tuple(frame), field=field, aliased=is_shared)
+
+
+def _pad_part(
+    function: Any, signal: Signal, pad: Sequence[int], mode: str, value: Any, field: tuple[Field, ...]
+) -> Signal:
+    """Pad a part of a map: what the model pads is known where the cells that it is made of are stored."""
+    operations = _need_of_padding(function, signal, pad, mode, value).slides
+    outputs = signal.kept(operations)
+    frame = tuple(operation.frame(n) for operation, n in zip(operations, signal.frame, strict=True))
+    wanted = tuple((a - s.padding, b - s.padding) for (a, b), s in zip(outputs, operations, strict=True))
+    if not signal.border.has_own_padding:
+        window = signal.read(wanted)
+    elif mode == "constant":
+        around = signal.window.new_full([1] * signal.ndim, value or 0)
+        window = read(signal.window, signal.axes, signal.box, wanted, around)
+    else:
+        window = read_mirrored(signal.window, signal.axes, signal.box, wanted, signal.frame, mode)  # pyright: ignore[reportArgumentType]
+    channels = [0 if signal.ndim - 1 - i // 2 in signal.axes else int(p) for i, p in enumerate(pad)]
+    background = signal.background
+    if any(channels):
+        window = F.pad(window, channels, mode, value)
+        background = None if background is None else F.pad(background, channels, mode, value)
+    if background is not None:
+        rolled = zip(operations, periods(background, signal.axes), strict=True)
+        background = tile(background, signal.axes, tuple(range(-s.padding, p - s.padding) for s, p in rolled))
+    return signal.derive(window, background, box=outputs, frame=frame, field=field, aliased=window is signal.window)

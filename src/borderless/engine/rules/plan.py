@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from borderless.engine.geometry import Box, Keep, Slide
+from borderless.engine.geometry import Box, Slide
 from borderless.engine.lattice import Lattice
 from borderless.engine.naming import describe
 from borderless.engine.receptive_field import Field, slid
@@ -37,16 +37,8 @@ class Layout(NamedTuple):
 
 
 @lru_cache(8192)
-def layout(
-    slides: tuple[Slide, ...],
-    box: Box,
-    frame: tuple[int, ...],
-    keep: Keep,
-    reach: int | None,
-    field: tuple[Field, ...],
-) -> Layout:
-    """Where `slides` leave a map with these sizes; `field` is that of its cells."""
-    outputs = tuple(s.kept(window, n, keep, reach) for s, window, n in zip(slides, box, frame, strict=True))
+def layout(slides: tuple[Slide, ...], outputs: Box, frame: tuple[int, ...], field: tuple[Field, ...]) -> Layout:
+    """Where `slides` leave a map with these sizes, of which `outputs` are kept; `field` is that of its cells."""
     kept = all(first < stop for first, stop in outputs)
     needed = tuple(s.needed(interval) for s, interval in zip(slides, outputs, strict=True)) if kept else ()
     after = tuple(s.frame(n) for s, n in zip(slides, frame, strict=True))
@@ -127,10 +119,10 @@ class Plan(NamedTuple):
 def plan(signal: Signal, slides: tuple[Slide, ...], function: Any) -> Plan:
     """Decide what `function`, which slides by `slides`, keeps of `signal` and reads for that."""
     lattice, shift, deviation = choose_lattice(signal, slides)
-    box, background, border = signal.box, signal.background, signal.border
+    box, background = signal.box, signal.background
     if shift is not None:
         box, background = signal.renumbered(shift)
-    found = layout(slides, box, signal.frame, border.keeps, border.reach, signal.field)
+    found = layout(slides, signal.kept(slides, box), signal.frame, signal.field)
     if not found.needed:
         kernel = " × ".join(str(s.kernel) for s in slides)
         raise nothing_left(signal, f"{describe(function)} with a kernel of {kernel}")
@@ -156,6 +148,14 @@ def per_axis(value: Any, count: int) -> tuple[int, ...]:
         return (value,) * count
     values = tuple(int(v) for v in value)
     return values * count if len(values) == 1 else values
+
+
+def reduced_axes(signal: Any) -> list[int]:
+    """The dimensions, of size 1, of the spatial axes over which a map was reduced to a line, with keepdim."""
+    if not isinstance(signal, Signal) or signal.lattice.axes is None:
+        return []
+    rest = [d for d in range(2, signal.ndim) if d not in signal.axes]
+    return rest if all(signal.shape[d] == 1 for d in rest) and signal.axes[0] >= 2 else []
 
 
 _AXIS_NAMES = {1: "T", 2: "H, W", 3: "T, H, W"}

@@ -1,4 +1,4 @@
-"""Sliding operations: convolutions and pools, and the strided slice, which is a pool of one cell.
+"""Sliding operations: convolutions, and the strided slice.
 
 Each one asks geometry which outputs the border keeps and which inputs those read, takes these inputs from the Signal
 and runs without padding. A convolution whose inputs lie partly outside does not copy the map to pad it: what lies
@@ -19,9 +19,7 @@ from borderless.engine.naming import describe
 from borderless.engine.padding import pad
 from borderless.engine.reading import thin
 from borderless.engine.registry import rule
-from borderless.engine.rules.frame_pools import FramePool
-from borderless.engine.rules.plan import Plan, check_axes, per_axis, plan
-from borderless.engine.rules.reductions import mean_over_space
+from borderless.engine.rules.plan import Plan, check_axes, per_axis, plan, reduced_axes
 from borderless.engine.shifting import take_shifted
 from borderless.engine.signal import Signal
 from borderless.engine.tiles import less, ranges_of, tile
@@ -54,6 +52,8 @@ def convolution(
     groups: int = 1,
 ) -> Signal:
     """Convolve: under `zero` as the model does, elsewhere what the border says lies outside."""
+    if lacking := reduced_axes(signal):
+        return _convolve_line(function, signal, lacking, weight, bias, stride, padding, dilation, groups)
     check_axes(signal, weight.ndim - 2, function, weight, bias)
     slides = _read_by_convolution(function, signal, weight, bias, stride, padding, dilation, groups)
     stride, dilation = tuple([s.stride for s in slides]), tuple([s.dilation for s in slides])
@@ -71,6 +71,39 @@ def convolution(
     if signal.scope.observer is not None:
         macs = result.window.numel() * weight[0].numel()
         signal.scope.observe(function, result, macs, slides, signal.frame)
+    return result
+
+
+def _convolve_line(
+    function: Any,
+    signal: Signal,
+    lacking: list[int],
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    groups: int,
+) -> Signal:
+    """Along a line, where the kernel has one cell along the axes that the line lacks."""
+    slides = _read_by_convolution(function, signal, weight, bias, stride, padding, dilation, groups)
+    left = [axis - 2 for axis in signal.axes]
+    if weight.ndim != signal.ndim or any(slides[d - 2][:4] != (1, 1, 0, 0) for d in lacking):
+        raise signal.scope.unsupported(
+            describe(function),
+            f"it slides over the axes {tuple(lacking)} of a map that was reduced along them. Write a kernel of one "
+            "cell there, without stride and padding",
+        )
+    along = tuple(slides[i] for i in left)
+    if signal.border.is_own:
+        planned = plan(signal, along, function)
+        return planned.result(function(planned.window(), weight, bias, stride, padding, dilation, groups), None)
+    narrow: Any = {1: torch.conv1d, 2: torch.conv2d}[len(left)]
+    padding = padding if isinstance(padding, str) else tuple(s.padding for s in along)
+    numbers = (tuple(s.stride for s in along), padding, tuple(s.dilation for s in along), groups)
+    result: Any = convolution(narrow, signal.squeeze(lacking), weight.squeeze(lacking), bias, *numbers)  # pyright: ignore[reportArgumentType, reportCallIssue]
+    for d in lacking:
+        result = result.unsqueeze(d)
     return result
 
 
@@ -174,128 +207,6 @@ def _response(background: Tensor, weight: Tensor, bias: Tensor | None, groups: i
         answer = (inputs * total.reshape(1, groups, -1, total.shape[1])).sum(-1).flatten(1)
         answer = answer if bias is None else answer + bias
     return answer.reshape(*answer.shape, *[1] * (background.ndim - 2))
-
-
-def _read_by_max_pool(
-    function: Any,
-    signal: Any,
-    kernel_size: Any,
-    stride: Any = None,
-    padding: Any = 0,
-    dilation: Any = 1,
-    ceil_mode: bool = False,
-    return_indices: bool = False,
-) -> tuple[Slide, ...]:
-    count = _count_in_name(function)
-    kernel, padding, dilation = (per_axis(v, count) for v in (kernel_size, padding, dilation))
-    stride = kernel if stride is None or stride == [] else per_axis(stride, count)
-    options = zip(kernel, stride, padding, padding, dilation, strict=True)
-    return tuple(Slide(*numbers, ceil_mode) for numbers in options)
-
-
-@rule(
-    *(F.max_pool1d, F.max_pool2d, F.max_pool3d, torch.max_pool1d, torch.max_pool2d, torch.max_pool3d),
-    needs=_read_by_max_pool,
-    beyond=-torch.inf,
-)
-def max_pool(
-    function: Any,
-    signal: Signal,
-    kernel_size: Any,
-    stride: Any = None,
-    padding: Any = 0,
-    dilation: Any = 1,
-    ceil_mode: bool = False,
-    return_indices: bool = False,
-) -> Signal:
-    """Outside lies the border's answer under `full` (0) and `infinite`; other borders keep the pool's own -inf."""
-    count = _count_in_name(function)
-    check_axes(signal, count, function)
-    if return_indices:
-        raise signal.scope.unsupported(describe(function), "indices of maxima are absolute positions")
-    slides = _read_by_max_pool(function, signal, kernel_size, stride, padding, dilation, ceil_mode)
-    kernel, stride, dilation = ([getattr(s, name) for s in slides] for name in ("kernel", "stride", "dilation"))
-    planned = plan(signal, slides, function)
-
-    def run(cells: Tensor) -> Tensor:
-        return function(cells, kernel, stride, 0, dilation)
-
-    if signal.border.keeps == "frame":
-        window = function(planned.window(), kernel, stride, [s.padding for s in slides], dilation, ceil_mode)
-    else:
-        window = run(planned.cells())
-    result = planned.result(window, planned.background if planned.is_constant_around else planned.response(run))
-    signal.scope.observe(function, result, 0, planned.slides, signal.frame)
-    return result
-
-
-@rule(F.max_pool1d_with_indices, F.max_pool2d_with_indices, F.max_pool3d_with_indices)
-def max_pool_with_indices(function: Any, signal: Signal, *_: Any, **__: Any) -> Any:
-    """Refuse indices, which are absolute positions."""
-    raise signal.scope.unsupported(describe(function), "indices of maxima are absolute positions")
-
-
-def _read_by_average_pool(
-    function: Any,
-    signal: Any,
-    kernel_size: Any,
-    stride: Any = None,
-    padding: Any = 0,
-    ceil_mode: bool = False,
-    *_: Any,
-    **__: Any,
-) -> tuple[Slide, ...]:
-    return _read_by_max_pool(function, signal, kernel_size, stride, padding, 1, ceil_mode)
-
-
-@rule(F.avg_pool1d, F.avg_pool2d, F.avg_pool3d, needs=_read_by_average_pool, gathers="mean")
-def average_pool(
-    function: Any,
-    signal: Signal,
-    kernel_size: Any,
-    stride: Any = None,
-    padding: Any = 0,
-    ceil_mode: bool = False,
-    count_include_pad: bool = True,
-    divisor_override: int | None = None,
-) -> Any:
-    """Averages over whole kernels: what lies outside counts like any cell."""
-    count = _count_in_name(function)
-    check_axes(signal, count, function)
-    slides = _read_by_average_pool(function, signal, kernel_size, stride, padding, ceil_mode)
-    kernel, stride, padding = ([getattr(s, name) for s in slides] for name in ("kernel", "stride", "padding"))
-    override = {} if divisor_override is None else {"divisor_override": divisor_override}
-
-    def run(cells: Tensor) -> Tensor:
-        return function(cells, kernel, stride, 0, **override)
-
-    def local(signal: Signal) -> Signal:
-        planned = plan(signal, slides, function)
-        if signal.border.is_own:
-            window = function(planned.window(), kernel, stride, padding, ceil_mode, count_include_pad, **override)
-        else:
-            window = run(planned.cells())
-        background = planned.background
-        if background is not None and (override or not planned.is_constant_around):
-            background = planned.response(run)
-        result = planned.result(window, background)
-        signal.scope.observe(function, result, 0, slides, signal.frame)
-        return result
-
-    may_be_global = signal.may_pool_frame and not signal.border.is_own and not override
-    if may_be_global and _covers_frame(slides, signal.frame):
-        whole = signal.untaped()
-        return FramePool.of(whole, whole.window, lambda: mean_over_space(function, whole), lambda: local(whole))
-    return local(signal)
-
-
-def _covers_frame(slides: tuple[Slide, ...], frame: tuple[int, ...]) -> bool:
-    """Whether a pool reads the whole frame at once, and so may be meant for all of space."""
-    return all(s.kernel >= n and s.padding == 0 and s.frame(n) == 1 for s, n in zip(slides, frame, strict=True))
-
-
-def _count_in_name(function: Any) -> int:
-    return int(function.__name__[-2])
 
 
 def slides_of(slices: Sequence[tuple[int, int, int]], frame: Sequence[int]) -> tuple[Slide, ...]:

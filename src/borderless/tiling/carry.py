@@ -1,0 +1,327 @@
+"""Carried parts: each call of a model's keeps, of what went in, the rims that later parts read.
+
+Parts come in row-major order over a grid. The model's own code runs on part after part; each of its calls, known by
+its order, puts the rims of earlier parts around its maps, gives just the outputs that no part has given, and keeps the
+cells that outputs still to come read. So the outputs of all parts are a partition of the whole map, and nothing is
+computed twice.
+
+A rim along an axis holds what lies before a part on that axis: on earlier axes the cells of the part, on later ones the
+whole map.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from borderless.engine.geometry import Box, Interval
+from borderless.engine.naming import describe
+from borderless.engine.operations import Operation, common_part
+from borderless.engine.padding import memory_format_of
+from borderless.engine.reading import cut
+from borderless.engine.registry import Need, traits_of
+from borderless.engine.signal import Signal
+from borderless.engine.torch_internals import tree_leaves, tree_map
+from borderless.tiling.part import PartPass, PartSignal, not_done, parts_of, whole_of_result, with_maps_placed
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a part is in the grid: its index along each axis, and whether it is the last one there."""
+
+    index: tuple[int, ...]
+    is_last: tuple[bool, ...]
+
+
+@dataclass
+class Rim:
+    """The cells that one call keeps of one map along one axis: those at hand, and those that the next parts will read.
+
+    start: the first cell along the axis.
+    """
+
+    axis: int
+    cells: Tensor | None = None
+    box: Box = ()
+    _growing: Tensor | None = None
+
+    def keep(self, source: PartSignal, merged: PartSignal, start: int, place: Place) -> None:
+        """Keep the cells of `merged` from `start` on; `source` is the new part of it."""
+        k, whole = self.axis, source.whole
+        piece = tuple((start, merged.box[k][1]) if i == k else new for i, new in enumerate(source.box))
+        cells = cut(merged.window, merged.axes, merged.box, piece)
+        later = range(k + 1, len(piece))
+        if all(place.index[i] == 0 and place.is_last[i] for i in later):
+            self.cells, self.box = cells.clone(memory_format=memory_format_of(cells)), piece
+            return
+        box = tuple(whole[i] if i > k else interval for i, interval in enumerate(piece))
+        if all(place.index[i] == 0 for i in later):
+            sizes = list(cells.shape)
+            for axis, (a, b) in zip(merged.axes, box, strict=True):
+                sizes[axis] = b - a
+            self._growing = cells.new_empty(sizes)
+        assert self._growing is not None
+        cut(self._growing, merged.axes, box, piece).copy_(cells)
+        if all(place.is_last[i] for i in later):
+            self.cells, self.box, self._growing = self._growing, box, None
+
+
+@dataclass
+class Call:
+    """What one call of the model's keeps from part to part.
+
+    starts: for each axis, of the parts by their index, the first output that is theirs. rims: of each map, along each
+    axis.
+    """
+
+    function: Any
+    starts: list[dict[int, int]] = field(default_factory=list)
+    rims: list[list[Rim]] = field(default_factory=list)
+
+    def done(self, place: Place, source: PartSignal, outputs: Box) -> tuple[int | None, ...]:
+        """The first of `outputs` along each axis that is still to be given; None: the first that can be.
+
+        The first of several parts need not begin where the image does.
+        """
+        if not self.starts:
+            self.starts = [{} for _ in outputs]
+        axes = zip(self.starts, place.index, source.box, source.whole, outputs, strict=True)
+        return tuple(
+            starts[at] if at else first if begin <= low else None
+            for starts, at, (begin, _), (low, _), (first, _) in axes
+        )
+
+    def give(self, place: Place, outputs: Box) -> None:
+        """Note which outputs a part gives."""
+        for starts, at, (_, stop) in zip(self.starts, place.index, outputs, strict=True):
+            starts[at + 1] = stop
+
+    def rims_of(self, number: int, count: int) -> list[Rim]:
+        """The rims of a call's map by its number, along `count` axes."""
+        while len(self.rims) <= number:
+            self.rims.append([Rim(axis) for axis in range(count)])
+        return self.rims[number]
+
+
+class Exchange(Protocol):
+    """Lets parts wait for one another."""
+
+    def gather(self, key: int, part: Any, merge: Any) -> Any:
+        """Return merge(parts), of all parts in their order, to every part."""
+        ...
+
+
+@dataclass
+class CarryPass(PartPass):
+    """A pass over one of several parts. kept: the calls of the model's in their order, shared by all parts."""
+
+    place: Place = field(kw_only=True)
+    kept: list[Call] = field(kw_only=True)
+    exchange: Exchange = field(kw_only=True)
+    _next: int = 0
+    _gathered: int = 0
+
+    def gather(self, part: Any, merge: Any) -> Any:
+        """Return merge(parts), given what this part contributes."""
+        key, self._gathered = self._gathered, self._gathered + 1
+        return self.exchange.gather(key, part, merge)
+
+    def call(self, source: PartSignal, func: Any, rule: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Run a call of the model's on this part."""
+        need = traits_of(rule).need(func, args, kwargs)
+        if need.kind == "gathered":
+            return rule(func, *args, **kwargs)
+        if not need.slides and need.kind in ("everything", "neighborhood", "resampled"):
+            return self._on_whole_maps(func, args, kwargs)
+        args, kwargs = with_maps_placed(source, args, kwargs) if need.kind == "cell" else (args, kwargs)
+        maps = parts_of(args, kwargs)
+        state = self._state(func)
+        if len(maps) == 1 and not need.slides and source.window.numel():  # each cell by itself
+            return rule(func, *args, **kwargs)
+        return self._on_parts(state, need, maps, func, rule, args, kwargs)
+
+    def _state(self, func: Any) -> Call:
+        if self._next == len(self.kept):
+            self.kept.append(Call(func))
+        state, self._next = self.kept[self._next], self._next + 1
+        if state.function is not func:
+            raise self.unsupported(
+                describe(func),
+                f"the model took another path than on the part before, where {describe(state.function)} came",
+            )
+        return state
+
+    def _on_parts(
+        self,
+        state: Call,
+        need: Need,
+        maps: list[PartSignal],
+        func: Any,
+        rule: Any,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> Any:
+        merged = [self._merged(state, number, source) for number, source in enumerate(maps)]
+        whole = whole_of_result(need, maps)
+        operations = maps[0].operations(need.slides)
+        if operations or len(maps) > 1:
+            self.done = state.done(self.place, maps[0], whole)
+            outputs = (
+                merged[0].kept(operations)
+                if operations
+                else not_done(common_part(merged, has_outside=self.edge.outside != "nothing"), self.done)
+            )
+            for number, (source, wide) in enumerate(zip(maps, merged, strict=True)):
+                if not source.is_settled:
+                    self._keep(state, number, operations, source, wide, outputs, whole)
+            state.give(self.place, outputs)
+        else:
+            outputs = maps[0].box
+        self.beyond = traits_of(rule).beyond
+        is_empty = any(a >= b for a, b in outputs)
+        run_on = [_stand_in(wide, operations, outputs, whole) for wide in merged] if is_empty else merged
+        if is_empty:
+            self.done = None
+        by_id = {id(source): wide for source, wide in zip(maps, run_on, strict=True)}
+        args, kwargs = tree_map(lambda leaf: by_id.get(id(leaf), leaf), (args, kwargs))
+        macs = self.macs
+        result = rule(func, *args, **kwargs)
+        self.done, self.beyond = None, 0.0
+        if is_empty:
+            self.macs = macs
+        of = {id(wide): source for source, wide in zip(maps, run_on, strict=True)}
+
+        def taken(leaf: Any) -> Any:
+            if not isinstance(leaf, PartSignal):
+                return leaf
+            window, box = leaf.window, leaf.box
+            if box != outputs:
+                window = _cut(window, leaf.axes, box, outputs)
+            changed = of.get(id(leaf))
+            if changed is not None:  # in place
+                return changed.become(func, window, leaf.background, box=outputs, field=leaf.field).within(whole)
+            if window is leaf.window:
+                return leaf.within(whole)
+            return leaf.derive(window, leaf.background, box=outputs).within(whole)
+
+        return tree_map(taken, result)
+
+    def _merged(self, state: Call, number: int, source: PartSignal) -> PartSignal:
+        """`source` with the rims that the call has kept of earlier parts."""
+        if source.is_settled:
+            return source
+        rims = state.rims_of(number, len(source.axes))
+        starts = [
+            rim.box[k][0] if rim.cells is not None and at and rim.cells.shape[source.axes[k]] else a
+            for k, (rim, at, (a, _)) in enumerate(zip(rims, self.place.index, source.box, strict=True))
+        ]
+        box = tuple((start, b) for start, (_, b) in zip(starts, source.box, strict=True))
+        if box == source.box:
+            return source.derive(source.window, source.background, aliased=True)
+        sizes = list(source.window.shape)
+        for axis, (a, b) in zip(source.axes, box, strict=True):
+            sizes[axis] = b - a
+        window = source.window
+        cells = torch.empty(sizes, dtype=window.dtype, device=window.device, memory_format=memory_format_of(window))
+        cut(cells, source.axes, box, source.box).copy_(window)
+        for k, rim in enumerate(rims):
+            if starts[k] < source.box[k][0]:
+                assert rim.cells is not None
+                piece = tuple(
+                    source.box[i] if i < k else (starts[k], source.box[k][0]) if i == k else box[i]
+                    for i in range(len(box))
+                )
+                cut(cells, source.axes, box, piece).copy_(cut(rim.cells, source.axes, rim.box, piece))
+        return source.derive(cells, source.background, box=box)
+
+    def _keep(
+        self,
+        state: Call,
+        number: int,
+        operations: Sequence[Operation],
+        source: PartSignal,
+        merged: PartSignal,
+        outputs: Box,
+        whole: Box,
+    ) -> None:
+        """Keep of `merged` what the outputs after `outputs` read."""
+        rims = state.rims_of(number, len(source.axes))
+        for k, (rim, (_, stop), (_, last)) in enumerate(zip(rims, outputs, whole, strict=True)):
+            if self.place.is_last[k]:
+                continue
+            start, end = merged.box[k]
+            if stop < last:
+                first = operations[k].needed((stop, last))[0] if operations else stop
+                assert first >= start or start <= source.whole[k][0], (state.function, first, merged.box, outputs)
+                first = min(max(first, start), end)
+            else:
+                first = end
+            rim.keep(source, merged, first, self.place)
+
+    def _on_whole_maps(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Wait for all parts of the maps, and run the rule on whole maps: every part gets the same result."""
+        wholes = {id(source): self.assembled(source) for source in parts_of(args, kwargs)}
+        args, kwargs = tree_map(lambda leaf: wholes.get(id(leaf), leaf), (args, kwargs))
+        if any(isinstance(leaf, PartSignal) for leaf in tree_leaves((args, kwargs))):
+            raise self.unsupported(describe(func), "it joins a whole feature map and a part of one")
+        result = func(*args, **kwargs)
+        if any(leaf is whole for leaf in tree_leaves(result) for whole in wholes.values()):
+            raise self.unsupported(describe(func), "it changes a whole feature map in place")
+        return result
+
+    def assembled(self, source: PartSignal) -> Signal:
+        """Return the whole map of which `source` is a part."""
+        whole, axes = source.whole, source.axes
+
+        def merge(parts: list[tuple[Box, Tensor]]) -> Tensor:
+            sizes = list(source.window.shape)
+            for axis, (a, b) in zip(axes, whole, strict=True):
+                sizes[axis] = b - a
+            cells = source.window.new_empty(sizes)
+            for box, window in parts:
+                cut(cells, axes, whole, box).copy_(window)
+            return cells
+
+        cells = self.gather((source.box, source.window), merge)
+        return Signal(  # pyright: ignore[reportCallIssue]  Tensor.__init__ takes anything
+            cells,
+            tuple(a for a, _ in whole),
+            source.frame,
+            axes,
+            source.background,
+            source.lattice,
+            self.whole_pass(),
+            source.field,
+            aliased=True,
+        )
+
+
+def _stand_in(source: PartSignal, operations: Sequence[Operation], outputs: Box, whole: Box) -> PartSignal:
+    """A small map of zeros from which a call makes an output on each axis: to learn what its result is like."""
+    if source.is_settled:
+        return source
+    sizes, box = list(source.window.shape), []
+    for k, (axis, (first, stop), (low, high)) in enumerate(zip(source.axes, outputs, whole, strict=True)):
+        one = min(max(first, low), high - 1)
+        wanted: Interval = (first, stop) if first < stop else (one, one + 1)
+        a, b = operations[k].needed(wanted) if operations else wanted
+        a, b = max(a, source.whole[k][0]), min(b, source.whole[k][1])
+        if a >= b:  # it reads only what lies outside
+            a = min(max(a, source.whole[k][0]), source.whole[k][1] - 1)
+            b = a + 1
+        box.append((a, b))
+        sizes[axis] = b - a
+    return source.derive(source.window.new_zeros(sizes), source.background, box=tuple(box))
+
+
+def _cut(window: Tensor, axes: tuple[int, ...], box: Box, outputs: Box) -> Tensor:
+    """The cells of `outputs`, of which those along an axis without any are nowhere."""
+    for axis, (a, b), (first, stop) in zip(axes, box, outputs, strict=True):
+        if first >= stop:
+            window = window.narrow(axis, 0, 0)
+        else:
+            assert a <= first and stop <= b, (box, outputs)
+            window = window.narrow(axis, first - a, stop - first)
+    return window

@@ -1,0 +1,292 @@
+"""Maps of which a part is stored: `PartSignal`, with the edge that its rules see, and the pass that it belongs to.
+
+At the edge of a part there are two cases. Outside of the whole map lies what the border of the whole says; inside of
+it and outside of the part, nothing is known. So a rule keeps just the outputs whose inputs are known.
+
+Shapes: boxes are in frame indices, one interval [start, stop) an axis.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+from borderless.engine.edge import Count, Edge, Outside
+from borderless.engine.forward_pass import ForwardPass
+from borderless.engine.geometry import Box, Keep
+from borderless.engine.naming import describe
+from borderless.engine.operations import Mirror, OnMirrored, Operation, decided
+from borderless.engine.reading import read, read_mirrored
+from borderless.engine.registry import Need, find_rule, traits_of
+from borderless.engine.signal import Signal, as_rules_take_it
+from borderless.engine.torch_internals import tree_leaves, tree_map
+
+
+@dataclass(frozen=True, repr=False)
+class PartEdge(Edge):
+    """The edge of a part of a map: outside of the whole map lies what `whole` says, inside of it nothing is known."""
+
+    whole: Edge
+
+    @property
+    def name(self) -> str:
+        """The border of the whole."""
+        return self.whole.name
+
+    @property
+    def outside(self) -> Outside:
+        """What lies outside of the whole."""
+        return self.whole.outside
+
+    @property
+    def keeps(self) -> Keep:
+        """Whatever follows from what is known."""
+        return "known"
+
+    @property
+    def reach(self) -> int | None:
+        """How far the whole map may grow."""
+        return self.whole.reach
+
+    @property
+    def background(self) -> float | tuple[float, ...]:
+        """What surrounds the whole image."""
+        return self.whole.background
+
+    @property
+    def count(self) -> Count:
+        """The cells that a mean over the whole is divided by."""
+        return self.whole.count
+
+    @property
+    def has_own_padding(self) -> bool:
+        """Whether the model's own padding lies outside of the whole."""
+        return self.whole.has_own_padding
+
+    def __repr__(self) -> str:
+        return repr(self.whole)
+
+
+@dataclass
+class SilentPass(ForwardPass):
+    """A pass that has nothing to say about absolute position: parts know where they lie, as the whole does."""
+
+    def reads_position(self, operation: str, reason: str) -> None:
+        """Say nothing."""
+
+
+@dataclass
+class PartPass(SilentPass):
+    """A pass over a part of an image.
+
+    calls: how many calls of rules are under way; what a rule calls itself is no call of the model's. done: of the call
+    that is under way, the first output along each axis that no earlier part has given; None: no part came before.
+    beyond: what a pool reads outside of the frame.
+    """
+
+    calls: int = 0
+    done: tuple[int | None, ...] | None = None
+    beyond: float = 0.0
+    macs: int = field(default=0, init=False)
+
+    @property
+    def edge(self) -> PartEdge:
+        """The edge of the part."""
+        assert isinstance(self.border, PartEdge)
+        return self.border
+
+    def observe(
+        self, function: Any, signal: Any, macs: int = 0, slides: Any = (), source: tuple[int, ...] = ()
+    ) -> None:
+        """Count multiply-adds."""
+        self.macs += macs
+
+    def call(self, source: "PartSignal", func: Any, rule: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Run a call of the model's whose first map is `source`."""
+        raise NotImplementedError
+
+    def gather(self, part: Any, merge: Callable[[list[Any]], Any]) -> Any:
+        """Return merge(parts), given what this part contributes."""
+        raise NotImplementedError
+
+    def whole_pass(self) -> ForwardPass:
+        """Return a pass over whole maps under the border of the whole."""
+        return SilentPass(self.edge.whole, self.root, warned=self.warned)
+
+
+class PartSignal(Signal):
+    """A map of which a part is stored.
+
+    is_settled: whether all of it is stored in every part, as what was made of a whole map is.
+    """
+
+    _whole: Box
+    is_settled = False
+    may_pool_frame = False
+    is_written_through = False
+
+    @classmethod
+    def from_part(cls, cells: Tensor, start: Sequence[int], size: Sequence[int], scope: PartPass) -> "PartSignal":
+        """Return the part of an image (N, C, *size) whose first cell is at `start`."""
+        image = Signal.from_image(cells, scope)
+        made = cls(  # pyright: ignore[reportCallIssue]  Tensor.__init__ takes anything
+            cells, tuple(start), tuple(size), image.axes, image.background, image.lattice, scope, image.field, True
+        )
+        return made.within(made.frame_box)
+
+    def within(self, whole: Box) -> "PartSignal":
+        """Note where the whole map is stored."""
+        self._whole = whole
+        return self
+
+    @property
+    def whole(self) -> Box:
+        """The box on which the whole map is stored."""
+        return self._whole
+
+    @property
+    def parts(self) -> PartPass:
+        """The pass over a part."""
+        assert isinstance(self.scope, PartPass)
+        return self.scope
+
+    @property
+    def _is_laid_out_as_unmodified(self) -> bool:
+        return False
+
+    def derive(self, *args: Any, **kwargs: Any) -> "PartSignal":  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Return a map of the same pass; where the whole of it is stored is noted by whoever makes it."""
+        made = super().derive(*args, **kwargs)
+        assert isinstance(made, PartSignal)
+        return made.within(self.whole)
+
+    def gather(self, part: Any, merge: Callable[[list[Any]], Any]) -> Any:
+        """Return merge(parts), of all parts of the map."""
+        return self.parts.gather(part, merge)
+
+    def kept(self, operations: Sequence[Operation], box: Box | None = None) -> Box:
+        """Return the outputs that follow from this part and that no earlier part has given."""
+        operations = self.operations(operations)
+        outputs = self.kept_of_whole(operations)
+        given = zip(operations, self.box if box is None else box, self.whole, outputs, strict=True)
+        return not_done([decided(*one) for one in given], self.parts.done)
+
+    def operations(self, operations: Sequence[Any]) -> tuple[Any, ...]:
+        """Return `operations` as they are on the whole map, where what lies outside may be cells of the frame."""
+        mode = self.parts.edge.whole.outside
+        if not operations or mode not in ("reflect", "replicate", "circular"):
+            return tuple(operations)
+        axes = zip(operations, self.frame, strict=True)
+        return tuple(o if isinstance(o, Mirror | OnMirrored) else OnMirrored(o, n, mode) for o, n in axes)
+
+    def kept_of_whole(self, operations: Sequence[Operation]) -> Box:
+        """Return the outputs that are kept of the whole map."""
+        edge = self.parts.edge.whole
+        axes = zip(operations, self.whole, self.frame, strict=True)
+        return tuple(operation.kept(window, n, edge.keeps, edge.reach) for operation, window, n in axes)
+
+    def read(self, box: Box) -> Tensor:
+        """Return the cells of `box`: stored ones, and outside of the whole map what lies there."""
+        if box == self.box:
+            return self.window
+        edge = self.parts.edge.whole
+        for (a, b), (first, stop), (low, high) in zip(self.box, box, self.whole, strict=True):
+            is_known = (a <= max(first, low) or first >= high) and (min(stop, high) <= b or stop <= low)
+            assert is_known or edge.outside in ("reflect", "replicate", "circular"), (self.box, box, self.whole)
+        if edge.outside in ("reflect", "replicate", "circular") and not self.parts.beyond:
+            return read_mirrored(self.window, self.axes, self.box, box, self.frame, edge.outside)
+        around = self.background
+        if edge.keeps == "frame" and self.parts.beyond:
+            around = self.window.new_full([1] * self.ndim, self.parts.beyond)
+        return read(self.window, self.axes, self.box, box, around)
+
+    def crop(self) -> Tensor:
+        """Return the map on its frame, where all of it is stored."""
+        if all(a <= 0 and b >= n for (a, b), n in zip(self.box, self.frame, strict=True)):
+            return self.read(self.frame_box)
+        raise self.scope.unsupported("a function that reads the whole frame", "a part of a feature map is stored")
+
+    def untaped(self) -> Signal:
+        """Return this map itself."""
+        return self
+
+    @classmethod
+    def __torch_function__(
+        cls, func: Any, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        args, kwargs = as_rules_take_it(func, args, kwargs) if kwargs else (args, {})
+        source = _first_part(args, kwargs)
+        scope, rule = source.parts, find_rule(func)
+        if scope.calls or traits_of(rule).needs == "nothing":
+            return rule(func, *args, **kwargs)
+        scope.calls += 1
+        try:
+            return scope.call(source, func, rule, args, kwargs)
+        finally:
+            scope.calls -= 1
+
+
+def _first_part(args: tuple[Any, ...], kwargs: dict[str, Any]) -> PartSignal:
+    return next(leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, PartSignal))
+
+
+def not_done(outputs: Sequence[tuple[int, int]], done: Sequence[int | None] | None) -> Box:
+    """The part of `outputs` that begins where earlier parts have stopped; empty if it does not reach there.
+
+    done: None, of all axes or of one, where no part came before.
+    """
+    if done is None:
+        return tuple(outputs)
+    done = [first if at is None else at for (first, _), at in zip(outputs, done, strict=True)]
+    return tuple(
+        (at, max(at, stop)) if first <= at else (at, at) for (first, stop), at in zip(outputs, done, strict=True)
+    )
+
+
+def parts_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[PartSignal]:
+    """Return the parts of maps among the arguments of a call, each once."""
+    return list({id(leaf): leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, PartSignal)}.values())
+
+
+def with_maps_placed(source: PartSignal, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
+    """Return the arguments of a call with everything that has a value for each position as a settled `PartSignal`.
+
+    That is, whole maps, and (under the model's own padding) ordinary tensors of the size of the frame.
+    """
+
+    def placed(leaf: Any) -> Any:
+        if not isinstance(leaf, Tensor) or isinstance(leaf, PartSignal):
+            return leaf
+        if isinstance(leaf, Signal):
+            if leaf.frame != source.frame:
+                return leaf
+            cells, box, background = leaf.window, leaf.box, leaf.background
+        else:
+            from_end = [axis - source.ndim for axis in source.axes]
+            sizes = tuple(leaf.shape[axis] if leaf.ndim >= -axis else 1 for axis in from_end)
+            has_position = sizes == source.frame and sizes != (1,) * len(sizes)
+            if not has_position or not source.parts.edge.has_own_padding:
+                return leaf
+            cells, background = leaf.reshape(*[1] * (source.ndim - leaf.ndim), *leaf.shape), None
+            box = source.frame_box
+        made = source.derive(cells, background, box=box, aliased=True).within(box)
+        made.is_settled = True
+        return made
+
+    return tree_map(placed, (args, kwargs))
+
+
+def whole_of_result(need: Need, sources: Sequence[PartSignal]) -> Box:
+    """Return where the whole of a call's result is stored."""
+    first = sources[0]
+    if need.slides:
+        return first.kept_of_whole(need.slides)
+    boxes = [source.whole for source in sources]
+    pick = (max, min) if first.parts.edge.whole.keeps == "inside" else (min, max)
+    return tuple((pick[0](a for a, _ in axis), pick[1](b for _, b in axis)) for axis in zip(*boxes, strict=True))
+
+
+def refuse(source: PartSignal, func: Any, reason: str) -> Exception:
+    """Return the error for a call that has no answer for a part of a map."""
+    return source.scope.unsupported(describe(func), reason)
