@@ -11,8 +11,8 @@ from borderless.errors import ConfigError, RunError
 from borderless.experiments.experiment import Cell, Metrics, Result, by, grid
 from borderless.experiments.kit import means, percents
 from borderless.experiments.registry import Registry
-from borderless.experiments.settings import Choice, Range, Settings
 from borderless.report import Section
+from borderless.runtime.settings import Choice, Range, Settings
 
 
 def test_a_grid_has_every_combination_the_first_axis_slowest() -> None:

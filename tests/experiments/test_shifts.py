@@ -9,10 +9,10 @@ import pytest
 from borderless.cli import main as cli
 from borderless.errors import ConfigError
 from borderless.experiments import EXPERIMENTS
-from borderless.experiments.arms import ARMS
 from borderless.experiments.runner import run
 from borderless.experiments.shifts import PAPERS_NETWORKS
 from borderless.experiments.shifts import ShiftsConfig as Config
+from borderless.models.arms import ARMS
 from borderless.training.recipe import IMAGENET
 from support.labelled_images import write_folder
 

@@ -27,8 +27,8 @@ class Operation(Protocol):
         ...
 
 
-class Part(Protocol):
-    """A map that is stored on `box`, of one that is stored on `whole`."""
+class PartOfMap(Protocol):
+    """A map that is stored on `box`, of one that is stored on `whole_box`."""
 
     @property
     def box(self) -> Box:
@@ -36,7 +36,7 @@ class Part(Protocol):
         ...
 
     @property
-    def whole(self) -> Box:
+    def whole_box(self) -> Box:
         """What is stored of the whole map."""
         ...
 
@@ -154,13 +154,13 @@ def kept(operations: tuple[Operation, ...], box: Box, frame: tuple[int, ...], ke
     return tuple([o.kept(window, n, keep, reach) for o, window, n in zip(operations, box, frame, strict=True)])
 
 
-def common_part(maps: Sequence[Part], *, has_outside: bool) -> Box:
+def common_part(maps: Sequence[PartOfMap], *, has_outside: bool) -> Box:
     """Return the cells that are known of all `maps`, which are joined; may be empty.
 
     has_outside: whether something lies outside of whole maps; along an axis whose end a part holds it is known too.
     """
     common = []
-    for windows in zip(*(zip(one.box, one.whole, strict=True) for one in maps), strict=True):
+    for windows in zip(*(zip(one.box, one.whole_box, strict=True) for one in maps), strict=True):
         if has_outside:
             low, high = min(whole[0] for _, whole in windows), max(whole[1] for _, whole in windows)
         else:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from borderless.engine.geometry import Box, clip
+from borderless.engine.geometry import Box, Keep, clip
 from borderless.engine.padding import memory_format_of
 from borderless.engine.reading import read, thin
 from borderless.engine.tiles import Ranges, tile
@@ -31,6 +31,12 @@ class Shift(NamedTuple):
             clip((a - high, b - low), n, reach)
             for (a, b), low, high, n in zip(box, self.low, self.high, frame, strict=True)
         )
+
+    def kept(self, box: Box, frame: Sequence[int], keep: Keep, reach: int | None) -> Box:
+        """The window that a border keeps of one on `box`, shared by all samples."""
+        if keep == "frame":
+            return tuple((0, n) for n in frame)
+        return self.touching(box, frame, reach) if keep == "touching" else self.inside(box)
 
     def inside(self, box: Box) -> Box:
         """The new cells that stand for cells of `box` in every sample; an axis without one has stop <= start."""

@@ -27,7 +27,7 @@ from borderless.engine.registry import DISPATCHED, REFUSED, find_rule
 from borderless.engine.shifting import Shift, shifted_tile, take_shifted
 from borderless.engine.signatures import by_position
 from borderless.engine.tiles import Ranges, less, ranges_of, surroundings, tile
-from borderless.engine.torch_internals import DisableTorchFunctionSubclass, make_wrapper_subclass
+from borderless.engine.torch_internals import DisableTorchFunctionSubclass, make_wrapper_subclass, tree_leaves
 from borderless.errors import ImageError, UnsupportedOperation
 
 
@@ -161,7 +161,7 @@ class Signal(Aliased, Tensor):
         return tuple([(a, a + shape[axis]) for a, axis in zip(self.start, self.axes)])  # noqa: B905
 
     @property
-    def whole(self) -> Box:
+    def whole_box(self) -> Box:
         """The box on which the whole map is stored, of which a tile holds a part."""
         return self.box
 
@@ -242,13 +242,7 @@ class Signal(Aliased, Tensor):
 
     def renumbered(self, shift: Shift) -> tuple[Box, Tensor | None]:
         """The window that the border keeps after a renumbering, shared by all samples, and the background."""
-        match self.border.keeps:
-            case "frame":
-                box = self.frame_box
-            case "touching":
-                box = shift.touching(self.box, self.frame, self.border.reach)
-            case "inside":
-                box = shift.inside(self.box)
+        box = shift.kept(self.box, self.frame, self.border.keeps, self.border.reach)
         if any(a >= b for a, b in box):
             raise ImageError(
                 f"got a map stored on {self.box} in {self.scope.describe_module()} under {self.border!r}, which leaves "
@@ -332,12 +326,4 @@ def as_rules_take_it(
 
 def first_signal(*values: Any) -> Signal | None:
     """The first Signal among `values` and the lists, tuples and dicts in them."""
-    for value in values:
-        found = value if isinstance(value, Signal) else None
-        if isinstance(value, list | tuple):
-            found = first_signal(*value)
-        elif isinstance(value, dict):
-            found = first_signal(*value.values())
-        if found is not None:
-            return found
-    return None
+    return next((leaf for leaf in tree_leaves(values) if isinstance(leaf, Signal)), None)

@@ -49,7 +49,7 @@ class Rim:
 
     def keep(self, source: PartSignal, merged: PartSignal, start: int, place: Place) -> None:
         """Keep the cells of `merged` from `start` on; `source` is the new part of it."""
-        k, whole = self.axis, source.whole
+        k, whole = self.axis, source.whole_box
         piece = tuple((start, merged.box[k][1]) if i == k else new for i, new in enumerate(source.box))
         cells = cut(merged.window, merged.axes, merged.box, piece)
         later = range(k + 1, len(piece))
@@ -87,7 +87,7 @@ class Call:
         """
         if not self.starts:
             self.starts = [{} for _ in outputs]
-        axes = zip(self.starts, place.index, source.box, source.whole, outputs, strict=True)
+        axes = zip(self.starts, place.index, source.box, source.whole_box, outputs, strict=True)
         return tuple(
             starts[at] if at else first if begin <= low else None
             for starts, at, (begin, _), (low, _), (first, _) in axes
@@ -254,7 +254,7 @@ class CarryPass(PartPass):
             start, end = merged.box[k]
             if stop < last:
                 first = operations[k].needed((stop, last))[0] if operations else stop
-                assert first >= start or start <= source.whole[k][0], (state.function, first, merged.box, outputs)
+                assert first >= start or start <= source.whole_box[k][0], (state.function, first, merged.box, outputs)
                 first = min(max(first, start), end)
             else:
                 first = end
@@ -273,7 +273,7 @@ class CarryPass(PartPass):
 
     def assembled(self, source: PartSignal) -> Signal:
         """Return the whole map of which `source` is a part."""
-        whole, axes = source.whole, source.axes
+        whole, axes = source.whole_box, source.axes
 
         def merge(parts: list[tuple[Box, Tensor]]) -> Tensor:
             sizes = list(source.window.shape)
@@ -307,9 +307,9 @@ def _stand_in(source: PartSignal, operations: Sequence[Operation], outputs: Box,
         one = min(max(first, low), high - 1)
         wanted: Interval = (first, stop) if first < stop else (one, one + 1)
         a, b = operations[k].needed(wanted) if operations else wanted
-        a, b = max(a, source.whole[k][0]), min(b, source.whole[k][1])
+        a, b = max(a, source.whole_box[k][0]), min(b, source.whole_box[k][1])
         if a >= b:  # it reads only what lies outside
-            a = min(max(a, source.whole[k][0]), source.whole[k][1] - 1)
+            a = min(max(a, source.whole_box[k][0]), source.whole_box[k][1] - 1)
             b = a + 1
         box.append((a, b))
         sizes[axis] = b - a

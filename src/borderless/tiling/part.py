@@ -146,7 +146,7 @@ class PartSignal(Signal):
         return self
 
     @property
-    def whole(self) -> Box:
+    def whole_box(self) -> Box:
         """The box on which the whole map is stored."""
         return self._whole
 
@@ -164,7 +164,7 @@ class PartSignal(Signal):
         """Return a map of the same pass; where the whole of it is stored is noted by whoever makes it."""
         made = super().derive(*args, **kwargs)
         assert isinstance(made, PartSignal)
-        return made.within(self.whole)
+        return made.within(self.whole_box)
 
     def gather(self, part: Any, merge: Callable[[list[Any]], Any]) -> Any:
         """Return merge(parts), of all parts of the map."""
@@ -174,7 +174,7 @@ class PartSignal(Signal):
         """Return the outputs that follow from this part and that no earlier part has given."""
         operations = self.operations(operations)
         outputs = self.kept_of_whole(operations)
-        given = zip(operations, self.box if box is None else box, self.whole, outputs, strict=True)
+        given = zip(operations, self.box if box is None else box, self.whole_box, outputs, strict=True)
         return not_done([decided(*one) for one in given], self.parts.done)
 
     def operations(self, operations: Sequence[Any]) -> tuple[Any, ...]:
@@ -188,7 +188,7 @@ class PartSignal(Signal):
     def kept_of_whole(self, operations: Sequence[Operation]) -> Box:
         """Return the outputs that are kept of the whole map."""
         edge = self.parts.edge.whole
-        axes = zip(operations, self.whole, self.frame, strict=True)
+        axes = zip(operations, self.whole_box, self.frame, strict=True)
         return tuple(operation.kept(window, n, edge.keeps, edge.reach) for operation, window, n in axes)
 
     def read(self, box: Box) -> Tensor:
@@ -196,9 +196,9 @@ class PartSignal(Signal):
         if box == self.box:
             return self.window
         edge = self.parts.edge.whole
-        for (a, b), (first, stop), (low, high) in zip(self.box, box, self.whole, strict=True):
+        for (a, b), (first, stop), (low, high) in zip(self.box, box, self.whole_box, strict=True):
             is_known = (a <= max(first, low) or first >= high) and (min(stop, high) <= b or stop <= low)
-            assert is_known or edge.outside in ("reflect", "replicate", "circular"), (self.box, box, self.whole)
+            assert is_known or edge.outside in ("reflect", "replicate", "circular"), (self.box, box, self.whole_box)
         if edge.outside in ("reflect", "replicate", "circular") and not self.parts.beyond:
             return read_mirrored(self.window, self.axes, self.box, box, self.frame, edge.outside)
         around = self.background
@@ -287,7 +287,7 @@ def whole_of_result(need: Need, sources: Sequence[PartSignal]) -> Box:
     first = sources[0]
     if need.slides:
         return first.kept_of_whole(need.slides)
-    boxes = [source.whole for source in sources]
+    boxes = [source.whole_box for source in sources]
     pick = (max, min) if first.parts.edge.whole.keeps == "inside" else (min, max)
     return tuple((pick[0](a for a, _ in axis), pick[1](b for _, b in axis)) for axis in zip(*boxes, strict=True))
 

@@ -118,7 +118,7 @@ def counted_cells(function: Any, signal: Signal, axes: Sequence[int]) -> tuple[i
     if signal.border.count != "window":
         return frame, frame
     signal.scope.averages("window", function, signal)
-    return frame, filled_box(tuple(signal.whole[i] for i in over), [signal.frame[i] for i in over])
+    return frame, filled_box(tuple(signal.whole_box[i] for i in over), [signal.frame[i] for i in over])
 
 
 def _check_rounding(function: Any, signal: Signal, deviation: Tensor, total: Tensor, count: float) -> None:

@@ -54,7 +54,7 @@ def moments(
 
 def cells_of_whole(signal: Signal, dims: Sequence[int]) -> int:
     """Return how many cells the whole map has along `dims`, of which a part may be stored."""
-    sizes = dict(zip(signal.axes, (b - a for a, b in signal.whole), strict=True))
+    sizes = dict(zip(signal.axes, (b - a for a, b in signal.whole_box), strict=True))
     return prod(sizes.get(d, signal.window.shape[d]) for d in dims)
 
 

@@ -6,10 +6,11 @@ from typing import Annotated, ClassVar
 
 from borderless.data.choices import MOTIONS
 from borderless.errors import ConfigError
-from borderless.experiments import arms
 from borderless.experiments.experiment import grid, register
-from borderless.experiments.settings import Choice, PaperSettings, Range
+from borderless.experiments.settings import PaperSettings
+from borderless.models import arms
 from borderless.models.choices import SMALL
+from borderless.runtime.settings import Choice, Range
 from borderless.training.recipe import Recipe
 
 # `same` under these arms of the other experiments; `full` is built, as in the paper.

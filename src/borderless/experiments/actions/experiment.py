@@ -19,11 +19,10 @@ from torch import nn
 from borderless.data.items import ClipSplit
 from borderless.data.motions import generated
 from borderless.data.videos import from_videos
-from borderless.experiments import arms
 from borderless.experiments.actions import CONVERTED, ActionsConfig
 from borderless.experiments.experiment import Cell
 from borderless.explanation import explain
-from borderless.models import load
+from borderless.models import arms, load
 from borderless.models.choices import SMALL
 from borderless.models.small import ClipNet, few_threads
 from borderless.runtime.evaluation import seeded

@@ -19,10 +19,10 @@ from borderless.data import imagenet
 from borderless.data.imagenet import PAPER_CROP_PX
 from borderless.data.labelled import Labelled, LabelledSplit, load_labelled
 from borderless.data.labelled_digits import digits_anywhere
-from borderless.experiments.arms import ARMS
 from borderless.experiments.data_efficiency import PADDED, DataEfficiencyConfig
 from borderless.experiments.experiment import Cell
 from borderless.explanation import explain
+from borderless.models.arms import ARMS
 from borderless.models.small import classifier, few_threads
 from borderless.training import evaluate, fit
 

@@ -5,13 +5,13 @@ from pathlib import Path
 import numpy as np
 
 from borderless.experiments import published
-from borderless.experiments.arms import ARMS
 from borderless.experiments.data_efficiency import OWN, DataEfficiencyConfig
 from borderless.experiments.data_efficiency.experiment import is_papers
 from borderless.experiments.experiment import Result, by
 from borderless.experiments.kit import means, percents, texts
 from borderless.experiments.results_on_disk import write_table
 from borderless.measures.intervals import over_seeds
+from borderless.models.arms import ARMS
 from borderless.report import Section, plots
 
 # Accuracy in percent, or a difference in points, over seeds, by arm and images per class.

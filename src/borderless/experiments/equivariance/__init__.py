@@ -6,7 +6,7 @@ from typing import Annotated
 from borderless.data.drawings import LETTER_MARGIN_PX
 from borderless.engine.border import BORDERS
 from borderless.experiments.experiment import grid, register
-from borderless.experiments.settings import Choice, Range, Settings
+from borderless.runtime.settings import Choice, Range, Settings
 
 BIASES = (False, True)
 

@@ -4,10 +4,11 @@ from dataclasses import dataclass, replace
 from typing import Annotated, ClassVar
 
 from borderless.data.choices import OBJECT_PX
-from borderless.experiments.arms import ARMS
 from borderless.experiments.experiment import grid, register
-from borderless.experiments.settings import Choice, DeviceSettings, Range
+from borderless.experiments.settings import DeviceSettings
+from borderless.models.arms import ARMS
 from borderless.models.choices import ARCHITECTURE
+from borderless.runtime.settings import Choice, Range
 from borderless.training.recipe import Recipe
 
 RECIPE = Recipe(epochs=20, batch_size=16, optimizer="adamw", learning_rate=5e-4, weight_decay=0.01, schedule="linear")

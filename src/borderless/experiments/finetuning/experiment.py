@@ -20,9 +20,9 @@ from torch.utils.data import DataLoader
 
 from borderless.data.labelled import Labelled, LabelledSplit
 from borderless.data.objects import edges, on_canvas, photograph_tiles
-from borderless.experiments.arms import ARMS, Arm
 from borderless.experiments.experiment import Cell
 from borderless.experiments.finetuning import FinetuningConfig
+from borderless.models.arms import ARMS, Arm
 from borderless.models.head import with_classes
 from borderless.models.request import NetworkRequest
 from borderless.runtime.evaluation import evaluating

@@ -3,10 +3,11 @@
 from dataclasses import dataclass, replace
 from typing import Annotated, ClassVar
 
-from borderless.experiments import arms
-from borderless.experiments.arms import Arm
 from borderless.experiments.experiment import grid, register
-from borderless.experiments.settings import Range, TrainedSettings
+from borderless.experiments.settings import TrainedSettings
+from borderless.models import arms
+from borderless.models.arms import Arm
+from borderless.runtime.settings import Range
 from borderless.training.recipe import Recipe
 
 RECIPE = Recipe(

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Annotated, ClassVar
 
 from borderless.experiments.experiment import grid, register
-from borderless.experiments.settings import Choice, PaperSettings, Range
+from borderless.experiments.settings import PaperSettings
+from borderless.runtime.settings import Choice, Range
 from borderless.training.recipe import Recipe
 
 ARMS = {

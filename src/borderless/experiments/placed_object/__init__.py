@@ -4,10 +4,10 @@ from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal, get_args
 
 from borderless.errors import ConfigError
-from borderless.experiments.arms import Arm
 from borderless.experiments.experiment import grid, register
-from borderless.experiments.settings import Range, Settings
+from borderless.models.arms import Arm
 from borderless.models.choices import SIZE_PX
+from borderless.runtime.settings import Range, Settings
 
 PhotoName = Literal["cat", "coffee", "tripod", "motorcycle", "rocket"]
 Background = Literal["black", "grey", "white"]

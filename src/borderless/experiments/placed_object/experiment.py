@@ -16,10 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from borderless.data.photos import PHOTOS, load_photo
-from borderless.experiments.arms import Arm
 from borderless.experiments.experiment import Cell
 from borderless.experiments.placed_object import ARMS, PlacedObjectConfig
 from borderless.explanation import Explanation
+from borderless.models.arms import Arm
 from borderless.models.choices import SIZE_PX
 from borderless.models.packaged import MEAN, TOTAL_STRIDE_PX, class_names, load_packaged, normalise
 

@@ -7,8 +7,9 @@ from typing import Annotated, ClassVar, Literal
 from borderless.data.choices import BORDERS_PX, SplitProtocol
 from borderless.errors import ConfigError
 from borderless.experiments.experiment import grid, register
-from borderless.experiments.settings import DeviceSettings, Range
+from borderless.experiments.settings import DeviceSettings
 from borderless.models.choices import FeaturePool, Init
+from borderless.runtime.settings import Range
 from borderless.training.recipe import Recipe
 
 Policy = Literal["own", "full", "infinite", "infinite-adaptive"]

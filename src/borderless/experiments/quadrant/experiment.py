@@ -21,12 +21,12 @@ from torch import Tensor, nn
 
 from borderless.data import quadrant
 from borderless.data.quadrant import Canvases, Quadrant
-from borderless.experiments.arms import ARMS, Arm
 from borderless.experiments.experiment import Cell
 from borderless.experiments.quadrant import QuadrantConfig
 from borderless.explanation import explain
 from borderless.measures.intervals import over_objects
 from borderless.measures.location_probe import location_probe
+from borderless.models.arms import ARMS, Arm
 from borderless.models.batch_norm import calibrate_, folded
 from borderless.models.choices import Init
 from borderless.models.features import feature_network

@@ -7,12 +7,12 @@ import numpy as np
 from matplotlib.lines import Line2D
 
 from borderless.experiments import published
-from borderless.experiments.arms import ARMS
 from borderless.experiments.experiment import Result, by
 from borderless.experiments.kit import percents, texts, values
 from borderless.experiments.quadrant import QuadrantConfig
 from borderless.experiments.results_on_disk import write_table
 from borderless.measures.intervals import over_seeds
+from borderless.models.arms import ARMS
 from borderless.report import Section, plots
 
 PANEL_IN = (3.1, 3.7)

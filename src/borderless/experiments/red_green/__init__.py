@@ -6,7 +6,8 @@ from typing import Annotated, ClassVar
 from borderless.data.choices import SceneProtocol
 from borderless.engine.border import BORDERS
 from borderless.experiments.experiment import grid, register
-from borderless.experiments.settings import Choice, Range, TrainedSettings
+from borderless.experiments.settings import TrainedSettings
+from borderless.runtime.settings import Choice, Range
 from borderless.training.recipe import Recipe
 
 # What "patience 8" comes to in the public code: training stops with the ninth epoch that is not better.

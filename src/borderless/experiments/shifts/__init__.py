@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 from borderless.errors import ConfigError
-from borderless.experiments.arms import ARMS
 from borderless.experiments.experiment import grid, register
-from borderless.experiments.settings import Choice, PaperSettings, Range
+from borderless.experiments.settings import PaperSettings
+from borderless.models.arms import ARMS
 from borderless.models.choices import SMALL
+from borderless.runtime.settings import Choice, Range
 from borderless.training.recipe import IMAGENET, Recipe
 
 EMBEDDED = Recipe(epochs=20, batch_size=64, optimizer="adamw", learning_rate=4e-3, weight_decay=1e-2, schedule="linear")

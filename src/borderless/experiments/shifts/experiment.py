@@ -18,10 +18,10 @@ from borderless.data import imagenet, imagenet_a
 from borderless.data.imagenet import PAPER_CROP_PX
 from borderless.data.labelled import Labelled, LabelledSplit, load_labelled
 from borderless.data.labelled_digits import digits_in_clutter
-from borderless.experiments.arms import ARMS
 from borderless.experiments.experiment import Cell
 from borderless.experiments.shifts import ShiftsConfig
 from borderless.measures.shift_consistency import PROTOCOLS, RANGE_PX, consistency, diagonal
+from borderless.models.arms import ARMS
 from borderless.models.small import classifier, few_threads
 from borderless.training import evaluate, fit
 

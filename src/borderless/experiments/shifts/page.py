@@ -5,12 +5,12 @@ from pathlib import Path
 import numpy as np
 
 from borderless.experiments import published
-from borderless.experiments.arms import ARMS
 from borderless.experiments.experiment import Result, by
 from borderless.experiments.kit import percents, texts
 from borderless.experiments.results_on_disk import write_table
 from borderless.experiments.shifts import ShiftsConfig
 from borderless.experiments.shifts.experiment import CROPPED
+from borderless.models.arms import ARMS
 from borderless.report import Section, plots
 
 TITLES = {
