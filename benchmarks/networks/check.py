@@ -271,10 +271,12 @@ class Watch:
         self.strides: set[Shift] = set()
         self.leaves: set[str] = set()
         self.departures: list[Tensor] = []
+        self.reads_position = False
         self._last: Any = None
 
     def see(self, event: Any) -> None:
         signal = event.signal
+        self.reads_position = self.reads_position or event.kind == "position"
         if event.kind == "leaves":
             self.leaves.add(f"`{event.operation}` in {event.module or 'the model itself'}")
             self.departures += [] if self._last is None else [self._last]
@@ -287,7 +289,7 @@ class Watch:
 
     def exact(self, outputs: list[Tensor]) -> list[Tensor]:
         """What must move with the object: the outputs; where maps have left, the last convolution before each did."""
-        return self.departures or outputs
+        return outputs if self.reads_position or not self.departures else self.departures
 
 
 def tensors(output: Any) -> Iterator[Tensor]:
