@@ -26,11 +26,13 @@ class Need(NamedTuple):
     kind: "nothing" (the call asks what a map is), "cell" (the same cell), "channels" (all channels of the same cell),
     "neighborhood" (the cells that `slides` read, along each axis), "resampled" (the same, at another
     resolution), "everything" (all cells, or nobody knows). slides: of "everything", what reads them if not all of space
-    is read, such as padding that mirrors the frame.
+    is read, such as padding that mirrors the frame. over: of "everything", the dimensions that are read whole, each
+    cell along the others by itself; (): all.
     """
 
     kind: Kind
     slides: tuple[Any, ...] = ()
+    over: tuple[int, ...] = ()
 
     @property
     def is_local(self) -> bool:

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from borderless.engine.geometry import filled_box
 from borderless.engine.naming import describe, named
-from borderless.engine.registry import Gather, Kind, rule
+from borderless.engine.registry import Gather, Need, rule
 from borderless.engine.rules.pointwise import along_channels, elementwise
 from borderless.engine.rules.spread_maps import has_values
 from borderless.engine.rules.statistics import mean_of, moments
@@ -33,9 +33,10 @@ _NORMS = ("norm", "vector_norm")
 _SPREADS = ("std", "var", "std_mean", "var_mean")
 
 
-def _need_of_reduction(function: Any, signal: Signal, *args: Any, **kwargs: Any) -> Kind:
+def _need_of_reduction(function: Any, signal: Signal, *args: Any, **kwargs: Any) -> Need:
     dims = _arguments(function, signal, args, kwargs).dims
-    return "everything" if set(dims) & set(signal.axes) else "channels"
+    over = tuple(axis for axis in signal.axes if axis in dims)
+    return Need("everything", over=over) if over else Need("channels")
 
 
 def _gather(function: Any) -> Gather | None:
@@ -239,9 +240,9 @@ def _arguments(function: Any, signal: Signal, args: tuple[Any, ...], kwargs: dic
     return _Asked(tuple(dims), keepdim, {key: value for key, value in options.items() if value is not None})
 
 
-def _need_of_extremum(function: Any, signal: Signal, *args: Any, **kwargs: Any) -> Kind:
+def _need_of_extremum(function: Any, signal: Signal, *args: Any, **kwargs: Any) -> Need:
     if isinstance(args[0] if args else kwargs.get("other"), Tensor):
-        return "cell"
+        return Need("cell")
     return _need_of_reduction(torch.Tensor.amax, signal, *args, **kwargs)
 
 
@@ -260,13 +261,26 @@ def extremum(function: Any, signal: Signal, *args: Any, **kwargs: Any) -> Any:
     return along_channels(function, signal, *args, **kwargs)
 
 
-@rule(F.adaptive_avg_pool1d, F.adaptive_avg_pool2d, F.adaptive_avg_pool3d, gathers="mean")
+def _need_of_adaptive_pool(function: Any, signal: Signal, output_size: Any, return_indices: bool = False) -> Need:
+    sizes = output_size if isinstance(output_size, list | tuple) else (output_size,) * len(signal.axes)
+    return Need("everything", over=tuple(axis for axis, n in zip(signal.axes, sizes, strict=True) if n is not None))
+
+
+@rule(
+    *(F.adaptive_avg_pool1d, F.adaptive_avg_pool2d, F.adaptive_avg_pool3d),
+    needs=_need_of_adaptive_pool,
+    gathers="mean",
+)
 def adaptive_average_pool(function: Any, signal: Signal, output_size: Any) -> Any:
     """Average over all of space; other grids read absolute position."""
     return _adaptive(function, signal, output_size, lambda: mean_over_space(function, signal))
 
 
-@rule(F.adaptive_max_pool1d, F.adaptive_max_pool2d, F.adaptive_max_pool3d, gathers="max")
+@rule(
+    *(F.adaptive_max_pool1d, F.adaptive_max_pool2d, F.adaptive_max_pool3d),
+    needs=_need_of_adaptive_pool,
+    gathers="max",
+)
 def adaptive_max_pool(function: Any, signal: Signal, output_size: Any, return_indices: bool = False) -> Any:
     """Take the maximum over all of space; other grids read absolute position."""
     if return_indices:
