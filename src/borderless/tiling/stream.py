@@ -5,30 +5,19 @@ kept does not grow with time. Shapes: chunks (N, C, *space).
 """
 
 from collections.abc import Sequence
-from copy import copy
-from dataclasses import replace
-from math import lcm
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from borderless.conversion import attached, check_convertible, conversion_of
+from borderless.conversion import check_convertible, conversion_of
 from borderless.engine.border import Border
-from borderless.engine.inputs import arguments_named
-from borderless.engine.naming import describe
-from borderless.engine.outputs import materialized, ordinary, release
+from borderless.engine.outputs import materialized, ordinary
 from borderless.errors import BorderError, ImageError, StreamError
-from borderless.tiling.carry import Call, Rim
-from borderless.tiling.gather import Alone
 from borderless.tiling.part import PartEdge
-from borderless.tiling.stream_pass import Chunk, StreamPass, decided_cells, place_of
-from borderless.tiling.timing import Step, lags
-
-# While its length is not known, a model sees one that is a multiple of this, and longer than all that has come.
-_MULTIPLE = 2**16 * 315
-# What is more than such a multiple, to find out whether the model pads by its length.
-_REMAINDERS = (1, 2, 7)
+from borderless.tiling.stream_pass import decided_cells
+from borderless.tiling.stream_runner import Like, Progress, StreamRunner
+from borderless.tiling.timing import TimedCall, steps_to
 
 
 class Stream:
@@ -58,7 +47,11 @@ class Stream:
         >>> import torch, borderless as bl
         >>> model = torch.nn.Conv1d(1, 1, 5, padding=2)
         >>> signal, stream = torch.randn(1, 1, 100), bl.Stream(model)
-        >>> parts = [stream.push(signal[..., :30]), stream.push(signal[..., 30:31]), stream.push(signal[..., 31:], True)]
+        >>> parts = [
+        ...     stream.push(signal[..., :30]),
+        ...     stream.push(signal[..., 30:31]),
+        ...     stream.push(signal[..., 31:], True),
+        ... ]
         >>> [part.shape[-1] for part in parts], stream.latency
         ([28, 1, 71], 2)
         >>> torch.allclose(torch.cat(parts, -1), model(signal), atol=1e-6)
@@ -86,21 +79,16 @@ class Stream:
                 f"Expected a model with fixed strides but got one converted to {border!r}, whose phase the energy of "
                 "the whole input chooses; use phase='fixed'"
             )
-        self.model, self.axis, self.length, self.multiple = model, axis, length, multiple
-        self._args, self._kwargs = tuple(args), dict(kwargs or {})
-        self._edge = PartEdge(border)
-        self._entering: tuple[StreamPass, int, int, int] | None = None  # the pass, and where on which axis of what size
-        self._starts: dict[_Like, list[Any]] = {}
-        self._waits: dict[_Like, tuple[int, Any]] = {}
-        self._example: _Like | None = None
-        self._like: _Like | None = None
+        self.axis, self.length, self.multiple = axis, length, multiple
+        self._runner = StreamRunner(model, PartEdge(border), tuple(args), dict(kwargs or {}), length, multiple)
+        self._example: Like | None = None
+        self._like: Like | None = None
+        self._waits: dict[Like, tuple[int, Any]] = {}
         self.reset()
 
     def reset(self) -> None:
         """Forget all that has come: the next chunk is the first one of another stream."""
-        self._at = self._chunks = 0
-        self._is_over = False
-        self._kept: list[Call] = []
+        self._progress, self._is_over = Progress(), False
         self._example, self._like = self._like or self._example, None
 
     def push(self, chunk: Tensor, last: bool = False) -> Any:
@@ -114,8 +102,9 @@ class Stream:
         Returns:
             What the model returns, with the decided cells of each map, none along the axis where none is.
         """
-        along = self._checked(chunk)
-        start, stop = self._at, self._at + chunk.shape[along]
+        like = self._checked(chunk)
+        start = self._progress.samples
+        stop = start + chunk.shape[like.along]
         if self.length is not None and stop > self.length:
             raise StreamError(f"Expected {self.length} samples in all but got {stop}: {stop - start} after {start}")
         last = last or stop == self.length
@@ -123,24 +112,18 @@ class Stream:
             raise StreamError(f"Expected {self.length} samples in all but got the last chunk after {stop}")
         if last and stop % self.multiple:
             raise StreamError(f"Expected a multiple of {self.multiple} samples in all but got {stop}")
-        like = self._like or _Like.of(chunk, along)
-        if self.length is None and like not in self._starts:
-            self._starts[like] = self._checked_starts(chunk, along)
-        whole = self.length or (stop if last else self._endless(stop))
-        before = [_copied(call) for call in self._kept]
+        before = self._progress.copied()
         try:
-            output = self._run(chunk, whole, along, self._kept, self._starts.get(like), last=last)
+            output = ordinary(self._runner.push(chunk, like, self._progress, last), _decided)
         except BaseException:  # whatever it was, the stream is where it was
-            self._kept = before
+            self._progress = before
             raise
-        self._at, self._chunks, self._is_over, self._like = stop, self._chunks + 1, last, like
-        if last:
-            self._kept = []
-        return ordinary(output, _decided)
+        self._is_over, self._like = last, like
+        return output
 
     def prepare(self, example: Tensor) -> "Stream":
         """Let `latency` be known before the first chunk: by an `example` of one, which is not taken in."""
-        self._example = _Like.of(example, self._checked(example))
+        self._example = self._checked(example)
         return self
 
     @property
@@ -161,8 +144,7 @@ class Stream:
     @property
     def nbytes(self) -> int:
         """How many bytes of cells are kept for the chunks to come."""
-        cells = [rim.cells for call in self._kept for rims in call.rims for rim in rims if rim.cells is not None]
-        return sum(kept.numel() * kept.element_size() for kept in cells)
+        return self._progress.nbytes
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that `load_state_dict` needs to go on in another process: numbers, texts and tensors."""
@@ -170,18 +152,9 @@ class Stream:
             "axis": self.axis,
             "length": self.length,
             "multiple": self.multiple,
-            "samples": self._at,
-            "chunks": self._chunks,
             "is_over": self._is_over,
-            "like": None if self._like is None else {**self._like._asdict(), "dtype": str(self._like.dtype)},
-            "calls": [
-                {
-                    "function": describe(call.function),
-                    "starts": [dict(starts) for starts in call.starts],
-                    "rims": [[{"cells": rim.cells, "box": rim.box} for rim in rims] for rims in call.rims],
-                }
-                for call in self._kept
-            ],
+            "like": None if self._like is None else self._like.state(),
+            **self._progress.state(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -198,82 +171,9 @@ class Stream:
                 raise StreamError(
                     f"Expected the state of a stream with {name}={getattr(self, name)} but got one with {state[name]}"
                 )
-        self._at, self._chunks, self._is_over = state["samples"], state["chunks"], state["is_over"]
-        like = state["like"]
-        if like is not None:
-            dtype = getattr(torch, like["dtype"].removeprefix("torch."))
-            like = _Like(tuple(like["sizes"]), dtype, like["along"], like["device"])
-        self._like = like
-        self._kept = [
-            Call(
-                call["function"],
-                [dict(starts) for starts in call["starts"]],
-                [
-                    [Rim(axis, rim["cells"], tuple(map(tuple, rim["box"]))) for axis, rim in enumerate(rims)]
-                    for rims in call["rims"]
-                ],
-            )
-            for call in state["calls"]
-        ]
-
-    def enter(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
-        """Make a part of a map of the first argument."""
-        assert self._entering is not None
-        scope, start, along, length = self._entering
-        starts = [start if axis == along else 0 for axis in range(2, args[0].ndim)]
-        sizes = [length if axis == along else n for axis, n in enumerate(args[0].shape)][2:]
-        cells = Chunk.from_part(args[0], starts, sizes, scope)
-        assert isinstance(cells, Chunk)
-        cells.along = along - 2
-        if scope.steps is not None:
-            cells.step = Step(0, "the input", None, (), (0, length), length)
-            scope.steps.append(cells.step)
-        return (cells, *args[1:]), kwargs
-
-    def leave(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> Any:
-        """Return the output as it is, with its parts of maps."""
-        release(module, lambda signal: signal.window)
-        return output
-
-    def _run(
-        self,
-        chunk: Tensor,
-        length: int,
-        along: int,
-        kept: list[Call],
-        starts: list[Any] | None,
-        *,
-        last: bool = False,
-        steps: list[Step] | None = None,
-    ) -> Any:
-        """Run the model on a chunk of a stream of `length`, the next one after those that filled `kept`."""
-        number, start = (self._chunks, self._at) if kept is self._kept else (0, 0)
-        place = place_of(along - 2, chunk.ndim - 2, number, last)
-        scope = StreamPass(
-            self._edge,
-            self.model,
-            place=place,
-            kept=kept,
-            exchange=Alone(),
-            chunk=number,
-            is_last=last,
-            starts=starts,
-            steps=steps,
-        )
-        self._entering = scope, start, along, length
-        with attached(self.model, self), torch.no_grad():  # pyright: ignore[reportArgumentType]
-            with arguments_named(self.model, self._args, self._kwargs):
-                output = self.model(chunk, *self._args, **self._kwargs)
-        scope.finish()
-        return output
-
-    def _checked_starts(self, chunk: Tensor, along: int) -> list[Any]:
-        """Return what `StreamPass.starts` holds, having seen that it does not depend on the length of the stream."""
-        starts: list[Any] = []
-        sample, length = chunk.narrow(along, 0, 1), self._endless(1)
-        for remainder in (0, *_REMAINDERS):
-            self._run(sample, length + remainder * self.multiple, along, [], starts)
-        return starts
+        self._is_over = state["is_over"]
+        self._like = None if state["like"] is None else Like.restored(state["like"])
+        self._progress = Progress.restored(state)
 
     def _waiting(self) -> tuple[int, Any]:
         """Return the latency, and that of each output."""
@@ -284,23 +184,32 @@ class Stream:
                 "with it, but got none; push one, or show one with prepare(example)"
             )
         if like not in self._waits:
-            sample, steps = torch.zeros(like.sizes, dtype=like.dtype, device=like.device), []
-            length = self.length or self._endless(1)
-            output = self._run(sample, length, like.along, [], None, steps=steps)
-            ends: list[Step] = []
-            ordinary(output, lambda signal: ends.append(signal.step) or signal)
-            found = lags(ends, self.length)
-            largest = max((found[step] for step in ends), default=0)
-            self._waits[like] = largest, ordinary(output, lambda signal: found[signal.step])
+            output, of_calls = self._runner.lags(like)
+            of_outputs: list[int] = []
+
+            def noted(signal: Any) -> int:
+                of_outputs.append(of_calls[signal.step])
+                return of_outputs[-1]
+
+            each = ordinary(output, noted)
+            self._waits[like] = max(of_outputs, default=0), each
         return self._waits[like]
 
-    def _endless(self, stop: int) -> int:
-        """Return the length that the model sees while nobody knows it, when `stop` samples have come."""
-        multiple = lcm(_MULTIPLE, self.multiple)
-        return (2 * stop // multiple + 2) * multiple
+    def calls_ahead(self, lookahead: int) -> list[tuple[str, int]]:
+        """Return the calls that look further ahead than `lookahead` samples, by name and latency, in their order.
 
-    def _checked(self, chunk: Tensor) -> int:
-        """Return the dimension of `chunk` along which the stream runs."""
+        Only those that an output depends on which does so too.
+        """
+        like = self._like or self._example
+        assert like is not None
+        output, of_calls = self._runner.lags(like)
+        ends: list[TimedCall] = []
+        ordinary(output, lambda signal: ends.append(signal.step))
+        late = [end for end in ends if of_calls[end] > lookahead]
+        return [(step.name, of_calls[step]) for step in steps_to(late) if of_calls[step] > lookahead]
+
+    def _checked(self, chunk: Tensor) -> Like:
+        """Return what `chunk`, which may go on with the stream, has in common with its others."""
         if not isinstance(chunk, Tensor) or chunk.ndim < 3 or not chunk.is_floating_point():
             got = f"{chunk.dtype} of {tuple(chunk.shape)}" if isinstance(chunk, Tensor) else type(chunk).__name__
             raise StreamError(f"Expected a chunk (N, C, *space) in floating point but got {got}")
@@ -317,7 +226,7 @@ class Stream:
                 "Expected a chunk without gradients, which a stream has none of, but got one that requires them; use "
                 "chunk.detach(), or torch.no_grad() around"
             )
-        like = _Like.of(chunk, along)
+        like = Like.of(chunk, along)
         if 0 in like.sizes or (self._like is None and not chunk.shape[along]):
             raise StreamError(f"Expected a first chunk with samples but got an empty one, {tuple(chunk.shape)}")
         if self._like is not None and like != self._like:
@@ -325,31 +234,7 @@ class Stream:
                 f"Expected a chunk like those before, {self._like}, but got {like}; only the size along the stream's "
                 "axis may change"
             )
-        return along
-
-
-class _Like(NamedTuple):
-    """What all chunks of a stream have in common. sizes: of a chunk of one sample. along: its axis."""
-
-    sizes: tuple[int, ...]
-    dtype: torch.dtype
-    along: int
-    device: str
-
-    @classmethod
-    def of(cls, chunk: Tensor, along: int) -> "_Like":
-        sizes = tuple(1 if axis == along else n for axis, n in enumerate(chunk.shape))
-        return cls(sizes, chunk.dtype, along, str(chunk.device))
-
-    def __str__(self) -> str:
-        sizes = ["any" if axis == self.along else str(n) for axis, n in enumerate(self.sizes)]
-        return f"({', '.join(sizes)}) of {self.dtype} on {self.device}"
-
-
-def _copied(call: Call) -> Call:
-    """A copy that the next chunk leaves as it is: it replaces cells and writes into none."""
-    rims = [[copy(rim) for rim in rims] for rims in call.rims]
-    return replace(call, starts=[dict(starts) for starts in call.starts], rims=rims)
+        return like
 
 
 def _decided(signal: Any) -> Tensor:

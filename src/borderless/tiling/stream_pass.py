@@ -10,14 +10,13 @@ from borderless.engine.forward_pass import ForwardPass
 from borderless.engine.geometry import Box
 from borderless.engine.naming import describe
 from borderless.engine.operations import Mirror, OnMirrored
-from borderless.engine.reading import cut
 from borderless.engine.registry import UNKNOWN, Need, find_rule, traits_of
 from borderless.engine.signal import Signal
 from borderless.engine.torch_internals import tree_leaves, tree_map
-from borderless.errors import NotCausal, UnsupportedOperation
+from borderless.errors import NotCausal, StreamError, UnsupportedOperation
 from borderless.tiling.carry import Call, CarryPass, Place
 from borderless.tiling.part import PartSignal, parts_of
-from borderless.tiling.timing import OpenEnded, Step, away_from_the_end, rate_of
+from borderless.tiling.timing import OpenEnded, TimedCall, away_from_the_end, rate_of
 
 
 class Chunk(PartSignal):
@@ -27,7 +26,7 @@ class Chunk(PartSignal):
     """
 
     along = 0
-    step: Step | None = None
+    step: TimedCall | None = None
 
 
 @dataclass
@@ -42,18 +41,20 @@ class StreamPass(CarryPass):
     chunk: int = field(kw_only=True)
     is_last: bool = field(kw_only=True)
     starts: list[Any] | None = None
-    steps: list[Step] | None = None
+    steps: list[TimedCall] | None = None
     _operations: int = 0
     _function: Any = None
     _along: int = 0
 
     def call(self, source: Any, func: Any, rule: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run a call of the model's on this chunk."""
-        maps, along = parts_of(args, kwargs), source.along
+        along = source.along
         self.place = place_of(along, len(source.axes), self.chunk, self.is_last)
         self._function, self._along = func, along
         need = traits_of(rule).need(func, args, kwargs)
-        sources = tuple(one.step for one in maps if isinstance(one, Chunk) and one.step is not None)
+        sources: tuple[TimedCall, ...] = ()
+        if self.steps is not None:
+            sources = tuple(m.step for m in parts_of(args, kwargs) if isinstance(m, Chunk) and m.step is not None)
         operation = source.operations(need.slides)[along] if need.slides else None
         if operation is not None and self.starts is not None:
             self._check_start(func, operation)
@@ -62,7 +63,7 @@ class StreamPass(CarryPass):
             result = self._across(source, need, func, args, kwargs)
         else:
             result = super().call(source, func, rule, args, kwargs)
-        for leaf in tree_leaves(result):
+        for leaf in (result,) if isinstance(result, Chunk) else tree_leaves(result):
             if not isinstance(leaf, Chunk):
                 continue
             if not across:
@@ -75,7 +76,8 @@ class StreamPass(CarryPass):
     def finish(self) -> None:
         """Raise where the model took a shorter path than on the chunk before."""
         if self._next < len(self.kept):
-            raise self._other_path(describe(self.kept[self._next].function), "was not called on the chunk")
+            missing = self.kept[self._next].function
+            raise self._other_path(missing if isinstance(missing, str) else describe(missing), "was not called again")
 
     def _other_path(self, function: str, difference: str) -> UnsupportedOperation:
         return UnsupportedOperation(
@@ -86,14 +88,17 @@ class StreamPass(CarryPass):
     def _state(self, func: Any) -> Call:
         if self.chunk and self._next == len(self.kept):
             raise self._other_path(f"{describe(func)} in {self.describe_module()}", "was not called on chunks before")
-        if self._next < len(self.kept) and self.kept[self._next].function == describe(func):  # of a saved stream
+        if self._next < len(self.kept) and isinstance(self.kept[self._next].function, str):  # of a saved stream
+            if self.kept[self._next].function != describe(func):
+                saved = f"{self.kept[self._next].function} came there, and {describe(func)} does now"
+                raise StreamError(f"Expected the state of a stream of this model but got one of another: {saved}")
             self.kept[self._next].function = func
         return super()._state(func)
 
-    def _record(self, made: Chunk, func: Any, operation: Any, sources: tuple[Step, ...]) -> Step:
+    def _record(self, made: Chunk, func: Any, operation: Any, sources: tuple[TimedCall, ...]) -> TimedCall:
         assert self.steps is not None
         rate = max((source.rate for source in sources), default=Fraction(1))
-        step = Step(
+        step = TimedCall(
             number=len(self.steps),
             name=f"{describe(func)} in {self.describe_module()}",
             operation=operation,
@@ -108,31 +113,25 @@ class StreamPass(CarryPass):
     def _check_start(self, func: Any, operation: Any) -> None:
         assert self.starts is not None
         if isinstance(operation, Mirror | OnMirrored) and operation.mode == "circular" and operation.reads_outside:
-            raise self.unsupported(
-                describe(func),
-                "the end of the stream, which nobody knows yet, lies before its beginning; say where it is with "
-                "Stream(model, length=…)",
-            )
+            raise self._depends_on_length(func, "reads the end of the stream at its beginning")
         start = away_from_the_end(operation)
         if self._operations == len(self.starts):
             self.starts.append(start)
         if self.starts[self._operations] != start:
-            raise self.unsupported(
-                describe(func),
-                "what it pads, cuts off or weighs depends on how long the stream is, which nobody knows before its "
-                "end; say it with Stream(model, length=…), or, if it is always a multiple of a number, "
-                "Stream(model, multiple=…)",
-            )
+            raise self._depends_on_length(func, "pads, cuts off or weighs by the length of the stream")
         self._operations += 1
+
+    def _depends_on_length(self, func: Any, reason: str) -> UnsupportedOperation:
+        return UnsupportedOperation(
+            f"Expected functions that do not depend on the length of the stream, which is open, but got "
+            f"{describe(func)} in {self.describe_module()}, which {reason}. Say the length with Stream(model, "
+            "length=…), or, if it is always a multiple of a number, that number with Stream(model, multiple=…)"
+        )
 
     def _on_parts(self, state: Call, need: Need, maps: list[PartSignal], *args: Any) -> Any:
         settled = [one.window.shape[one.axes[self._along]] for one in maps if one.is_settled]
         if self.starts is not None and any(cells > 1 for cells in settled):
-            raise self.unsupported(
-                describe(state.function),
-                "a tensor with a value for each cell of the stream enters, whose length nobody knows before its end; "
-                "say it with Stream(model, length=…)",
-            )
+            raise self._depends_on_length(state.function, "joins a map with a tensor as long as the stream")
         return super()._on_parts(state, need, maps, *args)
 
     def _keep(
@@ -168,9 +167,7 @@ class StreamPass(CarryPass):
             f"{self.describe_module()}, which reads all of it, so that nothing is decided before the end; {advice}"
         )
 
-    def _across(
-        self, source: Chunk, need: Need, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Any:
+    def _across(self, source: Chunk, need: Need, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run a function that reads other axes than the stream's whole: as on an image that is no longer than this."""
         along, axis = source.along, source.axes[source.along]
         window, size = source.window, source.window.shape[axis]

@@ -23,7 +23,7 @@ _OF_THE_END = ("padding_after", "output_padding", "ceil_mode", "n")
 
 
 @dataclass(frozen=True, eq=False)
-class Step:
+class TimedCall:
     """A call of a model's, along the axis of a stream, or (without sources) the input.
 
     number: its place in the order of the calls. name: function and module. operation: None: each output reads the same
@@ -34,7 +34,7 @@ class Step:
     number: int
     name: str
     operation: Operation | None
-    sources: "tuple[Step, ...]"
+    sources: "tuple[TimedCall, ...]"
     whole: Interval
     frame: int
     rate: Fraction = Fraction(1)
@@ -113,7 +113,7 @@ def away_from_the_end(operation: Any) -> Any:
     return operation._replace(**{name: 0 for name in _OF_THE_END if name in operation._fields})
 
 
-def steps_to(outputs: Iterable[Step]) -> list[Step]:
+def steps_to(outputs: Iterable[TimedCall]) -> list[TimedCall]:
     """Return the calls that `outputs` depend on, in their order."""
     found, waiting = set(), list(outputs)
     while waiting:
@@ -124,7 +124,7 @@ def steps_to(outputs: Iterable[Step]) -> list[Step]:
     return sorted(found, key=lambda step: step.number)
 
 
-def lags(outputs: Sequence[Step], length: int | None) -> dict[Step, int]:
+def lags(outputs: Sequence[TimedCall], length: int | None) -> dict[TimedCall, int]:
     """Return the latency of each call that `outputs` depend on, in samples of an input of `length`; None: endless."""
     steps = steps_to(outputs)
     period = lcm(*(step.rate.denominator for step in steps))
@@ -142,13 +142,13 @@ def lags(outputs: Sequence[Step], length: int | None) -> dict[Step, int]:
             )
 
 
-def _lags_of(steps: Sequence[Step], samples: int, at: int) -> tuple[dict[Step, int], bool]:
+def _lags_of(steps: Sequence[TimedCall], samples: int, at: int) -> tuple[dict[TimedCall, int], bool]:
     """Return the latencies by the first `samples`, and whether all calls have given an output after `at` of them."""
     uses = dict.fromkeys(steps, 0)
     for step in steps:
         for source in step.sources:
             uses[source] += 1
-    known: dict[Step, np.ndarray] = {}
+    known: dict[TimedCall, np.ndarray] = {}
     found, has_begun = {}, True
     for step in steps:
         known[step] = ends = step.known([known[s] for s in step.sources]) if step.sources else np.arange(samples + 1)
