@@ -35,7 +35,7 @@ class Demucs(nn.Module):
 
 
 class Seanet(nn.Module):
-    """Causal, mirrored at the start, strides 2 and 4; transposed convolutions cut at the end, as in SEANet (EnCodec)."""
+    """Causal, mirrored at the start, strides 2 and 4; transposed convolutions cut at the end, as in SEANet."""
 
     def __init__(self, channels: int = 4, is_causal: bool = True) -> None:
         super().__init__()

@@ -1,6 +1,6 @@
 """A network evaluated chunk after chunk along one axis, equal to the network on the whole input.
 
-Every call of the model's keeps the cells that its next outputs read (`carry`), so nothing is computed twice, and what is
+Every call of the model's keeps the cells that its next outputs read (`carry`): nothing is computed twice, and what is
 kept does not grow with time. Shapes: chunks (N, C, *space).
 """
 
@@ -47,11 +47,8 @@ class Stream:
         >>> import torch, borderless as bl
         >>> model = torch.nn.Conv1d(1, 1, 5, padding=2)
         >>> signal, stream = torch.randn(1, 1, 100), bl.Stream(model)
-        >>> parts = [
-        ...     stream.push(signal[..., :30]),
-        ...     stream.push(signal[..., 30:31]),
-        ...     stream.push(signal[..., 31:], True),
-        ... ]
+        >>> chunks = signal.split([30, 1, 69], -1)
+        >>> parts = [stream.push(chunks[0]), stream.push(chunks[1]), stream.push(chunks[2], last=True)]
         >>> [part.shape[-1] for part in parts], stream.latency
         ([28, 1, 71], 2)
         >>> torch.allclose(torch.cat(parts, -1), model(signal), atol=1e-6)
@@ -175,14 +172,19 @@ class Stream:
         self._like = None if state["like"] is None else Like.restored(state["like"])
         self._progress = Progress.restored(state)
 
-    def _waiting(self) -> tuple[int, Any]:
-        """Return the latency, and that of each output."""
+    def _shown(self) -> Like:
+        """Return what chunks are like, by one that came or was shown."""
         like = self._like or self._example
         if like is None:
             raise StreamError(
                 "Expected a chunk to have come before the latency is asked for, which depends on what the model does "
                 "with it, but got none; push one, or show one with prepare(example)"
             )
+        return like
+
+    def _waiting(self) -> tuple[int, Any]:
+        """Return the latency, and that of each output."""
+        like = self._shown()
         if like not in self._waits:
             output, of_calls = self._runner.lags(like)
             of_outputs: list[int] = []
@@ -200,9 +202,7 @@ class Stream:
 
         Only those that an output depends on which does so too.
         """
-        like = self._like or self._example
-        assert like is not None
-        output, of_calls = self._runner.lags(like)
+        output, of_calls = self._runner.lags(self._shown())
         ends: list[TimedCall] = []
         ordinary(output, lambda signal: ends.append(signal.step))
         late = [end for end in ends if of_calls[end] > lookahead]

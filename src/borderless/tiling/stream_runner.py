@@ -1,4 +1,4 @@
-"""Run an untouched model on the chunks of a stream: what goes on from chunk to chunk, and what a model sees of length."""
+"""Run an untouched model on the chunks of a stream: what goes on from one to the next, and which length it sees."""
 
 from copy import copy
 from dataclasses import dataclass, field, replace
@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from borderless.conversion import attached
+from borderless.engine.geometry import Box
 from borderless.engine.inputs import arguments_named
 from borderless.engine.naming import describe
 from borderless.engine.outputs import ordinary, release
@@ -93,16 +94,14 @@ class Progress:
     @classmethod
     def restored(cls, state: dict[str, Any]) -> "Progress":
         """Return what `state` was made of, where functions are known by their names."""
-        calls = []
-        for call in state["calls"]:
-            rims = [
-                [
-                    Rim(axis, rim["cells"], tuple(tuple(interval) for interval in rim["box"]))
-                    for axis, rim in enumerate(of)
-                ]
-                for of in call["rims"]
-            ]
-            calls.append(Call(call["function"], [dict(starts) for starts in call["starts"]], rims))
+        calls = [
+            Call(
+                call["function"],
+                [dict(starts) for starts in call["starts"]],
+                [[Rim(axis, rim["cells"], _box(rim["box"])) for axis, rim in enumerate(rims)] for rims in call["rims"]],
+            )
+            for call in state["calls"]
+        ]
         return cls(state["samples"], state["chunks"], calls)
 
 
@@ -182,9 +181,9 @@ class StreamRunner:
             steps=steps,
         )
         self._entering = scope, progress.samples, along, length
-        with attached(self.model, self), torch.no_grad():  # pyright: ignore[reportArgumentType]
-            with arguments_named(self.model, self.args, self.kwargs):
-                output = self.model(chunk, *self.args, **self.kwargs)
+        under = attached(self.model, self)  # pyright: ignore[reportArgumentType]
+        with under, torch.no_grad(), arguments_named(self.model, self.args, self.kwargs):
+            output = self.model(chunk, *self.args, **self.kwargs)
         scope.finish()
         return output
 
@@ -210,3 +209,7 @@ class StreamRunner:
 
 def _sample(like: Like) -> Tensor:
     return torch.zeros(like.sizes, dtype=like.dtype, device=like.device)
+
+
+def _box(saved: Any) -> Box:
+    return tuple((int(a), int(b)) for a, b in saved)
