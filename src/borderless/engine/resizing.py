@@ -80,7 +80,7 @@ class Resize:
             step = number((self.n - 1) / (self.outputs - 1)) if self.outputs > 1 else number(0)
             position = at.astype(number) * step
         else:
-            step = number(1 / self.scale) if self.scale else number(self.n) / number(self.outputs)
+            step = number(1 / self.scale if self.scale else self.n / self.outputs)
             position = (at.astype(number) + number(0.5)) * step - number(0.5)
         if self.mode in LINEAR:
             position = np.maximum(position, 0)

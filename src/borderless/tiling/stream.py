@@ -146,6 +146,7 @@ class Stream:
     def state_dict(self) -> dict[str, Any]:
         """Return all that `load_state_dict` needs to go on in another process: numbers, texts and tensors."""
         return {
+            "model": self._runner.fingerprint(),
             "axis": self.axis,
             "length": self.length,
             "multiple": self.multiple,
@@ -158,11 +159,18 @@ class Stream:
         """Go on where `state` was taken, of a stream of the same model with the same axis and length.
 
         Raises:
-            StreamError: It was taken of a stream along another axis, or of another length. A state of another model is
-                refused by the next `push`, unless that calls the same functions.
+            StreamError: It was taken of another model, along another axis, or of a stream of another length.
         """
-        if not isinstance(state, dict) or not {"axis", "length", "multiple", "samples", "calls"} <= state.keys():
+        if (
+            not isinstance(state, dict)
+            or not {"model", "axis", "length", "multiple", "samples", "calls"} <= state.keys()
+        ):
             raise StreamError("Expected what Stream.state_dict() returned but got something else")
+        if state["model"] != self._runner.fingerprint():
+            raise StreamError(
+                f"Expected the state of a stream of this {type(self._runner.model).__name__} but got one of a model "
+                "with another name, other parameters or another border"
+            )
         for name in ("axis", "length", "multiple"):
             if state[name] != getattr(self, name):
                 raise StreamError(

@@ -11,6 +11,7 @@ from borderless.engine.geometry import Box
 from borderless.engine.naming import describe
 from borderless.engine.operations import Mirror, OnMirrored
 from borderless.engine.registry import UNKNOWN, Need, find_rule, traits_of
+from borderless.engine.resizing import Resize
 from borderless.engine.signal import Signal
 from borderless.engine.torch_internals import tree_leaves, tree_map
 from borderless.errors import NotCausal, StreamError, UnsupportedOperation
@@ -97,15 +98,19 @@ class StreamPass(CarryPass):
 
     def _record(self, made: Chunk, func: Any, operation: Any, sources: tuple[TimedCall, ...]) -> TimedCall:
         assert self.steps is not None
-        rate = max((source.rate for source in sources), default=Fraction(1))
+        rate, frame = max((source.rate for source in sources), default=Fraction(1)), made.frame[made.along]
+        if isinstance(operation, Resize) and operation.scale is None:  # to the size of a map that there is already
+            rate = next((one.rate for one in self.steps if one.frame == frame), rate * rate_of(operation))
+        elif operation is not None:
+            rate *= rate_of(operation)
         step = TimedCall(
             number=len(self.steps),
             name=f"{describe(func)} in {self.describe_module()}",
             operation=operation,
             sources=sources,
             whole=made.whole[made.along],
-            frame=made.frame[made.along],
-            rate=rate if operation is None else rate * rate_of(operation),
+            frame=frame,
+            rate=rate,
         )
         self.steps.append(step)
         return step

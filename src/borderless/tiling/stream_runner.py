@@ -2,6 +2,7 @@
 
 from copy import copy
 from dataclasses import dataclass, field, replace
+from hashlib import sha256
 from math import lcm
 from typing import Any, NamedTuple
 
@@ -121,6 +122,11 @@ class StreamRunner:
     # Of an open stream, the operations along its axis, as `StreamPass.starts` holds them.
     _starts: dict[Like, list[Any]] = field(default_factory=dict)
     _entering: tuple[StreamPass, int, int, int] | None = None
+
+    def fingerprint(self) -> str:
+        """Return a text that tells models of different kinds, parameters or borders apart."""
+        shapes = [(name, tuple(parameter.shape)) for name, parameter in self.model.named_parameters()]
+        return sha256(f"{type(self.model).__name__} {self.edge!r} {shapes}".encode()).hexdigest()
 
     def push(self, chunk: Tensor, like: Like, progress: Progress, last: bool) -> Any:
         """Return what the model gives for a chunk that goes on from `progress`, with parts of maps."""

@@ -106,8 +106,9 @@ def rate_of(operation: Operation) -> Fraction:
 def away_from_the_end(operation: Any) -> Any:
     """Return what of an operation decides outputs that are far from the end of an axis."""
     if isinstance(operation, Resize):
-        is_free = operation.scale and not operation.corners
-        return operation.mode, operation.scale if is_free else (operation.n, operation.outputs)
+        if operation.corners and operation.n != operation.outputs:
+            return operation
+        return operation.mode, operation.scale or Fraction(operation.outputs, operation.n)
     if isinstance(operation, OnMirrored):
         return away_from_the_end(operation.operation), operation.mode
     return operation._replace(**{name: 0 for name in _OF_THE_END if name in operation._fields})
