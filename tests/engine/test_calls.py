@@ -73,7 +73,6 @@ def test_what_another_operand_knows_to_do_is_left_to_it() -> None:
         (lambda a, b: torch.frexp(a)[0], "returns a frexp and not one feature map"),
         (lambda a, b: torch.where(a > b)[0], "returns a tuple and not one feature map"),
         (lambda a, b: a * torch.equal(a, b), "returns a bool and not one feature map"),
-        (lambda a, b: F.max_pool2d(a, 2, return_indices=True)[0], "indices of maxima are absolute positions"),
         (lambda a, b: a.view(dtype=torch.int64), "reinterprets the bits"),
     ],
 )
@@ -240,7 +239,7 @@ class Square(torch.autograd.Function):
         return gradient
 
 
-def test_a_custom_autograd_function_is_said_to_be_before_the_module_that_is_running() -> None:
+def test_a_custom_autograd_function_is_said_to_be_in_its_module() -> None:
     class Squared(nn.Module):
         def forward(self, maps: Tensor) -> Tensor:
             return Square.apply(maps)
@@ -248,22 +247,7 @@ def test_a_custom_autograd_function_is_said_to_be_before_the_module_that_is_runn
     model = bl.convert(nn.Sequential(nn.Conv2d(1, 2, 3), Squared(), nn.ReLU()), "infinite")
     with pytest.raises(bl.UnsupportedOperation) as caught:
         model(torch.rand(1, 1, 8, 8))
-    assert f"the custom autograd function 'Square' of {__name__} in or before module '2' (ReLU)" in str(caught.value)
-
-
-FLATTENED: dict[str, Callable[[Tensor], Tensor]] = {
-    "detection head": lambda maps: maps.view(maps.shape[0], 4, -1),
-    "tokens": lambda maps: maps.flatten(2).transpose(1, 2),
-}
-
-
-@pytest.mark.parametrize("call", FLATTENED.values(), ids=FLATTENED)
-def test_a_flattened_map_is_called_a_sequence(call: Callable[[Tensor], Tensor]) -> None:
-    model = bl.convert(in_module(call), "infinite")
-    with pytest.raises(bl.UnsupportedOperation) as caught:
-        model(torch.rand(1, 3, 8, 10))
-    assert "it flattens the feature map of 6 × 8 cells into a sequence of 48" in str(caught.value)
-    assert "module '1' (Act)" in str(caught.value) and "attention" not in str(caught.value)
+    assert f"the custom autograd function 'Square' of {__name__} in module '1' (Squared) under" in str(caught.value)
 
 
 @pytest.mark.parametrize("strict", [False, True])
@@ -399,25 +383,3 @@ def output_or_refusal(model: nn.Module, images: Tensor) -> Tensor | bl.Borderles
         return model(images)
     except bl.BorderlessError as refusal:
         return refusal
-
-
-INPUTS: dict[str, tuple[Callable[..., Tensor], tuple[Tensor, ...]]] = {
-    "integer labels": (lambda y, labels: F.cross_entropy(y, labels), (torch.zeros(1, 8, 8, dtype=torch.long),)),
-    "text embeddings": (lambda y, text: y + text.mean(1)[:, :, None, None], (torch.rand(1, 5, 4),)),
-    "a hidden state of another stride": (lambda y, hidden: y + hidden, (torch.rand(1, 4, 8, 8),)),
-}
-
-
-@pytest.mark.parametrize(("call", "others"), INPUTS.values(), ids=INPUTS)
-def test_inputs_that_are_no_images_are_refused(call: Callable[..., Tensor], others: tuple[Tensor, ...]) -> None:
-    class Model(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.conv = nn.Conv2d(1, 4, 3, 2, 1)
-
-        def forward(self, images: Tensor, *others: Tensor) -> Tensor:
-            return call(self.conv(images), *others)
-
-    for border in ("zero", "infinite"):
-        with pytest.raises(bl.BorderlessError):
-            bl.convert(Model(), border)(torch.rand(1, 1, 16, 16), *others)

@@ -5,8 +5,8 @@ ordinary tensors, so autograd, autocast and export see nothing unusual. What rea
 has slipped past the rules: see `rules.scripted`.
 """
 
-from collections.abc import Sequence
-from functools import cached_property, lru_cache
+from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -18,16 +18,17 @@ from borderless.engine.edge import Edge
 from borderless.engine.forward_pass import ForwardPass
 from borderless.engine.geometry import Box
 from borderless.engine.lattice import Lattice
-from borderless.engine.naming import describe, describe_node
-from borderless.engine.operations import Operation
+from borderless.engine.leaving import LeftCells, unwatched
+from borderless.engine.naming import describe
+from borderless.engine.operations import Operation, kept
 from borderless.engine.reading import read, read_mirrored, thin
 from borderless.engine.receptive_field import PIXEL, Field
-from borderless.engine.registry import DISPATCHED, find_rule
+from borderless.engine.registry import DISPATCHED, REFUSED, find_rule
 from borderless.engine.shifting import Shift, shifted_tile, take_shifted
 from borderless.engine.signatures import by_position
 from borderless.engine.tiles import Ranges, less, ranges_of, surroundings, tile
 from borderless.engine.torch_internals import DisableTorchFunctionSubclass, make_wrapper_subclass
-from borderless.errors import ImageError
+from borderless.errors import ImageError, UnsupportedOperation
 
 
 class Signal(Aliased, Tensor):
@@ -259,10 +260,14 @@ class Signal(Aliased, Tensor):
         """The same map as a plain Signal, whose further calls no placement records or replays."""
         return self
 
+    def gather(self, part: Any, merge: Callable[[list[Any]], Any]) -> Any:
+        """Return merge(parts): `part`, taken of this map's window, and the same of all other parts of the whole map."""
+        return merge([part])
+
     def kept(self, operations: Sequence[Operation], box: Box | None = None) -> Box:
         """Return which outputs of `operations`, one an axis, are kept of this map, stored on its box or on `box`."""
         keep, reach = self.border.keeps, self.border.reach
-        return _kept(tuple(operations), self.box if box is None else box, self.frame, keep, reach)
+        return kept(tuple(operations), self.box if box is None else box, self.frame, keep, reach)
 
     def crop(self) -> Tensor:
         """The map on its frame, as the unmodified model would have it: an ordinary tensor of `.shape`."""
@@ -277,16 +282,13 @@ class Signal(Aliased, Tensor):
     def check_gradients(self) -> None:
         """Refuse a map that left PyTorch's autograd on its way, before its gradients are lost."""
         if not torch.is_grad_enabled():
+            if self.stored.requires_grad:  # as in the forward of a custom Function
+                self.scope.remember_callers()
             return
         with DisableTorchFunctionSubclass():
             node = self.grad_fn
         if node is not None:
-            raise self.scope.unsupported(
-                describe_node(node),
-                "PyTorch runs it without recording what happens to the map, so gradients would be lost without a word "
-                "(for checkpointing, use_reentrant=False works; without gradients, under torch.no_grad(), it may work)",
-                relation="in or before",
-            )
+            raise self.scope.past_autograd(node)
 
     def __repr__(self, *, tensor_contents: Any = None) -> str:
         window = tuple(self._sizes)
@@ -299,10 +301,11 @@ class Signal(Aliased, Tensor):
     def __torch_function__(
         cls, func: Any, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        if not kwargs:
-            return find_rule(func)(func, *args)
-        args, kwargs = as_rules_take_it(func, args, kwargs)
-        return find_rule(func)(func, *args, **kwargs)
+        args, kwargs = as_rules_take_it(func, types, args, kwargs)
+        try:
+            return find_rule(func)(func, *args, **kwargs)
+        except UnsupportedOperation as refusal:
+            return find_rule(REFUSED)(refusal, func, args, kwargs)
 
     @classmethod
     def __torch_dispatch__(
@@ -311,18 +314,14 @@ class Signal(Aliased, Tensor):
         return find_rule(DISPATCHED)(func, *args, **(kwargs or {}))
 
 
-@lru_cache(8192)
-def _kept(
-    operations: tuple[Operation, ...], box: Box, frame: tuple[int, ...], keep: geometry.Keep, reach: int | None
-) -> Box:
-    kept = zip(operations, box, frame, strict=True)
-    return tuple([operation.kept(window, n, keep, reach) for operation, window, n in kept])
-
-
 def as_rules_take_it(
-    function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    function: Any, types: Sequence[type], args: tuple[Any, ...], kwargs: dict[str, Any] | None
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """A call with keywords as rules know it: PyTorch's names, the first argument by position, no `out`."""
+    """A call as rules know it: PyTorch's names, the first argument by position, no `out`, no cells that are watched."""
+    if LeftCells in types:
+        args, kwargs = unwatched(args), unwatched(kwargs)
+    if not kwargs:
+        return args, {}
     args, kwargs = by_position(function, args, kwargs)
     if isinstance(kwargs.get("out"), Tensor):
         signal = first_signal(args, kwargs)
@@ -334,14 +333,11 @@ def as_rules_take_it(
 def first_signal(*values: Any) -> Signal | None:
     """The first Signal among `values` and the lists, tuples and dicts in them."""
     for value in values:
-        if isinstance(value, Signal):
-            return value
+        found = value if isinstance(value, Signal) else None
         if isinstance(value, list | tuple):
             found = first_signal(*value)
         elif isinstance(value, dict):
             found = first_signal(*value.values())
-        else:
-            continue
         if found is not None:
             return found
     return None

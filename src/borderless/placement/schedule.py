@@ -19,10 +19,12 @@ from borderless.engine.signal import Signal
 from borderless.errors import ImageError
 from borderless.placement.replay import ReplayedSignal, placing
 from borderless.placement.single_pass import SinglePass
-from borderless.placement.tape import NotKept, RecordedSignal, Tape
+from borderless.placement.tape import NotKept, RecordedSignal, RowsMixed, Tape
 
-# Under these an object changes a window of each map around itself, and nothing else.
 Position = tuple[int, int]
+# Events after which an output depends on where the frame is.
+_OF_THE_FRAME = frozenset({"position", "leaves"})
+# Under these an object changes a window of each map around itself, and nothing else.
 _WINDOWED = ("zero", "full", "infinite")
 # Of the largest window of a pass: itself, what is read for it, what comes out of it, and what a branch still holds.
 _WINDOWS_AT_A_TIME = 6
@@ -45,7 +47,8 @@ class Placement:
     """What is to be placed, and in which passes.
 
     empty: the canvas without an object, (1, C, H, W). budget: bytes that the windows of a pass may take. per_sample:
-    bytes that one object takes.
+    bytes that one object takes. apart: whether objects run one by one, because the model joins or selects rows of its
+    batch, or may.
     """
 
     model: nn.Module
@@ -55,6 +58,7 @@ class Placement:
     budget: int
     progress: Callable[[int, int], Any] | None
     per_sample: int = 0  # bytes
+    apart: bool = False
 
     def at(self, positions: list[Position]) -> Tensor:
         """Return the outputs at `positions`: (positions, patches, ...)."""
@@ -62,7 +66,7 @@ class Placement:
         endless = border.name == "infinite" and border.reach is None and _is_all(self.empty, border.background)
         if endless and (on_a_plane := self._on_a_plane(positions)) is not None:
             return self._answers(positions, *on_a_plane)
-        if border.name not in _WINDOWED or border.is_adaptive:
+        if border.name not in _WINDOWED or border.is_adaptive or border.at is not None:
             return self._answers(positions, *self._whole(positions))
         rows, columns = zip(*positions, strict=True)
         size = space_of(self.patches)
@@ -73,7 +77,7 @@ class Placement:
                 return self._answers(positions, *self._on_a_tape(positions, tape))
             except NotKept:
                 continue
-            except CellsForgotten:  # a tape does not tell what an in-place operation leaves around other maps
+            except (CellsForgotten, RowsMixed):  # nor does it tell what in-place operations leave around other maps
                 return self._answers(positions, *self._whole(positions))
             finally:  # its maps know it, and it knows its maps: without this, large as they are, they would stay
                 tape.steps.clear()
@@ -95,7 +99,7 @@ class Placement:
         samples = [(place, n) for place in places for n in range(len(self.patches))]
         answers = []
         while samples:
-            now = samples[: max(1, self.budget // self.per_sample)]
+            now = samples[: 1 if self.apart else max(1, self.budget // self.per_sample)]
             samples = samples[len(now) :]
             cells = self.patches[[n for _, n in now]][(..., *group.cut)]
             answers.append(make([place for place, _ in now], cells))
@@ -110,10 +114,11 @@ class Placement:
     def _on_a_tape(self, positions: list[Position], tape: Tape) -> tuple[list[_Group], Callable[..., Any]]:
         """Windows on the maps of the empty canvas. What runs together meets the same sublattices and edges."""
         kinds: set[str] = set()
+        self.apart = False
         tape.observer = lambda event: kinds.add(event.kind)  # not the event, which would keep its map
         answer = self.run(lambda leaf: _like_image(leaf, RecordedSignal, tape), self.empty)
         self.per_sample = _WINDOWS_AT_A_TIME * tape.window_bytes(space_of(self.patches))
-        movable = "position" not in kinds and _is_without_place(answer)
+        movable = kinds.isdisjoint(_OF_THE_FRAME) and _is_without_place(answer)
         even = movable and bool((self.empty == self.empty[..., :1, :1]).all())
         margin, stride = tape.margin, tape.stride
 
@@ -140,6 +145,7 @@ class Placement:
         """
         events: list[Event] = []
         grids: list[Lattice] = []
+        self.apart = False
 
         def make(places: list[Position], cells: Tensor, observer: Any = None) -> Tensor:
             scope = ForwardPass(
@@ -152,13 +158,15 @@ class Placement:
                 grids.append(made.lattice)
                 return made
 
-            return self.run(image, cells)
+            found = self.run(image, cells)
+            self.apart = scope.has_mixed_rows
+            return found
 
         probe = make([(0, 0)], self.patches[:1], events.append)
         if any(event.kind == "window" for event in events):
             return None
         maps = [event.signal for event in events if event.signal is not None]
-        movable = not any(event.kind == "position" for event in events) and _is_without_place(probe)
+        movable = _OF_THE_FRAME.isdisjoint(event.kind for event in events) and _is_without_place(probe)
         stride = (1, 1) if self.run.border.is_adaptive else grids[0].total_stride
         largest = max(m.numel() * m.element_size() for m in (self.patches[:1], *maps))
         self.per_sample = _WINDOWS_AT_A_TIME * largest
@@ -173,6 +181,7 @@ class Placement:
 
     def _whole(self, positions: list[Position]) -> tuple[list[_Group], Callable[..., Any]]:
         """Every canvas by itself."""
+        self.apart = True
         self.per_sample = 100 * self.empty.numel() * self.empty.element_size()
 
         def make(places: list[Position], cells: Tensor) -> Tensor:
@@ -181,7 +190,9 @@ class Placement:
             for canvas, (row, column), patch in zip(canvases, places, cells, strict=True):
                 row, column = max(row, 0), max(column, 0)
                 canvas[:, row : row + patch.shape[1], column : column + patch.shape[2]] = patch
-            return self.run(lambda leaf: Signal.from_image(leaf, scope), canvases)
+            found = self.run(lambda leaf: Signal.from_image(leaf, scope), canvases)
+            self.apart = scope.has_mixed_rows
+            return found
 
         return self._grouped(positions, lambda axis, p, size, n: ((min(p, 0), min(n - p - size, 0)), p)), make
 

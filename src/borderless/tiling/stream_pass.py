@@ -6,7 +6,6 @@ from typing import Any
 
 from torch import Tensor
 
-from borderless.engine.forward_pass import ForwardPass
 from borderless.engine.geometry import Box
 from borderless.engine.naming import describe
 from borderless.engine.operations import Mirror, OnMirrored
@@ -187,7 +186,7 @@ class StreamPass(CarryPass):
             source.axes,
             source.background,
             source.lattice,
-            _Exact(self.edge.whole, self.root),
+            self.whole_pass(),
             source.field,
             aliased=True,
         )
@@ -222,14 +221,6 @@ class StreamPass(CarryPass):
             return made.within((*boxes[:at], source.whole[along], *boxes[at + 1 :]))
 
         return tree_map(taken, find_rule(func)(func, *args, **kwargs))
-
-
-@dataclass
-class _Exact(ForwardPass):
-    """A pass over maps that are whole along the axes that are read, so that what reads position there is exact."""
-
-    def reads_position(self, operation: str, reason: str) -> None:
-        """Say nothing."""
 
 
 def place_of(along: int, count: int, chunk: int, is_last: bool) -> Place:
