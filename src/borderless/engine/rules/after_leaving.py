@@ -17,7 +17,7 @@ from borderless.engine.leaving import LeftCells, unwatched
 from borderless.engine.naming import describe, named
 from borderless.engine.registry import LEFT, REFUSED, find_rule, rule, traits_of
 from borderless.engine.relabelled import Relabelled
-from borderless.engine.rules import pointwise
+from borderless.engine.rules import casts, pointwise
 from borderless.engine.rules.cell_products import AfterCall, of_einsum, of_product
 from borderless.engine.signal import Signal, first_signal
 from borderless.engine.signatures import arguments
@@ -51,7 +51,7 @@ _SCORES = frozenset(named("scaled_dot_product_attention"))
 _PRODUCTS = frozenset(named("matmul", "mm", "bmm", "mv", "dot", "cdist", "__matmul__", "__rmatmul__"))
 _SUMMED_PRODUCTS = frozenset(named("addmm", "addbmm", "baddbmm", "addmv"))
 _CONVOLUTIONS = frozenset(named("conv1d", "conv2d", "conv3d"))
-_WHOLE_CELLS = (pointwise.elementwise, pointwise.alike, pointwise.dropout)
+_WHOLE_CELLS = (pointwise.elementwise, casts.alike, casts.dropout)
 
 
 _CHOSEN = AfterCall()
