@@ -59,6 +59,12 @@ def test_an_adaptive_phase() -> None:
         bl.Stream(model)
 
 
+def test_images_in_another_layout() -> None:
+    model = bl.convert(nn.Conv1d(1, 1, 3), "full", images=[0])
+    with pytest.raises(bl.StreamError, match="images="):
+        bl.Stream(model)
+
+
 def test_valid_outputs_that_the_border_does_not_know() -> None:
     model = bl.convert(nn.Conv1d(1, 1, 3, padding=1), "valid")
     with pytest.raises(bl.ImageError, match="'valid'"):

@@ -71,6 +71,11 @@ class Stream:
                 raise StreamError(f"Expected {name} to be a number of samples, 1 or more, but got {value!r}")
         converted = conversion_of(model)
         border = Border("zero") if converted is None else converted.border
+        if converted is not None and converted.images is not None:
+            raise StreamError(
+                "Expected a model whose first argument is its image, (N, C, *space), but got one converted with "
+                "images=…; convert a module that takes the image so"
+            )
         if border.is_adaptive:
             raise BorderError(
                 f"Expected a model with fixed strides but got one converted to {border!r}, whose phase the energy of "

@@ -119,6 +119,7 @@ class StreamRunner:
     kwargs: dict[str, Any]
     length: int | None
     multiple: int
+    images: None = None  # that the conversion of the model names: none, the first argument is the chunk
     # Of an open stream, the operations along its axis, as `StreamPass.starts` holds them.
     _starts: dict[Like, list[Any]] = field(default_factory=dict)
     _entering: tuple[StreamPass, int, int, int] | None = None
