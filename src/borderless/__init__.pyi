@@ -18,10 +18,12 @@ from .errors import BorderError as BorderError
 from .errors import BorderlessError as BorderlessError
 from .errors import ConversionError as ConversionError
 from .errors import ImageError as ImageError
+from .errors import NotCausal as NotCausal
 from .errors import PositionDependentError as PositionDependentError
 from .errors import PositionDependentWarning as PositionDependentWarning
 from .errors import RoundingWarning as RoundingWarning
 from .errors import SignalError as SignalError
+from .errors import StreamError as StreamError
 from .errors import UnsupportedOperation as UnsupportedOperation
 from .explanation import Explanation as Explanation
 from .explanation import explain as explain
@@ -31,5 +33,6 @@ from .measures.equivariance import equivariance_error as equivariance_error
 from .measures.shift_consistency import consistency as consistency
 from .measures.shift_consistency import diagonal as diagonal
 from .placement.place import place as place
+from .tiling.stream import Stream as Stream
 
 __version__: str

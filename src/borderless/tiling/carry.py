@@ -97,6 +97,7 @@ class Call:
         """Note which outputs a part gives."""
         for starts, at, (_, stop) in zip(self.starts, place.index, outputs, strict=True):
             starts[at + 1] = stop
+            starts.pop(at - 1, None)  # no part will ask for it: a stream has any number of them
 
     def rims_of(self, number: int, count: int) -> list[Rim]:
         """The rims of a call's map by its number, along `count` axes."""
