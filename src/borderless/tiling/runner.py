@@ -58,6 +58,7 @@ class Runner:
     kept: list[Call] = field(default_factory=list)
     macs: int = 0
     waits: int = 0
+    images: Any = None  # which arguments are images, as the conversion of the model names them
     _entering: tuple[CarryPass, tuple[int, ...], tuple[int, ...]] | None = None
 
     def __post_init__(self) -> None:
