@@ -137,7 +137,7 @@ def product(
     is_taped = any(value.untaped() is not value for value in maps)
     if any(isinstance(value, Relabelled) for value in operands) and (is_taped or not seen.border.is_own):
         result = torch.einsum(f"{','.join(map(''.join, letters))}->{''.join(made)}", *values)
-        return _seen(result, output, tokens)
+        return _seen(result, output, tokens, seen)
     moved = [_space_last(value) for value in maps]
     box = joint_box(moved, function)
     if not kept:
@@ -162,13 +162,14 @@ def product(
     if whole.background is not None:
         background = run(*_around(uniform))
     result = whole.derive(window, background, box=box, axes=axes, field=joint_field(moved))
-    return _seen(result, output, tokens)
+    return _seen(result, output, tokens, seen)
 
 
-def _seen(result: Any, output: Letters, tokens: set[str]) -> Any:
+def _seen(result: Any, output: Letters, tokens: set[str], like: Signal) -> Any:
     """What came of maps, as the model sees it."""
     merged = [i for i, letter in enumerate(output) if letter in tokens]
-    return Relabelled.of(result, 0, merged[0]) if merged else result
+    call = like.flattened_by if isinstance(like, Relabelled) else None
+    return Relabelled.of(result, 0, merged[0], call) if merged else result
 
 
 def _first(values: Sequence[Any]) -> Signal:

@@ -38,10 +38,11 @@ def _softmax_seen(function: Any, source: Relabelled, *args: Any, **kwargs: Any) 
         return on_maps(function, source, args, kwargs, ("dim",))
     signal = source.map
     if signal.background is not None or signal.untaped() is not signal or not signal.border.is_own:
-        return Relabelled.of(_over_space(function, signal, signal.axes, kwargs.get("dtype")), 0, source.tokens)
+        weights = _over_space(function, signal, signal.axes, kwargs.get("dtype"))
+        return Relabelled.of(weights, 0, source.tokens, source.flattened_by)
     source.check_gradients()
     window = function(source.window, *args[1:], **kwargs).unflatten(source.tokens, signal.frame)
-    return Relabelled.of(signal.derive(window, None), 0, source.tokens)
+    return Relabelled.of(signal.derive(window, None), 0, source.tokens, source.flattened_by)
 
 
 @rule(*named("softmax", "log_softmax"), needs=_need_of_softmax, dims=_softmax_seen)

@@ -41,7 +41,7 @@ def unfold(
         window = run(planned.cells())
     result = planned.result(window, None if planned.background is None else planned.response(run))
     signal.scope.observe(function, result, 0, slides, signal.frame)
-    return Relabelled.of(result, 0, 2)
+    return Relabelled.of(result, 0, 2, signal.scope.call_of(function))
 
 
 @rule(F.fold, dims=lambda function, _, *args, **kwargs: fold(function, *args, **kwargs))
