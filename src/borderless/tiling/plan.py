@@ -187,6 +187,21 @@ def owned(stride: Fraction, pixels: Interval, size: int, whole: Interval) -> Int
     return a, max(a, b)
 
 
+def owned_outputs(recording: Recording, axis: int, pixels: Interval) -> dict[int, Interval]:
+    """Return the cells of each output, by its number, that belong to an interval of pixels."""
+    along, found = strides(recording, axis), {}
+    for key in recording.outputs:
+        (low, high), n = recording.maps[key].whole[axis], recording.maps[key].frame[axis]
+        low, high = max(0, low), min(high, n)
+        found[key] = owned(along[key], pixels, recording.size[axis], (low, max(low, high)))
+    return found
+
+
+def read_by(recording: Recording, axis: int, pixels: Interval) -> Interval:
+    """Return the pixels that the outputs read which belong to an interval of pixels."""
+    return needed(recording, axis, owned_outputs(recording, axis, pixels))
+
+
 def margins(recording: Recording, axis: int) -> Interval:
     """Return how many pixels before and after its own a tile reads, which begins and ends far from the edge.
 

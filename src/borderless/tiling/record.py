@@ -109,6 +109,8 @@ class RecordingPass(CarryPass):
         result = tree_map(self._as_part, super().call(source, func, rule, args, kwargs))
         macs = self.macs - macs
         made = list({id(leaf): leaf for leaf in tree_leaves(result) if isinstance(leaf, PartSignal)}.values())
+        if not made and self._gathered == gathered:
+            raise self.unsupported(describe(func), f"under {self.edge!r} it reads the whole frame of a feature map")
         counts_inputs = bool(operations) and all(isinstance(o, Spread) for o in operations)
         if not counts_inputs and made:
             cells = prod(b - a for a, b in made[0].box)
@@ -191,15 +193,13 @@ def record(
         UnsupportedOperation: the model calls what has no answer for a part of an image; the text names the module.
     """
     check_parts(model)
-    converted, kwargs = conversion_of(model), kwargs or {}
+    kwargs, edge = kwargs or {}, edge_of(model)
     mode = fake_tensors()
     stand_in = copy.deepcopy(model, {id(p): mode.from_tensor(p) for p in model.parameters()})
     for made, own in zip(stand_in.modules(), model.modules(), strict=True):
         made.training = own.training
     example = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
-    recorder = _Recorder(
-        Recording(tuple(shape[2:])), PartEdge(Border("zero") if converted is None else converted.border)
-    )
+    recorder = _Recorder(Recording(tuple(shape[2:])), edge)
     with mode, torch.no_grad(), warnings.catch_warnings(), attached(stand_in, recorder):  # pyright: ignore[reportArgumentType]
         warnings.simplefilter("ignore")
         image = torch.empty(*shape, dtype=example.dtype, device=example.device)
@@ -212,6 +212,12 @@ def record(
                     "model computes is known only once it has run"
                 ) from error
     return recorder.recording
+
+
+def edge_of(model: nn.Module) -> PartEdge:
+    """Return the edge of parts of a model's maps."""
+    converted = conversion_of(model)
+    return PartEdge(Border("zero") if converted is None else converted.border)
 
 
 def check_parts(model: nn.Module) -> None:

@@ -8,7 +8,8 @@ from torch import nn
 
 from borderless.engine.geometry import Interval
 from borderless.errors import ImageError
-from borderless.tiling.cost import Cost, cost, whole_cost
+from borderless.tiling.cost import Cost, cost, cost_alone, whole_cost
+from borderless.tiling.plan import read_by
 from borderless.tiling.record import Recording, record
 
 # A run holds more than its maps and rims: padded copies, and results before they are cut. Measured: up to 1.8 times.
@@ -67,6 +68,13 @@ def tile_cost(recording: Recording, tile: Sequence[int]) -> Cost:
     if all(step >= n for step, n in zip(tile, recording.size, strict=True)):
         return whole_cost(recording)
     return cost(recording, [_regular(n, step) for n, step in zip(recording.size, tile, strict=True)])
+
+
+def parts_cost(recording: Recording, tile: Sequence[int]) -> Cost:
+    """Return what tiles of a size cost that run each by itself, with the pixels around them that their outputs read."""
+    cuts = [_regular(n, step) for n, step in zip(recording.size, tile, strict=True)]
+    reads = [[read_by(recording, axis, interval) for interval in along] for axis, along in enumerate(cuts)]
+    return cost_alone(recording, reads)
 
 
 def _regular(size: int, step: int) -> list[Interval]:
