@@ -31,5 +31,7 @@ from .measures.equivariance import equivariance_error as equivariance_error
 from .measures.shift_consistency import consistency as consistency
 from .measures.shift_consistency import diagonal as diagonal
 from .placement.place import place as place
+from .tiling.parts import parts as parts
+from .tiling.parts import region as region
 
 __version__: str
