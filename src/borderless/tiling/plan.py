@@ -44,11 +44,14 @@ def extents(recording: Recording, axis: int, cuts: Sequence[Interval]) -> Extent
     for call in recording.calls:
         if call.gathers or not call.sources:
             for result in call.results:
-                maps[result] = [_scaled(cut, recording.size[axis], wholes[result]) for cut in cuts]
+                if call.sources and wholes[result] == wholes[call.sources[0]]:  # each part normalizes its own cells
+                    maps[result] = maps[call.sources[0]]
+                else:
+                    maps[result] = [_scaled(cut, recording.size[axis], wholes[result]) for cut in cuts]
             inputs.append([[b - a for a, b in maps[source]] for source in call.sources])
             rims.append([[0] * len(cuts) for _ in call.sources])
             continue
-        made, read, kept = _carried(call, axis, cuts, maps, wholes)
+        made, read, kept = _carried(call, axis, cuts, maps, wholes, recording.has_outside)
         for result in call.results:
             maps[result] = made
         inputs.append(read)
@@ -57,7 +60,12 @@ def extents(recording: Recording, axis: int, cuts: Sequence[Interval]) -> Extent
 
 
 def _carried(
-    call: Recorded, axis: int, cuts: Sequence[Interval], maps: list[list[Interval]], wholes: list[Interval]
+    call: Recorded,
+    axis: int,
+    cuts: Sequence[Interval],
+    maps: list[list[Interval]],
+    wholes: list[Interval],
+    has_outside: bool,
 ) -> tuple[list[Interval], list[list[int]], list[list[int]]]:
     operation = call.operations[axis] if call.operations else None
     if operation is None and len(call.sources) == 1:
@@ -75,7 +83,7 @@ def _carried(
             done = whole[0] if own[0][0] <= first_whole[0] else None
         if operation is None:
             parts = [_Part((box,), (wholes[s],)) for box, s in zip(boxes, call.sources, strict=True)]
-            (outputs,) = not_done(common_part(parts), [done])
+            (outputs,) = not_done(common_part(parts, has_outside=has_outside), [done])
         else:
             (outputs,) = not_done([decided(operation, boxes[0], first_whole, whole)], [done])
         made.append(outputs)

@@ -66,11 +66,12 @@ class Recorded(NamedTuple):
 class Recording:
     """All calls and maps of a pass.
 
-    size: of the image. images, outputs: numbers of maps. ends: of each storage that the model has let go of, the last
-    call during which it was in memory.
+    size: of the image. has_outside: whether something lies outside of maps. images, outputs: numbers of maps. ends: of
+    each storage that the model has let go of, the last call during which it was in memory.
     """
 
     size: tuple[int, ...]
+    has_outside: bool = True
     calls: list[Recorded] = field(default_factory=list)
     maps: list[Map] = field(default_factory=list)
     images: list[int] = field(default_factory=list)
@@ -199,7 +200,7 @@ def record(
     for made, own in zip(stand_in.modules(), model.modules(), strict=True):
         made.training = own.training
     example = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
-    recorder = _Recorder(Recording(tuple(shape[2:])), edge)
+    recorder = _Recorder(Recording(tuple(shape[2:]), edge.outside != "nothing"), edge)
     with mode, torch.no_grad(), warnings.catch_warnings(), attached(stand_in, recorder):  # pyright: ignore[reportArgumentType]
         warnings.simplefilter("ignore")
         image = torch.empty(*shape, dtype=example.dtype, device=example.device)
