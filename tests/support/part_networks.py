@@ -113,7 +113,9 @@ NETWORKS = {
     "replicate": lambda: UNet("nearest", "replicate"),
     "circular": lambda: UNet("transposed", "circular"),
     "pyramid": Pyramid,
-    "resnet": lambda: nn.Sequential(nn.Conv2d(1, 4, 7, 2, 3), nn.MaxPool2d(3, 2, 1), Residual(4, 6, 2), Residual(6, 6, 1)),
+    "resnet": lambda: nn.Sequential(
+        nn.Conv2d(1, 4, 7, 2, 3), nn.MaxPool2d(3, 2, 1), Residual(4, 6, 2), Residual(6, 6, 1)
+    ),
     "causal": Causal,
 }
 
