@@ -9,13 +9,13 @@ import pytest
 import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from support.part_networks import NETWORKS, Causal, UNet, random_network, settled
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 import borderless as bl
 from borderless.engine.torch_internals import tree_leaves
 from borderless.tiling.parts import parts, region
+from support.part_networks import NETWORKS, Causal, UNet, random_network, settled
 
 
 def image(*size: int) -> Tensor:
@@ -44,7 +44,7 @@ def check(model: nn.Module, x: Tensor, tile: Any) -> list[Any]:
             assert got.shape == expected.shape
             if got.numel():
                 assert (got - expected).abs().max() <= 1e-12 * w.abs().max()
-                box = [b for b in _boxes(part.box)][number]
+                box = _boxes(part.box)[number]
                 counts[number][tuple(slice(a, b) for a, b in box)] += 1
     assert all(bool((count == 1).all()) for count in counts)
     return made
@@ -147,7 +147,7 @@ def test_what_has_no_parts_is_refused_by_name() -> None:
     adaptive = bl.convert(nn.Conv2d(1, 2, 3, 2), "infinite", phase="adaptive")
     assert "phase='adaptive'" in refusal(adaptive)
     odd = bl.convert(UNet("bilinear").eval(), "full")
-    with pytest.raises(bl.UnsupportedOperation, match="in the model itself.*reads the whole frame"):
+    with pytest.raises(bl.UnsupportedOperation, match=r"in the model itself.*reads the whole frame"):
         region(odd, torch.zeros(1, 1, 31, 32), ((0, 8), (0, 8)))
 
 

@@ -10,7 +10,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.part_networks import NETWORKS, random_network, settled
 from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.nn import functional as F
@@ -26,6 +25,7 @@ from borderless.tiling.plan import extents
 from borderless.tiling.record import record
 from borderless.tiling.runner import Grid, Runner
 from borderless.tiling.tile_size import HEADROOM, choose_tile, parts_cost, tile_cost
+from support.part_networks import NETWORKS, random_network, settled
 
 BY_HAND = ("transposed", "nearest", "bilinear", "shuffle", "reflect", "replicate", "pyramid", "resnet", "causal")
 
@@ -35,7 +35,7 @@ def image(*size: int) -> Tensor:
 
 
 def by_hand(model: nn.Module, x: Tensor, tile: int, context: Any, known: Any) -> list[Tensor]:
-    """Overlapping tiles, as one writes them by hand. `known`: how many pixels around a tile are real; more are noise."""
+    """Overlapping tiles, as one writes them by hand. `known`: how many pixels around a tile are no noise."""
     whole = [torch.full_like(leaf, torch.nan) for leaf in tree_leaves(model(x))]
     size = x.shape[2:]
     for top in range(0, size[0], tile):
@@ -201,7 +201,7 @@ def test_the_card() -> None:
     assert "multiples of 4×4 pixels" in text and "8192×8192" in text and "512×512" in text
     told = json.loads(json.dumps(card.to_dict()))
     assert told["exact"] and told["margins"] == [list(pair) for pair in card.margins]
-    assert [one["tile"] for one in told["tiles"]][0] == [128, 128]
+    assert told["tiles"][0]["tile"] == [128, 128]
     by_size = {one.tile: one for one in card.tiles}
     assert card.whole is not None
     assert by_size[512, 512].carried.macs <= 1.05 * card.whole.macs
