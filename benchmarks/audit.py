@@ -21,7 +21,7 @@ import record
 from borderless.auditing.classifier import predict
 from borderless.data import pictures
 from borderless.models import load
-from borderless.models.packaged import ARCHITECTURE
+from borderless.models.choices import ARCHITECTURE
 
 
 def options() -> argparse.Namespace:

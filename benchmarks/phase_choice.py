@@ -266,7 +266,8 @@ def crops(config: argparse.Namespace) -> Iterator[dict[str, Any]]:
 
 def trained(config: argparse.Namespace) -> Iterator[dict[str, Any]]:
     from borderless.experiments.experiment import Cell
-    from borderless.experiments.one_place.experiment import OnePlaceConfig, run_cell
+    from borderless.experiments.one_place import OnePlaceConfig
+    from borderless.experiments.one_place.experiment import run_cell
 
     for name, choice in CHOICES.items():
         found = []

@@ -2,8 +2,11 @@
 
 import os
 
-# Before matplotlib is imported, and by way of the environment, so that processes which a test starts have it too.
+# Before anything is imported that reads them, so that processes which a test starts have them too.
 os.environ["MPLBACKEND"] = "Agg"
+# The workers of pytest-xdist together ask for no more threads than there are cores: PyTorch, and the BLAS of NumPy.
+if (workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))) > 1:
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // workers)))
 
 from pathlib import Path
 
@@ -17,10 +20,6 @@ from PIL import Image
 hypothesis.settings.register_profile("tests", deadline=None, derandomize=True)
 hypothesis.settings.register_profile("search", deadline=None, derandomize=False, max_examples=1000, print_blob=True)
 hypothesis.settings.load_profile("tests")
-
-# The workers of pytest-xdist together ask for no more threads than there are cores.
-_WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
-torch.set_num_threads(max(1, torch.get_num_threads() // _WORKERS))
 
 
 @pytest.fixture(autouse=True)

@@ -12,6 +12,9 @@ from torch import Tensor, nn
 import borderless as bl
 from support.networks import patch, placed, residual
 
+# One worker of pytest-xdist, so that both processes are started once.
+pytestmark = pytest.mark.xdist_group("ddp")
+
 WORLD = 2
 PHASES = ("fixed", "adaptive")
 

@@ -5,6 +5,7 @@ Read from the sources, so that imports inside functions and for type checkers co
 
 import ast
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -38,10 +39,13 @@ def modules_of(package: Path) -> dict[str, str]:
     return found
 
 
+tree_of = cache(ast.parse)
+
+
 def imports_of(source: str, modules: Iterable[str]) -> set[str]:
     """The modules of the package that a source imports, wherever it does."""
     names, found = set(modules), set()
-    for node in ast.walk(ast.parse(source)):
+    for node in ast.walk(tree_of(source)):
         if isinstance(node, ast.Import):
             found |= {a.name for a in node.names if a.name.partition(".")[0] == "borderless"}
         elif isinstance(node, ast.ImportFrom) and (node.level or (node.module or "").partition(".")[0] == "borderless"):
@@ -126,7 +130,7 @@ def test_files_are_short() -> None:
 def test_one_class_a_name() -> None:
     places: dict[str, list[str]] = {}
     for module, source in modules_of(PACKAGE).items():
-        for node in ast.walk(ast.parse(source)):
+        for node in ast.walk(tree_of(source)):
             if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
                 places.setdefault(node.name, []).append(module)
     assert {name: modules for name, modules in places.items() if len(modules) > 1} == {}
@@ -140,7 +144,7 @@ def test_no_function_shadows_a_module() -> None:
         inside = {path.stem for path in folder.iterdir() if path.suffix == ".py" or (path / "__init__.py").is_file()}
         given = {
             (a.asname or a.name)
-            for node in ast.parse(source).body
+            for node in tree_of(source).body
             if isinstance(node, ast.ImportFrom)
             for a in node.names
             if (node.module or "") != ("borderless." + module).rstrip(".")

@@ -37,7 +37,7 @@ def test_a_tag_is_the_version_of_every_file(checkout: Path) -> None:
 
 
 def test_one_version() -> None:
-    assert f"\nversion: {bl.__version__}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    assert mistakes(f"v{bl.__version__}", ROOT) == []
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     assert project["project"]["dynamic"] == ["version"]
     assert (ROOT / project["tool"]["hatch"]["version"]["path"]).is_file()

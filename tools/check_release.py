@@ -24,7 +24,7 @@ def find_mistakes(tag: str, root: Path = ROOT) -> list[str]:
         mistakes.append(f"Expected version {version} in CITATION.cff but got {cited and cited[1]}; write it there.")
     changes = (root / "CHANGELOG.md").read_text(encoding="utf-8")
     if not re.search(rf"^## \[{re.escape(version)}\]", changes, re.MULTILINE):
-        mistakes.append(f"Expected a section [{version}] in CHANGELOG.md but got none; name what is unreleased so.")
+        mistakes.append(f"Expected a section [{version}] in CHANGELOG.md but got none; write what changed in it.")
     return mistakes
 
 

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from borderless.engine.border import Border, BorderName, Phase
 from borderless.engine.forward_pass import ForwardPass
 from borderless.engine.hooks import Hooks, hooks_of
+from borderless.engine.image_arguments import ImageArguments, Images
 from borderless.engine.inputs import as_signals
 from borderless.engine.outputs import on_frame, ordinary, release
 from borderless.engine.rules.frame_pools import as_map
@@ -39,6 +40,7 @@ class Conversion:
     output: Output = "frame"
     warned: set[str] = field(default_factory=set)
     observer: Any = None
+    images: ImageArguments | None = None
 
     def enter(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
         """Turn the images among the arguments into Signals of a new forward pass."""
@@ -50,7 +52,7 @@ class Conversion:
                 "Freeze it first: torch.compile(bl.freeze(model, example).module())"
             )
         scope = ForwardPass(self.border, module, self.strict, self.warned, self.observer)
-        return as_signals(args, kwargs, scope)
+        return as_signals(args, kwargs, scope, self.images)
 
     def leave(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> Any:
         """Also called, without an output, when the pass ends in an error."""
@@ -67,6 +69,7 @@ def convert(
     reach: int | None = None,
     strict: bool = False,
     output: Output = "frame",
+    images: Images | None = None,
 ) -> Model:
     """A copy of `model` that runs under `border`; the model itself is left as it is.
 
@@ -75,7 +78,11 @@ def convert(
     the most energy: exact under "infinite" (any whole-pixel shift) and "circular", approximate elsewhere. background:
     what surrounds the images under "infinite": a number or one per channel, in the units of the input. reach: most
     cells that a map may grow beyond its frame. strict: refuse what reads absolute position instead of warning.
-    output: "frame" returns tensors of the unmodified model's shapes, "signal" returns dense outputs as Signals.
+    output: "frame" returns tensors of the unmodified model's shapes, "signal" returns dense outputs as Signals. images:
+    which arguments of `forward` are images: names or positions, `("x",)`, or with layouts, `{"wave": "NT"}`, `{"x":
+    "NTC"}`, `{"x": "NHWC"}`. By default the first floating-point tensor with as many dimensions as the first
+    convolution takes, and others of its size along space. Everything else passes as it is: text, time steps, labels,
+    masks, hidden states. An argument that is named may be a list of images, also of smaller ones by a whole stride.
 
     Parameter names, device, dtype and mode stay as they are, also through copying, saving and loading. Only a call of
     the model itself runs under the border. `model.forward(...)`, `model.forward_features(...)`, calls of its children,
@@ -93,7 +100,8 @@ def convert(
     made = make_border(border, phase, background, reach)
     converted = copied(model)
     check_convertible(converted)
-    return _attach(converted, Conversion(made, strict, _checked_output(output)))
+    named = ImageArguments.of(images, converted)
+    return _attach(converted, Conversion(made, strict, _checked_output(output), images=named))
 
 
 def convert_(
@@ -105,11 +113,13 @@ def convert_(
     reach: int | None = None,
     strict: bool = False,
     output: Output = "frame",
+    images: Images | None = None,
 ) -> Model:
     """Like `convert`, in place: puts `model` itself under `border`, instead of any earlier one, and returns it."""
     made = make_border(border, phase, background, reach)
     check_convertible(model)
-    return _attach(model, Conversion(made, strict, _checked_output(output)))
+    named = ImageArguments.of(images, model)
+    return _attach(model, Conversion(made, strict, _checked_output(output), images=named))
 
 
 def revert_(model: Model) -> Model:
@@ -135,6 +145,7 @@ def bordered(
     strict: bool = False,
     output: Output = "frame",
     observer: Any = None,
+    images: Images | None = None,
 ) -> Iterator[Model]:
     """`model` under `border` for the length of a with-block; whatever it was before is restored afterwards.
 
@@ -143,15 +154,21 @@ def bordered(
     """
     made = make_border(border, phase, background, reach)
     check_convertible(model)
-    with attached(model, Conversion(made, strict, _checked_output(output), observer=observer)):
+    named = ImageArguments.of(images, model)
+    with attached(model, Conversion(made, strict, _checked_output(output), observer=observer, images=named)):
         yield model
 
 
 @contextmanager
 def attached(model: nn.Module, conversion: Conversion) -> Iterator[None]:
-    """`model` under `conversion` instead of its own, if it has one, for the length of a with-block."""
+    """`model` under `conversion` instead of its own, if it has one, for the length of a with-block.
+
+    Its images are those that its own conversion names, unless the new one names some.
+    """
     with exclusive(model):
         before = conversion_of(model)
+        if before is not None and conversion.images is None:
+            conversion.images = before.images
         try:
             _attach(model, conversion)
             yield

@@ -9,11 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from borderless.conversion import Conversion, attached, bordered, make_border
+from borderless.conversion import Conversion, attached, check_convertible, conversion_of, make_border
 from borderless.engine.border import Border, BorderName, Phase
 from borderless.engine.events import Event
 from borderless.engine.geometry import filled_box
-from borderless.engine.inputs import arguments_named, input_channels
+from borderless.engine.image_arguments import ImageArguments, Images, in_layout, input_channels, with_image
+from borderless.engine.inputs import arguments_named, names_of
 from borderless.engine.lattice import Lattice, Stride
 from borderless.engine.receptive_field import Field
 from borderless.engine.signal import Signal
@@ -59,6 +60,16 @@ class PositionRead:
 
 
 @dataclass(frozen=True)
+class Departure:
+    """A place where a map becomes an ordinary tensor: of `frame` cells, on its frame, to a tensor of `shape`."""
+
+    module: str
+    operation: str
+    frame: tuple[int, ...]
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class Mean:
     """A mean over space.
 
@@ -76,24 +87,27 @@ class Mean:
 class Explanation:
     """What `explain` found; `str()` of it is a table.
 
-    macs: multiply-adds of the whole pass on one image, all of the model counted; macs_own: with the model's own
-    padding. total_stride: the smallest shifts, in pixels, whose multiples the border's guarantee holds for with a fixed
-    phase: the least common multiple of all strides. receptive_field and reach: as in `Layer`, of the maps that the
-    model returns; the largest of all layers where it returns something else.
+    images: the names of the arguments that are images, or that hold some. macs: multiply-adds of the whole pass on one
+    image, all of the model counted; macs_own: with the model's own padding. total_stride: the smallest shifts, in
+    pixels, whose multiples the border's guarantee holds for with a fixed phase: the least common multiple of all
+    strides. receptive_field and reach: as in `Layer`, of the maps that the model returns; the largest of all layers
+    where it returns something else.
     """
 
     model: str
     border: Border
+    images: tuple[str, ...]
     size: tuple[int, ...]
     layers: tuple[Layer, ...]
     position_reads: tuple[PositionRead, ...]
     means: tuple[Mean, ...]
+    departures: tuple[Departure, ...]
     total_stride: tuple[int, ...]
     receptive_field: tuple[int, ...]
     reach: Reach
     macs: int
     macs_own: int
-    tiling: Tiling
+    tiling: Tiling | None = None
 
     @property
     def cost(self) -> float:
@@ -127,6 +141,8 @@ class Explanation:
             f"{sizes([before for before, _ in self.reach])} before and {sizes([after for _, after in self.reach])} "
             "after a cell's position",
         ]
+        if self.images not in ((), ("input",)):
+            lines.append(f"images          {', '.join(self.images)}")
         if not self.position_reads:
             lines.append("position        nothing in the model reads absolute position")
         for mean in self.means:
@@ -138,9 +154,15 @@ class Explanation:
             lines.append(
                 "                to train from random weights on such images, take Border(..., count='window')"
             )
+        for left in self.departures:
+            lines.append(
+                f"leaves          {left.module or 'the model itself'}: {left.operation}: the map of "
+                f"{sizes(left.frame)} cells, cropped to its frame, becomes a tensor of shape {left.shape}"
+            )
         for read in self.position_reads:
             lines.append(f"position        {read.module or 'the model itself'}: {read.operation}: {read.reason}")
-        lines.append(f"tiles           {self.tiling.summary}")
+        if self.tiling is not None:
+            lines.append(f"tiles           {self.tiling.summary}")
         return "\n".join(lines)
 
 
@@ -153,6 +175,7 @@ def explain(
     background: float = 0.0,
     reach: int | None = None,
     channels: int | None = None,
+    images: Images | None = None,
     args: tuple[Any, ...] = (),
     kwargs: dict[str, Any] | None = None,
 ) -> Explanation:
@@ -169,6 +192,8 @@ def explain(
         background: what surrounds the image under "infinite", in the units of the input.
         reach: most cells that a map may grow beyond its frame.
         channels: of the image; by default those of the model's first convolution.
+        images: which arguments are images, as for `convert`; the image of zeros is the first of them. By default as
+            the model was converted.
         args: what the model takes after the image.
         kwargs: what it takes by name.
 
@@ -181,22 +206,32 @@ def explain(
     if channels is None:
         channels = input_channels(model)
     example = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
-    image = torch.zeros(1, channels, *size, dtype=example.dtype, device=example.device)
+    check_convertible(model)
+    before = conversion_of(model)
+    named = ImageArguments.of(images, model) or (None if before is None else before.images)
+    layout = None if named is None else named.layouts[0][1]
+    image = in_layout(torch.zeros(1, channels, *size, dtype=example.dtype, device=example.device), layout)
     events: list[Event] = []
     kwargs = kwargs or {}
-    watched = _Watched(made, observer=events.append)
-    with evaluating(model), warnings.catch_warnings(), arguments_named(model, args, kwargs):
+    watched = _Watched(made, observer=events.append, images=named)
+    given, others = with_image(model, named, image, args, kwargs)
+    with evaluating(model), warnings.catch_warnings(), arguments_named(model, args, kwargs, named):
         warnings.simplefilter("ignore")  # what reads position is reported, not warned about
-        with bordered(model, "zero"), FlopCounterMode(display=False) as own:
-            model(image, *args, **kwargs)
+        original = Conversion(Border("zero", at=made.at), images=named)
         with attached(model, watched), FlopCounterMode(display=False) as counted:
-            model(image, *args, **kwargs)
-        with attached(model, Conversion(made)):
-            tiles = tiling(model, size, channels=channels, args=args, kwargs=kwargs, tiles=())
-    layers, reads, means, fields = [], [], [], watched.entered
+            model(*given, **others)
+        with attached(model, original), FlopCounterMode(display=False) as own:
+            model(*given, **others)
+        tiles = None
+        if named is None:
+            with attached(model, Conversion(made)):
+                tiles = tiling(model, size, channels=channels, args=args, kwargs=kwargs, tiles=())
+    layers, reads, means, departures, fields = [], [], [], [], watched.entered
     for event in events:
         if event.kind == "position":
             reads.append(PositionRead(event.module, event.operation, event.reason))
+        elif event.kind == "leaves":
+            departures.append(Departure(event.module, event.operation, event.source, event.shape))
         elif event.kind == "mean":
             means.append(_mean(event, made))
         elif event.signal is not None:
@@ -220,10 +255,12 @@ def explain(
     return Explanation(
         model=type(model).__name__,
         border=made,
+        images=tuple(watched.images_seen),
         size=tuple(size),
         layers=tuple(layers),
         position_reads=tuple(reads),
         means=tuple(means),
+        departures=tuple(departures),
         total_stride=tuple(lcm(*axis) for axis in zip(*strides, strict=True)),
         receptive_field=tuple(max(along.width for along in axis) for axis in along_axes),
         reach=tuple(
@@ -249,18 +286,20 @@ def _mean(event: Event, border: Border) -> Mean:
 class _Watched(Conversion):
     """A conversion that remembers the images' lattices, and the fields of what enters and of what the model returns.
 
-    returned: empty where the model returns anything but maps.
+    returned: empty where the model returns anything but maps. images_seen: the arguments that hold images.
     """
 
     lattices: list[Lattice] = field(default_factory=list)
     entered: list[tuple[Field, ...]] = field(default_factory=list)
     returned: list[tuple[Field, ...]] = field(default_factory=list)
+    images_seen: list[str] = field(default_factory=list)
 
     def enter(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
         entered = super().enter(module, args, kwargs)
         images = [leaf for leaf in tree_leaves(entered) if isinstance(leaf, Signal)]
         self.lattices += [image.lattice for image in images]
         self.entered += [image.field for image in images]
+        self.images_seen = names_of(module, *entered)
         return entered
 
     def leave(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> Any:

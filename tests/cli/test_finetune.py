@@ -10,7 +10,7 @@ from PIL import Image
 from torch import nn
 
 import borderless as bl
-from borderless.cli.commands.finetune import shown
+from borderless.cli.finetuning import shown
 from borderless.cli.main import main
 from borderless.data.labelled import load_labelled
 from borderless.errors import ConversionError

@@ -38,7 +38,8 @@ def test_the_command_line_knows_every_experiment() -> None:
 
 
 @pytest.mark.parametrize(
-    "words", ["", "--help", "--version", "run --help", "demo --help", "explain --help", "audit --help"]
+    "words",
+    ["", "--help", "--version", "run --help", "demo --help", "explain --help", "audit --help", "finetune --help"],
 )
 def test_help_is_there_at_once(words: str) -> None:
     """PyTorch takes seconds to import: whoever asks for help does not wait for it, nor for anything as heavy."""
@@ -50,6 +51,20 @@ def test_help_is_there_at_once(words: str) -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stderr == "0 []\n"
     assert done.stdout
+
+
+def test_the_options_of_an_experiment_are_there_at_once() -> None:
+    """Settings name networks, data and arms without what computes with them; NumPy alone is allowed."""
+    heavy = ("torch", "matplotlib", "torchvision", "timm", "sklearn", "skimage", "kornia", "rich.progress", "ray")
+    code = (
+        "import sys; from borderless.cli.main import main\n"
+        f"for name in {list(EXPERIMENTS)}:\n"
+        "    code = main(['run', name, '--help'])\n"
+        f"    print(name, code, [name for name in {heavy} if name in sys.modules], file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr.splitlines() == [f"{name} 0 []" for name in EXPERIMENTS]
+    assert all(f"usage: borderless run {name} " in done.stdout for name in EXPERIMENTS)
 
 
 @pytest.mark.parametrize(

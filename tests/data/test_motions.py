@@ -3,7 +3,8 @@
 import numpy as np
 import torch
 
-from borderless.data.motions import MEAN_GROUND, MOTIONS, Generated, generated
+from borderless.data.choices import MOTIONS
+from borderless.data.motions import MEAN_GROUND, Generated, generated
 
 
 def centre(frames: torch.Tensor) -> torch.Tensor:

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from borderless.data.objects import OBJECT_PX, edges, on_canvas, photograph_tiles
+from borderless.data.choices import OBJECT_PX
+from borderless.data.objects import edges, on_canvas, photograph_tiles
 
 pytest.importorskip("skimage")
 

@@ -250,21 +250,6 @@ def test_a_custom_autograd_function_is_said_to_be_in_its_module() -> None:
     assert f"the custom autograd function 'Square' of {__name__} in module '1' (Squared) under" in str(caught.value)
 
 
-FLATTENED: dict[str, Callable[[Tensor], Tensor]] = {
-    "detection head": lambda maps: maps.view(maps.shape[0], 4, -1),
-    "tokens": lambda maps: maps.flatten(2).transpose(1, 2),
-}
-
-
-@pytest.mark.parametrize("call", FLATTENED.values(), ids=FLATTENED)
-def test_a_flattened_map_is_called_a_sequence(call: Callable[[Tensor], Tensor]) -> None:
-    model = bl.convert(in_module(call), "infinite")
-    with pytest.raises(bl.UnsupportedOperation) as caught:
-        model(torch.rand(1, 3, 8, 10))
-    assert "it flattens the feature map of 6 × 8 cells into a sequence of 48" in str(caught.value)
-    assert "module '1' (Act)" in str(caught.value) and "attention" not in str(caught.value)
-
-
 @pytest.mark.parametrize("strict", [False, True])
 def test_flattening_a_single_cell_reads_no_position_under_the_original_padding(strict: bool) -> None:
     model = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.AvgPool2d(8), nn.Flatten(), nn.Linear(4, 2))
@@ -398,25 +383,3 @@ def output_or_refusal(model: nn.Module, images: Tensor) -> Tensor | bl.Borderles
         return model(images)
     except bl.BorderlessError as refusal:
         return refusal
-
-
-INPUTS: dict[str, tuple[Callable[..., Tensor], tuple[Tensor, ...]]] = {
-    "integer labels": (lambda y, labels: F.cross_entropy(y, labels), (torch.zeros(1, 8, 8, dtype=torch.long),)),
-    "text embeddings": (lambda y, text: y + text.mean(1)[:, :, None, None], (torch.rand(1, 5, 4),)),
-    "a hidden state of another stride": (lambda y, hidden: y + hidden, (torch.rand(1, 4, 8, 8),)),
-}
-
-
-@pytest.mark.parametrize(("call", "others"), INPUTS.values(), ids=INPUTS)
-def test_inputs_that_are_no_images_are_refused(call: Callable[..., Tensor], others: tuple[Tensor, ...]) -> None:
-    class Model(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.conv = nn.Conv2d(1, 4, 3, 2, 1)
-
-        def forward(self, images: Tensor, *others: Tensor) -> Tensor:
-            return call(self.conv(images), *others)
-
-    for border in ("zero", "infinite"):
-        with pytest.raises(bl.BorderlessError):
-            bl.convert(Model(), border)(torch.rand(1, 1, 16, 16), *others)

@@ -180,6 +180,19 @@ CALLS: dict[str, list[dict[str, Any]]] = {
     for name in ("alpha_dropout", "feature_alpha_dropout", "dropout1d", "dropout2d", "dropout3d")
 }
 CALLS |= {f"max_pool{n}d_with_indices": [POOL] for n in (1, 2, 3)}
+CALLS |= {
+    "broadcast_to": [{"input": MAP, "size": (2, CHANNELS, 8, 10)}],
+    "copy": [{"input": MAP, "src": OTHER}, {"input": MAP, "other": OTHER}],
+    "fill": [{"input": MAP, "value": 0.5}],
+    "flip": [{"input": MAP, "dims": (0, 1)}],
+    "index_select": [{"input": MAP, "dim": 1, "index": torch.tensor([2, 0])}],
+    "narrow": [{"input": MAP, "dim": 1, "start": 1, "length": 2}],
+    "normal": [{"input": MAP, "mean": 0.5, "std": 2.0}],
+    "repeat": [{"input": MAP, "repeats": (1, 2, 1, 1)}],
+    "repeat_interleave": [{"input": MAP, "repeats": 2, "dim": 1}],
+    "select": [{"input": MAP, "dim": 1, "index": 2}],
+    "tile": [{"input": MAP, "dims": (1, 2, 1, 1)}],
+}
 CALLS |= {f"adaptive_max_pool{n}d_with_indices": [{"input": MAP, "output_size": 1}] for n in (1, 2, 3)}
 CALLS |= {f"lp_pool{n}d": [{"input": MAP, "norm_type": 2, "kernel_size": 2, "stride": 2}] for n in (1, 2, 3)}
 CALLS |= {
@@ -205,8 +218,11 @@ REFUSED = set("__array__ numpy tolist equal frexp".split())
 # take no maps of two axes, or none that is not tokens; or indices that a pool has given.
 WITHOUT_A_CALL = set(
     "__bool__ __float__ __index__ __int__ __getitem__ item is_nonzero new_empty new_full new_ones new_tensor new_zeros "
-    "cuda register_hook retain_grad bmm einsum fold __matmul__ __rmatmul__ max_unpool1d max_unpool2d max_unpool3d "
-    "gumbel_softmax".split()
+    "cuda register_hook retain_grad __iter__ __setitem__ empty_like uniform_ bmm einsum fold __matmul__ __rmatmul__ "
+    "max_unpool1d max_unpool2d max_unpool3d gumbel_softmax "
+    # Noise that is refused, whatever its arguments are, but for torch.Tensor.normal_.
+    "bernoulli bernoulli_ cauchy_ exponential_ geometric_ log_normal_ multinomial normal poisson "
+    "randint_like random_".split()
 )
 
 

@@ -52,10 +52,19 @@ def assert_blind_to_place(model: nn.Module, own: nn.Module, places: list[tuple[i
             assert relative_change(logits[:1], model(another)) > 1e-3, "another object gives the same logits"
 
 
+def in_precision(name: str, own: nn.Module, dtype: torch.dtype) -> nn.Module:
+    """A copy of `own` in `dtype`; of ConvNeXt in float64, which is slow, one block a stage: every kind is there."""
+    own = copy.deepcopy(own).to(dtype)
+    if name == "convnext_tiny" and dtype == torch.float64:
+        for stage in own.features[1::2]:  # between them the stem and the downsampling layers
+            del stage[1:]
+    return own
+
+
 @both_precisions
 @every_network
 def test_infinite_is_blind_to_moves_by_the_total_stride(name: str, dtype: torch.dtype, own: nn.Module) -> None:
-    own = copy.deepcopy(own).to(dtype)
+    own = in_precision(name, own, dtype)
     assert_blind_to_place(bl.convert(own, "infinite"), own, STRIDE_PLACES, dtype)
 
 
@@ -63,7 +72,7 @@ def test_infinite_is_blind_to_moves_by_the_total_stride(name: str, dtype: torch.
 @every_network
 def test_adaptive_phase_is_blind_to_every_move(name: str, dtype: torch.dtype, own: nn.Module) -> None:
     """The samples of one batch stand at places that differ by odd numbers of pixels."""
-    own = copy.deepcopy(own).to(dtype)
+    own = in_precision(name, own, dtype)
     assert_blind_to_place(bl.convert(own, "infinite", phase="adaptive"), own, ANY_PLACES, dtype)
 
 

@@ -256,11 +256,13 @@ REFUSED: dict[str, tuple[Body, str]] = {
     "other noise": (lambda a, b: torch.bernoulli(a.sigmoid()), "draws noise .* give the noise as an input"),
     "attention": (
         lambda a, b: (a.flatten(2).transpose(1, 2) @ a.flatten(2)).softmax(-1),
-        "mixes the tokens of the feature map of 8 × 12 cells, a sequence of 96",
+        r"mixes tokens \(attention, for example\): these are the cells of a feature map of 8 × 12, a sequence of 96",
     ),
-    "softmax over tokens": (lambda a, b: a.flatten(2).softmax(2), "mixes the tokens"),
-    "a class token": (lambda a, b: torch.cat([a.flatten(2), a.new_zeros(2, 4, 1)], 2), "mixes the tokens"),
-    "tokens in windows": (lambda a, b: a.flatten(2).view(2, 4, 24, 4), "mixes the tokens"),
+    "softmax over tokens": (lambda a, b: a.flatten(2).softmax(2), "mixes tokens"),
+    "a class token": (lambda a, b: torch.cat([a.flatten(2), a.new_zeros(2, 4, 1)], 2), "mixes tokens"),
+    "tokens in windows": (lambda a, b: a.flatten(2).view(2, 4, 24, 4), "mixes tokens"),
+    "a position embedding": (lambda a, b: a.flatten(2) + noise(1, 4, 96), "has a value for each token"),
+    "a weight for each token": (lambda a, b: F.linear(a.flatten(2), noise(5, 96)), "has a weight for each token"),
     "tokens and a map": (lambda a, b: a.flatten(2)[..., None] + b, "joins a feature map of shape"),
 }
 
@@ -274,12 +276,6 @@ def test_refused_by_name(body: Body, text: str) -> None:
 def test_a_flip_along_space_reads_position_under_zero() -> None:
     model, images = seeded(lambda a, b: a.flip(3) * b), noise(2, 3, 8, 12)
     with pytest.warns(bl.PositionDependentWarning, match="mirrors a feature map"):
-        assert torch.equal(bl.convert(model, "zero")(images), model(images))
-
-
-def test_a_weight_for_each_token_reads_position() -> None:
-    model, images = seeded(lambda a, b: F.linear(a.flatten(2), noise(5, 96)) + 0 * b.mean()), noise(2, 3, 8, 12)
-    with pytest.warns(bl.PositionDependentWarning, match="a weight for each token"):
         assert torch.equal(bl.convert(model, "zero")(images), model(images))
 
 

@@ -10,8 +10,9 @@ import torch
 from borderless.conversion import conversion_of
 from borderless.errors import ConfigError
 from borderless.experiments import EXPERIMENTS
-from borderless.experiments.actions.experiment import ARMS, EMBEDDED, PAPER, network
-from borderless.experiments.actions.experiment import ActionsConfig as Config
+from borderless.experiments.actions import ARMS, EMBEDDED, PAPER
+from borderless.experiments.actions import ActionsConfig as Config
+from borderless.experiments.actions.experiment import network
 from borderless.experiments.runner import run
 from support.videos import write_ucf101
 

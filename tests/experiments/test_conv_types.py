@@ -8,8 +8,8 @@ from PIL import Image
 from scipy.signal import correlate2d
 
 from borderless.experiments import EXPERIMENTS
+from borderless.experiments.conv_types import ConvTypesConfig
 from borderless.experiments.conv_types import experiment as conv_types
-from borderless.experiments.conv_types.experiment import ConvTypesConfig
 from borderless.experiments.runner import run
 
 

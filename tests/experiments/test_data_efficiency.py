@@ -10,8 +10,9 @@ import torch
 import borderless as bl
 from borderless.errors import ConfigError, DataError
 from borderless.experiments import EXPERIMENTS
-from borderless.experiments.data_efficiency.experiment import COMPARED, PADDED, _arm
-from borderless.experiments.data_efficiency.experiment import DataEfficiencyConfig as Config
+from borderless.experiments.data_efficiency import COMPARED, PADDED
+from borderless.experiments.data_efficiency import DataEfficiencyConfig as Config
+from borderless.experiments.data_efficiency.experiment import _arm
 from borderless.experiments.runner import run
 from borderless.models.small import classifier
 from support.labelled_images import write_fashion_mnist

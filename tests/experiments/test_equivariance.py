@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from borderless.data.letter import OBJECT, image
+from borderless.data.drawings import LETTER
+from borderless.data.letter import image
 from borderless.experiments import EXPERIMENTS
+from borderless.experiments.equivariance import EquivarianceConfig as Config
 from borderless.experiments.equivariance import experiment as equivariance
-from borderless.experiments.equivariance.experiment import EquivarianceConfig as Config
 from borderless.experiments.equivariance.experiment import on_plane, relative_difference
 from borderless.experiments.experiment import Cell
 from borderless.experiments.runner import run
@@ -24,7 +25,7 @@ def errors(border: str, bias: bool, folder: Path) -> list[float]:
 def test_the_object_moves_and_stays_whole() -> None:
     for shift in range(9):
         moved = image(shift)[0, 0]
-        assert moved.sum() == OBJECT.sum()
+        assert moved.sum() == LETTER.sum()
         assert torch.equal(torch.roll(image()[0, 0], (-shift, -shift), (0, 1)), moved)
 
 

@@ -1,7 +1,6 @@
 """What experiments are made of: cells, groups, settings that check themselves, the list of experiments, tables."""
 
 import dataclasses
-import subprocess
 import sys
 from pathlib import Path
 from typing import Annotated, Literal
@@ -77,14 +76,14 @@ SOURCE = """
 from borderless.experiments.experiment import grid, register
 
 
+@register(name="{name}", chapter={chapter}, title="Cubes", summary="Numbers " "cubed.",
+          cells=lambda config: grid("one"))
 class CubesConfig:
     pass
-
-
-@register(name="{name}", chapter={chapter}, title="Cubes", summary="Numbers " "cubed.", Config=CubesConfig,
-          cells=lambda config: grid("one"))
+"""
+EXPERIMENT = """
 def run_cell(config, cell, folder):
-    return {{"cube": 8}}
+    return {"cube": 8}
 """
 PAGE = """
 from borderless.report import Section
@@ -99,32 +98,24 @@ def test_a_new_experiment_is_a_folder_and_no_list_knows_it(tmp_path: Path, monke
     for folder, name, chapter in (("late", "cubes-late", 20), ("early", "cubes-early", 3)):
         (tmp_path / "house_of_cubes" / folder).mkdir(parents=True)
         source = SOURCE.format(name=name, chapter=chapter)
-        (tmp_path / "house_of_cubes" / folder / "experiment.py").write_text(source)
+        (tmp_path / "house_of_cubes" / folder / "__init__.py").write_text(source)
+        (tmp_path / "house_of_cubes" / folder / "experiment.py").write_text(EXPERIMENT)
         (tmp_path / "house_of_cubes" / folder / "page.py").write_text(PAGE)
     monkeypatch.syspath_prepend(str(tmp_path))
     found = Registry("house_of_cubes", tmp_path / "house_of_cubes")
     assert found.summaries == {"cubes-early": "Numbers cubed.", "cubes-late": "Numbers cubed."}
-    assert "house_of_cubes.late.experiment" not in sys.modules, "listing imports nothing"
+    assert "house_of_cubes.late" not in sys.modules, "listing imports nothing"
     late = found["cubes-late"]
     assert (late.name, late.chapter, late.summary) == ("cubes-late", 20, "Numbers cubed.")
     assert late.cells(None) == [Cell("one", {})]
+    assert {"house_of_cubes.late.experiment", "house_of_cubes.late.page"}.isdisjoint(sys.modules), "nor do settings"
+    assert late.run_cell(None, Cell("one", {}), tmp_path) == {"cube": 8}
     assert late.draw(None, [], tmp_path) == Section("Cubes", ["[]"])
-    assert "house_of_cubes.early.experiment" not in sys.modules
+    assert "house_of_cubes.early" not in sys.modules
 
 
 def test_a_folder_that_registers_nothing_is_named(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    (tmp_path / "empty" / "experiment.py").write_text("x = 1\n")
-    with pytest.raises(RunError, match=r"Expected @register with .* in .*empty.experiment\.py but got"):
+    (tmp_path / "empty" / "__init__.py").write_text("x = 1\n")
+    with pytest.raises(RunError, match=r"Expected @register with .* in .*empty.__init__\.py but got"):
         list(Registry("nowhere", tmp_path))
-
-
-def test_the_options_of_experiments_are_shown_without_loading_what_they_compute_with() -> None:
-    heavy = ("matplotlib", "torchvision", "timm", "sklearn", "skimage", "kornia", "rich")
-    code = (
-        "import sys, borderless; before = set(sys.modules)\n"
-        "from borderless.experiments import EXPERIMENTS\n"
-        "for experiment in EXPERIMENTS.values(): experiment.Config()\n"
-        f"print([name for name in {heavy} if name in set(sys.modules) - before])"
-    )
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

@@ -8,8 +8,9 @@ import torch
 from borderless.errors import ConfigError
 from borderless.experiments import EXPERIMENTS
 from borderless.experiments.experiment import Cell, Result
-from borderless.experiments.one_place.experiment import ARMS, summarize
-from borderless.experiments.one_place.experiment import OnePlaceConfig as Config
+from borderless.experiments.one_place import ARMS
+from borderless.experiments.one_place import OnePlaceConfig as Config
+from borderless.experiments.one_place.experiment import summarize
 from borderless.models.small import STRIDE_PX, network
 
 EXPERIMENT = EXPERIMENTS["one-place"]

@@ -8,8 +8,8 @@ import pytest
 
 from borderless.errors import ConfigError
 from borderless.experiments import EXPERIMENTS
-from borderless.experiments.patch_matching.experiment import EMBEDDED, PAPER
-from borderless.experiments.patch_matching.experiment import PatchMatchingConfig as Config
+from borderless.experiments.patch_matching import EMBEDDED, PAPER
+from borderless.experiments.patch_matching import PatchMatchingConfig as Config
 from borderless.experiments.runner import run
 
 EXPERIMENT = EXPERIMENTS["patch-matching"]

@@ -9,16 +9,17 @@ from borderless.data.photos import PHOTOS
 from borderless.errors import ConfigError
 from borderless.experiments import EXPERIMENTS
 from borderless.experiments.experiment import Cell, Result
+from borderless.experiments.placed_object import ARMS, Background, PhotoName
+from borderless.experiments.placed_object import PlacedObjectConfig as Config
 from borderless.experiments.placed_object import experiment as placed_object
-from borderless.experiments.placed_object.experiment import ARMS, PhotoName, logits_at, summarize
-from borderless.experiments.placed_object.experiment import PlacedObjectConfig as Config
+from borderless.experiments.placed_object.experiment import logits_at, summarize
 
 EXPERIMENT = EXPERIMENTS["placed-object"]
 
 
 def test_photos_of_the_config_are_those_of_the_data() -> None:
     assert set(PhotoName.__args__) == set(PHOTOS)
-    assert set(placed_object.BRIGHTNESS) == set(placed_object.Background.__args__)
+    assert set(placed_object.BRIGHTNESS) == set(Background.__args__)
 
 
 def test_cells_are_photos_times_backgrounds_times_arms() -> None:

@@ -12,8 +12,8 @@ from borderless.errors import ConfigError, DataError
 from borderless.experiments import EXPERIMENTS
 from borderless.experiments.experiment import Cell, Result
 from borderless.experiments.published import QUADRANT
+from borderless.experiments.quadrant import QuadrantConfig as Config
 from borderless.experiments.quadrant import experiment as quadrant
-from borderless.experiments.quadrant.experiment import QuadrantConfig as Config
 from borderless.experiments.quadrant.page import PUBLISHED
 from borderless.experiments.runner import run
 from borderless.models.features import feature_network

@@ -12,8 +12,8 @@ import borderless as bl
 from borderless.data.red_green import red_green
 from borderless.errors import ConfigError
 from borderless.experiments import EXPERIMENTS
-from borderless.experiments.red_green.experiment import RECIPE
-from borderless.experiments.red_green.experiment import RedGreenConfig as Config
+from borderless.experiments.red_green import RECIPE
+from borderless.experiments.red_green import RedGreenConfig as Config
 from borderless.experiments.runner import run
 from borderless.models.location import RedGreenNet
 

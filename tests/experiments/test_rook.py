@@ -11,10 +11,11 @@ from torch import nn
 from torch.nn import functional as F
 
 from borderless.data import rook as data
+from borderless.data.drawings import ROOK
 from borderless.experiments import EXPERIMENTS
 from borderless.experiments.experiment import Cell
+from borderless.experiments.rook import RookConfig as Config
 from borderless.experiments.rook import experiment as rook
-from borderless.experiments.rook.experiment import RookConfig as Config
 from borderless.experiments.runner import run
 from borderless.models.location import RookNet
 
@@ -25,9 +26,9 @@ def train(border: str, seed: int, folder: Path, **settings: Any) -> dict[str, An
 
 def test_both_images_hold_the_same_rook_in_opposite_corners() -> None:
     upper_left, lower_right = data.images()[:, 0]
-    height, width = data.ROOK.shape
+    height, width = ROOK.shape
     assert torch.equal(upper_left[:height, :width], lower_right[-height:, -width:])
-    assert torch.equal(upper_left[:height, :width] * 9, torch.from_numpy(data.ROOK).float())
+    assert torch.equal(upper_left[:height, :width] * 9, torch.from_numpy(ROOK).float())
     assert upper_left[height:].eq(data.BACKGROUND).all()
     assert upper_left[:, width:].eq(data.BACKGROUND).all()
     assert torch.equal(upper_left.flatten().sort().values, lower_right.flatten().sort().values)

@@ -11,8 +11,8 @@ from borderless.errors import ConfigError
 from borderless.experiments import EXPERIMENTS
 from borderless.experiments.arms import ARMS
 from borderless.experiments.runner import run
-from borderless.experiments.shifts.experiment import PAPERS_NETWORKS
-from borderless.experiments.shifts.experiment import ShiftsConfig as Config
+from borderless.experiments.shifts import PAPERS_NETWORKS
+from borderless.experiments.shifts import ShiftsConfig as Config
 from borderless.training.recipe import IMAGENET
 from support.labelled_images import write_folder
 

@@ -47,11 +47,16 @@ def both() -> dict[str, Frozen]:
     return {phase: (model, bl.freeze(model, images(0))) for phase, model in models.items()}
 
 
+# One worker of pytest-xdist, so that both programs are made once.
+of_both = pytest.mark.xdist_group("exported_program")
+
+
 @pytest.fixture(params=PHASES)
 def frozen(request: pytest.FixtureRequest, both: dict[str, Frozen]) -> Frozen:
     return both[request.param]
 
 
+@of_both
 def test_the_program_is_plain_aten(frozen: Frozen) -> None:
     _, program = frozen
     assert isinstance(program, torch.export.ExportedProgram)
@@ -63,6 +68,7 @@ def test_the_program_is_plain_aten(frozen: Frozen) -> None:
     assert not [node for node in program.graph.nodes if node.op == "call_module"]
 
 
+@of_both
 def test_the_program_equals_the_model_on_other_images(frozen: Frozen) -> None:
     model, program = frozen
     run = program.module()
@@ -74,6 +80,7 @@ def test_the_program_equals_the_model_on_other_images(frozen: Frozen) -> None:
         assert relative_change(model(noise), run(noise)) <= 1e-6
 
 
+@of_both
 def test_the_programs_run_where_borderless_cannot_be_imported(both: dict[str, Frozen], tmp_path: Path) -> None:
     for phase, (_, program) in both.items():
         torch.export.save(program, tmp_path / f"{phase}.pt2")

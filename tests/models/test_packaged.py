@@ -15,6 +15,7 @@ import borderless as bl
 from borderless.data.photos import PHOTOS, scikit_image
 from borderless.errors import MissingPackage, WeightMismatch
 from borderless.models import packaged
+from borderless.models.choices import SIZE_PX
 from borderless.models.packaged import class_names, load_packaged, match_by_order, normalise
 
 # The stages of the official release, from its efficientnet_lite_builder.py:
@@ -148,7 +149,7 @@ def test_placed_objects_are_predicted_as_on_whole_canvases(model: nn.Module) -> 
 
 
 def test_explain_finds_the_stride_and_no_read_of_position(model: nn.Module) -> None:
-    explanation = bl.explain(model, packaged.SIZE_PX, "infinite")
+    explanation = bl.explain(model, SIZE_PX, "infinite")
     assert explanation.total_stride == (packaged.TOTAL_STRIDE_PX,) * 2
     assert not explanation.position_reads
 
@@ -170,7 +171,7 @@ def test_the_network_is_the_packaged_one_in_eval_mode() -> None:
         assert torch.equal(theirs, ours)
     assert {m.eps for m in model.modules() if isinstance(m, nn.BatchNorm2d)} == {1e-3}
     with torch.inference_mode():
-        assert model(torch.zeros(1, 3, *packaged.SIZE_PX)).shape == (1, len(class_names()))
+        assert model(torch.zeros(1, 3, *SIZE_PX)).shape == (1, len(class_names()))
 
 
 def test_class_names() -> None:

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 import borderless as bl
-from borderless.data.letter import OBJECT
+from borderless.data.drawings import LETTER
 from borderless.data.photos import load_photo
 from borderless.errors import DataError, ImageError
 from borderless.playground import views
@@ -41,7 +41,7 @@ def test_a_bias_shows_the_frame_under_full_but_not_under_infinite() -> None:
 @pytest.mark.parametrize(("centre", "place"), [((0, 0), (0, 0)), ((12, 12), (8, 8)), ((23, 5), (16, 1))])
 def test_clicks_near_the_edge_leave_the_object_whole(centre: tuple[int, int], place: tuple[int, int]) -> None:
     assert views.clamped(centre, 8, 24) == place
-    assert (np.asarray(views.enlarged(place))[:, :, 0] > 0).sum() == OBJECT.sum() * views.CELL_PX**2
+    assert (np.asarray(views.enlarged(place))[:, :, 0] > 0).sum() == LETTER.sum() * views.CELL_PX**2
 
 
 def test_an_answer_is_that_of_the_canvas_run_whole() -> None:

@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 import borderless as bl
 from borderless.data import rook
+from borderless.data.drawings import ROOK
 from borderless.models.location import RookNet
 from borderless.runtime.evaluation import one_thread
 
@@ -30,7 +31,7 @@ def trained_rook(border: str, seed: int = 0, epochs: int = 20) -> nn.Module:
 
 def rooks() -> Tensor:
     """The piece itself, (1, 1, height, width)."""
-    return torch.from_numpy(rook.ROOK).float()[None, None] / 9
+    return torch.from_numpy(ROOK).float()[None, None] / 9
 
 
 def network(bias: bool = True, stride: int = 2, padding: int = 1, seed: int = 0, **options: Any) -> nn.Sequential:

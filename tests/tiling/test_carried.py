@@ -1,6 +1,7 @@
 """Carried parts equal the whole: networks, paddings, borders, cuts of all kinds, against the untouched model."""
 
 import random
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -23,7 +24,7 @@ def cuts(n: int, seed: int, smallest: int = 3, largest: int = 17) -> tuple[tuple
     draw, edges = random.Random(seed), [0]
     while edges[-1] < n:
         edges.append(min(n, edges[-1] + draw.randint(smallest, largest)))
-    return tuple(zip(edges, edges[1:], strict=False))
+    return tuple(pairwise(edges))
 
 
 def image(*size: int, channels: int = 3, samples: int = 1) -> Tensor:

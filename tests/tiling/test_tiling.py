@@ -249,4 +249,4 @@ def test_what_cannot_be_cut_by_hand_says_why(name: str) -> None:
 
 def test_explain_tells_about_tiles() -> None:
     found = bl.explain(NETWORKS["transposed"]().eval(), (64, 64), "zero")
-    assert found.tiling.exact and f"tiles           {found.tiling.summary}" in str(found)
+    assert found.tiling is not None and found.tiling.exact and f"tiles           {found.tiling.summary}" in str(found)

@@ -15,7 +15,8 @@ import torch
 
 from support.trainee import run_an_experiment, train
 
-pytestmark = pytest.mark.slow
+# One worker of pytest-xdist, so that what several processes are compared with is trained once.
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("training_processes")]
 
 _PATH = os.pathsep.join([str(Path(__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])])
 ENVIRONMENT = {**os.environ, "PYTHONPATH": _PATH, "OMP_NUM_THREADS": "1"}

@@ -1,10 +1,15 @@
 """The options that commands take, as tyro reads them, and mistakes in what was typed. Imports nothing heavy."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
-BorderChoice = Literal["valid", "zero", "reflect", "replicate", "circular", "full", "infinite"]
+from borderless.engine.border import BorderName, Phase
+from borderless.errors import DataError
+from borderless.runtime.devices import check_device
+from borderless.training.recipe import Recipe
+
+# Gentle enough to keep what the network knows.
+RECIPE = Recipe(epochs=10, batch_size=16, optimizer="adamw", learning_rate=3e-4, weight_decay=0.01, schedule="linear")
 
 
 class UsageError(Exception):
@@ -25,9 +30,9 @@ class ExplainOptions:
 
     size: tuple[int, int] = (224, 224)
     """Height and width of the image, in pixels."""
-    border: BorderChoice = "infinite"
+    border: BorderName = "infinite"
     """The border to run it under."""
-    phase: Literal["fixed", "adaptive"] = "fixed"
+    phase: Phase = "fixed"
     """Which sublattice strided operations keep: the model's own, or the one with the most energy."""
     reach: int | None = None
     """How many cells a map may grow beyond its frame, at most; without it, as many as it needs."""
@@ -75,6 +80,50 @@ class AuditOptions:
     """Where the page is written; by default runs/audit/NAME."""
     fail_above: float | None = None
     """In percent: end with status 1 if more answers than this change with the place."""
+
+
+@dataclass(frozen=True)
+class FinetuneOptions:
+    """Put a pretrained network under another border, train it further on images, audit it before and after."""
+
+    data: Path | None = None
+    """A folder of class folders, or of train and val with class folders, or Fashion-MNIST's or CIFAR-10's files."""
+    border: BorderName = "infinite"
+    """The border to put it under."""
+    phase: Phase = "fixed"
+    """Which sublattice strided operations keep: the model's own, or the one with the most energy."""
+    reach: int | None = None
+    """How many cells a map may grow beyond its frame, at most (full, infinite); without it, as many as it needs."""
+    weights: str = ""
+    """Of a named network: default (its library's, downloaded), packaged (tf_efficientnet_lite0), random, or a file."""
+    arch: str = ""
+    """Whose weights a file holds: a network of torchvision, timm/NAME, or of the paper."""
+    classes: int | None = None
+    """How many classes a network from a file tells apart; without it, its architecture's."""
+    size: int = 224
+    """Height and width of the images as the network is shown them, in pixels."""
+    audit_images: int = 32
+    """How many test images to audit the network on, before and after; 0: no audit."""
+    seed: int = 0
+    """Of the split, where the data set has none, the order, and what is drawn."""
+    device: str = "cpu"
+    """Where the network runs: cpu, cuda, cuda:1, …"""
+    folder: Path | None = None
+    """Where weights and page are written; by default runs/finetune/NAME."""
+    training: Recipe = field(default_factory=lambda: RECIPE)
+    """How it is trained."""
+
+    def __post_init__(self) -> None:
+        check_device(self.device)
+        if self.data is None:
+            raise DataError(
+                "got no --data; needed: a folder of class folders, on whose images the network is trained further "
+                "(without images of your own: borderless run finetune)"
+            )
+        if self.size < 1 or self.audit_images < 0:
+            raise DataError(
+                f"got size={self.size}, audit_images={self.audit_images}; needed: one pixel at least, none negative"
+            )
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,11 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import Dataset
 
+from borderless.data.choices import MOTIONS
 from borderless.data.items import ClipSplit
 
 # Taken off generated clips, as their mean is off real ones: what is around a clip, 0, then looks like its ground.
 MEAN_GROUND = 0.125
-MOTIONS = ("left", "right", "up", "down", "clockwise", "counterclockwise", "growing", "shrinking")
 
 
 @dataclass

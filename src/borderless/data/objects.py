@@ -11,11 +11,12 @@ import itertools
 import numpy as np
 
 from borderless.data import imagenet
+from borderless.data.choices import OBJECT_PX
 from borderless.data.items import ClassSplit
 from borderless.data.labelled import Labelled, LabelledSplit
 from borderless.data.pictures import PHOTOGRAPHS, photograph
 
-ACROSS, TILE_PX, OBJECT_PX = 6, 60, 48
+ACROSS, TILE_PX = 6, 60
 # Of a photograph's 36 tiles; the rest is for testing.
 _TRAINING, _VALIDATION = 20, 6
 

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import torch
 from PIL import Image
@@ -25,15 +25,14 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from borderless.data import imagenet
+from borderless.data.choices import SplitProtocol
 from borderless.data.items import IMAGE_SUFFIXES
 from borderless.data.photos import scikit_image
 from borderless.errors import DataError
 
 OBJECT_PX, CANVAS_PX = 56, 120
 POSITIONS = ((0, 0), (CANVAS_PX - OBJECT_PX, CANVAS_PX - OBJECT_PX))
-BORDERS_PX = (0, 16, 32, 64, 128, 256, 512)
 
-SplitProtocol = Literal["split", "published"]
 PROTOCOLS: tuple[str, ...] = get_args(SplitProtocol)
 
 # The photographs that come inside the package, textures and charts of one tone left out.

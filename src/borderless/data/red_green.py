@@ -8,15 +8,15 @@ Shapes: images n × 3 × 32 × 32 in {0, 1}; labels n.
 """
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from borderless.data.choices import SceneProtocol
 from borderless.errors import DataError
 
-SceneProtocol = Literal["clean", "published"]
 PROTOCOLS: tuple[str, ...] = get_args(SceneProtocol)
 
 SIZE_PX, SQUARE_PX = 32, 4

@@ -7,7 +7,7 @@ the layer's own response to an endless background. The adaptive phase follows Ch
 
 import math
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 
 from borderless.engine.edge import Count, Outside
 from borderless.engine.geometry import Keep
@@ -15,6 +15,7 @@ from borderless.errors import BorderError
 
 BorderName = Literal["valid", "zero", "reflect", "replicate", "circular", "full", "infinite"]
 Phase = Literal["fixed", "adaptive"]
+At = Literal["boundary"]
 
 BORDERS: tuple[str, ...] = get_args(BorderName)
 PHASES: tuple[str, ...] = get_args(Phase)
@@ -41,7 +42,9 @@ class Border:
     or one number per channel. count: the cells that a mean over space is divided by under `infinite`. "frame" suits
     small objects in a large, empty frame: the unmodified model's values, however far maps grow. "window" suits images
     that fill the frame, above all to train from random weights: it divides by as many cells of the grown window as the
-    content of a full frame fills (`geometry.filled_cells`), so that means keep the unmodified model's scale.
+    content of a full frame fills (`geometry.filled_cells`), so that means keep the unmodified model's scale. at:
+    "boundary" lets functions that have no rule (attention over space, recurrent layers, STFT) run at the boundary of
+    what a border covers: on maps cropped to their frames, named as position dependent; None refuses them.
 
     >>> Border("infinite", phase="adaptive", reach=2)
     Border('infinite', phase='adaptive', reach=2)
@@ -52,6 +55,7 @@ class Border:
     reach: int | None = None
     background: float | tuple[float, ...] = 0.0
     count: Count = "frame"
+    at: At | None = None
 
     def __post_init__(self) -> None:
         if self.name not in BORDERS:
@@ -59,7 +63,8 @@ class Border:
         if self.phase not in PHASES:
             raise BorderError(f"got phase={self.phase!r}; a phase is one of {', '.join(PHASES)}")
         if self.reach is not None:
-            if isinstance(self.reach, bool) or not isinstance(self.reach, int) or self.reach < 0:
+            reach = cast(object, self.reach)  # whoever does not check types may give anything
+            if isinstance(reach, bool) or not isinstance(reach, int) or reach < 0:
                 raise BorderError(f"got reach={self.reach!r}; it is a number of cells: an integer, 0 or more, or None")
             if self.keeps != "touching":
                 raise BorderError(
@@ -73,10 +78,13 @@ class Border:
                 f"Expected count={self.count!r} with the border 'infinite' but got {self.name!r}, where it would have "
                 "no effect: other borders divide by the cells that they store; leave it out"
             )
+        if self.at not in (None, "boundary"):
+            raise BorderError(f"Expected at to be 'boundary' or None but got {self.at!r}")
         self._check_background()
 
     def _check_background(self) -> None:
-        values = self.background if isinstance(self.background, tuple) else (self.background,)
+        given = self.background if isinstance(self.background, tuple) else (self.background,)
+        values = cast(tuple[object, ...], given)
         if not values or not all(isinstance(v, int | float) and math.isfinite(v) for v in values):
             raise BorderError(
                 f"got background={self.background!r}; it is a finite number, or a tuple with one per input channel"
@@ -125,6 +133,7 @@ class Border:
                 ("reach", self.reach, None),
                 ("background", self.background, 0.0),
                 ("count", self.count, "frame"),
+                ("at", self.at, None),
             )
             if value != default
         ]

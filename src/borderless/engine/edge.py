@@ -47,6 +47,11 @@ class Edge(Protocol):
         return "frame"
 
     @property
+    def at(self) -> str | None:
+        """Where functions without a rule run: "boundary", as `Border` says, or nowhere."""
+        return None
+
+    @property
     def is_own(self) -> bool:
         """Whether the unmodified model already has this edge: every operation then runs as it is."""
         return False

@@ -86,8 +86,19 @@ class ForwardPass:
         """Note that `function` joins or selects rows of the batch, or puts them in another order."""
         self.has_mixed_rows = True
 
-    def reads_position(self, operation: str, reason: str) -> None:
-        """Record that absolute position is read here; warn once per module, or refuse in strict mode."""
+    def leaves(self, function: Any, signal: Any, shape: tuple[int, ...]) -> None:
+        """Record that a map becomes an ordinary tensor of `shape` here, on its frame."""
+        if self.observer is not None:
+            operation, module = describe(function), self.module_path()
+            self.observer(Event("leaves", operation, module, None, source=signal.frame, shape=shape))
+
+    def reads_position(self, operation: str, reason: str, frame: tuple[int, ...] = ()) -> None:
+        """Record that absolute position is read here; warn once per module, or refuse in strict mode.
+
+        frame: of the map that is read. Under the original padding one cell has no position: nothing is to be said.
+        """
+        if self.border.is_own and frame and set(frame) == {1}:
+            return
         where = self.describe_module()
         text = f"{operation} in {where} reads absolute position: {reason}"
         if self.observer is not None:
@@ -135,5 +146,6 @@ class ForwardPass:
             f"got {operation} {relation} {module or self.describe_module()} under the border {self.border.name!r}: "
             f"{reason}. "
             "Needed: a function that borderless knows how to run on a map and on what surrounds it. "
-            "Register one with @borderless.rules.rule(function), or convert only the part of the model before it"
+            "Register one with @borderless.rules.rule(function), convert only the part of the model before it, or let "
+            f"it run on the map cropped to its frame: bl.Border({self.border.name!r}, at='boundary')"
         )

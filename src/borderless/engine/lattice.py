@@ -13,10 +13,10 @@ family undoes the phases between.
 Shapes: N samples, D spatial axes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from math import gcd, lcm, prod, sqrt
-from typing import TYPE_CHECKING
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -24,10 +24,6 @@ from torch.nn import functional as F
 
 from borderless.engine.geometry import Box, ceil_div
 from borderless.engine.shifting import Shift
-
-if TYPE_CHECKING:
-    pass
-
 
 Stride = tuple[int | Fraction, ...]
 # Energies closer than this, relative to the largest, are equal but for rounding.
@@ -261,7 +257,8 @@ def choose_phase(deviation: Tensor, axes: tuple[int, ...], start: tuple[int, ...
     inner = tuple(i for i in range(1, deviation.ndim) if i not in axes)
     dtype = torch.float32 if deviation.dtype in (torch.float16, torch.bfloat16) else deviation.dtype
     if inner:
-        energy = torch.linalg.vector_norm(deviation, dim=inner, dtype=dtype).square()  # (N, *window)
+        norm = cast(Callable[..., Tensor], torch.linalg.vector_norm)  # pyright: ignore[reportUnknownMemberType]
+        energy = norm(deviation, dim=inner, dtype=dtype).square()  # (N, *window)
     else:
         energy = deviation.to(dtype).square()
     energy = energy.to(torch.float32 if energy.device.type == "mps" else torch.float64)

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from borderless.engine.leaving import LeftCells, unwatched
 from borderless.engine.signal import Signal
 from borderless.engine.torch_internals import tree_flatten, tree_unflatten
 from borderless.errors import BorderlessError, ImageError
@@ -57,7 +58,7 @@ def _changed(value: Any, changed: Callable[[Any], Any], of_signal: Callable[[Sig
     if isinstance(value, Signal):
         return of_signal(value)
     if isinstance(value, Tensor):
-        return materialized(value)
+        return materialized(unwatched(value))
     if isinstance(value, Iterator) and type(value).__module__ in ("builtins", "itertools"):
         return (ordinary(item, of_signal) for item in value)
     parts, structure = tree_flatten(value)
@@ -151,6 +152,8 @@ def _release_from(holder: Any, key: Any, of_signal: Callable[[Signal], Any], aro
         return
     if isinstance(value, Signal):
         holder[key] = of_signal(value)
+    elif isinstance(value, LeftCells):
+        holder[key] = unwatched(value)
     elif isinstance(value, _HOLDERS) and not any(value is outer for outer in around):
         if _NOT_KEPT.issuperset(map(type, value.values() if isinstance(value, dict) else value)):
             return

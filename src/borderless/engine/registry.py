@@ -17,6 +17,8 @@ Dims = tuple[str, ...] | Literal["dimension 1 is that of the channels"] | Callab
 # Keys of rules for more than one function.
 DISPATCHED = "an operator that PyTorch's dispatcher met with a Signal"
 UNKNOWN = "a function without a rule"
+LEFT = "a function of cells that have left the engine"
+REFUSED = "a function that a rule refused"
 
 _RULES: dict[Any, Rule] = {}
 _TRAITS: "dict[Rule, Traits]" = {}

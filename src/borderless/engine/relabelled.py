@@ -16,7 +16,7 @@ from torch import Tensor
 
 from borderless.engine.geometry import Box
 from borderless.engine.naming import describe
-from borderless.engine.registry import find_rule, traits_of
+from borderless.engine.registry import REFUSED, find_rule, traits_of
 from borderless.engine.signal import Signal, as_rules_take_it
 from borderless.engine.signatures import Signature, signatures
 from borderless.engine.torch_internals import make_wrapper_subclass, tree_leaves, tree_map
@@ -36,7 +36,7 @@ class Relabelled(Signal):
     tokens: int | None
 
     @classmethod
-    def of(cls, signal: Signal, batch: int, tokens: int | None) -> Signal:
+    def of(cls, signal: Any, batch: int, tokens: int | None) -> Signal:
         """Return `signal` as the model sees it: itself, where its dimensions are its own."""
         if batch == 0 and tokens is None:
             return signal
@@ -129,7 +129,7 @@ class Relabelled(Signal):
         axes = tuple(order.index(axis) for axis in signal.axes)
         return signal.possible_alias(signal.derive(signal.window.permute(order), background, axes=axes), function)
 
-    def refusal(self, function: Any) -> UnsupportedOperation:
+    def refusal(self, function: Any, reason: str = "it mixes tokens (attention, for example)") -> UnsupportedOperation:
         """Return the error for a `function` that cannot act on this map as the model sees it."""
         if self.tokens is None:
             return self.scope.unsupported(
@@ -140,17 +140,23 @@ class Relabelled(Signal):
         size = " × ".join(str(self.map.shape[axis]) for axis in self.map.axes)
         return self.scope.unsupported(
             describe(function),
-            f"it mixes the tokens of the feature map of {size} cells, a sequence of {self.shape[self.tokens]}, which "
-            "has no border to change (attention, for example). Layers that treat each token alike can run: Linear, "
-            "LayerNorm, activations",
+            f"{reason}: these are the cells of a feature map of {size}, a sequence of {self.shape[self.tokens]}, which "
+            "has no border to change. Layers that treat each token alike can run: Linear, LayerNorm, activations",
         )
 
     @classmethod
     def __torch_function__(
         cls, func: Any, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        args, kwargs = as_rules_take_it(func, args, kwargs) if kwargs else (args, {})
+        args, kwargs = as_rules_take_it(func, types, args, kwargs)
         source = next(leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, cls))
+        try:
+            return cls._call(func, source, args, kwargs)
+        except UnsupportedOperation as refusal:
+            return find_rule(REFUSED)(refusal, func, args, kwargs)
+
+    @classmethod
+    def _call(cls, func: Any, source: "Relabelled", args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         rule = find_rule(func)
         traits = traits_of(rule)
         if traits.needs == "nothing":
@@ -293,4 +299,6 @@ def _named(
     values = {name: best.defaults[name] for name in names if name in best.defaults} | {
         name: value for name, value in kwargs.items() if name in names
     }
-    return {name: (None, value) for name, value in values.items()} | places
+    by_name: dict[str, tuple[int | None, Any]] = {name: (None, value) for name, value in values.items()}
+    by_name.update(places)
+    return by_name

@@ -18,16 +18,17 @@ from borderless.engine.edge import Edge
 from borderless.engine.forward_pass import ForwardPass
 from borderless.engine.geometry import Box
 from borderless.engine.lattice import Lattice
+from borderless.engine.leaving import LeftCells, unwatched
 from borderless.engine.naming import describe
 from borderless.engine.operations import Operation, kept
 from borderless.engine.reading import read, read_mirrored, thin
 from borderless.engine.receptive_field import PIXEL, Field
-from borderless.engine.registry import DISPATCHED, find_rule
+from borderless.engine.registry import DISPATCHED, REFUSED, find_rule
 from borderless.engine.shifting import Shift, shifted_tile, take_shifted
 from borderless.engine.signatures import by_position
 from borderless.engine.tiles import Ranges, less, ranges_of, surroundings, tile
 from borderless.engine.torch_internals import DisableTorchFunctionSubclass, make_wrapper_subclass
-from borderless.errors import ImageError
+from borderless.errors import ImageError, UnsupportedOperation
 
 
 class Signal(Aliased, Tensor):
@@ -300,10 +301,11 @@ class Signal(Aliased, Tensor):
     def __torch_function__(
         cls, func: Any, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        if not kwargs:
-            return find_rule(func)(func, *args)
-        args, kwargs = as_rules_take_it(func, args, kwargs)
-        return find_rule(func)(func, *args, **kwargs)
+        args, kwargs = as_rules_take_it(func, types, args, kwargs)
+        try:
+            return find_rule(func)(func, *args, **kwargs)
+        except UnsupportedOperation as refusal:
+            return find_rule(REFUSED)(refusal, func, args, kwargs)
 
     @classmethod
     def __torch_dispatch__(
@@ -313,9 +315,13 @@ class Signal(Aliased, Tensor):
 
 
 def as_rules_take_it(
-    function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    function: Any, types: Sequence[type], args: tuple[Any, ...], kwargs: dict[str, Any] | None
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """A call with keywords as rules know it: PyTorch's names, the first argument by position, no `out`."""
+    """A call as rules know it: PyTorch's names, the first argument by position, no `out`, no cells that are watched."""
+    if LeftCells in types:
+        args, kwargs = unwatched(args), unwatched(kwargs)
+    if not kwargs:
+        return args, {}
     args, kwargs = by_position(function, args, kwargs)
     if isinstance(kwargs.get("out"), Tensor):
         signal = first_signal(args, kwargs)
@@ -327,14 +333,11 @@ def as_rules_take_it(
 def first_signal(*values: Any) -> Signal | None:
     """The first Signal among `values` and the lists, tuples and dicts in them."""
     for value in values:
-        if isinstance(value, Signal):
-            return value
+        found = value if isinstance(value, Signal) else None
         if isinstance(value, list | tuple):
             found = first_signal(*value)
         elif isinstance(value, dict):
             found = first_signal(*value.values())
-        else:
-            continue
         if found is not None:
             return found
     return None

@@ -1,13 +1,14 @@
 """What experiments compare: a network as it is, and the same network under other borders and with blurred strides."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from torch import nn
-
-from borderless.antialiasing import blur
-from borderless.conversion import convert
 from borderless.engine.border import Border, BorderName, Phase
-from borderless.explanation import Explanation, explain
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from borderless.explanation import Explanation
 
 
 @dataclass(frozen=True)
@@ -21,21 +22,27 @@ class Arm:
     blurs: bool = False
     paper: str | None = None
 
-    def apply(self, model: nn.Module, background: float = 0.0) -> nn.Module:
+    def apply(self, model: "nn.Module", background: float = 0.0) -> "nn.Module":
         """Return `model` in this arm; its weights stay, and so does `model` unless the arm leaves it as it is.
 
         Args:
             model: A network under its original padding.
             background: What is around the image, under `infinite`.
         """
+        # Settings name arms without PyTorch.
+        from borderless.antialiasing import blur
+        from borderless.conversion import convert
+
         model = blur(model) if self.blurs else model
         if self.border is None:
             return model
         around = background if self.border == "infinite" else 0.0
         return convert(model, Border(self.border, phase=self.phase, reach=self.reach, background=around))
 
-    def explained(self, model: nn.Module, size: tuple[int, ...]) -> Explanation:
+    def explained(self, model: "nn.Module", size: tuple[int, ...]) -> "Explanation":
         """Return what `model`, without blur, comes to in this arm on images of `size`."""
+        from borderless.explanation import explain
+
         return explain(model, size, self.border or "zero", phase=self.phase, reach=self.reach)
 
 

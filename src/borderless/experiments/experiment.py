@@ -1,10 +1,13 @@
 """What an experiment is: settings, independent cells of work, and a page drawn from their results.
 
-    @register(name="rook", chapter=3, title="The rook", summary="One filter learns …", Config=RookConfig,
+    @register(name="rook", chapter=3, title="The rook", summary="One filter learns …",
               cells=lambda config: grid("{border}-seed{seed}", border=config.borders, seed=range(config.seeds)))
-    def run_cell(config, cell, folder): ...      # returns numbers that JSON can hold; arrays go into the folder
+    @dataclass(frozen=True)
+    class RookConfig(Settings): ...
 
-stands in `experiments/NAME/experiment.py`; `page.py` beside it has `draw(config, results, folder)`.
+stands in `experiments/NAME/__init__.py`, which loads nothing heavy, because a help text needs no more. Beside
+it `experiment.py` has `run_cell(config, cell, folder)`, which returns numbers that JSON can hold and puts arrays into
+the folder, and `page.py` has `draw(config, results, folder)`.
 """
 
 import itertools
@@ -13,7 +16,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from borderless.report.content import Section
 
@@ -49,6 +52,7 @@ class Result:
 
 
 RunCell = Callable[[Any, Cell, Path], dict[str, Any]]
+_Config = TypeVar("_Config")
 
 
 @dataclass(frozen=True)
@@ -81,21 +85,25 @@ REGISTERED: dict[str, Experiment] = {}
 
 
 def register(
-    *, name: str, chapter: int, title: str, summary: str, Config: type, cells: Callable[[Any], list[Cell]]
-) -> Callable[[RunCell], RunCell]:
-    """Make an `Experiment` of the decorated `run_cell`; its page is the module `page` beside it.
+    *, name: str, chapter: int, title: str, summary: str, cells: Callable[[Any], list[Cell]]
+) -> Callable[[type[_Config]], type[_Config]]:
+    """Make an `Experiment` of the decorated settings and of the modules `experiment` and `page` beside them.
 
     name, chapter and summary are literals: lists of experiments are made from the source, without importing it.
     """
 
-    def registered(run_cell: RunCell) -> RunCell:
-        page = f"{run_cell.__module__.rpartition('.')[0]}.page"
+    def registered(Config: type[_Config]) -> type[_Config]:
+        folder_of_modules = Config.__module__
+
+        # PyTorch and drawing libraries load when they are needed.
+        def run_cell(config: Any, cell: Cell, folder: Path) -> dict[str, Any]:
+            return import_module(f"{folder_of_modules}.experiment").run_cell(config, cell, folder)
 
         def draw(config: Any, results: list[Result], folder: Path) -> Section:
-            return import_module(page).draw(config, results, folder)  # drawing libraries load when they are needed
+            return import_module(f"{folder_of_modules}.page").draw(config, results, folder)
 
         REGISTERED[name] = Experiment(name, title, summary, Config, cells, run_cell, draw, chapter)
-        return run_cell
+        return Config
 
     return registered
 

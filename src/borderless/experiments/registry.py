@@ -1,4 +1,4 @@
-"""Find the experiments: every folder here that has an `experiment.py`.
+"""Find the experiments: every folder here whose `__init__.py` registers settings.
 
 What a list of experiments shows is read from the source of each `@register(...)`, so that listing them imports none.
 """
@@ -15,7 +15,7 @@ from borderless.experiments.experiment import REGISTERED, Experiment
 
 
 class Registry(Mapping[str, Experiment]):
-    """Experiments by name, in the order of their chapters; only looking one up imports its module."""
+    """Experiments by name, in the order of their chapters; only looking one up imports its settings."""
 
     def __init__(self, package: str, folder: Path) -> None:
         self.package, self.folder = package, folder
@@ -24,13 +24,13 @@ class Registry(Mapping[str, Experiment]):
     def _listed(self) -> dict[str, tuple[str, str]]:
         """Module and summary of each experiment."""
         found = []
-        for path in self.folder.glob("*/experiment.py"):
+        for path in self.folder.glob("*/__init__.py"):
             facts = _registration(ast.parse(path.read_text(encoding="utf-8")))
             if not facts.keys() >= {"name", "chapter", "summary"}:
                 raise RunError(
                     f"Expected @register with a literal name, chapter and summary in {path} but got {facts}."
                 )
-            module = f"{self.package}.{path.parent.name}.experiment"
+            module = f"{self.package}.{path.parent.name}"
             found.append((facts["chapter"], facts["name"], (module, facts["summary"])))
         return {name: listed for _, name, listed in sorted(found)}
 

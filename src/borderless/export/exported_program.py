@@ -11,6 +11,7 @@ from torch.fx import GraphModule
 from torch.overrides import TorchFunctionMode
 
 from borderless.conversion import conversion_of, copied
+from borderless.engine.image_arguments import with_image
 from borderless.engine.inputs import arguments_named
 from borderless.engine.naming import named
 from borderless.engine.registry import find_rule
@@ -46,6 +47,11 @@ def freeze(
         )
     kwargs = kwargs or {}
     frozen = copied(model).eval()
+    kinds: set[str] = set()
+    conversion = conversion_of(frozen)
+    assert conversion is not None
+    conversion.observer = lambda event: kinds.add(event.kind)
+    call, options = with_image(model, conversion.images, example, args, kwargs)
     if isinstance(frozen, GraphModule):
         frozen = _Called(frozen)
     shapes = None
@@ -55,13 +61,16 @@ def freeze(
                 f"got an example of shape {tuple(example.shape)} with dynamic_batch=True; needed: two images or more, "
                 "because PyTorch takes a batch of one for a constant"
             )
-        with arguments_named(model, args, kwargs):
-            given = inspect.signature(frozen.forward).bind(example, *args, **kwargs).arguments
+        with arguments_named(model, args, kwargs, conversion.images):
+            given = inspect.signature(frozen.forward).bind(*call, **options).arguments
         batch = Dim("batch", min=1)
         shapes = tree_map(lambda leaf: {0: batch} if has_batch(leaf, len(example)) else None, dict(given))
     try:
-        with torch.no_grad(), arguments_named(model, args, kwargs), _Constants():
-            program = torch.export.export(frozen, (example, *args), kwargs, dynamic_shapes=shapes, strict=False)
+        with torch.no_grad(), arguments_named(model, args, kwargs, conversion.images), _Constants():
+            program = torch.export.export(frozen, call, options, dynamic_shapes=shapes, strict=False)
+        if "leaves" in kinds:  # what follows is not watched while a program is recorded
+            with torch.no_grad():
+                frozen(*call, **options)
     except data_dependence_error() as error:
         raise ConversionError(
             f"Expected sizes that follow from the shape of the images but got a {type(model).__name__} that computes a "
@@ -134,4 +143,4 @@ def _is_plain(node: torch.fx.Node) -> bool:
         return True
     if isinstance(node.target, OpOverload):
         return node.target.namespace == "aten"
-    return node.target is operator.getitem
+    return getattr(node.target, "__module__", None) == operator.getitem.__module__  # what Python does with sizes

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from borderless.conversion import conversion_of
+from borderless.engine.image_arguments import with_image
 from borderless.engine.torch_internals import tree_leaves, tree_map
 from borderless.errors import ConversionError, MissingPackage
 from borderless.export.exported_program import freeze, has_batch
@@ -55,7 +57,9 @@ def save_onnx(
         draft = Path(folder) / path.name
         written.save(draft, external_data=False)
         session = onnxruntime.InferenceSession(draft, providers=["CPUExecutionProvider"])
-        given = (example, *args), kwargs or {}
+        conversion = conversion_of(model)
+        assert conversion is not None  # freeze has asked
+        given = with_image(model, conversion.images, example, args, kwargs or {})
         _check(model, given, session)
         if dynamic_batch:
             _check(model, tree_map(lambda leaf: leaf[:1] if has_batch(leaf, len(example)) else leaf, given), session)
@@ -74,6 +78,6 @@ def _check(model: nn.Module, given: tuple[tuple[Any, ...], dict[str, Any]], sess
         difference = (ours.cpu() - torch.from_numpy(theirs)).abs().max() / ours.abs().max().cpu()
         if not difference <= TOLERANCE:
             raise ConversionError(
-                f"got an ONNX program whose answer for {len(args[0])} images differs from {type(model).__name__}'s by "
-                f"{difference:.1e} of the largest number; needed: {TOLERANCE:.0e}; nothing was written"
+                f"got an ONNX program whose answer for {len(tensors[0])} images differs from {type(model).__name__}'s "
+                f"by {difference:.1e} of the largest number; needed: {TOLERANCE:.0e}; nothing was written"
             )

@@ -6,11 +6,11 @@ Shapes: images (N, C, H, W) in floating point; labels (N,), or None, or whatever
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, default_collate
+from torch.utils.data import DataLoader, default_collate  # pyright: ignore[reportUnknownVariableType]
 
 from borderless.errors import ImageError
 from borderless.runtime.distributed import process_group
@@ -84,7 +84,7 @@ def of_each_batch(
     """
 
     def mine() -> list[tuple[int, T, Any]]:
-        found = []
+        found: list[tuple[int, T, Any]] = []
         with evaluating(model):
             for batch in batches(images, batch_size, model, workers):
                 if batch.labels is not None:
@@ -107,11 +107,9 @@ def load(images: Any, indices: Sequence[int]) -> tuple[Tensor, Any]:
 
 def _parted(found: Any) -> tuple[Tensor, Any]:
     """Split collated items into images and labels."""
-    labels = None
-    if isinstance(found, list | tuple):
-        found, labels = found[0], found[1] if len(found) > 1 else None
-    check_images(found)
-    return found, labels
+    parts = cast(Sequence[Any], found if isinstance(found, list | tuple) else (found,))
+    check_images(parts[0])
+    return parts[0], parts[1] if len(parts) > 1 else None
 
 
 def check_labels(labels: Any, count: int) -> None:

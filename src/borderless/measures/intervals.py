@@ -1,5 +1,8 @@
 """95 % confidence intervals of a mean: over seeds, and over test objects."""
 
+# SciPy has no types.
+# pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false, reportUnknownArgumentType=false
+
 from collections.abc import Sequence
 
 import numpy as np

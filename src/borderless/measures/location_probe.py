@@ -6,6 +6,9 @@ it is right exactly as often as chance.
 Shapes: features (positions, objects, features).
 """
 
+# scikit-learn has no types.
+# pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false, reportUnknownArgumentType=false
+
 import warnings
 from collections.abc import Mapping
 from copy import deepcopy

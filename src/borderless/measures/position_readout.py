@@ -9,6 +9,10 @@ out against the background), and the same architecture with random weights.
 Shapes: images (N, C, H, W); feature maps (N, channels, rows, columns).
 """
 
+# SciPy has no types.
+# pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false, reportUnknownArgumentType=false
+# pyright: reportUnknownVariableType=false
+
 from dataclasses import dataclass
 from typing import Any
 
@@ -99,10 +103,10 @@ def _last_map(model: nn.Module, images: Tensor, border: Border | None) -> tuple[
         if signal is not None and len(signal.axes) == 2 and min(signal.frame) >= 5:
             last[:] = [(signal.crop().cpu(), event.module)]
 
-    parts = []
+    parts: list[Tensor] = []
     device = next((parameter.device for parameter in model.parameters()), images.device)
     with evaluating(model), attached(model, Conversion(used, observer=keep)):
-        for part in images.split(8):
+        for part in torch.split(images, 8):
             model(part.to(device))
             if not last:
                 raise DataError(

@@ -18,7 +18,7 @@ Shapes: objects (N, C, h, w); positions (P, 2) of their upper left pixels; logit
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -148,7 +148,7 @@ def sensitivity(
         return found
 
     def logits(under: str | None, where: np.ndarray) -> np.ndarray:
-        around = {None: background, "full": 0.0}.get(under, color)
+        around = background if under is None else 0.0 if under == "full" else color
         return step(_logits(model, objects, where, canvas, around, under))
 
     def control(phase: Phase, where: np.ndarray) -> np.ndarray:
@@ -236,7 +236,7 @@ def on_canvases(
     device = next((parameter.device for parameter in model.parameters()), objects.device)
     empty = torch.as_tensor(color, dtype=objects.dtype).reshape(1, -1, 1, 1)
     height, width = objects.shape[2:]
-    logits = []
+    logits: list[Tensor] = []
     for row, column in where.tolist():
         images = empty.expand(len(objects), objects.shape[1], *canvas).clone()
         images[:, :, row : row + height, column : column + width] = objects
@@ -246,7 +246,7 @@ def on_canvases(
 
 def _color(background: Background) -> Any:
     if isinstance(background, Tensor) and background.ndim == 3:
-        return background.mean((1, 2)).tolist()
+        return cast(Any, background.mean((1, 2)).tolist())  # pyright: ignore[reportUnknownMemberType]
     return background
 
 

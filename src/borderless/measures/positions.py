@@ -5,7 +5,6 @@ object's upper left pixel, the middle one first.
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
@@ -22,7 +21,7 @@ def on_grid(room: Sequence[int], across: int) -> np.ndarray:
 
 def whole_strides_apart(room: Sequence[int], strides: Sequence[int], across: int) -> np.ndarray:
     """Return the middle and at most `across` × `across` positions a whole number of `strides` from it."""
-    axes = []
+    axes: list[Sequence[int] | np.ndarray] = []
     for middle, most, stride in zip(middle_of(room), room, strides, strict=True):
         steps = np.arange(-(middle // stride), (most - middle) // stride + 1)
         chosen = np.linspace(0, len(steps) - 1, min(across, len(steps))).round().astype(int)
@@ -32,7 +31,7 @@ def whole_strides_apart(room: Sequence[int], strides: Sequence[int], across: int
 
 def between_strides(room: Sequence[int], strides: Sequence[int], count: int, seed: int) -> np.ndarray:
     """Return the middle and positions less than one stride apart around it: all, or `count` that `seed` draws."""
-    axes = []
+    axes: list[Sequence[int] | np.ndarray] = []
     for middle, most, stride in zip(middle_of(room), room, strides, strict=True):
         start = max(0, min(middle - stride // 2, most + 1 - stride))
         axes.append(np.arange(start, min(start + stride, most + 1)))
@@ -49,5 +48,5 @@ def _with_middle(room: Sequence[int], others: np.ndarray) -> np.ndarray:
     return np.array([middle, *dict.fromkeys(rest)])
 
 
-def _grid(axes: Sequence[Any]) -> np.ndarray:
+def _grid(axes: Sequence[Sequence[int] | np.ndarray]) -> np.ndarray:
     return np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 2)

@@ -9,7 +9,7 @@ Shapes: images (N, C, H, W); offsets (passes, 2 views, N, 2 axes); agreement (pa
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 import numpy as np
 import torch
@@ -229,7 +229,8 @@ class _Views:
             )
 
     def _answer(self, model: nn.Module, images: Tensor, offsets: Tensor) -> Tensor:
-        logits = model(torch.stack([self._moved(i, *o) for i, o in zip(images, offsets.tolist(), strict=True)]))
+        pairs = cast(list[tuple[int, int]], offsets.tolist())  # pyright: ignore[reportUnknownMemberType]
+        logits = model(torch.stack([self._moved(i, *pair) for i, pair in zip(images, pairs, strict=True)]))
         if not isinstance(logits, Tensor) or logits.ndim != 2:
             got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
             raise ImageError(f"got {got} from {type(model).__name__}; needed: logits of shape (images, classes)")

@@ -1,6 +1,6 @@
 """Networks to look at: those of the paper as published, those of timm and torchvision, and weights from a file."""
 
-from borderless.models.catalogue import names
-from borderless.models.loading import load
+import lazy_loader
 
-__all__ = ["load", "names"]
+# Loaded when asked for: settings name networks and trainings without PyTorch.
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

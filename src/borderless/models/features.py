@@ -1,20 +1,16 @@
 """The networks of `quadrant`: any network, with the features that it pools over space in place of its classes."""
 
 from pathlib import Path
-from typing import Literal
 
 from torch import nn
 
 from borderless.errors import ConfigError
-from borderless.models import load, packaged
-from borderless.models.loading import resolve
+from borderless.models.choices import ARCHITECTURE, FeaturePool, Init
+from borderless.models.loading import load, resolve
 from borderless.runtime.evaluation import seeded
 
-Init = Literal["scratch", "random", "pretrained"]
-Pool = Literal["paper", "own", "max"]
 
-
-def feature_network(arch: str, init: Init, pool: Pool, seed: int, weights: Path | None = None) -> nn.Module:
+def feature_network(arch: str, init: Init, pool: FeaturePool, seed: int, weights: Path | None = None) -> nn.Module:
     """Return a network that gives pooled features (batch, features), in eval mode.
 
     Args:
@@ -42,7 +38,7 @@ def feature_network(arch: str, init: Init, pool: Pool, seed: int, weights: Path 
 
 
 def _weights(arch: str) -> str:
-    if arch == packaged.ARCHITECTURE:
+    if arch == ARCHITECTURE:
         return "packaged"
     library, _ = resolve(arch)
     return {"torchvision": "default", "timm": "pretrained"}.get(library, "default")

@@ -11,6 +11,7 @@ from borderless.errors import UnknownName, WeightMismatch, WeightsUnavailable
 from borderless.models import packaged
 from borderless.models.catalogue import BUILDERS, TORCHVISION_TWINS, names
 from borderless.models.checkpoint import SUFFIXES, fill_, read_weights
+from borderless.models.choices import ARCHITECTURE
 from borderless.runtime.did_you_mean import unknown
 
 
@@ -115,9 +116,9 @@ def _is_path(weights: str | os.PathLike[str]) -> bool:
 
 
 def _packaged(name: str, short: str, options: dict[str, Any]) -> nn.Module:
-    if short != packaged.ARCHITECTURE:
+    if short != ARCHITECTURE:
         raise UnknownName(
-            f"got weights='packaged' for {name}; only {packaged.ARCHITECTURE} has weights in a package; "
+            f"got weights='packaged' for {name}; only {ARCHITECTURE} has weights in a package; "
             "leave weights out, or give a path"
         )
     if options:
@@ -164,5 +165,5 @@ def _unavailable(name: str, weights: str, error: OSError) -> WeightsUnavailable:
     return WeightsUnavailable(
         f"got no weights {weights!r} for {name}: the download failed ({reason}); needed: a network connection, once; "
         "without one, download the file elsewhere and give its path instead, or take "
-        f"{packaged.ARCHITECTURE}, whose weights come in a package"
+        f"{ARCHITECTURE}, whose weights come in a package"
     )

@@ -17,9 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from borderless.errors import MissingPackage, WeightMismatch
+from borderless.models.choices import ARCHITECTURE
 
-ARCHITECTURE = "tf_efficientnet_lite0"
-SIZE_PX = (224, 224)
 TOTAL_STRIDE_PX = 32
 
 # The release's own preprocessing, in units of 0 to 255.

@@ -2,6 +2,7 @@
 
 from borderless.data import imagenet
 from borderless.models import packaged
+from borderless.models.choices import ARCHITECTURE
 from borderless.models.loading import resolve
 
 Channels = tuple[float, ...]
@@ -16,7 +17,7 @@ def normalisation(name: str, weights: str = "") -> tuple[Channels, Channels]:
     ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
     """
     library, short = resolve(name)
-    if weights == "packaged" and short == packaged.ARCHITECTURE:
+    if weights == "packaged" and short == ARCHITECTURE:
         return (packaged.MEAN,) * 3, (packaged.STD,) * 3
     if library == "timm" and weights not in ("", "random"):
         import timm

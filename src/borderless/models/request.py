@@ -10,8 +10,8 @@ from torch import nn
 
 from borderless.errors import CheckpointError, UnknownName
 from borderless.models.checkpoint import SUFFIXES
+from borderless.models.choices import ARCHITECTURE
 from borderless.models.loading import load, resolve
-from borderless.models.packaged import ARCHITECTURE
 from borderless.models.preprocessing import Channels, normalisation
 from borderless.runtime.evaluation import seeded
 

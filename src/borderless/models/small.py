@@ -7,10 +7,10 @@ from contextlib import AbstractContextManager, nullcontext
 
 from torch import Tensor, nn
 
+from borderless.models.choices import SMALL
 from borderless.models.loading import load
 from borderless.runtime.evaluation import one_thread, seeded
 
-SMALL = "small"
 STRIDE_PX = 4
 
 

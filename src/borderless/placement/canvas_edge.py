@@ -35,5 +35,10 @@ class CanvasEdge(Edge):
         """How far the canvas's maps grow beyond their frame."""
         return 0 if self.canvas.keeps == "frame" else self.canvas.reach
 
+    @property
+    def at(self) -> str | None:
+        """Where functions without a rule run."""
+        return self.canvas.at
+
     def __repr__(self) -> str:
         return repr(self.canvas)

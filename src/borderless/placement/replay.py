@@ -49,7 +49,7 @@ class Replay(ForwardPass):
     beyond: float = 0.0  # what a pool reads outside the frame
     _next: int = 0
 
-    def reads_position(self, operation: str, reason: str) -> None:
+    def reads_position(self, operation: str, reason: str, frame: tuple[int, ...] = ()) -> None:
         """The pass over the empty canvas, under the model's own border, has said so already."""
 
     def step(self, function: Any) -> Step:

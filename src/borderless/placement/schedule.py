@@ -21,8 +21,10 @@ from borderless.placement.replay import ReplayedSignal, placing
 from borderless.placement.single_pass import SinglePass
 from borderless.placement.tape import NotKept, RecordedSignal, RowsMixed, Tape
 
-# Under these an object changes a window of each map around itself, and nothing else.
 Position = tuple[int, int]
+# Events after which an output depends on where the frame is.
+_OF_THE_FRAME = frozenset({"position", "leaves"})
+# Under these an object changes a window of each map around itself, and nothing else.
 _WINDOWED = ("zero", "full", "infinite")
 # Of the largest window of a pass: itself, what is read for it, what comes out of it, and what a branch still holds.
 _WINDOWS_AT_A_TIME = 6
@@ -64,7 +66,7 @@ class Placement:
         endless = border.name == "infinite" and border.reach is None and _is_all(self.empty, border.background)
         if endless and (on_a_plane := self._on_a_plane(positions)) is not None:
             return self._answers(positions, *on_a_plane)
-        if border.name not in _WINDOWED or border.is_adaptive:
+        if border.name not in _WINDOWED or border.is_adaptive or border.at is not None:
             return self._answers(positions, *self._whole(positions))
         rows, columns = zip(*positions, strict=True)
         size = space_of(self.patches)
@@ -116,7 +118,7 @@ class Placement:
         tape.observer = lambda event: kinds.add(event.kind)  # not the event, which would keep its map
         answer = self.run(lambda leaf: _like_image(leaf, RecordedSignal, tape), self.empty)
         self.per_sample = _WINDOWS_AT_A_TIME * tape.window_bytes(space_of(self.patches))
-        movable = "position" not in kinds and _is_without_place(answer)
+        movable = kinds.isdisjoint(_OF_THE_FRAME) and _is_without_place(answer)
         even = movable and bool((self.empty == self.empty[..., :1, :1]).all())
         margin, stride = tape.margin, tape.stride
 
@@ -164,7 +166,7 @@ class Placement:
         if any(event.kind == "window" for event in events):
             return None
         maps = [event.signal for event in events if event.signal is not None]
-        movable = not any(event.kind == "position" for event in events) and _is_without_place(probe)
+        movable = _OF_THE_FRAME.isdisjoint(event.kind for event in events) and _is_without_place(probe)
         stride = (1, 1) if self.run.border.is_adaptive else grids[0].total_stride
         largest = max(m.numel() * m.element_size() for m in (self.patches[:1], *maps))
         self.per_sample = _WINDOWS_AT_A_TIME * largest

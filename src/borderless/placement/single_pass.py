@@ -7,10 +7,11 @@ from torch import Tensor, nn
 
 from borderless.conversion import Conversion, attached, conversion_of
 from borderless.engine.border import Border
+from borderless.engine.image_arguments import in_layout, put_images, with_image
 from borderless.engine.inputs import arguments_named
+from borderless.engine.leaving import unwatched
 from borderless.engine.outputs import materialized, release
 from borderless.engine.signal import Signal
-from borderless.engine.torch_internals import tree_leaves, tree_map
 from borderless.errors import ImageError
 
 Pool = Literal["average", "max"]
@@ -39,22 +40,18 @@ class SinglePass(Conversion):
         if pool is not None and pool not in get_args(Pool):
             raise ImageError(f"got pool={pool!r}; needed: one of {', '.join(map(repr, get_args(Pool)))}, or None")
         self.model, self.module, self.pool, self.args, self.kwargs = model, modules[output], pool, args, kwargs or {}
-        for leaf in tree_leaves((self.args, self.kwargs)):
-            if is_image(leaf):
-                raise ImageError(
-                    f"Expected one image, the canvas, but got a tensor of shape {tuple(leaf.shape)} in args or kwargs. "
-                    "Put it into a module around the model"
-                )
+        self.images = None if before is None else before.images
         self.make: Callable[[Tensor], Any] = lambda leaf: leaf
         self.answer: Tensor | None = None
 
     def __call__(self, make: Callable[[Tensor], Any], images: Tensor) -> Tensor:
         """Run the model on `images`, made to Signals by `make`; return what comes out of the module."""
-        self.make, self.answer = make, None
+        self.make, self.answer, self.canvas = make, None, images
+        args, kwargs = with_image(self.model, self.images, images, self.args, self.kwargs)
         inner = None if self.module is self.model else self.module.register_forward_hook(self._reached)
         try:
-            with attached(self.model, self), arguments_named(self.model, self.args, self.kwargs):
-                self.model(images, *self.args, **self.kwargs)
+            with attached(self.model, self), arguments_named(self.model, self.args, self.kwargs, self.images):
+                self.model(*args, **kwargs)
         except _Reached:
             pass
         finally:
@@ -69,7 +66,16 @@ class SinglePass(Conversion):
 
     def enter(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
         """Make Signals of the images."""
-        return tree_map(lambda leaf: self.make(leaf) if is_image(leaf) else leaf, (args, kwargs))
+
+        def make(leaf: Tensor, layout: str | None) -> Any:
+            if leaf is not self.canvas:
+                raise ImageError(
+                    f"Expected one image, the canvas, but got a tensor of shape {tuple(leaf.shape)} in args or kwargs. "
+                    "Put it into a module around the model"
+                )
+            return in_layout(self.make(leaf), layout)
+
+        return put_images(self.model, self.images, args, kwargs, make)
 
     def leave(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> Any:
         """Take the model's own output, if it is asked for."""
@@ -84,6 +90,7 @@ class SinglePass(Conversion):
         raise _Reached
 
     def _pooled(self, output: Any) -> Tensor:
+        output = unwatched(output)
         if not isinstance(output, Tensor):
             raise ImageError(
                 f"got a module that returns {type(output).__name__} ({type(self.module).__name__}); needed: one that "
@@ -98,8 +105,3 @@ class SinglePass(Conversion):
             axes = output.axes if isinstance(output, Signal) else tuple(range(2, output.ndim))
             output = output.mean(axes) if self.pool == "average" else output.amax(axes)
         return output.crop() if isinstance(output, Signal) else output
-
-
-def is_image(leaf: Any) -> bool:
-    """Whether a model's argument is a batch of images."""
-    return isinstance(leaf, Tensor) and leaf.ndim > 2 and leaf.is_floating_point()

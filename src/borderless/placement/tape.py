@@ -235,7 +235,7 @@ class TapedSignal(Signal):
     def __torch_function__(
         cls, func: Any, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        args, kwargs = as_rules_take_it(func, args, kwargs) if kwargs else (args, {})
+        args, kwargs = as_rules_take_it(func, types, args, kwargs)
         source = first_signal(args, kwargs)
         if not isinstance(source, TapedSignal):
             assert source is not None

@@ -16,12 +16,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from borderless.data.letter import OBJECT, SIZE
+from borderless.data.drawings import LETTER, LETTER_IMAGE_PX
 from borderless.data.photos import PHOTOS
 from borderless.engine.border import BORDERS, PHASES
 from borderless.errors import ApproximatePhaseWarning, BorderlessError, MissingPackage, PositionDependentWarning
-from borderless.experiments.rook.experiment import RookConfig, training
-from borderless.models.packaged import ARCHITECTURE
+from borderless.experiments.rook import RookConfig
+from borderless.experiments.rook.experiment import training
+from borderless.models.choices import ARCHITECTURE
 from borderless.playground import views
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ def build() -> "gradio.Blocks":
 def _equivariance(gr: Any) -> tuple[Callable[..., Any], list[Any], list[Any]]:
     """The tab; returns what fills it when the page is opened: a function, its inputs, its outputs."""
     gr.Markdown("Click where the object stands. Convolve and shift, or shift and convolve: is it the same?")
-    start = ((SIZE - OBJECT.shape[0]) // 2, (SIZE - OBJECT.shape[1]) // 2)
+    start = ((LETTER_IMAGE_PX - LETTER.shape[0]) // 2, (LETTER_IMAGE_PX - LETTER.shape[1]) // 2)
     place = gr.State(start)
     with gr.Row():
         scene = gr.Image(views.enlarged(start), label="the image: click", interactive=False, buttons=[])
@@ -99,7 +100,7 @@ def _equivariance(gr: Any) -> tuple[Callable[..., Any], list[Any], list[Any]]:
 
     def click(event: "gradio.SelectData") -> tuple[Any, tuple[int, int]]:
         column, row = (int(at) // views.CELL_PX for at in event.index)
-        where = views.clamped((row, column), OBJECT.shape[0], SIZE)
+        where = views.clamped((row, column), LETTER.shape[0], LETTER_IMAGE_PX)
         return views.enlarged(where), where
 
     click.__annotations__ = {"event": gr.SelectData}

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 
 from borderless.conversion import convert
 from borderless.data import imagenet, rook
-from borderless.data.letter import OBJECT, SIZE, scene
+from borderless.data.drawings import LETTER, LETTER_IMAGE_PX, ROOK_IMAGE_PX
+from borderless.data.letter import scene
 from borderless.data.photos import load_photo
 from borderless.data.pictures import SMALLEST_PX, opened, shown
 from borderless.engine.border import Border
@@ -74,7 +75,7 @@ def shift_and_convolve(
 ) -> Comparison:
     """Convolve and shift, shift and convolve. Raises ImageError if the object leaves the image."""
     target = (place[0] + shift[0], place[1] + shift[1])
-    if not all(0 <= at <= SIZE - side for at, side in zip(target, OBJECT.shape, strict=True)):
+    if not all(0 <= at <= LETTER_IMAGE_PX - side for at, side in zip(target, LETTER.shape, strict=True)):
         raise ImageError(f"got a shift to row {target[0]}, column {target[1]}; needed: one that stays in the image")
     layers = _twice(filter_name, bias)
     with torch.no_grad():
@@ -86,7 +87,7 @@ def shift_and_convolve(
     largest = max(float(np.abs(moved).max()), 1e-12)
     difference = relative_difference(moved, other, largest)
     fig, axes = plots.new_figure(1, 3, panel_size=(2.9, 2.6))
-    margin = (moved.shape[0] - SIZE) // 2
+    margin = (moved.shape[0] - LETTER_IMAGE_PX) // 2
     # Differences on a scale of their own, unless they are so small that only rounding would be seen.
     panels = (
         ("convolve, then shift", moved, largest),
@@ -102,8 +103,8 @@ def shift_and_convolve(
             vmax=limit,
             cmap=plots.DIVERGING,
             start=(-margin, -margin),
-            frame=(SIZE, SIZE),
-            show=(-4, -4, SIZE + 4, SIZE + 4),
+            frame=(LETTER_IMAGE_PX, LETTER_IMAGE_PX),
+            show=(-4, -4, LETTER_IMAGE_PX + 4, LETTER_IMAGE_PX + 4),
         )
     return Comparison(plots.to_image(fig), difference)
 
@@ -132,7 +133,7 @@ def rook_moment(moment: Moment, border: str, epoch: int, epochs: int) -> Image.I
     start = (moment.start[0], moment.start[1])
     for ax, values, where in zip(axes[0, 1:], moment.maps, rook.CLASSES, strict=True):
         plots.feature_map(
-            ax, values, start=start, frame=rook.SIZE, show=SHOW, vmax=brightest, title=f"map, rook {where}"
+            ax, values, start=start, frame=ROOK_IMAGE_PX, show=SHOW, vmax=brightest, title=f"map, rook {where}"
         )
         ax.set_xlabel(f"maximum {float(values.max()):.3f}")
     return plots.to_image(fig)

@@ -60,17 +60,21 @@ def filled_in(template: Path, values: Mapping[str, Any], words: Mapping[str, Cal
             digits), `mean` (of numbers, to so many digits) and `form` (a number in a format).
     """
     environment = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False)
-    environment.globals |= words
-    environment.filters |= {
-        "percent": lambda share, digits=1: f"{100 * np.mean(share):.{digits}f}",
-        "mean": lambda numbers, digits=1: f"{np.mean(numbers):.{digits}f}",
-        "form": format,
-        **words,
-    }
+    known: dict[str, Callable[..., str]] = {"percent": _percent, "mean": _mean, "form": format, **words}
+    environment.globals.update(words)  # pyright: ignore[reportUnknownMemberType]
+    environment.filters.update(known)  # pyright: ignore[reportUnknownMemberType]
     text = environment.from_string(template.read_text(encoding="utf-8")).render(values)
     title, *others = re.split(r"^##? (.+)\n", text.lstrip(), flags=re.MULTILINE)[1:]
     blocks = dict(zip(["page", *others[1::2]], map(_paragraphs, others[::2]), strict=True))
     return PageText(title, blocks.pop("page"), blocks)
+
+
+def _percent(share: float | Sequence[float], digits: int = 1) -> str:
+    return f"{100 * np.mean(share):.{digits}f}"
+
+
+def _mean(numbers: float | Sequence[float], digits: int = 1) -> str:
+    return f"{np.mean(numbers):.{digits}f}"
 
 
 def _paragraphs(text: str) -> list[str]:

@@ -4,6 +4,9 @@ Figures are drawn on matplotlib's Agg canvas without pyplot, so a caller's own p
 Sizes are (height, width) in inches; one inch is 96 pixels of a page and is saved with twice as many.
 """
 
+# matplotlib's keywords have no types.
+# pyright: reportUnknownMemberType=false
+
 import io
 from collections.abc import Sequence
 from pathlib import Path

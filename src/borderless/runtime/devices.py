@@ -1,7 +1,5 @@
 """Which devices networks can run on here."""
 
-import torch
-
 from borderless.errors import ConfigError
 
 
@@ -11,6 +9,10 @@ def check_device(device: str) -> None:
     Raises:
         ConfigError: `device` is no device's name, or PyTorch does not see it here.
     """
+    if device == "cpu":
+        return
+    import torch  # seconds: only who names another device pays
+
     try:
         found = torch.device(device)
         is_here = found.type != "cuda" or (found.index or 0) < torch.cuda.device_count()

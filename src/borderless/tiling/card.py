@@ -8,7 +8,7 @@ from torch import nn
 
 from borderless.conversion import border_of
 from borderless.engine.geometry import Interval, ceil_div
-from borderless.engine.inputs import input_channels
+from borderless.engine.image_arguments import input_channels
 from borderless.engine.operations import Mirror, OnMirrored
 from borderless.engine.resizing import Resize
 from borderless.errors import SignalError, UnsupportedOperation

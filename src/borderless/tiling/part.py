@@ -64,6 +64,11 @@ class PartEdge(Edge):
         """Whether the model's own padding lies outside of the whole."""
         return self.whole.has_own_padding
 
+    @property
+    def at(self) -> str | None:
+        """Where functions without a rule run."""
+        return self.whole.at
+
     def __repr__(self) -> str:
         return repr(self.whole)
 
@@ -72,7 +77,7 @@ class PartEdge(Edge):
 class SilentPass(ForwardPass):
     """A pass that has nothing to say about absolute position: parts know where they lie, as the whole does."""
 
-    def reads_position(self, operation: str, reason: str) -> None:
+    def reads_position(self, operation: str, reason: str, frame: tuple[int, ...] = ()) -> None:
         """Say nothing."""
 
 
@@ -215,7 +220,7 @@ class PartSignal(Signal):
     def __torch_function__(
         cls, func: Any, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        args, kwargs = as_rules_take_it(func, args, kwargs) if kwargs else (args, {})
+        args, kwargs = as_rules_take_it(func, types, args, kwargs)
         source = _first_part(args, kwargs)
         scope, rule = source.parts, find_rule(func)
         if scope.calls or traits_of(rule).needs == "nothing":

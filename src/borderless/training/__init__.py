@@ -1,8 +1,6 @@
 """Training: one plain loop that every trained experiment uses."""
 
-from borderless.training.loop import fit
-from borderless.training.objective import Classification, Objective, Score, evaluate
-from borderless.training.recipe import Recipe
-from borderless.training.state import Epoch
+import lazy_loader
 
-__all__ = ["Classification", "Epoch", "Objective", "Recipe", "Score", "evaluate", "fit"]
+# Loaded when asked for: settings name networks and trainings without PyTorch.
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -3,9 +3,6 @@
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
-from torch import nn
-
 from borderless.errors import TrainingError
 
 Optimizer = Literal["sgd", "adadelta", "adamw"]
@@ -89,15 +86,6 @@ class Recipe:
         if self.schedule == "step":
             falls = epoch // self.step_epochs
         return self.learning_rate * self.factor**falls
-
-    def make_optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
-        """Return an optimizer of all parameters of `model`."""
-        parameters, rate, decay = model.parameters(), self.learning_rate, self.weight_decay
-        if self.optimizer == "adadelta":
-            return torch.optim.Adadelta(parameters, rate, weight_decay=decay)
-        if self.optimizer == "adamw":
-            return torch.optim.AdamW(parameters, rate, weight_decay=decay)
-        return torch.optim.SGD(parameters, rate, self.momentum, self.dampening, decay, self.nesterov)
 
 
 # As networks of ImageNet are usually trained, and in the paper.

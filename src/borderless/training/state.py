@@ -54,7 +54,7 @@ class TrainingState:
         self.recipe, self.seed, self.group = recipe, seed, group
         self.device = next(model.parameters()).device
         self.model = model.to(memory_format=torch.channels_last) if _takes_images(model) else model
-        self.optimizer = recipe.make_optimizer(model)
+        self.optimizer = make_optimizer(model, recipe)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=recipe.precision == "float16")
         self.history: list[Epoch] = []
         self.position = Position()
@@ -158,3 +158,13 @@ def _copied(weights: dict[str, Tensor]) -> dict[str, Tensor]:
 def _takes_images(model: nn.Module) -> bool:
     """Whether it is a network of images, for which channels_last is made."""
     return not any(parameter.ndim == 5 for parameter in model.parameters())
+
+
+def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    """Return the recipe's optimizer of all parameters of `model`."""
+    parameters, rate, decay = model.parameters(), recipe.learning_rate, recipe.weight_decay
+    if recipe.optimizer == "adadelta":
+        return torch.optim.Adadelta(parameters, rate, weight_decay=decay)
+    if recipe.optimizer == "adamw":
+        return torch.optim.AdamW(parameters, rate, weight_decay=decay)
+    return torch.optim.SGD(parameters, rate, recipe.momentum, recipe.dampening, decay, recipe.nesterov)

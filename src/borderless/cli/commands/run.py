@@ -31,12 +31,7 @@ def execute(words: list[str]) -> None:
     name = words[0]
     if name not in names:
         raise UsageError(unknown("experiment", name, names, f"choose one of {', '.join(names)}"))
-    # Not for the list of names: PyTorch and what an experiment imports take seconds.
-    import tyro
-
-    from borderless.cli.tables import print_table
-    from borderless.experiments.runner import run
-    from borderless.runtime.distributed import joined
+    import tyro  # not for the list of names
 
     experiment = EXPERIMENTS[name]
     default = experiment.Config.small() if "--small" in words else experiment.Config()
@@ -55,6 +50,11 @@ def execute(words: list[str]) -> None:
         + (" With --data: the paper's." if hasattr(experiment.Config, "paper") else ""),
         default=_run_options(experiment.Config, name)(config=default),
     )
+    # Not before the options are read: PyTorch takes seconds.
+    from borderless.cli.tables import print_table
+    from borderless.experiments.runner import run
+    from borderless.runtime.distributed import joined
+
     with joined() as group:
         section = run(experiment, options.config, options.folder, engine=options.engine, address=options.address)
     if not group.is_leader:

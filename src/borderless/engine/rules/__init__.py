@@ -2,6 +2,7 @@
 
 from borderless.engine.rules import (
     adaptive_pools,
+    after_leaving,
     casts,
     extremes,
     gradients,
@@ -29,6 +30,7 @@ from borderless.engine.rules import (
 
 __all__ = [
     "adaptive_pools",
+    "after_leaving",
     "casts",
     "extremes",
     "gradients",

@@ -77,5 +77,6 @@ def _adaptive(function: Any, signal: Signal, output_size: Any, pooled: Callable[
         reduced = function(signal.window, sizes)
         return reduced if axes == signal.axes else line_of(signal, reduced, None, axes)
     grid = " × ".join(map(str, sizes))
-    signal.scope.reads_position(describe(function), f"it pools a map of {signal.frame} cells to a grid of {grid}")
+    reason = f"it pools a map of {signal.frame} cells to a grid of {grid}"
+    signal.scope.reads_position(describe(function), reason, signal.frame)
     return function(signal.window if signal.border.keeps == "inside" else signal.crop(), sizes)

@@ -101,7 +101,7 @@ def fill_with_noise(function: Any, signal: Signal, *args: Any, **kwargs: Any) ->
     )
 
 
-@rule(*named("randint_like", "bernoulli", "normal", "poisson", "multinomial", "rrelu"), torch.Tensor.random_)
+@rule(*named("randint_like", "bernoulli", "normal", "poisson", "multinomial"), torch.Tensor.random_)
 @rule(*named("bernoulli_", "exponential_", "geometric_", "cauchy_", "log_normal_"))
 def refuse_noise(function: Any, *args: Any, **kwargs: Any) -> Signal:
     """Refuse other noise by name."""

@@ -85,7 +85,7 @@ def interpolate(
     reason = f"from {signal.frame} to {frame} cells is no whole factor, so a cell's weight depends on its place"
     if align_corners:
         reason = "with aligned corners a cell's weight depends on its place"
-    signal.scope.reads_position(describe(function), reason)
+    signal.scope.reads_position(describe(function), reason, signal.frame)
     return function(signal.window if signal.border.is_own else signal.crop(), **given, **options)
 
 

@@ -121,7 +121,12 @@ def elementwise(function: Any, *args: Any, **kwargs: Any) -> Any:
 
 def _elementwise_seen(function: Any, source: Relabelled, *args: Any, **kwargs: Any) -> Any:
     """An elementwise function of tokens or stacks: ordinary tensors take the dimensions of the maps."""
-    return on_maps(function, source, tree_map(source.operand, args), tree_map(source.operand, kwargs))
+    args, kwargs = tree_map(source.operand, args), tree_map(source.operand, kwargs)
+    for value in (*args, *kwargs.values()):
+        is_ordinary = isinstance(value, Tensor) and not isinstance(value, Signal)
+        if source.tokens is not None and is_ordinary and without_extent(value, source.map) is None:
+            raise source.refusal(function, "it has a value for each token (a position embedding, for example)")
+    return on_maps(function, source, args, kwargs)
 
 
 declare(elementwise, Traits(needs="cell", dims=_elementwise_seen))
@@ -228,7 +233,7 @@ def _without_spatial_extent(
 
 
 def _on_frames(function: Any, signal: Signal, reason: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    signal.scope.reads_position(describe(function), reason)
+    signal.scope.reads_position(describe(function), reason, signal.frame)
 
     def crop(value: Any) -> Any:
         return value.crop() if isinstance(value, Signal) else value
@@ -247,8 +252,7 @@ def _along_channels_seen(function: Any, source: Relabelled, *args: Any, **kwargs
     if source.batch in touched:
         raise source.scope.unsupported(describe(function), "it runs over the batch")
     if source.tokens in touched:
-        source.scope.reads_position(describe(function), "it has a weight for each token of a feature map")
-        return function(source.crop(), *args[1:], **kwargs)
+        raise source.refusal(function, "it has a weight for each token")
     return on_maps(function, source, args, kwargs)
 
 
@@ -268,7 +272,7 @@ def along_channels(function: Any, signal: Any, *args: Any, **kwargs: Any) -> Any
     touched = _dimensions_touched(function, signal, args, kwargs)
     if touched & set(signal.axes):
         if function.__name__ in ("layer_norm", "rms_norm", "linear"):
-            signal.scope.reads_position(describe(function), "it has a weight for each place")
+            signal.scope.reads_position(describe(function), "it has a weight for each place", signal.frame)
             return function(signal.crop(), *args, **kwargs)
         raise signal.scope.unsupported(describe(function), "it runs over space")
     if 0 in touched:

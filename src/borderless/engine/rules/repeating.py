@@ -115,7 +115,7 @@ def _repeat_interleave_seen(function: Any, source: Relabelled, *args: Any, **kwa
 
 
 @rule(*named("repeat_interleave"), needs="everything", dims=_repeat_interleave_seen)
-def repeat_interleave(function: Any, signal: Any, repeats: Any, dim: int | None = None, **kwargs: Any) -> Signal:
+def repeat_interleave(function: Any, signal: Any, repeats: Any, dim: int | None = None, **kwargs: Any) -> Any:
     """Repeat each channel or each sample; each cell along space."""
     if not isinstance(signal, Signal) or isinstance(repeats, Signal) or dim is None:
         found = signal if isinstance(signal, Signal) else repeats

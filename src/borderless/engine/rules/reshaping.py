@@ -13,6 +13,7 @@ from borderless.engine.geometry import Slide
 from borderless.engine.naming import describe, named
 from borderless.engine.registry import Declared, rule
 from borderless.engine.relabelled import Relabelled
+from borderless.engine.rules.leaving import flatten_space
 from borderless.engine.rules.plan import plan
 from borderless.engine.rules.resampling import on_finer_cells
 from borderless.engine.rules.rows import lattice_of_reshaped
@@ -37,8 +38,7 @@ def _move_seen(function: Any, source: Relabelled, *args: Any, **kwargs: Any) -> 
 
 @rule(
     *named("permute", "transpose", "movedim", "swapaxes", "swapdims", "moveaxis"),
-    *named("t", "adjoint"),
-    *map(getter, ("T", "mT")),
+    getter("mT"),
     needs="cell",
     dims=_move_seen,
 )
@@ -113,7 +113,7 @@ def reshape(function: Any, signal: Signal, *args: Any, **kwargs: Any) -> Any:
         axes = tuple(range(tokens, tokens + len(signal.axes)))
         spread = (*target[:tokens], *signal.frame, *target[tokens + 1 :])
         return Relabelled.of(_reshaped_to(function, signal, spread, axes, target), 0, tokens)
-    return _flatten_space(function, signal, target)
+    return flatten_space(function, signal, target)
 
 
 def _tokens_after(signal: Signal, target: tuple[int, ...]) -> int | None:
@@ -238,19 +238,6 @@ def _shape_after(function: Any, signal: Signal, args: tuple[Any, ...], kwargs: d
     if function.__name__ in ("view_as", "reshape_as"):
         return (args[0] if args else kwargs["other"]).shape
     return function(torch.empty(signal.shape, device="meta"), *args, **kwargs).shape
-
-
-def _flatten_space(function: Any, signal: Signal, target: tuple[int, ...]) -> Tensor:
-    space = 1
-    for n in signal.frame:
-        space *= n
-    if space == 1 and signal.border.is_own:  # every cell there is is read, as in the unmodified model
-        return signal.crop().reshape(target)
-    signal.scope.reads_position(
-        describe(function),
-        f"it flattens the map of {signal.frame} cells to the shape {target}, a weight for each place",
-    )
-    return signal.crop().reshape(target)
 
 
 @rule(*named("channel_shuffle", "native_channel_shuffle"), needs="channels")

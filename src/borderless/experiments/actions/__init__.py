@@ -1,1 +1,70 @@
 """Classify motions in clips with 3D networks."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, ClassVar
+
+from borderless.data.choices import MOTIONS
+from borderless.errors import ConfigError
+from borderless.experiments import arms
+from borderless.experiments.experiment import grid, register
+from borderless.experiments.settings import Choice, PaperSettings, Range
+from borderless.models.choices import SMALL
+from borderless.training.recipe import Recipe
+
+# `same` under these arms of the other experiments; `full` is built, as in the paper.
+CONVERTED = ("infinite", "infinite-adaptive")
+ARMS = {
+    "same": "same",
+    "full": "full over space",
+    "full-temporal": "full over space and time",
+    **{name: arms.ARMS[name].title for name in CONVERTED},
+}
+NETWORKS = (SMALL, "resnet3d18", "resnet3d34", "resnet3d50")
+EMBEDDED = Recipe(epochs=12, batch_size=32, optimizer="adamw", learning_rate=3e-3, weight_decay=1e-2, schedule="linear")
+FEW = replace(EMBEDDED, epochs=3)
+# PyTorch's "patience 10" acts on the eleventh.
+_PLATEAU = Recipe(watch="loss", patience=11, smallest_learning_rate=0.0, restores_best=False, workers=4)
+_SGD = replace(_PLATEAU, learning_rate=0.1, dampening=0.9, nesterov=False, weight_decay=1e-3)
+PAPER = replace(_SGD, epochs=150, batch_size=32)
+
+
+@register(
+    name="actions",
+    chapter=11,
+    title="What happens in a clip?",
+    summary="3D networks trained from scratch on few clips, with same and full convolution and infinite borders.",
+    cells=lambda config: grid("{arch}-{arm}-seed{seed}", seed=range(config.seeds), arch=config.archs, arm=config.arms),
+)
+@dataclass(frozen=True)
+class ActionsConfig(PaperSettings):
+    """Settings of `actions`."""
+
+    archs: Annotated[tuple[str, ...], Choice(NETWORKS)] = (SMALL,)
+    """Networks: small, resnet3d18, resnet3d34, resnet3d50."""
+    arms: Annotated[tuple[str, ...], Choice(tuple(ARMS))] = tuple(ARMS)
+    """What each network is trained as."""
+    training_clips: Annotated[int, Range(len(MOTIONS))] = 512
+    """Generated clips to train on, one of each motion at least."""
+    test_clips: Annotated[int, Range(len(MOTIONS))] = 400
+    """Generated clips to validate on, and as many to test on."""
+    data: Path | None = None
+    """The folder of UCF101's or HMDB51's videos; without it, generated clips. With it, what no option says is as in the
+    paper."""
+    splits: Path | None = None
+    """The folder of the official split files; by default looked for in --data and beside it."""
+    split: Annotated[int, Range(1)] = 1
+    """Which of the official splits."""
+    cache: Path = Path("runs/frames")
+    """Where decoded frames of videos are kept."""
+    training: Recipe = EMBEDDED
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.splits is not None and self.data is None:
+            raise ConfigError(
+                f"Expected the folder of the videos but got splits={str(self.splits)!r} without --data; add it."
+            )
+
+    DEMO: ClassVar = {"arms": ("same", "full"), "training_clips": 96, "test_clips": 48, "training": FEW}
+    FROM_PAPER: ClassVar = {"archs": ("resnet3d18",), "training": PAPER}

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import numpy as np
 
-from borderless.data.motions import MEAN_GROUND, MOTIONS, generated
+from borderless.data.choices import MOTIONS
+from borderless.data.motions import MEAN_GROUND, generated
 from borderless.experiments import published
-from borderless.experiments.actions.experiment import ARMS, ActionsConfig
+from borderless.experiments.actions import ARMS, ActionsConfig
 from borderless.experiments.experiment import Result, by
 from borderless.experiments.kit import means, percents, texts
 from borderless.experiments.results_on_disk import write_table

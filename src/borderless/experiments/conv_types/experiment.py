@@ -4,30 +4,18 @@ The filter looks one pixel down and to the right of its position. To find the pi
 outside the image, so only full convolution sees it (Kayhan and van Gemert, CVPR 2020).
 """
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from borderless.conversion import convert
-from borderless.engine.border import BORDERS
-from borderless.experiments.experiment import Cell, grid, register
-from borderless.experiments.settings import Choice, Range, Settings
+from borderless.experiments.conv_types import ConvTypesConfig
+from borderless.experiments.experiment import Cell
 
 CORNERS = ("upper left", "lower right")
-
-
-@dataclass(frozen=True)
-class ConvTypesConfig(Settings):
-    """Settings of `conv-types`."""
-
-    size: Annotated[int, Range(1)] = 7
-    """Height and width of the two images, in pixels."""
-    borders: Annotated[tuple[str, ...], Choice(BORDERS)] = BORDERS
-    """Borders to compare; the figure shows valid, zero and full."""
 
 
 def images(size: int) -> Tensor:
@@ -44,14 +32,6 @@ def network() -> nn.Conv2d:
     return convolution
 
 
-@register(
-    name="conv-types",
-    chapter=2,
-    title="Convolution types at the border",
-    summary="One white pixel, in one corner or in the other, and what valid, same and full convolution see of it.",
-    Config=ConvTypesConfig,
-    cells=lambda config: grid("{border}", border=config.borders),
-)
 def run_cell(config: ConvTypesConfig, cell: Cell, folder: Path) -> dict[str, Any]:
     """Return the largest response to each image; the feature maps go to maps.npz."""
     response = convert(network(), cell.parameters["border"], output="signal")(images(config.size))

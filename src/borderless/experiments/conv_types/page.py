@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from borderless.experiments.conv_types.experiment import CORNERS, ConvTypesConfig, images, network
+from borderless.experiments.conv_types import ConvTypesConfig
+from borderless.experiments.conv_types.experiment import CORNERS, images, network
 from borderless.experiments.experiment import Result
 from borderless.experiments.kit import texts
 from borderless.report import Section, plots

@@ -1,1 +1,49 @@
 """Train classifiers on few images of each class."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, ClassVar
+
+from borderless.experiments.experiment import grid, register
+from borderless.experiments.settings import Choice, PaperSettings, Range
+from borderless.models.choices import SMALL
+from borderless.training.recipe import IMAGENET, Recipe
+
+OWN, PADDED = "own", "own-padded"
+COMPARED = (OWN, "full", "infinite", "infinite-adaptive", PADDED)
+EMBEDDED = Recipe(epochs=40, batch_size=32, optimizer="adamw", learning_rate=4e-3, weight_decay=1e-2, schedule="linear")
+FEW = replace(EMBEDDED, epochs=15)
+PAPERS_COUNTS = (50, 100, 250, 500)
+
+
+@register(
+    name="data-efficiency",
+    chapter=9,
+    title="Few images a class",
+    summary="Accuracy with n training images a class, under each border, and on more pixels at the same cost.",
+    cells=lambda config: grid(
+        "{arm}-{per_class}-seed{seed}",
+        {"per_class": {0: "all"}},
+        seed=range(config.seeds),
+        per_class=config.per_class,
+        arm=config.arms,
+    ),
+)
+@dataclass(frozen=True)
+class DataEfficiencyConfig(PaperSettings):
+    """Settings of `data-efficiency`."""
+
+    arch: str = SMALL
+    """The network: "small", or any of torchvision, timm/NAME, or of the paper."""
+    per_class: Annotated[tuple[int, ...], Range(0)] = (5, 10, 20)
+    """How many training images of each class; a larger set holds the smaller ones. 0: all."""
+    arms: Annotated[tuple[str, ...], Choice(COMPARED)] = COMPARED
+    """What the network is trained as."""
+    seeds: Annotated[int, Range(1)] = 3
+    data: Path | None = None
+    """A folder of class folders, or of train and val with class folders, or Fashion-MNIST's or CIFAR-10's files;
+    without it, digits. With it, what no option says is as in the paper."""
+    training: Recipe = EMBEDDED
+
+    DEMO: ClassVar = {"per_class": (5, 20), "arms": ("own", "full"), "seeds": 1, "training": FEW}
+    FROM_PAPER: ClassVar = {"arch": "resnet50", "per_class": (*PAPERS_COUNTS, 0), "seeds": 1, "training": IMAGENET}

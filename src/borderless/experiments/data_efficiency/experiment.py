@@ -9,10 +9,9 @@ Fashion-MNIST's files, or CIFAR-10's.
 """
 
 from bisect import bisect_left
-from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -21,56 +20,16 @@ from borderless.data.imagenet import PAPER_CROP_PX
 from borderless.data.labelled import Labelled, LabelledSplit, load_labelled
 from borderless.data.labelled_digits import digits_anywhere
 from borderless.experiments.arms import ARMS
-from borderless.experiments.experiment import Cell, grid, register
-from borderless.experiments.settings import Choice, PaperSettings, Range
+from borderless.experiments.data_efficiency import PADDED, DataEfficiencyConfig
+from borderless.experiments.experiment import Cell
 from borderless.explanation import explain
-from borderless.models.small import SMALL, classifier, few_threads
-from borderless.training import Recipe, evaluate, fit
-from borderless.training.recipe import IMAGENET
+from borderless.models.small import classifier, few_threads
+from borderless.training import evaluate, fit
 
 CANVAS_PX = 32
-OWN, PADDED = "own", "own-padded"
-COMPARED = (OWN, "full", "infinite", "infinite-adaptive", PADDED)
-EMBEDDED = Recipe(epochs=40, batch_size=32, optimizer="adamw", learning_rate=4e-3, weight_decay=1e-2, schedule="linear")
-FEW = replace(EMBEDDED, epochs=15)
-PAPERS_COUNTS = (50, 100, 250, 500)
 IMAGENET_CLASSES = 1000
 
 
-@dataclass(frozen=True)
-class DataEfficiencyConfig(PaperSettings):
-    """Settings of `data-efficiency`."""
-
-    arch: str = SMALL
-    """The network: "small", or any of torchvision, timm/NAME, or of the paper."""
-    per_class: Annotated[tuple[int, ...], Range(0)] = (5, 10, 20)
-    """How many training images of each class; a larger set holds the smaller ones. 0: all."""
-    arms: Annotated[tuple[str, ...], Choice(COMPARED)] = COMPARED
-    """What the network is trained as."""
-    seeds: Annotated[int, Range(1)] = 3
-    data: Path | None = None
-    """A folder of class folders, or of train and val with class folders, or Fashion-MNIST's or CIFAR-10's files;
-    without it, digits. With it, what no option says is as in the paper."""
-    training: Recipe = EMBEDDED
-
-    DEMO: ClassVar = {"per_class": (5, 20), "arms": ("own", "full"), "seeds": 1, "training": FEW}
-    FROM_PAPER: ClassVar = {"arch": "resnet50", "per_class": (*PAPERS_COUNTS, 0), "seeds": 1, "training": IMAGENET}
-
-
-@register(
-    name="data-efficiency",
-    chapter=9,
-    title="Few images a class",
-    summary="Accuracy with n training images a class, under each border, and on more pixels at the same cost.",
-    Config=DataEfficiencyConfig,
-    cells=lambda config: grid(
-        "{arm}-{per_class}-seed{seed}",
-        {"per_class": {0: "all"}},
-        seed=range(config.seeds),
-        per_class=config.per_class,
-        arm=config.arms,
-    ),
-)
 def run_cell(config: DataEfficiencyConfig, cell: Cell, folder: Path) -> dict[str, Any]:
     """Train on a few images a class, test on all test images."""
     arm, count, seed = (cell.parameters[name] for name in ("arm", "per_class", "seed"))

@@ -6,7 +6,8 @@ import numpy as np
 
 from borderless.experiments import published
 from borderless.experiments.arms import ARMS
-from borderless.experiments.data_efficiency.experiment import OWN, DataEfficiencyConfig, is_papers
+from borderless.experiments.data_efficiency import OWN, DataEfficiencyConfig
+from borderless.experiments.data_efficiency.experiment import is_papers
 from borderless.experiments.experiment import Result, by
 from borderless.experiments.kit import means, percents, texts
 from borderless.experiments.results_on_disk import write_table

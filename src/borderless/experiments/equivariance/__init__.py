@@ -1,1 +1,32 @@
 """Compare shifting before a convolution with shifting after it."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from borderless.data.drawings import LETTER_MARGIN_PX
+from borderless.engine.border import BORDERS
+from borderless.experiments.experiment import grid, register
+from borderless.experiments.settings import Choice, Range, Settings
+
+BIASES = (False, True)
+
+
+@register(
+    name="equivariance",
+    chapter=1,
+    title="Shift, then convolve; convolve, then shift",
+    summary="Does the order matter? For each border, with numbers.",
+    cells=lambda config: grid(
+        "{border}-{bias}", {"bias": {False: "no-bias", True: "bias"}}, bias=BIASES, border=config.borders
+    ),
+)
+@dataclass(frozen=True)
+class EquivarianceConfig(Settings):
+    """Settings of `equivariance`."""
+
+    borders: Annotated[tuple[str, ...], Choice(BORDERS)] = BORDERS
+    """Borders to compare."""
+    largest_shift: Annotated[int, Range(1, LETTER_MARGIN_PX)] = LETTER_MARGIN_PX
+    """How far the object moves up and to the left, in pixels, at most 8."""
+    seed: int = 0
+    """Seed of the network's random weights."""

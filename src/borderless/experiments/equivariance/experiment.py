@@ -6,36 +6,22 @@ whole plane, where cells that a border does not keep have the value that the net
 Shapes: image 1 × 1 × H × W; feature maps H' × W' with the frame index of their first cell.
 """
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
 from borderless.conversion import convert
-from borderless.data.letter import MARGIN, SIZE, image
-from borderless.engine.border import BORDERS
-from borderless.experiments.experiment import Cell, grid, register
-from borderless.experiments.settings import Choice, Range, Settings
+from borderless.data.drawings import LETTER_IMAGE_PX, LETTER_MARGIN_PX
+from borderless.data.letter import image
+from borderless.experiments.equivariance import EquivarianceConfig
+from borderless.experiments.experiment import Cell
 from borderless.runtime.evaluation import seeded
 
-BIASES = (False, True)
 # Relative differences below this are float32 rounding.
 EXACT = 1e-5
-
-
-@dataclass(frozen=True)
-class EquivarianceConfig(Settings):
-    """Settings of `equivariance`."""
-
-    borders: Annotated[tuple[str, ...], Choice(BORDERS)] = BORDERS
-    """Borders to compare."""
-    largest_shift: Annotated[int, Range(1, MARGIN)] = MARGIN
-    """How far the object moves up and to the left, in pixels, at most 8."""
-    seed: int = 0
-    """Seed of the network's random weights."""
 
 
 def network(bias: bool, seed: int) -> nn.Sequential:
@@ -67,24 +53,14 @@ def relative_difference(first: np.ndarray, second: np.ndarray, peak: float) -> f
 
 def on_plane(response: Any, empty: float, shift: int = 0) -> np.ndarray:
     """Return the map, moved up and left by `shift`, on a plane that holds all of it, less the output for nothing."""
-    reach = 2 * MARGIN
-    plane = np.zeros((SIZE + 2 * reach, SIZE + 2 * reach))
+    reach = 2 * LETTER_MARGIN_PX
+    plane = np.zeros((LETTER_IMAGE_PX + 2 * reach, LETTER_IMAGE_PX + 2 * reach))
     window = response.window[0, 0].double().numpy() - empty
     top, left = (reach + start - shift for start in response.start)
     plane[top : top + window.shape[0], left : left + window.shape[1]] = window
     return plane
 
 
-@register(
-    name="equivariance",
-    chapter=1,
-    title="Shift, then convolve; convolve, then shift",
-    summary="Does the order matter? For each border, with numbers.",
-    Config=EquivarianceConfig,
-    cells=lambda config: grid(
-        "{border}-{bias}", {"bias": {False: "no-bias", True: "bias"}}, bias=BIASES, border=config.borders
-    ),
-)
 def run_cell(config: EquivarianceConfig, cell: Cell, folder: Path) -> dict[str, Any]:
     """Return the errors at shifts 1, 2, … px; both orders at the largest shift go to maps.npz."""
     border, bias = cell.parameters["border"], cell.parameters["bias"]

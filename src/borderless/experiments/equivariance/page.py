@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 
 from borderless.data.letter import image
-from borderless.experiments.equivariance.experiment import BIASES, EquivarianceConfig, network, object_response
+from borderless.experiments.equivariance import BIASES, EquivarianceConfig
+from borderless.experiments.equivariance.experiment import network, object_response
 from borderless.experiments.experiment import Result, by
 from borderless.experiments.kit import texts
 from borderless.report import Section, plots

@@ -1,1 +1,42 @@
 """Fine-tune a pretrained network under another border."""
+
+from dataclasses import dataclass, replace
+from typing import Annotated, ClassVar
+
+from borderless.data.choices import OBJECT_PX
+from borderless.experiments.arms import ARMS
+from borderless.experiments.experiment import grid, register
+from borderless.experiments.settings import Choice, DeviceSettings, Range
+from borderless.models.choices import ARCHITECTURE
+from borderless.training.recipe import Recipe
+
+RECIPE = Recipe(epochs=20, batch_size=16, optimizer="adamw", learning_rate=5e-4, weight_decay=0.01, schedule="linear")
+FEW = replace(RECIPE, epochs=2)
+COMPARED = ("own", "infinite-adaptive")
+
+
+@register(
+    name="finetune",
+    chapter=12,
+    title="Fine-tuned under another border",
+    summary="A pretrained network, converted: accuracy before and after fine-tuning, in the middle and at the edge.",
+    cells=lambda config: grid("seed{seed}", seed=range(config.seeds)),
+)
+@dataclass(frozen=True)
+class FinetuningConfig(DeviceSettings):
+    """Settings of `finetune`."""
+
+    arch: str = ARCHITECTURE
+    """The network: any of torchvision, timm/NAME, or of the paper."""
+    weights: str = "packaged"
+    """Its weights: packaged, default (torchvision's, downloaded), pretrained (timm's), random, or a file."""
+    arms: Annotated[tuple[str, ...], Choice(tuple(ARMS))] = COMPARED
+    """What the network goes on as."""
+    reach: Annotated[int | None, Range(0)] = 2
+    """How many cells a map of a converted network may grow beyond its frame; none: as many as it needs."""
+    canvas_px: Annotated[int, Range(OBJECT_PX + 2)] = 96
+    """Height and width of the canvas; objects have 48 px."""
+    training: Recipe = RECIPE
+    """How the network is trained, both times."""
+
+    DEMO: ClassVar = {"seeds": 1, "arms": ("own", "infinite-adaptive"), "reach": 1, "training": FEW}

@@ -9,9 +9,9 @@ Embedded data: tiles of photographs, see `data/objects.py`.
 """
 
 import copy
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,49 +19,16 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from borderless.data.labelled import Labelled, LabelledSplit
-from borderless.data.objects import OBJECT_PX, edges, on_canvas, photograph_tiles
+from borderless.data.objects import edges, on_canvas, photograph_tiles
 from borderless.experiments.arms import ARMS, Arm
-from borderless.experiments.experiment import Cell, grid, register
-from borderless.experiments.settings import Choice, DeviceSettings, Range
+from borderless.experiments.experiment import Cell
+from borderless.experiments.finetuning import FinetuningConfig
 from borderless.models.head import with_classes
-from borderless.models.packaged import ARCHITECTURE
 from borderless.models.request import NetworkRequest
 from borderless.runtime.evaluation import evaluating
-from borderless.training import Recipe, fit
-
-RECIPE = Recipe(epochs=20, batch_size=16, optimizer="adamw", learning_rate=5e-4, weight_decay=0.01, schedule="linear")
-FEW = replace(RECIPE, epochs=2)
-COMPARED = ("own", "infinite-adaptive")
+from borderless.training import fit
 
 
-@dataclass(frozen=True)
-class FinetuningConfig(DeviceSettings):
-    """Settings of `finetune`."""
-
-    arch: str = ARCHITECTURE
-    """The network: any of torchvision, timm/NAME, or of the paper."""
-    weights: str = "packaged"
-    """Its weights: packaged, default (torchvision's, downloaded), pretrained (timm's), random, or a file."""
-    arms: Annotated[tuple[str, ...], Choice(tuple(ARMS))] = COMPARED
-    """What the network goes on as."""
-    reach: Annotated[int | None, Range(0)] = 2
-    """How many cells a map of a converted network may grow beyond its frame; none: as many as it needs."""
-    canvas_px: Annotated[int, Range(OBJECT_PX + 2)] = 96
-    """Height and width of the canvas; objects have 48 px."""
-    training: Recipe = RECIPE
-    """How the network is trained, both times."""
-
-    DEMO: ClassVar = {"seeds": 1, "arms": ("own", "infinite-adaptive"), "reach": 1, "training": FEW}
-
-
-@register(
-    name="finetune",
-    chapter=12,
-    title="Fine-tuned under another border",
-    summary="A pretrained network, converted: accuracy before and after fine-tuning, in the middle and at the edge.",
-    Config=FinetuningConfig,
-    cells=lambda config: grid("seed{seed}", seed=range(config.seeds)),
-)
 def run_cell(config: FinetuningConfig, cell: Cell, folder: Path) -> dict[str, Any]:
     """Learn the classes, convert, go on; each training has a folder of its own and can be resumed."""
     seed = cell.parameters["seed"]

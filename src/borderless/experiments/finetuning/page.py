@@ -7,7 +7,7 @@ import numpy as np
 
 from borderless.experiments.arms import ARMS
 from borderless.experiments.experiment import Result
-from borderless.experiments.finetuning.experiment import FinetuningConfig
+from borderless.experiments.finetuning import FinetuningConfig
 from borderless.experiments.kit import means, percents, texts
 from borderless.experiments.results_on_disk import write_table
 from borderless.report import Section, plots

@@ -1,1 +1,38 @@
 """Train on digits in one corner, test everywhere."""
+
+from dataclasses import dataclass, replace
+from typing import Annotated, ClassVar
+
+from borderless.experiments import arms
+from borderless.experiments.arms import Arm
+from borderless.experiments.experiment import grid, register
+from borderless.experiments.settings import Range, TrainedSettings
+from borderless.training.recipe import Recipe
+
+RECIPE = Recipe(
+    epochs=12, batch_size=32, optimizer="adamw", learning_rate=5e-3, weight_decay=0.01, schedule="linear", watch="loss"
+)
+EVERYWHERE = "own-everywhere"
+ARMS = {
+    **{name: arms.ARMS[name] for name in ("own", "full", "infinite", "infinite-adaptive")},
+    EVERYWHERE: Arm("own padding, trained everywhere"),
+}
+
+
+@register(
+    name="one-place",
+    chapter=4,
+    title="Trained in one place",
+    summary="A CNN trained on digits in one corner, tested at every place.",
+    cells=lambda config: grid("{arm}-seed{seed}", seed=range(config.seeds), arm=ARMS),
+)
+@dataclass(frozen=True)
+class OnePlaceConfig(TrainedSettings):
+    """Settings of `one-place`."""
+
+    seeds: Annotated[int, Range(1)] = 3
+    test_digits: Annotated[int, Range(1, 360)] = 240
+    """How many of the 360 test digits are tried at each position."""
+    training: Recipe = RECIPE
+
+    DEMO: ClassVar = {"seeds": 1, "test_digits": 40, "training": replace(RECIPE, epochs=6)}

@@ -7,9 +7,8 @@ see a digit differently at the positions between. The last arm trains at random 
 Shapes: digits n × 14 × 14; images n × 1 × 32 × 32; predictions (position, digit); maps over positions 19 × 19.
 """
 
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,45 +16,15 @@ from torch import Tensor, nn
 
 from borderless.data import digits
 from borderless.data.digits import Digits, PlacedDigits, all_places
-from borderless.experiments import arms
-from borderless.experiments.arms import Arm
-from borderless.experiments.experiment import Cell, grid, register
-from borderless.experiments.settings import Range, TrainedSettings
+from borderless.experiments.experiment import Cell
+from borderless.experiments.one_place import ARMS, EVERYWHERE, OnePlaceConfig
 from borderless.models.small import STRIDE_PX, network
 from borderless.runtime.evaluation import one_thread
-from borderless.training import Recipe, fit
+from borderless.training import fit
 
-RECIPE = Recipe(
-    epochs=12, batch_size=32, optimizer="adamw", learning_rate=5e-3, weight_decay=0.01, schedule="linear", watch="loss"
-)
-EVERYWHERE = "own-everywhere"
-ARMS = {
-    **{name: arms.ARMS[name] for name in ("own", "full", "infinite", "infinite-adaptive")},
-    EVERYWHERE: Arm("own padding, trained everywhere"),
-}
 IMAGES_AT_ONCE = 360
 
 
-@dataclass(frozen=True)
-class OnePlaceConfig(TrainedSettings):
-    """Settings of `one-place`."""
-
-    seeds: Annotated[int, Range(1)] = 3
-    test_digits: Annotated[int, Range(1, 360)] = 240
-    """How many of the 360 test digits are tried at each position."""
-    training: Recipe = RECIPE
-
-    DEMO: ClassVar = {"seeds": 1, "test_digits": 40, "training": replace(RECIPE, epochs=6)}
-
-
-@register(
-    name="one-place",
-    chapter=4,
-    title="Trained in one place",
-    summary="A CNN trained on digits in one corner, tested at every place.",
-    Config=OnePlaceConfig,
-    cells=lambda config: grid("{arm}-seed{seed}", seed=range(config.seeds), arm=ARMS),
-)
 def run_cell(config: OnePlaceConfig, cell: Cell, folder: Path) -> dict[str, Any]:
     """Train one arm under its own border, then predict at every position; the predictions go to predictions.npz."""
     arm, seed = ARMS[cell.parameters["arm"]], cell.parameters["seed"]

@@ -9,7 +9,7 @@ from matplotlib.patches import Rectangle
 from borderless.data.digits import CANVAS_PX, DIGIT_PX, TRAINED_AT, load_digits, place_digits
 from borderless.experiments.experiment import Result, by
 from borderless.experiments.kit import means, percents, texts, values
-from borderless.experiments.one_place.experiment import ARMS, OnePlaceConfig
+from borderless.experiments.one_place import ARMS, OnePlaceConfig
 from borderless.experiments.results_on_disk import write_table
 from borderless.models.small import STRIDE_PX
 from borderless.report import Section, plots

@@ -10,62 +10,20 @@ Embedded data: patches of photographs inside scikit-image under random homograph
 Shapes: patches n × 1 × 32 × 32; descriptors n × numbers.
 """
 
-from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Any
 
 from borderless.data.patches import PATCH_PX, Pairs, Patches, from_photographs, from_phototour
-from borderless.experiments.experiment import Cell, grid, register
-from borderless.experiments.settings import Choice, PaperSettings, Range
+from borderless.experiments.experiment import Cell
+from borderless.experiments.patch_matching import ARMS, PatchMatchingConfig
 from borderless.explanation import explain
 from borderless.models import load
 from borderless.runtime.evaluation import seeded
-from borderless.training import Recipe, evaluate, fit
+from borderless.training import evaluate, fit
 from borderless.training.hardest_in_batch import HardestInBatch
 
-ARMS = {
-    "same": ("sconv_hardnet", "same, 128 numbers"),
-    "full": ("fconv_hardnet", "full as published, 6,272 numbers"),
-    "full-128": ("fconv_hardnet_128", "full, 128 numbers"),
-}
-_BASE = Recipe(epochs=10, weight_decay=1e-4, schedule="linear", watch="loss")
-PAPER = replace(_BASE, batch_size=256, learning_rate=10.0, dampening=0.9, nesterov=False)
-# A few hundred pairs are too few steps for the paper's optimizer.
-EMBEDDED = replace(_BASE, batch_size=32, optimizer="adamw", learning_rate=3e-3)
-FEW = replace(EMBEDDED, epochs=3)
 
-
-@dataclass(frozen=True)
-class PatchMatchingConfig(PaperSettings):
-    """Settings of `patch-matching`."""
-
-    pairs: Annotated[tuple[int, ...], Range(2)] = (32, 64, 128)
-    """How many training pairs; a larger set holds the smaller ones."""
-    arms: Annotated[tuple[str, ...], Choice(tuple(ARMS))] = tuple(ARMS)
-    """Which descriptors to train."""
-    seeds: Annotated[int, Range(1)] = 2
-    test_matches: Annotated[int, Range(100)] = 500
-    """Matches, and as many others, to test on; a quarter to validate on. The Brown patches have lists of their own."""
-    data: Path | None = None
-    """A folder with the Brown patches (yosemite, notredame, liberty); without it, patches of photographs. With it, what
-    no option says is as in the paper."""
-    training: Recipe = EMBEDDED
-
-    DEMO: ClassVar = {"pairs": (128,), "arms": ("same", "full-128"), "seeds": 1, "test_matches": 200, "training": FEW}
-    FROM_PAPER: ClassVar = {"pairs": (25000, 50000, 100000, 250000, 500000), "seeds": 1, "training": PAPER}
-
-
-@register(
-    name="patch-matching",
-    chapter=10,
-    title="Descriptors from few pairs",
-    summary="HardNet, with same and with full convolution, trained on n pairs of patches.",
-    Config=PatchMatchingConfig,
-    cells=lambda config: grid(
-        "{arm}-{pairs}-seed{seed}", seed=range(config.seeds), pairs=config.pairs, arm=config.arms
-    ),
-)
 def run_cell(config: PatchMatchingConfig, cell: Cell, folder: Path) -> dict[str, Any]:
     """Train a descriptor, then match the test pairs with it and with its weights of before."""
     arm, count, seed = (cell.parameters[name] for name in ("arm", "pairs", "seed"))

@@ -7,7 +7,8 @@ import numpy as np
 from borderless.experiments import published
 from borderless.experiments.experiment import Result, by
 from borderless.experiments.kit import means, percents, texts
-from borderless.experiments.patch_matching.experiment import ARMS, PatchMatchingConfig, examples
+from borderless.experiments.patch_matching import ARMS, PatchMatchingConfig
+from borderless.experiments.patch_matching.experiment import examples
 from borderless.experiments.results_on_disk import write_table
 from borderless.report import Section, plots
 

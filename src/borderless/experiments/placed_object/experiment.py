@@ -7,75 +7,28 @@ Shapes: photographs 3 × 96 × 96; images n × 3 × 224 × 224; logits n × 1000
 """
 
 import time
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, get_args
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from borderless.data.photos import PHOTOS, load_photo
-from borderless.errors import ConfigError
 from borderless.experiments.arms import Arm
-from borderless.experiments.experiment import Cell, grid, register
-from borderless.experiments.settings import Range, Settings
+from borderless.experiments.experiment import Cell
+from borderless.experiments.placed_object import ARMS, PlacedObjectConfig
 from borderless.explanation import Explanation
-from borderless.models.packaged import MEAN, SIZE_PX, TOTAL_STRIDE_PX, class_names, load_packaged, normalise
+from borderless.models.choices import SIZE_PX
+from borderless.models.packaged import MEAN, TOTAL_STRIDE_PX, class_names, load_packaged, normalise
 
-PhotoName = Literal["cat", "coffee", "tripod", "motorcycle", "rocket"]
-Background = Literal["black", "grey", "white"]
 # Brightness in [0, 1]; grey is what normalization turns into 0.
 BRIGHTNESS = {"black": 0.0, "grey": MEAN, "white": 1.0}
-ARMS = {
-    "own": Arm("own padding"),
-    "full": Arm("full", "full"),
-    "infinite": Arm("infinite", "infinite"),
-    "infinite-adaptive": Arm("infinite,\nadaptive phase", "infinite", "adaptive"),
-    "infinite-reach4": Arm("infinite,\nreach 4", "infinite", reach=4),
-    "infinite-reach2": Arm("infinite,\nreach 2", "infinite", reach=2),
-    "infinite-reach1": Arm("infinite,\nreach 1", "infinite", reach=1),
-}
 # Larger batches are slower on a CPU: every feature map is then new memory from the system.
 BATCH = 2
 
 
-@dataclass(frozen=True)
-class PlacedObjectConfig(Settings):
-    """Settings of `placed-object`."""
-
-    photos: tuple[PhotoName, ...] = get_args(PhotoName)
-    """Which photographs to place."""
-    backgrounds: tuple[Background, ...] = ("black", "grey")
-    """What surrounds them: a canvas of this color, unlimited under `infinite`. Grey is the network's mean color."""
-    size_px: Annotated[int, Range(1, min(SIZE_PX))] = 96
-    """Height and width of a photograph on the canvas of 224 px."""
-    offsets_px: Annotated[tuple[int, ...], Range(0)] = (0, 15, 32, 49, 64, 79, 96, 113, 128)
-    """Rows and columns of its upper left pixel, in all pairs; outputs are compared with those at the middle one."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        room = SIZE_PX[0] - self.size_px
-        if len(self.offsets_px) < 2 or max(self.offsets_px) > room:
-            raise ConfigError(
-                f"Expected two or more offsets that put a photograph of {self.size_px} px wholly on the canvas of "
-                f"{SIZE_PX[0]} px, 0 to {room}, but got offsets_px={self.offsets_px}; choose again."
-            )
-
-    DEMO: ClassVar = {"photos": ("cat", "coffee"), "offsets_px": (0, 64, 113)}
-
-
-@register(
-    name="placed-object",
-    chapter=5,
-    title="A photograph, everywhere",
-    summary="A pretrained network and a photograph that moves over an empty canvas.",
-    Config=PlacedObjectConfig,
-    cells=lambda config: grid(
-        "{photo}-{background}-{arm}", background=config.backgrounds, photo=config.photos, arm=ARMS
-    ),
-)
 def run_cell(config: PlacedObjectConfig, cell: Cell, folder: Path) -> dict[str, Any]:
     """Return the network's outputs at every position; probabilities and top-1 classes also go to maps.npz."""
     arm, photo = ARMS[cell.parameters["arm"]], cell.parameters["photo"]

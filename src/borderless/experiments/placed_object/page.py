@@ -9,9 +9,11 @@ import torch
 from borderless.data.photos import load_photo
 from borderless.experiments.experiment import Result, by
 from borderless.experiments.kit import percents, texts, values
-from borderless.experiments.placed_object.experiment import ARMS, BRIGHTNESS, PlacedObjectConfig
+from borderless.experiments.placed_object import ARMS, PlacedObjectConfig
+from borderless.experiments.placed_object.experiment import BRIGHTNESS
 from borderless.experiments.results_on_disk import write_table
-from borderless.models.packaged import SIZE_PX, TOTAL_STRIDE_PX
+from borderless.models.choices import SIZE_PX
+from borderless.models.packaged import TOTAL_STRIDE_PX
 from borderless.report import Section, plots
 
 WRONG = "#ff6b4a"

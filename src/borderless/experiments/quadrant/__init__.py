@@ -1,1 +1,70 @@
 """Read the quadrant of a picture from features, inside a growing border."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal
+
+from borderless.data.choices import BORDERS_PX, SplitProtocol
+from borderless.errors import ConfigError
+from borderless.experiments.experiment import grid, register
+from borderless.experiments.settings import DeviceSettings, Range
+from borderless.models.choices import FeaturePool, Init
+from borderless.training.recipe import Recipe
+
+Policy = Literal["own", "full", "infinite", "infinite-adaptive"]
+FEW = Recipe(epochs=2)
+
+
+@register(
+    name="quadrant",
+    chapter=6,
+    title="How far from the border?",
+    summary="The quadrant of a canvas that a picture stands in, read from a network's features, inside a growing "
+    "border of zeros.",
+    cells=lambda config: grid(
+        "{arch}-{init}-{policy}-border{border_px}-seed{seed}",
+        seed=range(config.seeds),
+        arch=config.archs,
+        init=config.inits,
+        policy=config.policies,
+        border_px=sorted(config.borders_px),
+    ),
+)
+@dataclass(frozen=True)
+class QuadrantConfig(DeviceSettings):
+    """Settings of `quadrant`; sizes are the paper's."""
+
+    archs: tuple[str, ...] = ("bagnet33", "resnet18", "densenet121")
+    """Networks: of torchvision, timm/NAME, or of the paper."""
+    inits: tuple[Init, ...] = ("random",)
+    """Frozen random weights, frozen pretrained ones, or trained from scratch (whole canvases: a GPU is advisable)."""
+    borders_px: Annotated[tuple[int, ...], Range(0)] = BORDERS_PX
+    """Widths of the border of zeros, in pixels."""
+    policies: tuple[Policy, ...] = ("own",)
+    """Border policies: the model's original padding and what borderless puts in its place."""
+    pictures: Annotated[int, Range(2)] = 1000
+    """Pictures in each of the three splits; each is in both positions."""
+    data: Path | None = None
+    """A folder of images, such as ImageNet's validation images; without it, cuts from photographs in scikit-image."""
+    weights: Path | None = None
+    """A file of weights for the pretrained network, if only one is asked for; without it, its library's."""
+    protocol: SplitProtocol = "split"
+    """split: the three splits share no image. published: they are the same pictures, as in the paper's code."""
+    pool: FeaturePool = "paper"
+    """The largest value over space for ResNets and BagNets, the network's own pool for others; or one for all."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.weights is not None and (len(self.archs) > 1 or "pretrained" not in self.inits):
+            raise ConfigError(
+                f"Expected weights for a single network, with pretrained among inits, but got "
+                f"weights={str(self.weights)!r} for {', '.join(self.archs)}, {', '.join(self.inits)}; choose again."
+            )
+
+    DEMO: ClassVar = {
+        "archs": ("resnet18",),
+        "borders_px": (0, 64),
+        "policies": ("own", "infinite"),
+        "pictures": 40,
+        "training": FEW,
+    }

@@ -11,91 +11,32 @@ Shapes: pictures n × 3 × 56 × 56; features 2 × n × features; canvases 120 p
 """
 
 from copy import deepcopy
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from borderless.data import quadrant
-from borderless.data.quadrant import BORDERS_PX, Canvases, Quadrant, SplitProtocol
-from borderless.errors import ConfigError
+from borderless.data.quadrant import Canvases, Quadrant
 from borderless.experiments.arms import ARMS, Arm
-from borderless.experiments.experiment import Cell, grid, register
-from borderless.experiments.settings import DeviceSettings, Range
+from borderless.experiments.experiment import Cell
+from borderless.experiments.quadrant import QuadrantConfig
 from borderless.explanation import explain
 from borderless.measures.intervals import over_objects
 from borderless.measures.location_probe import location_probe
 from borderless.models.batch_norm import calibrate_, folded
-from borderless.models.features import Init, Pool, feature_network
+from borderless.models.choices import Init
+from borderless.models.features import feature_network
 from borderless.placement.place import place
 from borderless.runtime.evaluation import seeded
-from borderless.training import Recipe, fit
+from borderless.training import fit
 
-Policy = Literal["own", "full", "infinite", "infinite-adaptive"]
 CALIBRATION_PICTURES = 64
-FEW = Recipe(epochs=2)
 
 
-@dataclass(frozen=True)
-class QuadrantConfig(DeviceSettings):
-    """Settings of `quadrant`; sizes are the paper's."""
-
-    archs: tuple[str, ...] = ("bagnet33", "resnet18", "densenet121")
-    """Networks: of torchvision, timm/NAME, or of the paper."""
-    inits: tuple[Init, ...] = ("random",)
-    """Frozen random weights, frozen pretrained ones, or trained from scratch (whole canvases: a GPU is advisable)."""
-    borders_px: Annotated[tuple[int, ...], Range(0)] = BORDERS_PX
-    """Widths of the border of zeros, in pixels."""
-    policies: tuple[Policy, ...] = ("own",)
-    """Border policies: the model's original padding and what borderless puts in its place."""
-    pictures: Annotated[int, Range(2)] = 1000
-    """Pictures in each of the three splits; each is in both positions."""
-    data: Path | None = None
-    """A folder of images, such as ImageNet's validation images; without it, cuts from photographs in scikit-image."""
-    weights: Path | None = None
-    """A file of weights for the pretrained network, if only one is asked for; without it, its library's."""
-    protocol: SplitProtocol = "split"
-    """split: the three splits share no image. published: they are the same pictures, as in the paper's code."""
-    pool: Pool = "paper"
-    """The largest value over space for ResNets and BagNets, the network's own pool for others; or one for all."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.weights is not None and (len(self.archs) > 1 or "pretrained" not in self.inits):
-            raise ConfigError(
-                f"Expected weights for a single network, with pretrained among inits, but got "
-                f"weights={str(self.weights)!r} for {', '.join(self.archs)}, {', '.join(self.inits)}; choose again."
-            )
-
-    DEMO: ClassVar = {
-        "archs": ("resnet18",),
-        "borders_px": (0, 64),
-        "policies": ("own", "infinite"),
-        "pictures": 40,
-        "training": FEW,
-    }
-
-
-@register(
-    name="quadrant",
-    chapter=6,
-    title="How far from the border?",
-    summary="The quadrant of a canvas that a picture stands in, read from a network's features, inside a growing "
-    "border of zeros.",
-    Config=QuadrantConfig,
-    cells=lambda config: grid(
-        "{arch}-{init}-{policy}-border{border_px}-seed{seed}",
-        seed=range(config.seeds),
-        arch=config.archs,
-        init=config.inits,
-        policy=config.policies,
-        border_px=sorted(config.borders_px),
-    ),
-)
 def run_cell(config: QuadrantConfig, cell: Cell, folder: Path) -> dict[str, Any]:
     """Return the accuracy of the linear layer and of its control; which outputs were right goes to right.npz."""
     arch, init, policy, border_px, seed = cell.parameters.values()

@@ -10,7 +10,7 @@ from borderless.experiments import published
 from borderless.experiments.arms import ARMS
 from borderless.experiments.experiment import Result, by
 from borderless.experiments.kit import percents, texts, values
-from borderless.experiments.quadrant.experiment import QuadrantConfig
+from borderless.experiments.quadrant import QuadrantConfig
 from borderless.experiments.results_on_disk import write_table
 from borderless.measures.intervals import over_seeds
 from borderless.report import Section, plots

@@ -1,1 +1,36 @@
 """Learn the order of two colors, or the half of the image."""
+
+from dataclasses import dataclass, replace
+from typing import Annotated, ClassVar
+
+from borderless.data.choices import SceneProtocol
+from borderless.engine.border import BORDERS
+from borderless.experiments.experiment import grid, register
+from borderless.experiments.settings import Choice, Range, TrainedSettings
+from borderless.training.recipe import Recipe
+
+# What "patience 8" comes to in the public code: training stops with the ninth epoch that is not better.
+_ADADELTA = Recipe(optimizer="adadelta", learning_rate=1.0, weight_decay=5e-5, schedule="constant")
+RECIPE = replace(_ADADELTA, epochs=50, batch_size=200, stops_after=9, watch="loss", shuffles=False)
+
+
+@register(
+    name="red-green",
+    chapter=7,
+    title="Red and green: the order, or the place?",
+    summary="Two coloured squares whose order a network should learn, and whose place gives the answer away.",
+    cells=lambda config: grid("{border}-seed{seed}", seed=range(config.seeds), border=config.borders),
+)
+@dataclass(frozen=True)
+class RedGreenConfig(TrainedSettings):
+    """Settings of `red-green`; the defaults are the paper's, but for the protocol."""
+
+    borders: Annotated[tuple[str, ...], Choice(BORDERS)] = BORDERS
+    """Borders to train under."""
+    seeds: Annotated[int, Range(1)] = 10
+    """How many seeds (0, 1, …) of the initial weights, and of the images in the clean protocol."""
+    protocol: SceneProtocol = "clean"
+    """clean: no scene is in two splits. published: all splits begin with the same scenes, as in the paper's code."""
+    training: Recipe = RECIPE
+
+    DEMO: ClassVar = {"borders": ("zero", "full"), "seeds": 1, "training": replace(RECIPE, epochs=6)}

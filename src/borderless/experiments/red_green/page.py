@@ -8,7 +8,7 @@ from borderless.data.red_green import SIZE_PX, Scenes, red_green
 from borderless.experiments import published
 from borderless.experiments.experiment import Result, by
 from borderless.experiments.kit import percents, texts, values
-from borderless.experiments.red_green.experiment import RedGreenConfig
+from borderless.experiments.red_green import RedGreenConfig
 from borderless.experiments.results_on_disk import write_table
 from borderless.report import Section, plots
 

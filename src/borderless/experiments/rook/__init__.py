@@ -1,1 +1,36 @@
 """Locate a rook with one filter."""
+
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+from borderless.data.drawings import LARGEST_ROOK_MARGIN_PX
+from borderless.engine.border import BORDERS
+from borderless.experiments.experiment import grid, register
+from borderless.experiments.settings import Choice, Range, Settings
+
+
+@register(
+    name="rook",
+    chapter=3,
+    title="The rook: location from one filter",
+    summary="One filter and a global max pool learn where a rook stands, unless the border is full or infinite.",
+    cells=lambda config: grid("{border}-seed{seed}", border=config.borders, seed=range(config.seeds)),
+)
+@dataclass(frozen=True)
+class RookConfig(Settings):
+    """Settings of `rook`; the defaults are the paper's."""
+
+    borders: Annotated[tuple[str, ...], Choice(BORDERS)] = BORDERS
+    """Borders to train under."""
+    seeds: Annotated[int, Range(1)] = 5
+    """How many seeds (0, 1, …) of the initial weights, one training each."""
+    epochs: int = 100
+    """Passes over the two images."""
+    learning_rate: float = 0.1
+    """Step size of SGD."""
+    momentum: float = 0.9
+    """Momentum of SGD."""
+    margin: Annotated[int, Range(0, LARGEST_ROOK_MARGIN_PX)] = 0
+    """Pixels between the rook and the two edges of its corner; from 2 on, zero padding has nothing to read."""
+
+    DEMO: ClassVar = {"borders": ("valid", "zero", "circular", "full", "infinite"), "seeds": 3}

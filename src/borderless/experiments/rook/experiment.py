@@ -11,7 +11,7 @@ Shapes: images 2 × 1 × 32 × 32; the history of a training has one entry befor
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,34 +20,13 @@ from torch.nn import functional as F
 
 from borderless.conversion import convert, convert_
 from borderless.data import rook
-from borderless.engine.border import BORDERS
-from borderless.experiments.experiment import Cell, grid, register
-from borderless.experiments.settings import Choice, Range, Settings
+from borderless.experiments.experiment import Cell
+from borderless.experiments.rook import RookConfig
 from borderless.models.location import RookNet
 from borderless.runtime.evaluation import one_thread, seeded
 
 # Two features whose relative difference is below this are told apart by rounding alone.
 ROUNDING = 1e-5
-
-
-@dataclass(frozen=True)
-class RookConfig(Settings):
-    """Settings of `rook`; the defaults are the paper's."""
-
-    borders: Annotated[tuple[str, ...], Choice(BORDERS)] = BORDERS
-    """Borders to train under."""
-    seeds: Annotated[int, Range(1)] = 5
-    """How many seeds (0, 1, …) of the initial weights, one training each."""
-    epochs: int = 100
-    """Passes over the two images."""
-    learning_rate: float = 0.1
-    """Step size of SGD."""
-    momentum: float = 0.9
-    """Momentum of SGD."""
-    margin: Annotated[int, Range(0, rook.LARGEST_MARGIN)] = 0
-    """Pixels between the rook and the two edges of its corner; from 2 on, zero padding has nothing to read."""
-
-    DEMO: ClassVar = {"borders": ("valid", "zero", "circular", "full", "infinite"), "seeds": 3}
 
 
 @dataclass(frozen=True)
@@ -61,14 +40,6 @@ class Moment:
     accuracy: float
 
 
-@register(
-    name="rook",
-    chapter=3,
-    title="The rook: location from one filter",
-    summary="One filter and a global max pool learn where a rook stands, unless the border is full or infinite.",
-    Config=RookConfig,
-    cells=lambda config: grid("{border}-seed{seed}", border=config.borders, seed=range(config.seeds)),
-)
 def run_cell(config: RookConfig, cell: Cell, folder: Path) -> dict[str, Any]:
     """Train once; the whole history goes to history.npz, the end of it into the metrics."""
     with one_thread():

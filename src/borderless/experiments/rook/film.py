@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from borderless.data import rook
+from borderless.data.drawings import ROOK_IMAGE_PX
 from borderless.experiments.experiment import Result
-from borderless.experiments.rook.experiment import RookConfig
+from borderless.experiments.rook import RookConfig
 from borderless.report import plots
 
 # Compared side by side, where the run has them.
@@ -16,7 +17,7 @@ SHOWN = ("zero", "full")
 NAMES = {"zero": "zero (same)"}
 FRAME_MS, LAST_FRAME_MS = 160, 4000
 FILM_DPI = 1.5 * plots.PAGE_DPI
-SHOW = (-4, -4, rook.SIZE[0] + 4, rook.SIZE[1] + 4)
+SHOW = (-4, -4, ROOK_IMAGE_PX[0] + 4, ROOK_IMAGE_PX[1] + 4)
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ class _Panels:
                 axes[row, 1], history["filter"][0], cmap=plots.DIVERGING, title="filter", cells=True
             )
             self.maps[border] = [
-                plots.feature_map(axes[row, 2 + i], history["maps"][0, i], start=start, frame=rook.SIZE, show=SHOW)
+                plots.feature_map(axes[row, 2 + i], history["maps"][0, i], start=start, frame=ROOK_IMAGE_PX, show=SHOW)
                 for i in range(2)
             ]
             self.labels[border] = [axes[row, 2 + i].set_xlabel("maximum 0.000") for i in range(2)]

@@ -9,7 +9,7 @@ from borderless.experiments import published
 from borderless.experiments.experiment import Result, by
 from borderless.experiments.kit import percents, texts
 from borderless.experiments.results_on_disk import write_table
-from borderless.experiments.rook.experiment import RookConfig
+from borderless.experiments.rook import RookConfig
 from borderless.experiments.rook.film import film
 from borderless.report import Section
 

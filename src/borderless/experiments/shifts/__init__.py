@@ -1,1 +1,54 @@
 """Measure how consistent classifiers are when images move."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal
+
+from borderless.errors import ConfigError
+from borderless.experiments.arms import ARMS
+from borderless.experiments.experiment import grid, register
+from borderless.experiments.settings import Choice, PaperSettings, Range
+from borderless.models.choices import SMALL
+from borderless.training.recipe import IMAGENET, Recipe
+
+EMBEDDED = Recipe(epochs=20, batch_size=64, optimizer="adamw", learning_rate=4e-3, weight_decay=1e-2, schedule="linear")
+FEW = replace(EMBEDDED, epochs=5)
+PAPERS_NETWORKS = ("resnet18", "resnet34", "resnet50", "resnet101")
+
+
+@register(
+    name="shifts",
+    chapter=8,
+    title="Moved images",
+    summary="Is a classifier consistent, and right, when an image moves by crops, rolls, or over an empty canvas?",
+    cells=lambda config: grid("{arch}-{arm}-seed{seed}", seed=range(config.seeds), arch=config.archs, arm=config.arms),
+)
+@dataclass(frozen=True)
+class ShiftsConfig(PaperSettings):
+    """Settings of `shifts`."""
+
+    archs: tuple[str, ...] = (SMALL,)
+    """Networks: "small", or any of torchvision, timm/NAME, or of the paper."""
+    arms: Annotated[tuple[str, ...], Choice(tuple(ARMS))] = tuple(ARMS)
+    """What each network is trained as."""
+    seeds: Annotated[int, Range(1)] = 2
+    data: Path | None = None
+    """A folder of class folders, or of train and val with class folders; without it, digits in clutter.
+    With it, what no option says is as in the paper."""
+    classes: Literal["all", "imagenet-a"] = "all"
+    """Which classes of --data: all, or the 200 that the paper took from ImageNet."""
+    test_images: Annotated[int, Range(0)] = 0
+    """How many of the test images to move; 0: all."""
+    passes: Annotated[int, Range(1)] = 5
+    """Pairs of views of each image."""
+    training: Recipe = EMBEDDED
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.classes != "all" and self.data is None:
+            raise ConfigError(
+                f"Expected a folder of ImageNet's classes but got classes={self.classes!r} without --data; add it."
+            )
+
+    DEMO: ClassVar = {"arms": ("own", "infinite-adaptive"), "seeds": 1, "test_images": 40, "passes": 2, "training": FEW}
+    FROM_PAPER: ClassVar = {"archs": PAPERS_NETWORKS, "seeds": 1, "training": IMAGENET}

@@ -8,10 +8,9 @@ Embedded data: digits among pieces of other digits, 48 px, trained on random cro
 class folders, ImageNet as in the paper: images of 288 px, trained on random resized crops of 224 px.
 """
 
-from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Any
 
 from torch import nn
 
@@ -19,62 +18,18 @@ from borderless.data import imagenet, imagenet_a
 from borderless.data.imagenet import PAPER_CROP_PX
 from borderless.data.labelled import Labelled, LabelledSplit, load_labelled
 from borderless.data.labelled_digits import digits_in_clutter
-from borderless.errors import ConfigError
 from borderless.experiments.arms import ARMS
-from borderless.experiments.experiment import Cell, grid, register
-from borderless.experiments.settings import Choice, PaperSettings, Range
+from borderless.experiments.experiment import Cell
+from borderless.experiments.shifts import ShiftsConfig
 from borderless.measures.shift_consistency import PROTOCOLS, RANGE_PX, consistency, diagonal
-from borderless.models.small import SMALL, classifier, few_threads
-from borderless.training import Recipe, evaluate, fit
-from borderless.training.recipe import IMAGENET
+from borderless.models.small import classifier, few_threads
+from borderless.training import evaluate, fit
 
-EMBEDDED = Recipe(epochs=20, batch_size=64, optimizer="adamw", learning_rate=4e-3, weight_decay=1e-2, schedule="linear")
-FEW = replace(EMBEDDED, epochs=5)
-PAPERS_NETWORKS = ("resnet18", "resnet34", "resnet50", "resnet101")
 SCENE_PX, CROP_PX = 48, 32
 SHORTER_SIDE_PX = 256
 CROPPED = ("zhang2019", "kayhan2020")
 
 
-@dataclass(frozen=True)
-class ShiftsConfig(PaperSettings):
-    """Settings of `shifts`."""
-
-    archs: tuple[str, ...] = (SMALL,)
-    """Networks: "small", or any of torchvision, timm/NAME, or of the paper."""
-    arms: Annotated[tuple[str, ...], Choice(tuple(ARMS))] = tuple(ARMS)
-    """What each network is trained as."""
-    seeds: Annotated[int, Range(1)] = 2
-    data: Path | None = None
-    """A folder of class folders, or of train and val with class folders; without it, digits in clutter.
-    With it, what no option says is as in the paper."""
-    classes: Literal["all", "imagenet-a"] = "all"
-    """Which classes of --data: all, or the 200 that the paper took from ImageNet."""
-    test_images: Annotated[int, Range(0)] = 0
-    """How many of the test images to move; 0: all."""
-    passes: Annotated[int, Range(1)] = 5
-    """Pairs of views of each image."""
-    training: Recipe = EMBEDDED
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.classes != "all" and self.data is None:
-            raise ConfigError(
-                f"Expected a folder of ImageNet's classes but got classes={self.classes!r} without --data; add it."
-            )
-
-    DEMO: ClassVar = {"arms": ("own", "infinite-adaptive"), "seeds": 1, "test_images": 40, "passes": 2, "training": FEW}
-    FROM_PAPER: ClassVar = {"archs": PAPERS_NETWORKS, "seeds": 1, "training": IMAGENET}
-
-
-@register(
-    name="shifts",
-    chapter=8,
-    title="Moved images",
-    summary="Is a classifier consistent, and right, when an image moves by crops, rolls, or over an empty canvas?",
-    Config=ShiftsConfig,
-    cells=lambda config: grid("{arch}-{arm}-seed{seed}", seed=range(config.seeds), arch=config.archs, arm=config.arms),
-)
 def run_cell(config: ShiftsConfig, cell: Cell, folder: Path) -> dict[str, Any]:
     """Train, then move the test images by every protocol."""
     arch, arm, seed = cell.parameters["arch"], ARMS[cell.parameters["arm"]], cell.parameters["seed"]

@@ -9,7 +9,8 @@ from borderless.experiments.arms import ARMS
 from borderless.experiments.experiment import Result, by
 from borderless.experiments.kit import percents, texts
 from borderless.experiments.results_on_disk import write_table
-from borderless.experiments.shifts.experiment import CROPPED, ShiftsConfig
+from borderless.experiments.shifts import ShiftsConfig
+from borderless.experiments.shifts.experiment import CROPPED
 from borderless.report import Section, plots
 
 TITLES = {

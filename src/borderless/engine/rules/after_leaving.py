@@ -1,0 +1,308 @@
+"""What a model does with cells that have left the engine, and what of it is said.
+
+Functions of single cells, views, joins (of the levels of a detector) and choices among cells (a maximum, the largest
+scores, a mask) run as they are, and so do losses. What mixes the cells of a frame is named: with fixed weights for the
+cells, with the model's own padding, or by sums over them it reads absolute position. Attention, recurrent layers and
+Fourier transforms over the cells are refused, unless the border lets them run at its boundary.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from borderless.engine.leaving import LeftCells, unwatched
+from borderless.engine.naming import describe, named
+from borderless.engine.registry import LEFT, REFUSED, find_rule, rule, traits_of
+from borderless.engine.relabelled import Relabelled
+from borderless.engine.rules import casts, pointwise
+from borderless.engine.rules.cell_products import AfterCall, of_einsum, of_product
+from borderless.engine.signal import Signal, first_signal
+from borderless.engine.signatures import arguments
+from borderless.engine.torch_internals import DisableTorchFunctionSubclass, getter, tree_leaves, tree_map
+from borderless.errors import UnsupportedOperation
+
+_VIEWS = frozenset(
+    named("permute", "transpose", "movedim", "moveaxis", "swapaxes", "swapdims", "t", "adjoint", "reshape", "view")
+    + named("flatten", "unflatten", "unsqueeze", "squeeze", "view_as", "reshape_as", "expand", "expand_as", "narrow")
+    + named("select", "split", "chunk", "tensor_split", "split_with_sizes", "unbind")
+    + [getter(name) for name in ("T", "mT", "H", "mH")]
+)
+_JOINS = frozenset(named("cat", "concat", "concatenate", "stack"))
+# Of cells by their number: the result has its cells where the indices have theirs.
+_LOOKUPS = frozenset(named("embedding", "one_hot", "gather", "take_along_dim", "index_select"))
+_CHOICES = frozenset(
+    named("max", "min", "amax", "amin", "argmax", "argmin", "aminmax", "topk", "sort", "argsort", "kthvalue", "median")
+    + named("nonzero", "argwhere", "masked_select", "any", "all", "count_nonzero", "unique", "isin", "tolist", "item")
+    + named("numpy", "bincount", "equal", "allclose", "msort")
+)
+_LOSSES = frozenset(
+    named("cross_entropy", "nll_loss", "binary_cross_entropy", "binary_cross_entropy_with_logits", "mse_loss", "kl_div")
+    + named("l1_loss", "smooth_l1_loss", "huber_loss", "poisson_nll_loss", "gaussian_nll_loss", "hinge_embedding_loss")
+)
+_RECURRENT = frozenset(named("lstm", "gru", "rnn_tanh", "rnn_relu", "lstm_cell", "gru_cell"))
+_SPECTRA = frozenset(
+    [torch.stft, torch.istft, *(f for f in vars(torch.fft).values() if callable(f)), torch.Tensor.stft]
+)
+_ATTENTION = frozenset(named("multi_head_attention_forward"))
+_SCORES = frozenset(named("scaled_dot_product_attention"))
+_PRODUCTS = frozenset(named("matmul", "mm", "bmm", "mv", "dot", "cdist", "__matmul__", "__rmatmul__"))
+_SUMMED_PRODUCTS = frozenset(named("addmm", "addbmm", "baddbmm", "addmv"))
+_CONVOLUTIONS = frozenset(named("conv1d", "conv2d", "conv3d"))
+_WHOLE_CELLS = (pointwise.elementwise, casts.alike, casts.dropout)
+
+
+_CHOSEN = AfterCall()
+
+
+@rule(LEFT)
+def watch(function: Any, *args: Any, **kwargs: Any) -> Any:
+    """Run `function` as PyTorch does; name it if it mixes cells, and go on watching what comes out."""
+    if first_signal(args, kwargs) is not None:
+        return function(*unwatched(args), **unwatched(kwargs))
+    cells = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, LeftCells)]
+    found = None
+    if cells and not _is_query(function):
+        found = _outcome(function, args, kwargs, cells)
+        if found.is_refused and cells[0].scope.border.at is None:
+            raise cells[0].scope.unsupported(describe(function), _reason(found, cells[0]))
+    with DisableTorchFunctionSubclass():
+        result = function(*args, **kwargs)
+    if found is None:
+        return result
+    is_reported = any(leaf.is_reported for leaf in cells)
+    results = [leaf for leaf in tree_leaves(result) if isinstance(leaf, Tensor)]
+    if found.mixes and any(leaf.ndim for leaf in results):  # a single number is a loss, or a statistic
+        if not is_reported:
+            cells[0].scope.reads_position(describe(function), _reason(found, cells[0]))
+        is_reported = True
+    if found.dims is None:
+        return unwatched(result)
+    dims = found.dims
+
+    def watched(leaf: Any) -> Any:
+        if not isinstance(leaf, Tensor) or isinstance(leaf, LeftCells):  # changed in place
+            return leaf
+        return LeftCells.of(leaf, dims(leaf), cells[0].scope, cells[0].origin, is_reported)
+
+    return tree_map(watched, result)
+
+
+@rule(REFUSED)
+def at_boundary(refusal: UnsupportedOperation, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Run what a rule has refused on the cropped maps, if they are lists of cells already, or the border says so."""
+    maps = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Signal)]
+    if maps and all(_is_list_of_cells(leaf) for leaf in maps) and not function.__name__.endswith("_"):
+        return _after_leaving(refusal, function, args, kwargs)
+    signal = first_signal(args, kwargs)
+    if signal is None or signal.border.at is None:
+        raise refusal
+    signal.scope.reads_position(describe(function), "at='boundary' runs it on the map of its frame", signal.frame)
+
+    def cropped(leaf: Any) -> Any:
+        return leaf.crop().contiguous() if isinstance(leaf, Signal) else leaf  # as the unmodified model has them
+
+    args, kwargs = tree_map(cropped, (args, kwargs))
+    return function(*args, **kwargs)
+
+
+def _is_list_of_cells(signal: Signal) -> bool:
+    return isinstance(signal, Relabelled) and signal.tokens is not None and signal.border.at is None
+
+
+def _after_leaving(refusal: UnsupportedOperation, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Let tokens leave the engine, and go on with cells that are watched."""
+
+    def left(leaf: Any) -> Any:
+        if not isinstance(leaf, Relabelled):
+            return leaf
+        cells = leaf.crop()
+        leaf.scope.leaves(function, leaf, tuple(cells.shape))
+        origin = f"{describe(function)} in {leaf.scope.describe_module()}"
+        return LeftCells.of(cells, {d for d in (leaf.tokens,) if d is not None}, leaf.scope, origin)
+
+    args, kwargs = tree_map(left, (args, kwargs))
+    try:
+        return function(*args, **kwargs)
+    except UnsupportedOperation as error:
+        raise error from refusal
+
+
+def _reason(found: AfterCall, cells: LeftCells) -> str:
+    return f"it {found.mixes}, and these are cells of a map: {cells.origin}"
+
+
+def _is_query(function: Any) -> bool:
+    """Whether it only asks what a tensor is."""
+    return function not in _VIEWS and traits_of(find_rule(function)).needs == "nothing"
+
+
+def _outcome(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], cells: list[LeftCells]) -> AfterCall:
+    if function in _VIEWS:
+        return _of_view(function, args, kwargs, cells[0])
+    if function is Tensor.__getitem__:
+        return _of_index(args, kwargs, cells)
+    if function in _LOSSES:
+        return _CHOSEN
+    if function in _RECURRENT or function in _SPECTRA:
+        return AfterCall(None, "runs along cells", is_refused=True)
+    if function in _ATTENTION:
+        return AfterCall(None, "is attention over cells", is_refused=True)
+    if function in _SCORES:
+        if any(leaf.cell_dims & {leaf.ndim - 1, leaf.ndim - 2} for leaf in cells):
+            return AfterCall(None, "is attention over cells", is_refused=True)
+        return _kept(cells)
+    if function in _PRODUCTS:
+        return of_product(*args[:2], is_transposed=function is torch.cdist)
+    if function in _SUMMED_PRODUCTS:
+        return of_product(*args[1:3])
+    if function is torch.einsum:
+        return of_einsum(args)
+    if function in _JOINS:
+        given = arguments(function, args, kwargs)
+        added = function.__name__ == "stack"
+        dim = given.get("dim", 0) % (cells[0].ndim + added)
+        return AfterCall(lambda _: frozenset(d + (added and d >= dim) for leaf in cells for d in leaf.cell_dims))
+    if function in _LOOKUPS:
+        indices = next((leaf for leaf in cells if not leaf.is_floating_point()), cells[0])
+        return AfterCall(lambda _: indices.cell_dims)
+    if function in _CONVOLUTIONS and _slides_between_cells(function, args, kwargs):
+        return _kept(cells)
+    if find_rule(function) in _WHOLE_CELLS:
+        return _of_cells(args, kwargs, cells)
+    return _along_dimensions(function, args, kwargs, cells)
+
+
+def _slides_between_cells(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Whether a convolution has a kernel of 1 along all cells."""
+    given = arguments(function, args, kwargs)
+    cells, weight = given["input"], given["weight"]
+    steps, around = (given[name] for name in ("stride", "padding"))
+
+    def along(sizes: Any, axis: int) -> Any:
+        return sizes[axis] if isinstance(sizes, list | tuple) and len(sizes) > 1 else sizes
+
+    return isinstance(cells, LeftCells) and all(
+        weight.shape[dim] == 1
+        and along(steps, dim - 2) in (1, [1], (1,))
+        and along(around, dim - 2) in (0, [0], (0,), "valid", "same")
+        for dim in cells.cell_dims
+        if dim > 1
+    )
+
+
+def dims_of_view(function: Callable[[Tensor], Any], shape: Sequence[int], dims: Sequence[int]) -> list[frozenset[int]]:
+    """Of each tensor that `function`, a view, makes of one of `shape`: which dimensions hold what `dims` held."""
+    probe = torch.empty(tuple(shape), device="meta")
+    spans = [(probe.stride(dim), probe.stride(dim) * probe.shape[dim]) for dim in dims if probe.shape[dim] > 1]
+    with DisableTorchFunctionSubclass():
+        made = [leaf for leaf in tree_leaves(function(probe)) if isinstance(leaf, Tensor)]
+    return [
+        frozenset(
+            dim
+            for dim, (step, size) in enumerate(zip(leaf.stride(), leaf.shape, strict=True))
+            if size > 1 and step and any(step < stop and step * size > start for start, stop in spans)
+        )
+        for leaf in made
+    ]
+
+
+def _of_view(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], source: LeftCells) -> AfterCall:
+    if not isinstance(args[0], LeftCells):  # the shape of cells alone is asked for
+        return _CHOSEN
+    of_parts = dims_of_view(lambda probe: function(probe, *args[1:], **kwargs), source.shape, sorted(source.cell_dims))
+    parts = iter(of_parts)
+    return AfterCall(lambda _: next(parts))
+
+
+def _of_index(args: tuple[Any, ...], kwargs: dict[str, Any], cells: list[LeftCells]) -> AfterCall:
+    tensor, index = args
+    lists = [leaf for leaf in tree_leaves(index) if isinstance(leaf, Tensor)]
+    if not isinstance(tensor, LeftCells):
+        return _CHOSEN if len(lists) > 1 or lists[0].dtype is torch.bool else AfterCall(lambda _: cells[0].cell_dims)
+    if not lists and not any(isinstance(entry, list) for entry in (index if isinstance(index, tuple) else (index,))):
+        return _of_view(Tensor.__getitem__, args, kwargs, tensor)
+    is_order = len(lists) == 1 and lists[0].ndim == 1 and lists[0].dtype is not torch.bool
+    return _kept(cells) if is_order else _CHOSEN
+
+
+def _kept(cells: list[LeftCells], mixes: str = "") -> AfterCall:
+    """Results of the same number of dimensions have their cells where the arguments have them."""
+    first = cells[0]
+    return AfterCall(
+        lambda made: frozenset(d for d in first.cell_dims if made.ndim == first.ndim and d < made.ndim), mixes
+    )
+
+
+def _of_cells(args: tuple[Any, ...], kwargs: dict[str, Any], cells: list[LeftCells]) -> AfterCall:
+    behind = {dim - leaf.ndim for leaf in cells for dim in leaf.cell_dims}  # PyTorch aligns shapes at their end
+    learned = any(
+        not isinstance(leaf, LeftCells)
+        and _is_learned(leaf)
+        and any(leaf.ndim >= -dim and leaf.shape[dim] > 1 for dim in behind)
+        for leaf in tree_leaves((args, kwargs))
+        if isinstance(leaf, Tensor)
+    )
+    return AfterCall(
+        lambda made: frozenset(made.ndim + dim for dim in behind if made.ndim >= -dim),
+        "has a learned value for each cell" if learned else "",
+    )
+
+
+def _is_learned(tensor: Tensor) -> bool:
+    """Whether it is a parameter, or made of a single one alone."""
+    if isinstance(tensor, torch.nn.Parameter):
+        return True
+    node = tensor.grad_fn
+    while node is not None:
+        sources = [source for source, _ in node.next_functions if source is not None]
+        if len(sources) != 1:
+            return hasattr(node, "variable")
+        node = sources[0]
+    return tensor.requires_grad
+
+
+def _along_dimensions(
+    function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], cells: list[LeftCells]
+) -> AfterCall:
+    """Functions along some dimensions, and all that is left: convolutions, losses, and what nobody knows."""
+    first = cells[0]
+    touched, keeps = _touched(function, first, args, kwargs)
+    if touched is None:
+        kind = traits_of(find_rule(function)).needs
+        if kind == "cell" or function in _CHOICES:
+            return _kept(cells) if kind == "cell" else _CHOSEN
+        return _kept(cells, "reads several cells, with the model's own padding if it pads")
+    if not touched & first.cell_dims:
+        return AfterCall(
+            lambda made: frozenset(
+                dim - (0 if made.ndim == first.ndim else sum(other < dim for other in touched))
+                for dim in first.cell_dims
+            )
+        )
+    if function in _CHOICES:
+        return _CHOSEN
+    if 0 in touched and function is not F.linear:  # a loss, or a statistic of the batch
+        return _CHOSEN
+    return _kept(cells, keeps)
+
+
+def _touched(
+    function: Any, cells: LeftCells, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[set[int] | None, str]:
+    """The dimensions that a function runs along (None: it does not say), and what it does there."""
+    weighs, mixes = "has a weight for each cell", "takes the cells of a frame together"
+    if function is F.linear:
+        return {cells.ndim - 1}, weighs
+    if function in (F.layer_norm, torch.layer_norm, F.rms_norm):
+        given = arguments(function, args, kwargs)["normalized_shape"]
+        return set(range(cells.ndim - (1 if isinstance(given, int) else len(given)), cells.ndim)), weighs
+    given = arguments(function, args, kwargs)
+    if "dim" not in given:
+        return None, mixes
+    dim = given["dim"]
+    if dim is None or dim == []:
+        return set(range(cells.ndim)), mixes
+    return {d % cells.ndim for d in ((dim,) if isinstance(dim, int) else dim)}, mixes

@@ -1,0 +1,2 @@
+from .catalogue import names as names
+from .loading import load as load
