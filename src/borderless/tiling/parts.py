@@ -198,6 +198,7 @@ class _OnePart:
     size: tuple[int, ...]
     read: Box
     edge: PartEdge
+    images: Any = None  # as a `Conversion` has
 
     def enter(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
         """Make a part of a map of the first argument."""

@@ -168,7 +168,7 @@ class _Recorder:
 
     recording: Recording
     edge: PartEdge
-    passes: list[RecordingPass] = field(default_factory=list)
+    images: Any = None  # as a `Conversion` has
 
     def enter(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
         """Make a map of the first argument."""

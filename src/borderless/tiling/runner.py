@@ -57,6 +57,7 @@ class Runner:
     kwargs: dict[str, Any] = field(default_factory=dict)
     kept: list[Call] = field(default_factory=list)
     macs: int = 0
+    images: Any = None  # as a `Conversion` has
     waits: int = 0
     _entering: tuple[CarryPass, tuple[int, ...], tuple[int, ...]] | None = None
 
