@@ -44,8 +44,8 @@ class TilingOptions:
 
     size: tuple[int, int] = (8192, 8192)
     """Height and width of the image, in pixels."""
-    border: Literal["original", "valid", "zero", "reflect", "replicate", "circular", "full", "infinite"] = "original"
-    """The border to run it under; original: its own padding."""
+    border: BorderName | None = None
+    """The border to run it under; without it, the network's own padding."""
     tiles: tuple[int, ...] = ()
     """Sizes of square tiles to list, in pixels; without it, squares and strips of 128 to 2048."""
     json: bool = False
