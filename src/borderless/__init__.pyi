@@ -30,8 +30,10 @@ from .export.onnx_file import save_onnx as save_onnx
 from .measures.equivariance import equivariance_error as equivariance_error
 from .measures.shift_consistency import consistency as consistency
 from .measures.shift_consistency import diagonal as diagonal
+from .partition.card import Tiling as Tiling
+from .partition.card import tiling as tiling
+from .partition.parts import parts as parts
+from .partition.parts import region as region
 from .placement.place import place as place
-from .tiling.parts import parts as parts
-from .tiling.parts import region as region
 
 __version__: str

@@ -19,9 +19,9 @@ from borderless.engine.lattice import Lattice, Stride
 from borderless.engine.receptive_field import Field
 from borderless.engine.signal import Signal
 from borderless.engine.torch_internals import tree_leaves
+from borderless.partition.card import Tiling, tiling
 from borderless.report.numbers import count, sizes
 from borderless.runtime.evaluation import evaluating
-from borderless.tiling.card import Tiling, tiling
 
 # Means that are larger than the unmodified model's by more than this can make steps of a usual size diverge.
 _LARGE_GROWTH = 2.0

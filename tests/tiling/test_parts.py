@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 import borderless as bl
 from borderless.engine.torch_internals import tree_leaves
-from borderless.tiling.parts import parts, region
+from borderless.partition.parts import parts, region
 from support.part_networks import NETWORKS, Causal, UNet, random_network, settled
 
 

@@ -18,13 +18,13 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import borderless as bl
 from borderless.engine.torch_internals import tree_leaves
-from borderless.tiling.card import Tiling, tiling
-from borderless.tiling.cost import cost, whole_cost
-from borderless.tiling.parts import parts
-from borderless.tiling.plan import extents
-from borderless.tiling.record import record
-from borderless.tiling.runner import Grid, Runner
-from borderless.tiling.tile_size import HEADROOM, choose_tile, parts_cost, tile_cost
+from borderless.partition.card import Tiling, tiling
+from borderless.partition.cost import cost, whole_cost
+from borderless.partition.parts import parts
+from borderless.partition.plan import extents
+from borderless.partition.record import record
+from borderless.partition.runner import Grid, Runner
+from borderless.partition.tile_size import HEADROOM, choose_tile, parts_cost, tile_cost
 from support.part_networks import NETWORKS, random_network, settled
 
 BY_HAND = ("transposed", "nearest", "bilinear", "shuffle", "reflect", "replicate", "pyramid", "resnet", "causal")

@@ -20,10 +20,10 @@ def execute(words: list[str]) -> None:
     # Not before the options are read: PyTorch takes seconds.
     from borderless.conversion import convert_
     from borderless.models.loading import load
-    from borderless.tiling.card import tiling
+    from borderless.partition.card import tiling
 
     model = load(name).eval()
-    if options.border != "original":
+    if options.border is not None:
         convert_(model, options.border)
     card = tiling(model, options.size, tiles=options.tiles or None)
     print(json.dumps(card.to_dict(), indent=2) if options.json else card)

@@ -12,11 +12,11 @@ from borderless.engine.image_arguments import input_channels
 from borderless.engine.operations import Mirror, OnMirrored
 from borderless.engine.resizing import Resize
 from borderless.errors import SignalError, UnsupportedOperation
+from borderless.partition.cost import Cost, whole_cost
+from borderless.partition.plan import margins, total_stride
+from borderless.partition.record import Recording, record
+from borderless.partition.tile_size import parts_cost, tile_cost
 from borderless.report.numbers import count, sizes
-from borderless.tiling.cost import Cost, whole_cost
-from borderless.tiling.plan import margins, total_stride
-from borderless.tiling.record import Recording, record
-from borderless.tiling.tile_size import parts_cost, tile_cost
 
 _TILES = (128, 256, 512, 1024, 2048)
 

@@ -13,9 +13,9 @@ from borderless.engine.border import Border
 from borderless.engine.geometry import Box, Interval
 from borderless.engine.inputs import arguments_named
 from borderless.engine.outputs import release
-from borderless.tiling.carry import Call, CarryPass, Exchange, Place
-from borderless.tiling.gather import Alone, NeedsOtherParts, Rendezvous
-from borderless.tiling.part import PartEdge, PartSignal
+from borderless.partition.carry import Call, CarryPass, Exchange, Place
+from borderless.partition.gather import Alone, NeedsOtherParts, Rendezvous
+from borderless.partition.part import PartEdge, PartSignal
 
 Read = Callable[[Box], Tensor]
 Emit = Callable[[Box, Any], None]

@@ -5,8 +5,8 @@ from math import prod
 from typing import NamedTuple
 
 from borderless.engine.geometry import Interval
-from borderless.tiling.plan import Extents, extents
-from borderless.tiling.record import Recording
+from borderless.partition.plan import Extents, extents
+from borderless.partition.record import Recording
 
 
 class Cost(NamedTuple):

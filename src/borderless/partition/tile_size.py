@@ -8,9 +8,9 @@ from torch import nn
 
 from borderless.engine.geometry import Interval
 from borderless.errors import ImageError
-from borderless.tiling.cost import Cost, cost, cost_alone, whole_cost
-from borderless.tiling.plan import read_by
-from borderless.tiling.record import Recording, record
+from borderless.partition.cost import Cost, cost, cost_alone, whole_cost
+from borderless.partition.plan import read_by
+from borderless.partition.record import Recording, record
 
 # A run holds more than its maps and rims: padded copies, and results before they are cut. Measured: up to 1.8 times.
 HEADROOM = 2

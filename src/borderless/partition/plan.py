@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 from borderless.engine.geometry import Interval, Slide, Spread, ceil_div
 from borderless.engine.operations import Interpolation, Mirror, OnMirrored, Operation, common_part, decided
-from borderless.tiling.part import not_done
-from borderless.tiling.record import Recorded, Recording
+from borderless.partition.part import not_done
+from borderless.partition.record import Recorded, Recording
 
 
 class Extents(NamedTuple):
