@@ -22,11 +22,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from borderless.tiling.outputs import Outputs
+from borderless.partition.outputs import Outputs
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
-from borderless.tiling.runner import Grid, Runner
+from borderless.partition.runner import Grid, Runner
 from coverage_networks import build
 
 REPOSITORY = Path(__file__).resolve().parents[1]

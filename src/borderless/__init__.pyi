@@ -32,7 +32,11 @@ from .export.onnx_file import save_onnx as save_onnx
 from .measures.equivariance import equivariance_error as equivariance_error
 from .measures.shift_consistency import consistency as consistency
 from .measures.shift_consistency import diagonal as diagonal
+from .partition.card import Tiling as Tiling
+from .partition.card import tiling as tiling
+from .partition.parts import parts as parts
+from .partition.parts import region as region
+from .partition.stream import Stream as Stream
 from .placement.place import place as place
-from .tiling.stream import Stream as Stream
 
 __version__: str

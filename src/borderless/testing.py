@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from borderless.engine.torch_internals import tree_leaves
 from borderless.errors import NotCausal, StreamError
 from borderless.measures.equivariance import equivariance_error
-from borderless.tiling.stream import Stream
+from borderless.partition.stream import Stream
 
 
 def assert_equivariant(

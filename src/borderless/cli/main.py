@@ -25,6 +25,7 @@ Usage: borderless COMMAND [options]
   demo           the story in small, on one page; needs no download, takes a few minutes
   run NAME       one experiment in full: its numbers, figures and page
   explain NAME   a network layer by layer under a border: sizes, cost, and what reads position
+  tiling NAME    can the network run on tiles of a large image, how must they be cut, what does it cost?
   audit NAME     does this network use location? How far from the border, how much, at what price? One page
   finetune NAME  a pretrained network under another border, trained further on your images, audited before and after
   playground     place objects by clicking, and watch; in the browser, on this machine
@@ -48,6 +49,7 @@ Examples:
   torchrun --nproc-per-node 2 -m borderless run red-green
   borderless explain resnet18
   borderless explain timm/convnext_tiny --border infinite --phase adaptive --reach 2
+  borderless tiling timm/resnet26 --size 16384 16384 --tiles 256 512
   borderless audit tf_efficientnet_lite0 --count 8    (weights and photographs of packages: no download)
   borderless audit resnet50 --images PHOTOS
   borderless audit weights.pt --arch timm/resnet26 --images PHOTOS --fail-above 5
@@ -58,7 +60,7 @@ A run keeps each finished part: Ctrl-C stops it, the same command goes on. Resul
 """
 
 # Each is a module of `cli.commands` with a function `execute(words)`, which returns an exit code or nothing.
-COMMANDS = ("demo", "run", "explain", "audit", "finetune", "playground")
+COMMANDS = ("demo", "run", "explain", "tiling", "audit", "finetune", "playground")
 
 # What is wrong with the place that files are written to, rather than with the program.
 _FULL = (errno.ENOSPC, errno.EDQUOT)

@@ -8,8 +8,8 @@ from borderless.engine.geometry import Box
 from borderless.engine.reading import cut
 from borderless.engine.signal import Signal
 from borderless.engine.torch_internals import tree_flatten, tree_unflatten
-from borderless.tiling.part import PartSignal
-from borderless.tiling.runner import Grid, Runner
+from borderless.partition.part import PartSignal
+from borderless.partition.runner import Grid, Runner
 
 
 def tile(model: nn.Module, image: Tensor, *, tile: int | tuple[int, ...]) -> Any:

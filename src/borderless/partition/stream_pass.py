@@ -14,9 +14,9 @@ from borderless.engine.resizing import Resize
 from borderless.engine.signal import Signal
 from borderless.engine.torch_internals import tree_leaves, tree_map
 from borderless.errors import NotCausal, StreamError, UnsupportedOperation
-from borderless.tiling.carry import Call, CarryPass, Place
-from borderless.tiling.part import PartSignal, parts_of
-from borderless.tiling.timing import OpenEnded, TimedCall, away_from_the_end, rate_of
+from borderless.partition.carry import Call, CarryPass, Place
+from borderless.partition.part import PartSignal, parts_of
+from borderless.partition.timing import OpenEnded, TimedCall, away_from_the_end, rate_of
 
 
 class Chunk(PartSignal):

@@ -14,10 +14,10 @@ from borderless.conversion import check_convertible, conversion_of
 from borderless.engine.border import Border
 from borderless.engine.outputs import materialized, ordinary
 from borderless.errors import BorderError, ImageError, StreamError
-from borderless.tiling.part import PartEdge
-from borderless.tiling.stream_pass import decided_cells
-from borderless.tiling.stream_runner import Like, Progress, StreamRunner
-from borderless.tiling.timing import TimedCall, steps_to
+from borderless.partition.part import PartEdge
+from borderless.partition.stream_pass import decided_cells
+from borderless.partition.stream_runner import Like, Progress, StreamRunner
+from borderless.partition.timing import TimedCall, steps_to
 
 
 class Stream:

@@ -14,11 +14,11 @@ from borderless.engine.geometry import Box
 from borderless.engine.inputs import arguments_named
 from borderless.engine.naming import describe
 from borderless.engine.outputs import ordinary, release
-from borderless.tiling.carry import Call, Rim
-from borderless.tiling.gather import Alone
-from borderless.tiling.part import PartEdge
-from borderless.tiling.stream_pass import Chunk, StreamPass, place_of
-from borderless.tiling.timing import TimedCall, lags
+from borderless.partition.carry import Call, Rim
+from borderless.partition.gather import Alone
+from borderless.partition.part import PartEdge
+from borderless.partition.stream_pass import Chunk, StreamPass, place_of
+from borderless.partition.timing import TimedCall, lags
 
 # While its length is open, the model sees a stream whose length is a multiple of this, longer than all that has come.
 _MULTIPLE = 2**16 * 315

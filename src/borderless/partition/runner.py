@@ -13,9 +13,9 @@ from borderless.engine.border import Border
 from borderless.engine.geometry import Box, Interval
 from borderless.engine.inputs import arguments_named
 from borderless.engine.outputs import release
-from borderless.tiling.carry import Call, CarryPass, Exchange, Place
-from borderless.tiling.gather import Alone, NeedsOtherParts, Rendezvous
-from borderless.tiling.part import PartEdge, PartSignal
+from borderless.partition.carry import Call, CarryPass, Exchange, Place
+from borderless.partition.gather import Alone, NeedsOtherParts, Rendezvous
+from borderless.partition.part import PartEdge, PartSignal
 
 Read = Callable[[Box], Tensor]
 Emit = Callable[[Box, Any], None]
@@ -57,6 +57,7 @@ class Runner:
     kwargs: dict[str, Any] = field(default_factory=dict)
     kept: list[Call] = field(default_factory=list)
     macs: int = 0
+    images: Any = None  # as a `Conversion` has
     waits: int = 0
     images: Any = None  # which arguments are images, as the conversion of the model names them
     _entering: tuple[CarryPass, tuple[int, ...], tuple[int, ...]] | None = None

@@ -24,7 +24,7 @@ from borderless.engine.reading import cut
 from borderless.engine.registry import Need, traits_of
 from borderless.engine.signal import Signal
 from borderless.engine.torch_internals import tree_leaves, tree_map
-from borderless.tiling.part import PartPass, PartSignal, not_done, parts_of, whole_of_result, with_maps_placed
+from borderless.partition.part import PartPass, PartSignal, not_done, parts_of, whole_of_result, with_maps_placed
 
 
 @dataclass(frozen=True)
