@@ -270,10 +270,11 @@ class CarryPass(PartPass):
         whole, axes = source.whole, source.axes
 
         def merge(parts: list[tuple[Box, Tensor]]) -> Tensor:
-            sizes = list(source.window.shape)
+            _, first = parts[0]
+            sizes = list(first.shape)
             for axis, (a, b) in zip(axes, whole, strict=True):
                 sizes[axis] = b - a
-            cells = source.window.new_empty(sizes)
+            cells = first.new_empty(sizes)
             for box, window in parts:
                 cut(cells, axes, whole, box).copy_(window)
             return cells
