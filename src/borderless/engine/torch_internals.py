@@ -15,6 +15,7 @@ from torch._C import _are_functorch_transforms_active as is_transformed
 from torch._C import _current_graph_task_id as current_graph_task_id
 from torch._C import _nn as builtins_of_nn  # pyright: ignore[reportAttributeAccessIssue]
 from torch._C._dynamo.eval_frame import get_eval_frame_callback as compile_callback
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch._ops import OpOverload, OpOverloadPacket
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm as AnyBatchNorm
@@ -24,6 +25,7 @@ __all__ = [
     "MARK_OF_BACKWARD_HOOKS",
     "AnyBatchNorm",
     "DisableTorchFunctionSubclass",
+    "FakeTensorMode",
     "OpOverload",
     "OpOverloadPacket",
     "ScriptMethod",
@@ -55,6 +57,7 @@ __all__ = [
 # `DisableTorchFunctionSubclass` (a context): PyTorch answers for a Signal itself, without asking the rules.
 # `OpOverload`, `OpOverloadPacket`: what a node of an exported program and TorchScript call; the namespace says whether
 # it is ATen's, the tags whether it is elementwise.
+# `FakeTensorMode` (a context): tensors have a shape, a type and a device, and no values.
 # `ScriptMethod`: what `__torch_function__` is given when a scripted module is called.
 # `builtins_of_nn`: the functions behind those of torch.nn.functional.
 # `current_graph_task_id`: -1 unless a backward pass is running, which may compute again what a checkpoint left out.
