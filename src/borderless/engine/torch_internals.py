@@ -15,8 +15,8 @@ from torch._C import _are_functorch_transforms_active as is_transformed
 from torch._C import _current_graph_task_id as current_graph_task_id
 from torch._C import _nn as builtins_of_nn  # pyright: ignore[reportAttributeAccessIssue]
 from torch._C._dynamo.eval_frame import get_eval_frame_callback as compile_callback
-from torch._subclasses.fake_tensor import FakeTensorMode
 from torch._ops import OpOverload, OpOverloadPacket
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm as AnyBatchNorm
 from torch.utils._pytree import tree_any, tree_flatten, tree_leaves, tree_map, tree_unflatten

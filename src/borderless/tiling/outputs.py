@@ -4,7 +4,7 @@ Shapes: outputs as the model gives them for the whole image; without the axis of
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -19,6 +19,41 @@ from borderless.tiling.part import PartSignal
 from borderless.tiling.sources import TiledImage
 
 
+class Piece(NamedTuple):
+    """A part of one output: its cells on `box` along `axes`, of a whole of `shape`; the whole where axes are ()."""
+
+    axes: tuple[int, ...]
+    box: Box
+    shape: tuple[int, ...]
+    cells: Tensor
+
+    @property
+    def index(self) -> tuple[slice, ...]:
+        """Where the cells are in the whole."""
+        index = [slice(0, n) for n in self.shape]
+        for axis, (a, b) in zip(self.axes, self.box, strict=True):
+            index[axis] = slice(a, b)
+        return tuple(index)
+
+
+def pieces_of(output: Any) -> list[Any]:
+    """Return what a part gives for each output, a `Piece`; None: nothing; what is no tensor as it is."""
+
+    def piece(leaf: Any) -> Any:
+        if isinstance(leaf, PartSignal):
+            known = tuple((max(a, 0), min(b, n)) for (a, b), n in zip(leaf.box, leaf.frame, strict=True))
+            if any(a >= b for a, b in known):
+                return None
+            return Piece(leaf.axes, known, tuple(leaf.shape), cut(leaf.window, leaf.axes, leaf.box, known))
+        if isinstance(leaf, Tensor):
+            cells = leaf.crop() if isinstance(leaf, Signal) else leaf
+            return Piece((), (), tuple(cells.shape), cells)
+        return leaf
+
+    leaves, _ = tree_flatten(output)
+    return [piece(leaf) for leaf in leaves]
+
+
 class Outputs:
     """Takes the outputs of parts. out: arrays to write into, laid out as the model's output; None: new tensors.
 
@@ -29,7 +64,7 @@ class Outputs:
         self._out = out
         self._device = device
         self._has_batch = has_batch
-        self._leaves: list[Any] | None = None
+        self._targets: list[Any] | None = None
         self._structure: Any = None
 
     def put(self, box: Box, output: Any) -> None:  # noqa: ARG002  parts of maps know their place
@@ -39,45 +74,54 @@ class Outputs:
             ImageError: It does not fit the arrays.
             StorageError: They cannot be written.
         """
-        leaves, structure = tree_flatten(output)
-        is_first = self._leaves is None
-        if self._leaves is None:
-            self._structure = structure
-            self._leaves = self._new(leaves) if self._out is None else targets(output, self._out, self._has_batch)
-        for into, leaf in zip(self._leaves, leaves, strict=True):
-            if isinstance(leaf, PartSignal):
-                known = tuple((max(a, 0), min(b, n)) for (a, b), n in zip(leaf.box, leaf.frame, strict=True))
-                if all(a < b for a, b in known):
-                    self._write(into, leaf.axes, known, leaf.shape, cut(leaf.window, leaf.axes, leaf.box, known))
-            elif is_first and isinstance(leaf, Tensor) and hasattr(into, "shape"):
-                values = leaf.crop() if isinstance(leaf, Signal) else leaf
-                self._write(into, (), (), values.shape, values)
+        is_first = self._targets is None
+        if self._targets is None:
+            self.expect(output)
+        for into, piece in zip(self._targets or (), pieces_of(output), strict=True):
+            if isinstance(piece, Piece) and (piece.axes or is_first):
+                self._write(into, piece)
+
+    def expect(self, output: Any) -> None:
+        """Take an output, whose values may be those of a part or none, as what all parts give.
+
+        Raises:
+            ImageError: It does not fit the arrays.
+        """
+        leaves, self._structure = tree_flatten(output)
+        if self._out is not None:
+            self._targets = targets(output, self._out, self._has_batch)
+        else:
+            self._targets = [self._new(leaf) if isinstance(leaf, Tensor) else leaf for leaf in leaves]
+
+    def write(self, pieces: Sequence[Any]) -> None:
+        """Take over the pieces of a part of another process.
+
+        Raises:
+            StorageError: They cannot be written.
+        """
+        assert self._targets is not None
+        for into, piece in zip(self._targets, pieces, strict=True):
+            if isinstance(piece, Piece):
+                self._write(into, piece)
 
     def whole(self) -> Any:
         """Return the output for the whole image; the arrays themselves where there are some."""
-        if self._out is not None or self._leaves is None:
+        if self._out is not None or self._targets is None:
             return self._out
-        return tree_unflatten(self._leaves, self._structure)
+        return tree_unflatten(self._targets, self._structure)
 
-    def _new(self, leaves: Sequence[Any]) -> list[Any]:
-        def new(leaf: Any) -> Any:
-            if not isinstance(leaf, Tensor):
-                return leaf
-            return torch.empty(shape_of(leaf, self._has_batch), dtype=leaf.dtype, device=self._device or leaf.device)
+    def _new(self, leaf: Tensor) -> Tensor:
+        return torch.empty(shape_of(leaf, self._has_batch), dtype=leaf.dtype, device=self._device or leaf.device)
 
-        return [new(leaf) for leaf in leaves]
-
-    def _write(self, into: Any, axes: Sequence[int], box: Box, shape: Sequence[int], values: Tensor) -> None:
-        index = [slice(0, n) for n in shape]
-        for axis, (a, b) in zip(axes, box, strict=True):
-            index[axis] = slice(a, b)
-        if not self._has_batch and shape and shape[0] == 1:
-            index, values = index[1:], values[0]
+    def _write(self, into: Any, piece: Piece) -> None:
+        index, cells = piece.index, piece.cells
+        if not self._has_batch and piece.shape[:1] == (1,):
+            index, cells = index[1:], cells[0]
         if isinstance(into, Tensor):
-            into[tuple(index)].copy_(values)
+            into[index].copy_(cells)
             return
         try:
-            into[tuple(index) if index else ()] = values.cpu().numpy()
+            into[index] = cells.cpu().numpy()
         except OSError as error:
             raise StorageError(
                 f"Expected room for the output but could not write it to {type(into).__name__}: {error}. What was "
@@ -107,7 +151,7 @@ def _match(output: Any, out: Any, name: str, found: list[Any], has_batch: bool) 
         _check(output, out, name, has_batch)
         found.append(out)
         return
-    children, structure = tree_flatten(output)
+    _, structure = tree_flatten(output)
     if not isinstance(output, Mapping | list | tuple):
         if structure.is_leaf():
             found.append(out)

@@ -16,6 +16,7 @@ from borderless.engine.border import Border
 from borderless.engine.geometry import Box, Interval
 from borderless.engine.inputs import arguments_named
 from borderless.engine.outputs import release
+from borderless.errors import UnsupportedOperation
 from borderless.runtime.malloc import give_back_freed_memory
 from borderless.tiling.carry import Call, CarryPass, Exchange, Place
 from borderless.tiling.gather import Alone, NeedsOtherParts, Rendezvous
@@ -29,9 +30,13 @@ Done = Callable[[int], Any]
 
 @dataclass(frozen=True)
 class Grid:
-    """How an image is cut into parts: for each axis, the intervals of pixels."""
+    """How an image is cut into parts: for each axis, the intervals of pixels.
+
+    image: its size, where the parts do not cover it.
+    """
 
     cuts: tuple[tuple[Interval, ...], ...]
+    image: tuple[int, ...] = ()
 
     @classmethod
     def regular(cls, size: Sequence[int], step: Sequence[int]) -> "Grid":
@@ -41,7 +46,11 @@ class Grid:
     @property
     def size(self) -> tuple[int, ...]:
         """The size of the image."""
-        return tuple(cuts[-1][1] for cuts in self.cuts)
+        return self.image or tuple(cuts[-1][1] for cuts in self.cuts)
+
+    def band(self, rows: range) -> "Grid":
+        """Return the parts of some rows, as a grid of its own."""
+        return Grid((self.cuts[0][rows.start : rows.stop], *self.cuts[1:]), self.size)
 
     @property
     def count(self) -> int:
@@ -68,7 +77,7 @@ class Runner:
     """A model that runs on the parts of an image. macs: multiply-adds of all parts so far.
 
     args, kwargs: what the model takes after the image. kind: of the passes. spill: puts away the maps of parts that
-    wait.
+    wait. may_wait: whether parts may wait for one another.
     """
 
     model: nn.Module
@@ -77,6 +86,7 @@ class Runner:
     kept: list[Call] = field(default_factory=list)
     kind: type[CarryPass] = CarryPass
     spill: Spill | None = None
+    may_wait: bool = True
     macs: int = 0
     waits: int = 0
     _entering: tuple[CarryPass, tuple[int, ...], tuple[int, ...]] | None = None
@@ -96,7 +106,7 @@ class Runner:
             done: Called with the number of each row that is done, if parts need not wait for one another.
 
         Raises:
-            NeedsOtherParts: Parts wait for one another, and not all rows run here.
+            UnsupportedOperation: Parts wait for one another, and not all rows run here.
         """
         with attached(self.model, self), torch.no_grad():  # pyright: ignore[reportArgumentType]
             parts = list(grid.parts(rows))
@@ -109,8 +119,12 @@ class Runner:
                     if is_end_of_row and done is not None:
                         done(place.index[0])
             except NeedsOtherParts:
-                if rows is not None and rows != range(grid.rows):
-                    raise
+                if not self.may_wait or (rows is not None and rows.start):
+                    raise UnsupportedOperation(
+                        f"Expected a network whose output follows from its surroundings but got "
+                        f"{type(self.model).__name__}, which has an operation over all of space (a global pool, a norm "
+                        "over space): bands of the image would wait for one another; run it in one process."
+                    ) from None
                 self._together(grid, parts, read, emit)
 
     def _together(self, grid: Grid, parts: Sequence[tuple[Place, Box]], read: Read, emit: Emit) -> None:

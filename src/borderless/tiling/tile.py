@@ -121,7 +121,8 @@ def tile_size(size: Sequence[int], tile: int | Sequence[int] | None) -> tuple[in
         isinstance(step, bool) or not isinstance(step, int) or step < 1 for step in steps
     ):
         raise ImageError(
-            f"Expected tile= to be a number of pixels, at least 1, or {len(size)} of them, one an axis, but got {tile!r}."
+            f"Expected tile= to be a number of pixels, at least 1, or {len(size)} of them, one an axis, but got "
+            f"{tile!r}."
         )
     return steps
 
