@@ -18,7 +18,7 @@ LAYERS = (
     ("errors", "version"),
     ("report", "runtime"),
     ("engine",),
-    ("antialiasing", "conversion", "explanation", "export", "nn", "placement", "rules"),
+    ("antialiasing", "conversion", "explanation", "export", "nn", "placement", "rules", "tiling"),
     ("measures", "testing"),
     ("data", "models", "training"),
     ("auditing", "experiments"),

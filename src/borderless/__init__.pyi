@@ -22,6 +22,7 @@ from .errors import PositionDependentError as PositionDependentError
 from .errors import PositionDependentWarning as PositionDependentWarning
 from .errors import RoundingWarning as RoundingWarning
 from .errors import SignalError as SignalError
+from .errors import StorageError as StorageError
 from .errors import UnsupportedOperation as UnsupportedOperation
 from .explanation import Explanation as Explanation
 from .explanation import explain as explain
@@ -31,5 +32,6 @@ from .measures.equivariance import equivariance_error as equivariance_error
 from .measures.shift_consistency import consistency as consistency
 from .measures.shift_consistency import diagonal as diagonal
 from .placement.place import place as place
+from .tiling.tile import tile as tile
 
 __version__: str

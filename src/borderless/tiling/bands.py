@@ -213,8 +213,8 @@ def _check(bands: Sequence[Band], spans: Mapping[int, Mapping[int, Span]]) -> No
             if first != at:
                 raise RunError(
                     f"Expected the rows of tiles {band.first} to {band.stop} to go on at row {at} of the output but "
-                    f"got row {first}: the network reads further than its receptive field says; use larger tiles, or leave "
-                    "out --engine ray."
+                    f"got row {first}: the network reads further than its receptive field says; use larger tiles, or "
+                    "leave out --engine ray."
                 )
             at = stop
         if at != n:

@@ -3,6 +3,7 @@
 Shapes: (C, *space) or (N, C, *space), whatever the order in the file is.
 """
 
+import weakref
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -103,7 +104,9 @@ def _opened_tiff(path: Path) -> tuple[Any, str]:
         if file.series[0].dataoffset is not None:
             return tifffile.memmap(path, mode="r"), axes
     store = tifffile.imread(path, aszarr=True, level=0)
-    return needed("zarr").open(store, mode="r"), axes
+    pixels = needed("zarr").open(store, mode="r")
+    weakref.finalize(pixels, store.close)
+    return pixels, axes
 
 
 def _arranged(path: Path, pixels: Any, axes: str, channels: Channels) -> Any:

@@ -14,7 +14,7 @@ from borderless.engine.geometry import Box
 from borderless.engine.reading import cut
 from borderless.engine.signal import Signal
 from borderless.engine.torch_internals import FakeTensorMode, tree_flatten, tree_map, tree_unflatten
-from borderless.errors import ImageError, StorageError
+from borderless.errors import BorderlessError, ImageError, StorageError
 from borderless.tiling.part import PartSignal
 from borderless.tiling.sources import TiledImage
 
@@ -211,5 +211,7 @@ def output_of_whole(model: nn.Module, image: TiledImage, args: tuple[Any, ...], 
             cells = torch.empty(image.shape, dtype=kind, device=image.device)
             output = model(image.prepared(cells), *args, **kwargs)
             return tree_map(lambda leaf: leaf.to("meta") if isinstance(leaf, Tensor) else leaf, output)
+    except BorderlessError:
+        raise
     except Exception:  # whatever it is, the model meets it again on the first part, with values
         return None

@@ -146,8 +146,11 @@ class AsAsked(nn.Module):
             given = named[self.output]
         if self.values == "output":
             return given
-        if not isinstance(given, Tensor):
-            names = ", ".join(map(repr, named_leaves(given)))
+        named = named_leaves(given)
+        if len(named) == 1:
+            (given,) = named.values()
+        else:
+            names = ", ".join(map(repr, named))
             raise ImageError(f"Expected one output for --values {self.values} but got {names}; name one with --output.")
         if self.values == "picture":
             return (given.clamp(0, 1) * 255).round().to(torch.uint8)
