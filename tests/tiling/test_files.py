@@ -15,7 +15,7 @@ import zarr
 from PIL import Image
 
 from borderless.cli.main import main
-from borderless.errors import ImageError, StorageError
+from borderless.errors import ImageError, RunError, StorageError
 from borderless.tiling import output_files
 from borderless.tiling.image_files import open_image
 from borderless.tiling.output_files import OutputFile
