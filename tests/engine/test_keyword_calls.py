@@ -180,6 +180,17 @@ CALLS: dict[str, list[dict[str, Any]]] = {
     for name in ("alpha_dropout", "feature_alpha_dropout", "dropout1d", "dropout2d", "dropout3d")
 }
 CALLS |= {f"max_pool{n}d_with_indices": [POOL] for n in (1, 2, 3)}
+CALLS |= {f"adaptive_max_pool{n}d_with_indices": [{"input": MAP, "output_size": 1}] for n in (1, 2, 3)}
+CALLS |= {f"lp_pool{n}d": [{"input": MAP, "norm_type": 2, "kernel_size": 2, "stride": 2}] for n in (1, 2, 3)}
+CALLS |= {
+    "any": [KEEPDIM],
+    "all": [KEEPDIM],
+    "aminmax": [KEEPDIM],
+    "cosine_similarity": [{"x1": MAP, "x2": OTHER, "dim": 1, "eps": 1e-6}],
+    "linalg_matmul": [{"input": CHANNELS_LAST, "other": weight(CHANNELS, 3)}],
+    "matmul": [{"input": CHANNELS_LAST, "other": weight(CHANNELS, 3)}],
+    "unfold": [{"input": MAP, "kernel_size": 3, "dilation": 1, "padding": 1, "stride": 2}],
+}
 OF_CELLS: list[dict[str, Any]] = [  # elementwise functions that are not named above
     {"input": MAP},
     {"input": MAP, "other": OTHER},
@@ -189,11 +200,13 @@ OF_CELLS: list[dict[str, Any]] = [  # elementwise functions that are not named a
 
 
 # Each of these stops the model: it asks for the values of a map, or gives something other than maps.
-REFUSED = set("__array__ numpy tolist equal frexp".split()) | {f"max_pool{n}d_with_indices" for n in (1, 2, 3)}
-# These take nothing but a map, and no map of many cells; or have no parameter that can be named; or need gradients.
+REFUSED = set("__array__ numpy tolist equal frexp".split())
+# These take nothing but a map, and no map of many cells; or have no parameter that can be named; or need gradients; or
+# take no maps of two axes, or none that is not tokens; or indices that a pool has given.
 WITHOUT_A_CALL = set(
     "__bool__ __float__ __index__ __int__ __getitem__ item is_nonzero new_empty new_full new_ones new_tensor new_zeros "
-    "cuda register_hook retain_grad".split()
+    "cuda register_hook retain_grad bmm einsum fold __matmul__ __rmatmul__ max_unpool1d max_unpool2d max_unpool3d "
+    "gumbel_softmax".split()
 )
 
 

@@ -20,10 +20,12 @@ from borderless.engine.torch_internals import (
     OpOverload,
     batch_norm_update_stats,
     export_error,
+    forward_of,
     getter,
     is_transformed,
     make_wrapper_subclass,
     native_batch_norm_backward,
+    running_code,
     running_modules,
     shape_at,
     tree_any,
@@ -375,3 +377,35 @@ def test_what_the_module_offers_is_used() -> None:
     others = [path for path in PACKAGE.rglob("*.py") if path.name != "torch_internals.py"]
     text = "".join(path.read_text(encoding="utf-8") for path in others)
     assert [name for name in torch_internals.__all__ if name not in text] == []
+
+
+class Doubled(torch.autograd.Function):
+    """A custom Function that notes which code runs when its forward does."""
+
+    seen: list[Any] = []  # noqa: RUF012
+
+    @staticmethod
+    def forward(ctx: Any, cells: Tensor) -> Tensor:
+        assert not torch.is_grad_enabled()
+        Doubled.seen = noted()
+        return cells * 2
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        return gradient * 2
+
+
+def noted() -> list[Any]:
+    return list(running_code())
+
+
+def test_the_code_that_runs_in_a_module_holds_the_forward_of_its_custom_function() -> None:
+    class Module(nn.Module):
+        def forward(self, cells: Tensor) -> Tensor:
+            return Doubled.apply(cells)
+
+    made = Module()(torch.ones(2, requires_grad=True))
+    assert forward_of(made.grad_fn) is Doubled.forward.__code__
+    assert forward_of(made.sum().grad_fn) is None
+    assert Doubled.seen[0] is Doubled.forward.__code__ and Module.forward.__code__ in Doubled.seen
+    assert noted.__code__ not in Doubled.seen

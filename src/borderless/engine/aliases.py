@@ -186,6 +186,7 @@ class Aliased:
         stored: Sequence[Any] | None = None,
         *,
         axes: tuple[int, ...] | None = None,
+        lattice: Any = None,
         is_copy: bool = False,
     ) -> Self:
         """A Signal of what the unmodified model has as a view of this map.
@@ -199,7 +200,7 @@ class Aliased:
             background = None if self.background is None else view.of_background(self.background)
         else:
             window, background = stored
-        made = self.derive(window, background, axes=axes, aliased=self.aliased)
+        made = self.derive(window, background, axes=axes, lattice=lattice, aliased=self.aliased)
         shown = (memory.window, window) if not is_copy and memory.is_shown_by(self) else None
         join(made, memory, (*self.views, view), shown)
         return made

@@ -15,8 +15,8 @@ from torch import nn
 from borderless.engine.edge import Edge
 from borderless.engine.events import Event
 from borderless.engine.geometry import Slide
-from borderless.engine.naming import describe
-from borderless.engine.torch_internals import running_modules
+from borderless.engine.naming import describe, describe_node
+from borderless.engine.torch_internals import forward_of, running_code, running_modules
 from borderless.errors import PositionDependentError, PositionDependentWarning, UnsupportedOperation
 
 
@@ -25,7 +25,8 @@ class ForwardPass:
     """The border of a pass (an `Edge`), its model, and who listens.
 
     strict: raise where absolute position is read. warned: the modules that were warned of. observer: called with every
-    `Event`. shares_passes: whether samples that have nothing to do with each other run together.
+    `Event`. shares_passes: whether samples that have nothing to do with each other run together. has_mixed_rows:
+    whether the model has joined or selected rows of the batch, so that its samples may have to do with each other.
     """
 
     border: Edge
@@ -34,6 +35,8 @@ class ForwardPass:
     warned: set[str] = field(default_factory=set)
     observer: Callable[[Event], Any] | None = None
     shares_passes: bool = False  # whether samples that have nothing to do with each other run together
+    has_mixed_rows: bool = False
+    callers: dict[Any, str] = field(default_factory=dict, repr=False)  # code that ran without gradients, and its module
 
     def module_path(self) -> str:
         """Name of the innermost module that is running now, as in `named_modules`; "" for the root itself."""
@@ -79,6 +82,10 @@ class ForwardPass:
             operation, module = describe(function), self.module_path()
             self.observer(Event(kind, operation, module, None, source=signal.frame, window=signal.box))
 
+    def mixes_rows(self, function: Any) -> None:  # noqa: ARG002  a tape tells which function it was
+        """Note that `function` joins or selects rows of the batch, or puts them in another order."""
+        self.has_mixed_rows = True
+
     def reads_position(self, operation: str, reason: str) -> None:
         """Record that absolute position is read here; warn once per module, or refuse in strict mode."""
         where = self.describe_module()
@@ -99,12 +106,34 @@ class ForwardPass:
                 stacklevel=2,
             )
 
+    def remember_callers(self) -> None:
+        """Note in which module the code is running that uses a map without recording gradients."""
+        module = self.describe_module()
+        self.callers.update(dict.fromkeys(running_code(), module))
+
+    def past_autograd(self, node: Any) -> UnsupportedOperation:
+        """The error for a map that left its mark on `node` of PyTorch's autograd, whose gradients would be lost."""
+        module = self.callers.get(forward_of(node))
+        return self.unsupported(
+            describe_node(node),
+            "PyTorch runs it without recording what happens to the map, so gradients would be lost without a word "
+            "(for checkpointing, use_reentrant=False works; without gradients, under torch.no_grad(), it may work). "
+            "Write its forward out in the module's, with functions that PyTorch differentiates by itself",
+            relation="in or before" if module is None else "in",
+            module=module,
+        )
+
     def unsupported(
-        self, operation: str, reason: str = "there is no rule for it", relation: str = "in"
+        self,
+        operation: str,
+        reason: str = "there is no rule for it",
+        relation: str = "in",
+        module: str | None = None,
     ) -> UnsupportedOperation:
-        """The error for `operation`, met in the module that is running (or, as `relation` says, before it)."""
+        """The error for `operation`, met in `module` (None: the one that is running, or, by `relation`, before it)."""
         return UnsupportedOperation(
-            f"got {operation} {relation} {self.describe_module()} under the border {self.border.name!r}: {reason}. "
+            f"got {operation} {relation} {module or self.describe_module()} under the border {self.border.name!r}: "
+            f"{reason}. "
             "Needed: a function that borderless knows how to run on a map and on what surrounds it. "
             "Register one with @borderless.rules.rule(function), or convert only the part of the model before it"
         )

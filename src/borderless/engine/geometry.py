@@ -249,6 +249,38 @@ def blocked_axes(
     return tuple(places), tuple(target[place + 1] for place in places)
 
 
+def joined_axes(
+    source: Sequence[int], target: Sequence[int], axes: Sequence[int]
+) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
+    """Return where a reshape to `target` joins each of the dimensions `axes` with the one after it: depth to space.
+
+    That is, the positions of the joined dimensions, and how many cells each cell becomes. An axis that stays alone
+    becomes 1. None if the reshape does anything else.
+
+    >>> joined_axes((2, 3, 4, 2, 3, 2), (2, 3, 8, 6), (2, 4))
+    ((2, 3), (2, 2))
+    >>> joined_axes((2, 3, 4, 3), (2, 12, 3), (2, 3)) is None
+    True
+    """
+    shape, places, counts, i = [], [], [], 0
+    while i < len(source):
+        if i in axes:
+            is_followed = i + 1 < len(source) and i + 1 not in axes
+            for count in (source[i + 1], 1) if is_followed else (1,):
+                if len(shape) < len(target) and target[len(shape)] == source[i] * count:
+                    break
+            else:
+                return None
+            places.append(len(shape))
+            counts.append(count)
+            shape.append(source[i] * count)
+            i += 1 + (is_followed and count == source[i + 1])
+        else:
+            shape.append(source[i])
+            i += 1
+    return (tuple(places), tuple(counts)) if shape == list(target) else None
+
+
 def _product(sizes: Sequence[int]) -> int:
     result = 1
     for size in sizes:

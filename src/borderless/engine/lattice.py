@@ -13,6 +13,7 @@ family undoes the phases between.
 Shapes: N samples, D spatial axes.
 """
 
+from collections.abc import Sequence
 from fractions import Fraction
 from math import gcd, lcm, prod, sqrt
 from typing import TYPE_CHECKING
@@ -34,21 +35,63 @@ TIE = 1e-4
 _ROUND_UP_ABOVE = (sqrt(5) - 1) / 2
 
 
+class Family(dict[Stride, "Lattice"]):
+    """The lattices of the images of one batch, by their strides.
+
+    origin: of the rows of which family, in order, the rows of this batch are; its own all, or None, where nobody asked.
+    selections: the families of other batches of its rows. sources: of which rows of which lattices each is.
+    """
+
+    def __init__(self, origin: "tuple[Family, tuple[int, ...]] | None" = None) -> None:
+        super().__init__()
+        self.origin = origin
+        self.selections: dict[tuple[int, ...], Family] = {}
+        self.sources: dict[Stride, list[tuple[Lattice, tuple[int, ...]]]] = {}
+
+    def of_all_rows(self) -> "list[Lattice]":
+        """The lattices of the family, and of all batches of its rows."""
+        return [*self.values(), *(lattice for family in self.selections.values() for lattice in family.of_all_rows())]
+
+    def enter(self, lattice: "Lattice", apart: dict[Stride, Box]) -> None:
+        """Take `lattice` into the family; apart: how far, in pixels, the others of it are, at least and at most.
+
+        Those that it does not name are as far away as the nearest known way through another one says.
+        """
+        for stride, other in self.items():
+            if (box := apart.get(stride)) is None:
+                ways = [
+                    tuple((a + c, b + d) for (a, b), (c, d) in zip(box, self[via].pixels_to(stride), strict=True))
+                    for via, box in apart.items()
+                    if via in self
+                ]
+                box = min(ways, key=lambda way: sum(high - low for low, high in way))
+            lattice._apart[stride] = box
+            other._apart[lattice.stride] = tuple((-high, -low) for low, high in box)
+        lattice.family = self
+        self[lattice.stride] = lattice
+
+
 class Lattice:
     """The cells i · stride + offset, in input pixels.
 
     stride: for each axis, a fraction where a map is finer than the image. offset: integers (N, D), or None: all 0.
-    family: the lattices of one image by their strides, this one among them.
+    family: the lattices of one image by their strides, this one among them. axes: which of the image's axes its own
+    are, where it is that of a line, None: all of them.
     """
 
-    __slots__ = ("_apart", "_lines", "family", "offset", "stride")
+    __slots__ = ("_apart", "_lines", "axes", "family", "offset", "stride")
 
     def __init__(
-        self, stride: Stride, offset: Tensor | None = None, family: "dict[Stride, Lattice] | None" = None
+        self,
+        stride: Stride,
+        offset: Tensor | None = None,
+        family: Family | None = None,
+        axes: tuple[int, ...] | None = None,
     ) -> None:
         self.stride = stride
         self.offset = offset
-        self.family: dict[Stride, Lattice] = {} if family is None else family
+        self.axes = axes
+        self.family = Family() if family is None else family
         self.family[stride] = self
         # By how many pixels, at least and at most, the offset of another of the family exceeds this one's (else 0).
         self._apart: dict[Stride, Box] = {}
@@ -57,8 +100,9 @@ class Lattice:
     @property
     def total_stride(self) -> tuple[int, ...]:
         """The smallest shift, in pixels, along each axis that moves every lattice of the family onto itself."""
-        strides = [lattice.stride for lattice in self.family.values()]
-        for lattice in self.family.values():
+        lattices = self.family.of_all_rows()
+        strides = [lattice.stride for lattice in lattices]
+        for lattice in lattices:
             for index, line in lattice._lines.items():
                 along = line.total_stride
                 strides.append((*along[:index], 1, *along[index:]))
@@ -66,7 +110,9 @@ class Lattice:
 
     def is_same(self, other: "Lattice") -> bool:
         """Whether cells of equal number have the same position on both, in every sample."""
-        return self is other or (self.offset is None and other.offset is None and self.stride == other.stride)
+        if self is other:
+            return True
+        return self.offset is other.offset is None and self.stride == other.stride and self.axes == other.axes
 
     def find_coarser(self, factor: tuple[int, ...]) -> "Lattice | None":
         """The part of this lattice that is `factor` times coarser, if the family has it already."""
@@ -130,7 +176,7 @@ class Lattice:
         if pixels is not None:
             offset = pixels if offset is None else offset + pixels
         others = list(self.family.values()) if pixels is not None or self._apart else []
-        made = Lattice(stride, offset, self.family)
+        made = Lattice(stride, offset, self.family, self.axes)
         for other in others:
             apart = [
                 (low - most, high - least)
@@ -140,8 +186,21 @@ class Lattice:
             other._apart[stride] = tuple((-high, -low) for low, high in apart)
         return made
 
+    def fits(self, other: "Lattice") -> bool:
+        """Whether cells of both coincide in every sample, as those of a family do; this looks at their offsets."""
+        apart = (_along(self.offset, axis) - _along(other.offset, axis) for axis in range(len(self.stride)))
+        shared = (_gcd(a, b) for a, b in zip(self.stride, other.stride, strict=True))
+        return all(
+            not bool(torch.as_tensor(distance * part.denominator % part.numerator).any())
+            for distance, part in zip(apart, shared, strict=True)
+        )
+
+    def pixels_to(self, stride: Stride) -> Box:
+        """By how many pixels the offset of the lattice of this stride exceeds this one's, at least and at most."""
+        return self._apart.get(stride, ((0, 0),) * len(self.stride))
+
     def _pixels_to(self, other: "Lattice") -> Box:
-        return self._apart.get(other.stride, ((0, 0),) * len(self.stride))
+        return self.pixels_to(other.stride)
 
     def distance_to(self, below: "Lattice") -> Tensor | None:
         """(N, D): on which cell of this lattice each sample's cell 0 of `below`, a part of it, sits; None: all on 0."""
@@ -165,8 +224,19 @@ class Lattice:
     def without(self, index: int) -> "Lattice":
         """The same grid after its `index`-th axis was summed over; always the same object for the same axis."""
         if index not in self._lines:
-            self._lines[index] = Lattice(tuple(s for i, s in enumerate(self.stride) if i != index))
+            others = [i for i in range(len(self.stride)) if i != index]
+            offset = None if self.offset is None else self.offset[:, others]
+            axes = tuple(i if self.axes is None else self.axes[i] for i in others)
+            self._lines[index] = Lattice(tuple(self.stride[i] for i in others), offset, axes=axes)
         return self._lines[index]
+
+    def along(self, indices: Sequence[int]) -> "Lattice":
+        """The same grid along the axes `indices` alone, after all others were summed over."""
+        lattice = self
+        for index in reversed(range(len(self.stride))):
+            if index not in indices:
+                lattice = lattice.without(index)
+        return lattice
 
     def __repr__(self) -> str:
         stride = ", ".join(map(str, self.stride))

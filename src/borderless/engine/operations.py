@@ -5,6 +5,7 @@ it), what lies inside of it and outside of the window is not. Integers only; no 
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple, Protocol
 
 from borderless.engine.geometry import Box, Interval, Keep, Mirroring, clip, outside_indices
@@ -147,14 +148,23 @@ class OnMirrored(NamedTuple):
         return Mirror(max(0, -first), max(0, stop - self.n), self.n, self.mode)
 
 
-def common_part(maps: Sequence[Part]) -> Box:
+@lru_cache(8192)
+def kept(operations: tuple[Operation, ...], box: Box, frame: tuple[int, ...], keep: Keep, reach: int | None) -> Box:
+    """Return the outputs that are kept along each axis, of a map stored on `box` in a `frame`."""
+    return tuple([o.kept(window, n, keep, reach) for o, window, n in zip(operations, box, frame, strict=True)])
+
+
+def common_part(maps: Sequence[Part], *, has_outside: bool) -> Box:
     """Return the cells that are known of all `maps`, which are joined; may be empty.
 
-    Along an axis whose end a part holds, all that lies beyond is known too.
+    has_outside: whether something lies outside of whole maps; along an axis whose end a part holds it is known too.
     """
     common = []
     for windows in zip(*(zip(one.box, one.whole, strict=True) for one in maps), strict=True):
-        low, high = min(whole[0] for _, whole in windows), max(whole[1] for _, whole in windows)
+        if has_outside:
+            low, high = min(whole[0] for _, whole in windows), max(whole[1] for _, whole in windows)
+        else:
+            low, high = max(whole[0] for _, whole in windows), min(whole[1] for _, whole in windows)
         first = max(low if window[0] <= whole[0] else window[0] for window, whole in windows)
         stop = min(high if window[1] >= whole[1] else window[1] for window, whole in windows)
         common.append((first, max(first, stop)))

@@ -8,8 +8,11 @@ from borderless.engine.geometry import Slide
 from borderless.engine.naming import is_torch_own
 
 Rule = Callable[..., Any]
-Kind = Literal["nothing", "cell", "neighborhood", "resampled", "channels", "everything"]
+Kind = Literal["nothing", "cell", "neighborhood", "resampled", "channels", "gathered", "everything"]
 Gather = Literal["mean", "sum", "max"]
+# Of a rule: none of its arguments is a dimension, but dimension 1 is that of the channels.
+CHANNELS_SECOND = "dimension 1 is that of the channels"
+Dims = tuple[str, ...] | Literal["dimension 1 is that of the channels"] | Callable[..., Any]
 
 # Keys of rules for more than one function.
 DISPATCHED = "an operator that PyTorch's dispatcher met with a Signal"
@@ -25,8 +28,9 @@ class Need(NamedTuple):
 
     kind: "nothing" (the call asks what a map is), "cell" (the same cell), "channels" (all channels of the same cell),
     "neighborhood" (the cells that `slides` read, along each axis), "resampled" (the same, at another
-    resolution), "everything" (all cells, or nobody knows). slides: of "everything", what reads them if not all of space
-    is read, such as padding that mirrors the frame.
+    resolution), "gathered" (all cells; of a part of a map the rule gathers what it needs from the other parts with
+    `Signal.gather`), "everything" (all cells, or nobody knows). slides: of "everything", what reads them if not all of
+    space is read, such as padding that mirrors the frame.
     """
 
     kind: Kind
@@ -48,12 +52,15 @@ class Traits:
     needs: what an output cell needs, or a function of the call, (function, *args, **kwargs), that returns it; slides
     stand for a neighborhood. gathers: how the value of a call over all of space follows from values over parts, or a
     function of the called function that returns it; None: it does not. beyond: what the call reads outside the frame
-    under the original padding.
+    under the original padding. dims: how the function acts on a map whose dimensions the model sees in another order,
+    or merged to tokens (`relabelled`): the names of its arguments that are dimensions, or a rule (function, relabelled,
+    *args, **kwargs) for such maps; None: not at all.
     """
 
     needs: Declared | Callable[..., Declared] = "everything"
     gathers: Gather | Callable[[Any], Gather | None] | None = None
     beyond: float = 0.0
+    dims: Dims | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.needs, str) and self.needs not in get_args(Kind):
@@ -81,10 +88,11 @@ def rule(
     needs: Declared | Callable[..., Declared] = "everything",
     gathers: Gather | Callable[[Any], Gather | None] | None = None,
     beyond: float = 0.0,
+    dims: Dims | None = None,
 ) -> Callable[[Rule], Rule]:
     """Register the decorated function as the rule for each of `functions`, in place of any earlier one.
 
-    needs, gathers, beyond: see `Traits`. Without them a placement runs whole feature maps.
+    needs, gathers, beyond, dims: see `Traits`. Without the first three a placement runs whole feature maps.
     """
     if not functions:
         raise TypeError("Expected rule(torch.some_function, ...) but got no function")
@@ -92,7 +100,7 @@ def rule(
     def register(implementation: Rule) -> Rule:
         for function in functions:
             _RULES[function] = implementation
-        return declare(implementation, Traits(needs, gathers, beyond))
+        return declare(implementation, Traits(needs, gathers, beyond, dims))
 
     return register
 

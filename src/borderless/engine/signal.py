@@ -5,8 +5,8 @@ ordinary tensors, so autograd, autocast and export see nothing unusual. What rea
 has slipped past the rules: see `rules.scripted`.
 """
 
-from collections.abc import Sequence
-from functools import cached_property, lru_cache
+from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -18,8 +18,8 @@ from borderless.engine.edge import Edge
 from borderless.engine.forward_pass import ForwardPass
 from borderless.engine.geometry import Box
 from borderless.engine.lattice import Lattice
-from borderless.engine.naming import describe, describe_node
-from borderless.engine.operations import Operation
+from borderless.engine.naming import describe
+from borderless.engine.operations import Operation, kept
 from borderless.engine.reading import read, read_mirrored, thin
 from borderless.engine.receptive_field import PIXEL, Field
 from borderless.engine.registry import DISPATCHED, find_rule
@@ -259,10 +259,14 @@ class Signal(Aliased, Tensor):
         """The same map as a plain Signal, whose further calls no placement records or replays."""
         return self
 
+    def gather(self, part: Any, merge: Callable[[list[Any]], Any]) -> Any:
+        """Return merge(parts): `part`, taken of this map's window, and the same of all other parts of the whole map."""
+        return merge([part])
+
     def kept(self, operations: Sequence[Operation], box: Box | None = None) -> Box:
         """Return which outputs of `operations`, one an axis, are kept of this map, stored on its box or on `box`."""
         keep, reach = self.border.keeps, self.border.reach
-        return _kept(tuple(operations), self.box if box is None else box, self.frame, keep, reach)
+        return kept(tuple(operations), self.box if box is None else box, self.frame, keep, reach)
 
     def crop(self) -> Tensor:
         """The map on its frame, as the unmodified model would have it: an ordinary tensor of `.shape`."""
@@ -277,16 +281,13 @@ class Signal(Aliased, Tensor):
     def check_gradients(self) -> None:
         """Refuse a map that left PyTorch's autograd on its way, before its gradients are lost."""
         if not torch.is_grad_enabled():
+            if self.stored.requires_grad:  # as in the forward of a custom Function
+                self.scope.remember_callers()
             return
         with DisableTorchFunctionSubclass():
             node = self.grad_fn
         if node is not None:
-            raise self.scope.unsupported(
-                describe_node(node),
-                "PyTorch runs it without recording what happens to the map, so gradients would be lost without a word "
-                "(for checkpointing, use_reentrant=False works; without gradients, under torch.no_grad(), it may work)",
-                relation="in or before",
-            )
+            raise self.scope.past_autograd(node)
 
     def __repr__(self, *, tensor_contents: Any = None) -> str:
         window = tuple(self._sizes)
@@ -309,14 +310,6 @@ class Signal(Aliased, Tensor):
         cls, func: Any, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         return find_rule(DISPATCHED)(func, *args, **(kwargs or {}))
-
-
-@lru_cache(8192)
-def _kept(
-    operations: tuple[Operation, ...], box: Box, frame: tuple[int, ...], keep: geometry.Keep, reach: int | None
-) -> Box:
-    kept = zip(operations, box, frame, strict=True)
-    return tuple([operation.kept(window, n, keep, reach) for operation, window, n in kept])
 
 
 def as_rules_take_it(

@@ -4,6 +4,7 @@ No other module touches one: `tests/engine/test_torch_internals.py` searches for
 the package relies on. What a new version of PyTorch changes is mended here.
 """
 
+import inspect
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -35,12 +36,14 @@ __all__ = [
     "current_graph_task_id",
     "data_dependence_error",
     "export_error",
+    "forward_of",
     "forward_pre_hooks",
     "getter",
     "is_compiled",
     "is_transformed",
     "make_wrapper_subclass",
     "native_batch_norm_backward",
+    "running_code",
     "running_modules",
     "schema_of",
     "shape_at",
@@ -96,6 +99,23 @@ def running_modules() -> Iterator[nn.Module]:
         if frame.f_code is _CALL_OF_A_MODULE:
             yield frame.f_locals["self"]
         frame = frame.f_back
+
+
+def running_code() -> Iterator[Any]:
+    """Yield the code that runs in this thread, from the caller of the caller to the innermost module's call."""
+    frame = sys._getframe(2)
+    while frame is not None and frame.f_code is not _CALL_OF_A_MODULE:
+        yield frame.f_code
+        frame = frame.f_back
+
+
+def forward_of(node: Any) -> Any:
+    """Return the code of the forward of the custom Function that a node of autograd's graph belongs to, or None.
+
+    PyTorch runs it with gradients disabled, and tells nobody in which module.
+    """
+    function = getattr(node, "_forward_cls", None)
+    return None if function is None else getattr(inspect.unwrap(function.forward), "__code__", None)
 
 
 def version_of(tensor: Tensor) -> int:

@@ -14,7 +14,7 @@ from borderless.conversion import conversion_of, copied
 from borderless.engine.inputs import arguments_named
 from borderless.engine.naming import named
 from borderless.engine.registry import find_rule
-from borderless.engine.rules import pointwise
+from borderless.engine.rules import casts, pointwise
 from borderless.engine.rules.spread_maps import NOTE, constant_dims
 from borderless.engine.signal import Signal
 from borderless.engine.torch_internals import OpOverload, data_dependence_error, export_error, tree_map, version_of
@@ -114,7 +114,7 @@ class _Constants(TorchFunctionMode):
         elif func in _SPREADING:
             added = result.ndim - before[0][0]
             dims = frozenset(added + i for i, n in enumerate(args[0].shape) if isinstance(n, int) and n == 1)
-        elif before and find_rule(func) in (pointwise.elementwise, pointwise.alike):
+        elif before and find_rule(func) in (pointwise.elementwise, casts.alike):
             dims = every
             for ndim, constant in before:
                 added = result.ndim - ndim

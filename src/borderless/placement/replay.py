@@ -25,8 +25,10 @@ from borderless.engine.naming import describe
 from borderless.engine.padding import memory_format_of, pasted, strips
 from borderless.engine.reading import cut
 from borderless.engine.registry import Gather, traits_of
+from borderless.engine.relabelled import Relabelled, maps_of
 from borderless.engine.rules import pools
-from borderless.engine.rules.frame_pools import FramePool, as_map
+from borderless.engine.rules.frame_pools import FramePool
+from borderless.engine.rules.indices import Indices
 from borderless.engine.signal import Signal
 from borderless.engine.torch_internals import tree_leaves, tree_map
 from borderless.placement.canvas_edge import CanvasEdge
@@ -52,7 +54,7 @@ class Replay(ForwardPass):
 
     def step(self, function: Any) -> Step:
         """Return the step of the tape at which `function` was called."""
-        if self._next < len(self.tape.steps) and self.tape.steps[self._next].function is function:
+        if self._next < len(self.tape.steps) and self.tape.steps[self._next].function == function:
             self._next += 1
             return self.tape.steps[self._next - 1]
         raise self.unsupported(
@@ -234,7 +236,9 @@ def _run(
     result = rule(func, *args, **kwargs)
 
     def wrapped(leaf: Any) -> Any:
-        if not isinstance(leaf, Signal) or isinstance(leaf, FramePool):
+        if isinstance(leaf, Relabelled):
+            return Relabelled.of(wrapped(leaf.map), leaf.batch, leaf.tokens)
+        if not isinstance(leaf, Signal) or isinstance(leaf, FramePool | Indices):
             return leaf
         for changed in placed:
             if wholes[id(changed)] is leaf:  # in place
@@ -257,7 +261,7 @@ def _same(expected: list[Tensor], got: list[Tensor]) -> bool:
 
 
 def _on_canvas(result: Any, step: Step) -> Any:
-    made = [leaf for leaf in tree_leaves(result) if isinstance(leaf, ReplayedSignal)]
+    made = [leaf for leaf in tree_leaves(maps_of(result)) if isinstance(leaf, ReplayedSignal)]
     for signal, canvas in zip(made, step.maps, strict=True):
         samples, alone = signal.placing.samples, (canvas._sizes[0], *canvas.shape[1:])
         if tuple(signal.shape) != (samples * alone[0], *alone[1:]):
@@ -300,7 +304,7 @@ def _divisors(func: Any, canvas: Signal, one: Tensor, args: tuple[Any, ...], kwa
 
     def average(border: Edge) -> Tensor:
         maps = like(canvas, ones)
-        maps.scope = ForwardPass(border, canvas.scope.root)
-        return as_map(pools.average_pool(func, maps, *args[1:], **kwargs)).window
+        maps.scope, maps.may_pool_frame = ForwardPass(border, canvas.scope.root), False
+        return pools.average_pool(func, maps, *args[1:], **kwargs).window
 
     return average(canvas.border) / average(Border("full", reach=0))

@@ -19,7 +19,7 @@ from borderless.engine.signal import Signal
 from borderless.errors import ImageError
 from borderless.placement.replay import ReplayedSignal, placing
 from borderless.placement.single_pass import SinglePass
-from borderless.placement.tape import NotKept, RecordedSignal, Tape
+from borderless.placement.tape import NotKept, RecordedSignal, RowsMixed, Tape
 
 # Under these an object changes a window of each map around itself, and nothing else.
 Position = tuple[int, int]
@@ -45,7 +45,8 @@ class Placement:
     """What is to be placed, and in which passes.
 
     empty: the canvas without an object, (1, C, H, W). budget: bytes that the windows of a pass may take. per_sample:
-    bytes that one object takes.
+    bytes that one object takes. apart: whether objects run one by one, because the model joins or selects rows of its
+    batch, or may.
     """
 
     model: nn.Module
@@ -55,6 +56,7 @@ class Placement:
     budget: int
     progress: Callable[[int, int], Any] | None
     per_sample: int = 0  # bytes
+    apart: bool = False
 
     def at(self, positions: list[Position]) -> Tensor:
         """Return the outputs at `positions`: (positions, patches, ...)."""
@@ -73,7 +75,7 @@ class Placement:
                 return self._answers(positions, *self._on_a_tape(positions, tape))
             except NotKept:
                 continue
-            except CellsForgotten:  # a tape does not tell what an in-place operation leaves around other maps
+            except (CellsForgotten, RowsMixed):  # nor does it tell what in-place operations leave around other maps
                 return self._answers(positions, *self._whole(positions))
             finally:  # its maps know it, and it knows its maps: without this, large as they are, they would stay
                 tape.steps.clear()
@@ -95,7 +97,7 @@ class Placement:
         samples = [(place, n) for place in places for n in range(len(self.patches))]
         answers = []
         while samples:
-            now = samples[: max(1, self.budget // self.per_sample)]
+            now = samples[: 1 if self.apart else max(1, self.budget // self.per_sample)]
             samples = samples[len(now) :]
             cells = self.patches[[n for _, n in now]][(..., *group.cut)]
             answers.append(make([place for place, _ in now], cells))
@@ -110,6 +112,7 @@ class Placement:
     def _on_a_tape(self, positions: list[Position], tape: Tape) -> tuple[list[_Group], Callable[..., Any]]:
         """Windows on the maps of the empty canvas. What runs together meets the same sublattices and edges."""
         kinds: set[str] = set()
+        self.apart = False
         tape.observer = lambda event: kinds.add(event.kind)  # not the event, which would keep its map
         answer = self.run(lambda leaf: _like_image(leaf, RecordedSignal, tape), self.empty)
         self.per_sample = _WINDOWS_AT_A_TIME * tape.window_bytes(space_of(self.patches))
@@ -140,6 +143,7 @@ class Placement:
         """
         events: list[Event] = []
         grids: list[Lattice] = []
+        self.apart = False
 
         def make(places: list[Position], cells: Tensor, observer: Any = None) -> Tensor:
             scope = ForwardPass(
@@ -152,7 +156,9 @@ class Placement:
                 grids.append(made.lattice)
                 return made
 
-            return self.run(image, cells)
+            found = self.run(image, cells)
+            self.apart = scope.has_mixed_rows
+            return found
 
         probe = make([(0, 0)], self.patches[:1], events.append)
         if any(event.kind == "window" for event in events):
@@ -173,6 +179,7 @@ class Placement:
 
     def _whole(self, positions: list[Position]) -> tuple[list[_Group], Callable[..., Any]]:
         """Every canvas by itself."""
+        self.apart = True
         self.per_sample = 100 * self.empty.numel() * self.empty.element_size()
 
         def make(places: list[Position], cells: Tensor) -> Tensor:
@@ -181,7 +188,9 @@ class Placement:
             for canvas, (row, column), patch in zip(canvases, places, cells, strict=True):
                 row, column = max(row, 0), max(column, 0)
                 canvas[:, row : row + patch.shape[1], column : column + patch.shape[2]] = patch
-            return self.run(lambda leaf: Signal.from_image(leaf, scope), canvases)
+            found = self.run(lambda leaf: Signal.from_image(leaf, scope), canvases)
+            self.apart = scope.has_mixed_rows
+            return found
 
         return self._grouped(positions, lambda axis, p, size, n: ((min(p, 0), min(n - p - size, 0)), p)), make
 

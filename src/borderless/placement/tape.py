@@ -17,6 +17,7 @@ from borderless.engine.padding import pasted
 from borderless.engine.reading import cut
 from borderless.engine.receptive_field import Field
 from borderless.engine.registry import Need, find_rule, traits_of
+from borderless.engine.relabelled import Relabelled
 from borderless.engine.signal import Signal, as_rules_take_it, first_signal
 from borderless.engine.torch_internals import tree_leaves, tree_map
 
@@ -45,6 +46,10 @@ class Step:
         return [leaf for leaf in tree_leaves(self.result) if isinstance(leaf, StoredMap)]
 
 
+class RowsMixed(Exception):
+    """The rows of the batch were joined, selected, or put in another order."""
+
+
 @dataclass
 class Tape(ForwardPass):
     """The pass over the empty canvas, under the border `border`, and what happened in it.
@@ -59,6 +64,10 @@ class Tape(ForwardPass):
 
     def __post_init__(self) -> None:
         self.parameters = {id(tensor) for tensor in (*self.root.parameters(), *self.root.buffers())}
+
+    def mixes_rows(self, function: Any) -> None:
+        """Give up: a tape knows of one image, whose rows it repeats for every object."""
+        raise RowsMixed(describe(function))
 
     @property
     def margin(self) -> tuple[int, ...]:
@@ -100,7 +109,7 @@ class Tape(ForwardPass):
 
     def within_reach(self, signal: Signal, results: "list[StoredMap]") -> Box:
         """The cells of `signal` that `results` may depend on, where an object changes them."""
-        if self.region is None:
+        if self.region is None or len(self.region) != len(signal.box):  # a line needs all of its map
             return signal.box
         kept = tuple(
             _read_for(pixels, window, field, [result.field[i] for result in results if len(result.field) > i])
@@ -288,6 +297,8 @@ class RecordedSignal(TapedSignal):
 
 
 def _new_record(leaf: Any) -> Any:
+    if isinstance(leaf, Relabelled):
+        leaf = leaf.map
     if not isinstance(leaf, RecordedSignal):
         return leaf
     leaf._record = None  # it was of what there was before a function in place

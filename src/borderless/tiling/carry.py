@@ -131,6 +131,8 @@ class CarryPass(PartPass):
     def call(self, source: PartSignal, func: Any, rule: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run a call of the model's on this part."""
         need = traits_of(rule).need(func, args, kwargs)
+        if need.kind == "gathered":
+            return rule(func, *args, **kwargs)
         if not need.slides and need.kind in ("everything", "neighborhood", "resampled"):
             return self._on_whole_maps(func, args, kwargs)
         args, kwargs = with_maps_placed(source, args, kwargs) if need.kind == "cell" else (args, kwargs)
@@ -168,7 +170,11 @@ class CarryPass(PartPass):
         operations = maps[0].operations(need.slides)
         if operations or len(maps) > 1:
             self.done = state.done(self.place, maps[0], whole)
-            outputs = merged[0].kept(operations) if operations else not_done(common_part(merged), self.done)
+            outputs = (
+                merged[0].kept(operations)
+                if operations
+                else not_done(common_part(merged, has_outside=self.edge.outside != "nothing"), self.done)
+            )
             for number, (source, wide) in enumerate(zip(maps, merged, strict=True)):
                 if not source.is_settled:
                     self._keep(state, number, operations, source, wide, outputs, whole)

@@ -22,7 +22,7 @@ class NeedsOtherParts(BaseException):
 class Alone:
     """The exchange of a part that runs alone."""
 
-    def gather(self, key: int, part: Any, merge: Callable[[list[Any]], Any]) -> Any:  # noqa: ARG002
+    def gather(self, key: int, part: Any, merge: Callable[[list[Any]], Any]) -> Any:
         """Raise NeedsOtherParts."""
         raise NeedsOtherParts
 

@@ -6,7 +6,7 @@ it and outside of the part, nothing is known. So a rule keeps just the outputs w
 Shapes: boxes are in frame indices, one interval [start, stop) an axis.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
@@ -71,7 +71,15 @@ class PartEdge(Edge):
 
 
 @dataclass
-class PartPass(ForwardPass):
+class SilentPass(ForwardPass):
+    """A pass that has nothing to say about absolute position: parts know where they lie, as the whole does."""
+
+    def reads_position(self, operation: str, reason: str) -> None:
+        """Say nothing."""
+
+
+@dataclass
+class PartPass(SilentPass):
     """A pass over a part of an image.
 
     calls: how many calls of rules are under way; what a rule calls itself is no call of the model's. done: of the call
@@ -92,9 +100,6 @@ class PartPass(ForwardPass):
         assert isinstance(self.border, PartEdge)
         return self.border
 
-    def reads_position(self, operation: str, reason: str) -> None:
-        """Say nothing: parts know where they lie, so the result is that of the whole."""
-
     def observe(
         self, function: Any, signal: Any, macs: int = 0, slides: Any = (), source: tuple[int, ...] = ()
     ) -> None:
@@ -105,9 +110,13 @@ class PartPass(ForwardPass):
         """Run a call of the model's whose first map is `source`."""
         raise NotImplementedError
 
+    def gather(self, part: Any, merge: Callable[[list[Any]], Any]) -> Any:
+        """Return merge(parts), given what this part contributes."""
+        raise NotImplementedError
+
     def whole_pass(self) -> ForwardPass:
         """Return a pass over whole maps under the border of the whole."""
-        return ForwardPass(self.edge.whole, self.root, warned=self.warned)
+        return SilentPass(self.edge.whole, self.root, warned=self.warned)
 
 
 class PartSignal(Signal):
@@ -159,6 +168,10 @@ class PartSignal(Signal):
         made = super().derive(*args, **kwargs)
         assert isinstance(made, PartSignal)
         return made.within(self.whole)
+
+    def gather(self, part: Any, merge: Callable[[list[Any]], Any]) -> Any:
+        """Return merge(parts), of all parts of the map."""
+        return self.parts.gather(part, merge)
 
     def kept(self, operations: Sequence[Operation], box: Box | None = None) -> Box:
         """Return the outputs that follow from this part and that no earlier part has given."""

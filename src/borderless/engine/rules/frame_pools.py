@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from borderless.engine.naming import named
 from borderless.engine.registry import find_rule
-from borderless.engine.rules import normalization, pointwise
+from borderless.engine.rules import casts, normalization, pointwise, softmaxes
 from borderless.engine.signal import Signal
 from borderless.engine.signatures import by_position
 from borderless.engine.torch_internals import tree_leaves, tree_map
@@ -136,7 +136,8 @@ def _acts_on_cells(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
     return find_rule(func) in (
         *_BATCH_NORMS,
         pointwise.elementwise,
-        pointwise.alike,
+        casts.alike,
         pointwise.along_channels,
-        pointwise.dropout,
+        softmaxes.softmax,
+        casts.dropout,
     )

@@ -1,62 +1,171 @@
 """Several maps in one function: the cells on which they meet, their receptive field, what ordinary tensors mean."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor
 
-from borderless.engine import geometry
-from borderless.engine.geometry import Box
+from borderless.engine.geometry import Box, Interval
 from borderless.engine.naming import describe
 from borderless.engine.operations import common_part
 from borderless.engine.receptive_field import Field, united
-from borderless.engine.rules.spread_maps import is_constant_along
+from borderless.engine.rules.rows import are_alike
+from borderless.engine.rules.spread_maps import has_values, is_constant_along
 from borderless.engine.signal import Signal
+from borderless.engine.tiles import ranges_of, same_period, tile
 from borderless.errors import ImageError
 
+LINES_REACH_OUT = (
+    "the mean (or maximum) of a whole row or column enters, and on an unlimited plane it would reach past the window "
+    "along all of that row or column. A mean over all of space, y.mean((2, 3), keepdim=True), has no position"
+)
 
-def joint_box(signals: list[Signal], function: Any) -> Box:
-    """The box on which Signals of one pass are joined; they must share frame and lattice."""
-    first = signals[0]
+
+def widest(signals: Sequence[Signal]) -> Signal:
+    """The first of the Signals that have the most spatial axes: a map, where maps and lines are joined."""
+    return max(signals, key=lambda signal: len(signal.axes))
+
+
+def places_in(signal: Signal, whole: Signal) -> list[int]:
+    """Which of the spatial axes of `whole` those of `signal` are, where PyTorch aligns the two."""
+    axes = from_end(whole)
+    return [axes.index(axis) for axis in from_end(signal) if axis in axes]
+
+
+def joint_box(signals: Sequence[Signal], function: Any, *, has_own_rows: bool = False) -> Box:
+    """The box, of the widest, on which Signals of one pass are joined; they must share frame and lattice.
+
+    A line, what is left of a map after a reduction over some of its spatial axes, is the same at every cell of the
+    others. has_own_rows: each keeps the rows of its own batch, and the phases of these.
+    """
     if len(signals) == 1:
-        return first.box
-    for other in signals[1:]:
-        if len(other.frame) != len(first.frame):
-            raise first.scope.unsupported(
-                describe(function),
-                f"it joins a feature map of {first.frame} cells with one of {other.frame} (every floating-point input "
-                "of three or more dimensions is taken for an image, (batch, channels, *space))",
-            )
-        if other.frame != first.frame or from_end(other) != from_end(first):
-            raise ImageError(
-                f"{describe(function)} got maps with the frames {first.frame} and {other.frame} in "
-                f"{first.scope.describe_module()}; needed: equal frames, as the unmodified model needs equal shapes"
-            )
-        if first.border.keeps != "known" and not other.lattice.is_same(first.lattice):
-            raise first.scope.unsupported(
-                describe(function), f"it joins maps on different lattices, {first.lattice} and {other.lattice}"
-            )
-    boxes = [s.box for s in signals]
-    if all(box == boxes[0] for box in boxes[1:]) and first.border.keeps != "known":
-        return boxes[0]
-    if first.border.keeps not in ("inside", "known"):
-        return geometry.union(boxes)
-    if first.border.keeps == "known":
-        return common_part(signals)
-    common = geometry.intersection(boxes)
+        return signals[0].box
+    whole = widest(signals)
+    boxes: list[list[Interval]] = [[] for _ in whole.axes]
+    for signal in signals:
+        places = places_in(signal, whole)
+        _check_alignment(signal, whole, places, function, has_own_rows)
+        for place, interval in zip(places, signal.box, strict=True):
+            boxes[place].append(interval)
+    if whole.border.keeps == "known":
+        has_all_axes = [signal for signal in signals if len(signal.axes) == len(whole.axes)]
+        return common_part(has_all_axes, has_outside=whole.border.outside != "nothing")
+    if whole.border.keeps != "inside":
+        return tuple([(min(a for a, _ in along), max(b for _, b in along)) for along in boxes])
+    common = tuple((max(a for a, _ in along), min(b for _, b in along)) for along in boxes)
     if any(a >= b for a, b in common):
         raise ImageError(
-            f"{describe(function)} got maps stored on {boxes} that have no cell in common, under the border 'valid' in "
-            f"{first.scope.describe_module()}; use a larger image, or another border"
+            f"{describe(function)} got maps stored on {[s.box for s in signals]} that have no cell in common, under "
+            f"the border 'valid' in {whole.scope.describe_module()}; use a larger image, or another border"
         )
     return common
 
 
-def joint_field(signals: list[Signal]) -> tuple[Field, ...]:
-    """The receptive field of Signals that are joined."""
-    first = signals[0].field
-    if all(other.field == first for other in signals[1:]):
-        return first
-    return tuple(united(fields) for fields in zip(*(s.field for s in signals), strict=True))
+def _check_alignment(signal: Signal, whole: Signal, places: list[int], function: Any, has_own_rows: bool) -> None:
+    """Refuse to join `signal` with `whole` unless it has the same cells along its axes, the `places` of those of it."""
+    if signal is whole:
+        return
+    frames = f"{whole.frame} and {signal.frame}"
+    is_aligned = len(places) == len(signal.axes) and signal.frame == tuple(whole.frame[i] for i in places)
+    if not is_aligned and len(signal.axes) == len(whole.axes) == 1 and not places:
+        raise whole.scope.unsupported(
+            describe(function),
+            f"it joins a mean over the rows with one over the columns, of {frames} cells. Join the feature map "
+            "with one after the other: y * rows * columns",
+        )
+    if not is_aligned and len(signal.frame) == len(whole.frame):
+        raise ImageError(
+            f"{describe(function)} got maps with the frames {frames} in {whole.scope.describe_module()}; needed: equal "
+            "frames, as the unmodified model needs equal shapes"
+        )
+    if not is_aligned:
+        raise whole.scope.unsupported(
+            describe(function),
+            f"it joins a feature map of {whole.frame} cells with one of {signal.frame} (every floating-point input of "
+            "three or more dimensions is taken for an image, (batch, channels, *space); after a reduction over one "
+            "spatial axis keepdim=True keeps the other one in its place)",
+        )
+    if len(places) < len(whole.axes):
+        is_alike = signal.lattice.is_same(whole.lattice.along(places))
+    elif has_own_rows:
+        is_alike = signal.lattice.stride == whole.lattice.stride and signal.lattice.axes == whole.lattice.axes
+    else:
+        is_alike = are_alike(whole, signal)
+    if not is_alike and whole.border.keeps != "known":  # a part knows where it lies
+        raise whole.scope.unsupported(
+            describe(function), f"it joins maps on different lattices, {whole.lattice} and {signal.lattice}"
+        )
+
+
+def joint_field(signals: Sequence[Signal]) -> tuple[Field, ...]:
+    """The receptive field of Signals that are joined: that of their cells, not of what was reduced to a line."""
+    whole = widest(signals)
+    fields = [signal.field for signal in signals if len(signal.axes) == len(whole.axes)]
+    if all(other == fields[0] for other in fields[1:]):
+        return fields[0]
+    return tuple(united(along) for along in zip(*fields, strict=True))
+
+
+def read_in(signal: Signal, whole: Signal, box: Box) -> Tensor:
+    """The cells of a `box` of the map `whole`: of a line, of size 1 along the axes that it lacks."""
+    if len(signal.axes) == len(whole.axes):
+        return signal.read(box)
+    cells = signal.read(tuple(box[i] for i in places_in(signal, whole)))
+    return _of_size_one(cells, signal, whole)
+
+
+def _background_in(signal: Signal, whole: Signal) -> Tensor | None:
+    """The background, with all the spatial axes of the map `whole`."""
+    if signal.background is None or len(signal.axes) == len(whole.axes):
+        return signal.background
+    return _of_size_one(signal.background, signal, whole)
+
+
+def surroundings_of(values: Sequence[Any], whole: Signal, *, dense: bool = False) -> list[Any]:
+    """Each Signal's background in its place, with tiles of one period, joined to the map `whole`; others as they are.
+
+    dense: also those that are constant along an axis are repeated.
+    """
+    places = [i for i, value in enumerate(values) if isinstance(value, Signal) and value.background is not None]
+    backgrounds = [_background_in(values[i], whole) for i in places]
+    tiles = same_period(backgrounds, [from_end(whole)] * len(places), dense=dense)
+    result = list(values)
+    for i, background in zip(places, tiles, strict=True):
+        result[i] = background
+    return result
+
+
+def reaches_out(whole: Signal, beside: Tensor, background: Tensor, box: Box) -> bool:
+    """Whether lines make a map differ from its background beyond its window, along whole rows or columns.
+
+    beside: what the map is on `box` where all but the lines is background. background: of the map.
+    """
+    around = tile(background, from_end(whole), ranges_of(box))
+    return not has_values(beside) or not bool((beside == around).all())
+
+
+def beside_window(value: Any, whole: Signal, box: Box) -> Any:
+    """Of a line its cells, of any other map its background, as far as the `box` of the map `whole` goes."""
+    if not isinstance(value, Signal):
+        return value
+    if len(value.axes) < len(whole.axes) or value.background is None:
+        return read_in(value, whole, box)
+    return tile(value.background, from_end(whole), ranges_of(box))
+
+
+def _of_size_one(cells: Tensor, line: Signal, whole: Signal) -> Tensor:
+    """`cells` of a line, of size 1 along the spatial axes of the map `whole` that it lacks (or was expanded along)."""
+    for axis in set(from_end(whole)) - set(from_end(line)):
+        if cells.ndim < -axis or cells.shape[axis] == 1:
+            continue
+        if not is_constant_along(cells, [axis]):
+            raise line.scope.unsupported(
+                "a function of several maps",
+                f"it joins a map of shape {tuple(whole.shape)} with a line of "
+                f"{tuple(line.shape)} that differs along its axis {line.ndim + axis}",
+            )
+        cells = cells.narrow(axis, 0, 1)
+    return cells
 
 
 def from_end(signal: Signal) -> tuple[int, ...]:

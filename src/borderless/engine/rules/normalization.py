@@ -12,8 +12,8 @@ from torch.nn import functional as F
 
 from borderless.engine.naming import describe
 from borderless.engine.registry import Kind, rule
-from borderless.engine.rules.plan import check_axes
-from borderless.engine.rules.statistics import moments
+from borderless.engine.rules.plan import check_axes, reduced_axes
+from borderless.engine.rules.statistics import moments, moments_of_whole
 from borderless.engine.signal import Signal
 from borderless.engine.tiles import is_constant, less
 from borderless.engine.torch_internals import batch_norm_update_stats, native_batch_norm_backward, verify_batch_size
@@ -53,7 +53,8 @@ def batch_norm(
     eps: float = 1e-5,
 ) -> Signal:
     """Normalize the background with the window's statistics, or with the running ones."""
-    check_axes(signal, None, function, weight, bias, running_mean, running_var)
+    if not reduced_axes(signal):
+        check_axes(signal, None, function, weight, bias, running_mean, running_var)
     background = signal.background
     if training and signal.scope.shares_passes:
         raise signal.scope.unsupported(
@@ -193,7 +194,12 @@ def _batch_gradients(of_cells: Tensor, cells: Tensor, mean: Tensor, invstd: Tens
     return (of_cells * centred).sum(over) * invstd, of_cells.sum(over)
 
 
-@rule(F.instance_norm)
+def _need_of_norm(function: Any, signal: Signal, *_: Any, **__: Any) -> Kind:
+    is_constant_around = signal.background is None or is_constant(signal.background, signal.axes)
+    return "gathered" if is_constant_around else "everything"
+
+
+@rule(F.instance_norm, needs=_need_of_norm)
 def instance_norm(
     function: Any,
     signal: Signal,
@@ -209,6 +215,9 @@ def instance_norm(
     check_axes(signal, None, function, weight, bias, running_mean, running_var)
     window, background = signal.window, signal.background
     numbers = (running_mean, running_var, weight, bias, use_input_stats, momentum, eps)
+    if use_input_stats and signal.border.keeps == "known":
+        mean, var = moments_of_whole(signal, window, signal.axes)
+        return _normalised_part(signal, mean, var, weight, bias, eps)
     if background is None:
         return signal.derive(function(window, *numbers), None)
     if not use_input_stats:
@@ -222,7 +231,7 @@ def instance_norm(
     return signal.derive(_normalise(window, mean, var, weight, bias, eps), around)
 
 
-@rule(F.group_norm, torch.group_norm)
+@rule(F.group_norm, torch.group_norm, needs=_need_of_norm)
 def group_norm(
     function: Any,
     signal: Signal,
@@ -235,10 +244,15 @@ def group_norm(
     """Normalize groups of channels of each sample by their statistics."""
     check_axes(signal, None, function, weight, bias)
     window, background = signal.window, signal.background
+    axes = tuple(axis + 1 for axis in signal.axes)
+    if signal.border.keeps == "known":
+        statistics = moments_of_whole(signal, window.unflatten(1, (num_groups, -1)), (2, *axes))
+        members = window.shape[1] // num_groups
+        mean, var = (one.expand(-1, -1, members, *[-1] * len(axes)).flatten(1, 2) for one in statistics)
+        return _normalised_part(signal, mean, var, weight, bias, eps)
     if background is None:
         return signal.derive(F.group_norm(window, num_groups, weight, bias, eps), None)
     signal.scope.averages("window", function, signal)
-    axes = tuple(axis + 1 for axis in signal.axes)
     groups, around = (cells.unflatten(1, (num_groups, -1)) for cells in (window, background))
     mean, var = moments(groups, around, axes, signal.box, (2, *axes))
     members = window.shape[1] // num_groups
@@ -247,6 +261,15 @@ def group_norm(
     if is_constant(background, signal.axes):
         return signal.derive(F.group_norm(window, num_groups, weight, bias, eps), around)
     return signal.derive(_normalise(window, mean, var, weight, bias, eps), around)
+
+
+def _normalised_part(
+    signal: Signal, mean: Tensor, var: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
+) -> Signal:
+    """A part of a map, by the statistics of the whole map."""
+    around = signal.background
+    around = None if around is None else _normalise(around, mean, var, weight, bias, eps)
+    return signal.derive(_normalise(signal.window, mean, var, weight, bias, eps), around)
 
 
 def _normalise(

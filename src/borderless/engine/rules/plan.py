@@ -150,6 +150,14 @@ def per_axis(value: Any, count: int) -> tuple[int, ...]:
     return values * count if len(values) == 1 else values
 
 
+def reduced_axes(signal: Any) -> list[int]:
+    """The dimensions, of size 1, of the spatial axes over which a map was reduced to a line, with keepdim."""
+    if not isinstance(signal, Signal) or signal.lattice.axes is None:
+        return []
+    rest = [d for d in range(2, signal.ndim) if d not in signal.axes]
+    return rest if all(signal.shape[d] == 1 for d in rest) and signal.axes[0] >= 2 else []
+
+
 _AXIS_NAMES = {1: "T", 2: "H, W", 3: "T, H, W"}
 
 

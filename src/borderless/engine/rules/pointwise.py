@@ -1,8 +1,8 @@
 """Functions that act on every cell alike: they act on the window and, the same way, on the background.
 
 Elementwise functions of one or several Signals (joined by frame index: the union of the windows where maps may grow,
-the intersection under `valid`), functions along channels, dropout, and changes of type or device. PyTorch marks its
-elementwise functions with `torch.Tag.pointwise`; a short list adds those that it leaves out.
+the intersection under `valid`), and functions along channels. PyTorch marks its elementwise functions with
+`torch.Tag.pointwise`; a short list adds those that it leaves out.
 """
 
 from typing import Any
@@ -11,24 +11,37 @@ import torch
 from torch import Tensor
 
 from borderless.engine import geometry
-from borderless.engine.aliases import View
 from borderless.engine.geometry import Box
 from borderless.engine.naming import describe, is_torch_own, named
 from borderless.engine.padding import inside, strips
 from borderless.engine.registry import Rule, Traits, declare, fallback, rule
-from borderless.engine.rules.joining import from_end, joint_box, joint_field, without_extent
+from borderless.engine.relabelled import Relabelled, on_channels, on_maps
+from borderless.engine.rules.joining import (
+    LINES_REACH_OUT,
+    beside_window,
+    from_end,
+    joint_box,
+    joint_field,
+    reaches_out,
+    read_in,
+    surroundings_of,
+    widest,
+    without_extent,
+)
 from borderless.engine.signal import Signal, first_signal
 from borderless.engine.signatures import arguments
-from borderless.engine.tiles import is_constant, same_period
-from borderless.engine.torch_internals import OpOverload, OpOverloadPacket, schema_of
+from borderless.engine.tiles import is_constant
+from borderless.engine.torch_internals import OpOverload, OpOverloadPacket, schema_of, tree_map
 from borderless.errors import UnsupportedOperation
 
 _ALSO_POINTWISE = {"hardswish", "hardswish_", "log_sigmoid", "logsigmoid", "softsign", "tanhshrink", "relu6"} | {
     "leaky_relu",  # not tagged by torch 2.8
     "leaky_relu_",
+    "copy_",
+    "fill_",
+    "zero_",
     "_threshold",  # torch.nn.functional.threshold
 }
-_FRESH = {"clone", "zeros_like", "ones_like", "full_like"}  # new memory, whatever the memory format
 _OPERATORS = {
     "__rsub__": "sub",
     "__rpow__": "pow",
@@ -70,26 +83,34 @@ def elementwise(function: Any, *args: Any, **kwargs: Any) -> Any:
     if len(args) == 1 and not any(isinstance(value, Tensor) for value in kwargs.values()):
         return _of_one(function, args[0], kwargs)
     signals = [a for a in (*args, *kwargs.values()) if isinstance(a, Signal)]
-    signal = signals[0]
+    signal = widest(signals)
     aligned = _without_spatial_extent(signal, args, kwargs)
     reason = None if aligned is not None else "an ordinary tensor with a value for each place enters"
-    if reason is None and any(s.frame != signal.frame and set(s.frame) == {1} for s in signals):
+    if reason is None and any(
+        len(s.frame) == len(signal.frame) and set(s.frame) == {1} != set(signal.frame) for s in signals
+    ):
         reason = "a map of a single cell is spread over a larger one"
     if reason is not None:
         return _on_frames(function, signal, reason, args, kwargs)
     assert aligned is not None
     args, kwargs = aligned
     box = joint_box(signals, function)
-    is_in_place = _is_in_place(function)
+    is_in_place = acts_in_place(function)
     if len(args) == len(signals) == 2 and is_in_place and _joins_in_parts(*signals):
         return _change_in_parts(function, signal, args[1], kwargs)
+    background = None if signal.background is None else _background(function, signal, args, kwargs, is_in_place)
+    if background is not None and any(len(s.axes) < len(signal.axes) for s in signals):
+        beside = [beside_window(a, signal, box) for a in args]
+        beside[0] = beside[0].clone() if is_in_place else beside[0]
+        named_ones = {k: beside_window(v, signal, box) for k, v in kwargs.items()}
+        if reaches_out(signal, function(*beside, **named_ones), background, box):
+            return _on_frames(function, signal, LINES_REACH_OUT, args, kwargs)
     if is_in_place:
         own_window(signal)
-    operands = [_read(a, box) for a in args]
-    window = function(*operands, **{k: _read(v, box) for k, v in kwargs.items()})
+    operands = [_read(a, signal, box) for a in args]
+    window = function(*operands, **{k: _read(v, signal, box) for k, v in kwargs.items()})
     if not isinstance(window, Tensor):
         return _no_map(function, signal, window)
-    background = None if signal.background is None else _background(function, args, kwargs, is_in_place)
     if window is operands[0]:  # in place: whoever holds the first operand sees the change
         if args[0] is not signal:
             raise signal.scope.unsupported(describe(function), "it changes an ordinary tensor in place by a map")
@@ -98,7 +119,12 @@ def elementwise(function: Any, *args: Any, **kwargs: Any) -> Any:
     return signal.derive(window, background, box=box, axes=axes, field=joint_field(signals))
 
 
-declare(elementwise, Traits(needs="cell"))
+def _elementwise_seen(function: Any, source: Relabelled, *args: Any, **kwargs: Any) -> Any:
+    """An elementwise function of tokens or stacks: ordinary tensors take the dimensions of the maps."""
+    return on_maps(function, source, tree_map(source.operand, args), tree_map(source.operand, kwargs))
+
+
+declare(elementwise, Traits(needs="cell", dims=_elementwise_seen))
 
 
 def _no_map(function: Any, signal: Signal, result: Any) -> Any:
@@ -107,7 +133,7 @@ def _no_map(function: Any, signal: Signal, result: Any) -> Any:
     raise signal.scope.unsupported(describe(function), f"it returns a {type(result).__name__} and not one feature map")
 
 
-def _is_in_place(function: Any) -> bool:
+def acts_in_place(function: Any) -> bool:
     """Whether `function`, one of PyTorch's own, changes its first argument: PyTorch marks these with an underscore."""
     name = function.__name__.partition(".")[0]  # of an operator without its overload
     if name.startswith("__"):
@@ -122,7 +148,7 @@ def _joins_in_parts(signal: Signal, other: Signal) -> bool:
     """
     if torch.is_grad_enabled() or torch.compiler.is_compiling() or torch.jit.is_tracing():
         return False
-    if signal.border.keeps in ("inside", "known"):
+    if signal.border.keeps in ("inside", "known") or len(signal.axes) != len(other.axes):
         return False
     if other.box == signal.box or geometry.union([signal.box, other.box]) != signal.box:
         return False
@@ -139,7 +165,7 @@ def _change_in_parts(function: Any, signal: Signal, other: Signal, options: dict
     for strip, outside in zip(strips(window, axes, missing), strips(around, axes, missing), strict=True):
         function(strip, outside, **options)
     function(inside(window, axes, missing), other.window, **options)
-    background = None if signal.background is None else _background(function, (signal, other), options, True)
+    background = None if signal.background is None else _background(function, signal, (signal, other), options, True)
     return signal.become(function, window, background, field=joint_field([signal, other]))
 
 
@@ -168,27 +194,19 @@ def own_window(signal: Signal) -> Tensor:
     return signal.window
 
 
-def _read(value: Any, box: Box | None) -> Any:
-    return value.read(box) if isinstance(value, Signal) and box is not None else value
+def _read(value: Any, whole: Signal, box: Box) -> Any:
+    return read_in(value, whole, box) if isinstance(value, Signal) else value
 
 
-def _background(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], is_in_place: bool) -> Tensor:
-    surroundings = _surroundings([*args, *kwargs.values()])
+def _background(
+    function: Any, signal: Signal, args: tuple[Any, ...], kwargs: dict[str, Any], is_in_place: bool
+) -> Tensor:
+    surroundings = surroundings_of([*args, *kwargs.values()], signal)
     if is_in_place:  # the samples may share the background that changes, and differ in what changes it
         shape = torch.broadcast_shapes(*(value.shape for value in surroundings if isinstance(value, Tensor)))
         surroundings[0] = _copied(surroundings[0].expand(shape))
     named_ones = dict(zip(kwargs, surroundings[len(args) :], strict=True))
     return function(*surroundings[: len(args)], **named_ones)
-
-
-def _surroundings(values: list[Any]) -> list[Any]:
-    """Each Signal's background in its place, with tiles of one period; other values as they are."""
-    places = [i for i, value in enumerate(values) if isinstance(value, Signal) and value.background is not None]
-    tiles = same_period([values[i].background for i in places], [from_end(values[i]) for i in places])
-    result = list(values)
-    for i, background in zip(places, tiles, strict=True):
-        result[i] = background
-    return result
 
 
 def _without_spatial_extent(
@@ -218,46 +236,35 @@ def _on_frames(function: Any, signal: Signal, reason: str, args: tuple[Any, ...]
     return function(*(crop(a) for a in args), **{k: crop(v) for k, v in kwargs.items()})
 
 
-@rule(
-    *named("clone", "detach", "contiguous", "float", "half", "double", "bfloat16", "to", "type", "type_as", "cpu"),
-    *named("cuda", "requires_grad_", "zeros_like", "ones_like", "full_like"),
-    needs="cell",
-)
-def alike(function: Any, signal: Any, *args: Any, **kwargs: Any) -> Any:
-    """Apply `function`, which keeps the shape, to the window and to the background."""
-    others = tuple(a.window if isinstance(a, Signal) else a for a in args)
-    kwargs = {name: value.window if isinstance(value, Signal) else value for name, value in kwargs.items()}
-    if not isinstance(signal, Signal):  # an ordinary tensor takes the type of a Signal
-        return function(signal, *others, **kwargs)
-    if function.__name__ == "detach":
-        return signal.alias(View(function, signal.axes))
-    window = function(signal.window, *others, **kwargs)
-    depends_on_layout = function.__name__ == "contiguous" or "memory_format" in kwargs
-    if not isinstance(window, Tensor) or (window is signal.window and not depends_on_layout):
-        return signal if window is signal.window else window  # nothing changes, or `type()`, which asks
-    options = kwargs
-    if "channels_last" in str(kwargs.get("memory_format")):
-        options = {k: v for k, v in kwargs.items() if k != "memory_format"}
-    background = None if signal.background is None else function(signal.background, *others, **options)
-    made = signal.derive(window, background)
-    is_fresh = function.__name__ in _FRESH or window.dtype != signal.window.dtype or kwargs.get("copy")
-    return signal.possible_alias(made, function) if depends_on_layout and not is_fresh else made
+def _along_channels_seen(function: Any, source: Relabelled, *args: Any, **kwargs: Any) -> Any:
+    """Of tokens and stacks: the functions of the last dimensions, those of dimension 1, and those told which."""
+    check_parameters(function, *args, *kwargs.values())
+    if function.__name__ in ("prelu", "local_response_norm"):
+        return on_channels(function, source, args, kwargs)
+    if function.__name__ not in ("layer_norm", "rms_norm", "linear"):
+        return on_maps(function, source, args, kwargs, ("dim",))
+    touched = _dimensions_touched(function, source, args[1:], kwargs)
+    if source.batch in touched:
+        raise source.scope.unsupported(describe(function), "it runs over the batch")
+    if source.tokens in touched:
+        source.scope.reads_position(describe(function), "it has a weight for each token of a feature map")
+        return function(source.crop(), *args[1:], **kwargs)
+    return on_maps(function, source, args, kwargs)
 
 
 @rule(
-    *named("softmax", "log_softmax", "softmin", "normalize", "glu", "cumsum", "layer_norm", "rms_norm", "linear"),
+    *named("softmin", "normalize", "glu", "cumsum", "layer_norm", "rms_norm", "linear"),
     *named("prelu", "local_response_norm", "logsumexp", "argmax", "argmin", "sort", "topk", "argsort"),
     *named("kthvalue", "median", "nanmedian", "mode", "logcumsumexp", "cumprod", "cummax", "cummin"),
     needs="channels",
+    dims=_along_channels_seen,
 )
 def along_channels(function: Any, signal: Any, *args: Any, **kwargs: Any) -> Any:
     """A function along the channels: each cell by itself, so window and background alike.
 
     With several results (values and indices) each is a Signal; without its dimension, where it drops that one.
     """
-    parameters = (*args, *kwargs.values())
-    if not isinstance(signal, Signal) or any(isinstance(value, Signal) for value in parameters):
-        raise map_as_parameter(function, signal, *parameters)
+    check_parameters(function, signal, *args, *kwargs.values())
     touched = _dimensions_touched(function, signal, args, kwargs)
     if touched & set(signal.axes):
         if function.__name__ in ("layer_norm", "rms_norm", "linear"):
@@ -280,6 +287,12 @@ def _without(dropped: set[int], signal: Signal, window: Tensor, background: Tens
     if window.ndim == signal.ndim:
         return signal.derive(window, background)
     return signal.derive(window, background, axes=tuple(axis - sum(d < axis for d in dropped) for axis in signal.axes))
+
+
+def check_parameters(function: Any, signal: Any, *parameters: Any) -> None:
+    """Refuse a feature map among the parameters of a function."""
+    if not isinstance(signal, Signal) or any(isinstance(value, Signal) for value in parameters):
+        raise map_as_parameter(function, signal, *parameters)
 
 
 def map_as_parameter(function: Any, *values: Any) -> UnsupportedOperation:
@@ -307,19 +320,3 @@ def _dimensions_touched(function: Any, signal: Signal, args: tuple[Any, ...], kw
     if dim is None:
         raise signal.scope.unsupported(describe(function), "it was called without a dimension, so it runs over space")
     return {d % signal.ndim for d in ((dim,) if isinstance(dim, int) else dim)}
-
-
-@rule(
-    *named("dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout", inplace=True),
-    needs="cell",
-)
-def dropout(function: Any, signal: Signal, *args: Any, **kwargs: Any) -> Signal:
-    """Dropout acts on the window and leaves the background alone."""
-    window = own_window(signal)
-    dropped = function(window, *args, **kwargs)
-    if dropped is not window:
-        return signal.derive(dropped, signal.background)
-    trains = kwargs.get("training", kwargs.get("train", args[1] if len(args) > 1 else True))
-    if trains and (_is_in_place(function) or kwargs.get("inplace")):
-        return signal.become(function, window, signal.background)
-    return signal

@@ -3,6 +3,8 @@
 A pool that reads the whole frame at once may be meant for all of space: see `frame_pools`.
 """
 
+from collections.abc import Callable
+from math import prod
 from typing import Any
 
 import torch
@@ -10,9 +12,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from borderless.engine.geometry import Slide
-from borderless.engine.naming import describe
-from borderless.engine.registry import rule
+from borderless.engine.registry import Declared, rule
+from borderless.engine.rules.extremes import largest_over_space
 from borderless.engine.rules.frame_pools import FramePool
+from borderless.engine.rules.indices import indices_of
 from borderless.engine.rules.plan import Plan, check_axes, per_axis, plan
 from borderless.engine.rules.reductions import mean_over_space
 from borderless.engine.signal import Signal
@@ -35,9 +38,19 @@ def _read_by_max_pool(
     return tuple(Slide(*numbers, ceil_mode) for numbers in options)
 
 
+def _need_of_max_pool(function: Any, signal: Any, *args: Any, **kwargs: Any) -> Declared:
+    has_indices = args[5] if len(args) > 5 else kwargs.get("return_indices", False)
+    if has_indices or function in _WITH_INDICES:
+        return "everything"
+    return _read_by_max_pool(function, signal, *args, **kwargs)
+
+
+_WITH_INDICES = (F.max_pool1d_with_indices, F.max_pool2d_with_indices, F.max_pool3d_with_indices)
+
+
 @rule(
-    *(F.max_pool1d, F.max_pool2d, F.max_pool3d, torch.max_pool1d, torch.max_pool2d, torch.max_pool3d),
-    needs=_read_by_max_pool,
+    *(F.max_pool1d, F.max_pool2d, F.max_pool3d, torch.max_pool1d, torch.max_pool2d, torch.max_pool3d, *_WITH_INDICES),
+    needs=_need_of_max_pool,
     beyond=-torch.inf,
 )
 def max_pool(
@@ -49,32 +62,54 @@ def max_pool(
     dilation: Any = 1,
     ceil_mode: bool = False,
     return_indices: bool = False,
-) -> Signal:
+) -> Any:
     """Outside lies the border's answer under `full` (0) and `infinite`; other borders keep the pool's own -inf."""
     count = _count_in_name(function)
     check_axes(signal, count, function)
-    if return_indices:
-        raise signal.scope.unsupported(describe(function), "indices of maxima are absolute positions")
     slides = _read_by_max_pool(function, signal, kernel_size, stride, padding, dilation, ceil_mode)
-    kernel, stride, dilation = ([getattr(s, name) for s in slides] for name in ("kernel", "stride", "dilation"))
-    planned = plan(signal, slides, function)
+    kernel, stride, padding, dilation = (
+        [getattr(s, name) for s in slides] for name in ("kernel", "stride", "padding", "dilation")
+    )
+    run = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}[count]
+    has_indices = return_indices or function in _WITH_INDICES
 
-    def run(cells: Tensor) -> Tensor:
-        return function(cells, kernel, stride, 0, dilation)
+    def local(signal: Signal) -> Any:
+        planned = plan(signal, slides, function)
+        numbers = None
+        if has_indices and signal.border.is_own and not signal.border.is_adaptive:
+            window, numbers = run(planned.window(), kernel, stride, padding, dilation, ceil_mode, return_indices=True)
+        elif signal.border.keeps == "frame":
+            window = run(planned.window(), kernel, stride, padding, dilation, ceil_mode)
+        else:
+            window = run(planned.cells(), kernel, stride, 0, dilation)
+        background = planned.background
+        if not planned.is_constant_around:
+            background = planned.response(lambda cells: run(cells, kernel, stride, 0, dilation))
+        result = planned.result(window, background)
+        signal.scope.observe(function, result, 0, slides, signal.frame)
+        if not has_indices:
+            return result
+        return result, indices_of(run, planned, result) if numbers is None else result.derive(numbers, None)
 
-    if signal.border.keeps == "frame":
-        window = function(planned.window(), kernel, stride, [s.padding for s in slides], dilation, ceil_mode)
-    else:
-        window = run(planned.cells())
-    result = planned.result(window, planned.background if planned.is_constant_around else planned.response(run))
-    signal.scope.observe(function, result, 0, planned.slides, signal.frame)
-    return result
+    if has_indices or signal.border.is_own:
+        return local(signal)
+    return _of_frame(signal, slides, largest_over_space, local)
 
 
-@rule(F.max_pool1d_with_indices, F.max_pool2d_with_indices, F.max_pool3d_with_indices)
-def max_pool_with_indices(function: Any, signal: Signal, *_: Any, **__: Any) -> Any:
-    """Refuse indices, which are absolute positions."""
-    raise signal.scope.unsupported(describe(function), "indices of maxima are absolute positions")
+def _of_frame(
+    signal: Signal, slides: tuple[Slide, ...], pooled: Callable[[Signal], Tensor], local: Callable[[Signal], Signal]
+) -> Any:
+    """What a pool gives that may be meant for all of space, where it reads the whole frame at once."""
+    covers = all(
+        s.kernel >= n and s.padding == 0 and s.dilation == 1 and s.frame(n) == 1
+        for s, n in zip(slides, signal.frame, strict=True)
+    )
+    if not (covers and signal.may_pool_frame):
+        return local(signal)
+    whole = signal.untaped()
+    if any(s.kernel > n for s, n in zip(slides, signal.frame, strict=True)):  # no local pool is larger than its map
+        return pooled(whole)
+    return FramePool.of(whole, whole.window, lambda: pooled(whole), lambda: local(whole))
 
 
 def _read_by_average_pool(
@@ -90,7 +125,14 @@ def _read_by_average_pool(
     return _read_by_max_pool(function, signal, kernel_size, stride, padding, 1, ceil_mode)
 
 
-@rule(F.avg_pool1d, F.avg_pool2d, F.avg_pool3d, needs=_read_by_average_pool, gathers="mean")
+def _need_of_average_pool(function: Any, signal: Any, *args: Any, **kwargs: Any) -> Declared:
+    slides = _read_by_average_pool(function, signal, *args, **kwargs)
+    if any(s.kernel > n + 2 * s.padding for s, n in zip(slides, signal.frame, strict=True)):  # larger than the map
+        return "everything"
+    return slides
+
+
+@rule(F.avg_pool1d, F.avg_pool2d, F.avg_pool3d, needs=_need_of_average_pool, gathers="mean")
 def average_pool(
     function: Any,
     signal: Signal,
@@ -126,11 +168,9 @@ def average_pool(
         signal.scope.observe(function, result, 0, slides, signal.frame)
         return result
 
-    may_be_global = signal.may_pool_frame and not signal.border.is_own and not override
-    if may_be_global and _covers_frame(slides, signal.frame):
-        whole = signal.untaped()
-        return FramePool.of(whole, whole.window, lambda: mean_over_space(function, whole), lambda: local(whole))
-    return local(signal)
+    if signal.border.is_own or override:
+        return local(signal)
+    return _of_frame(signal, slides, lambda whole: mean_over_space(function, whole), local)
 
 
 def _model_divides(planned: Plan, count_include_pad: bool, like: Tensor) -> Tensor | float:
@@ -147,10 +187,48 @@ def _model_divides(planned: Plan, count_include_pad: bool, like: Tensor) -> Tens
     return factor
 
 
-def _covers_frame(slides: tuple[Slide, ...], frame: tuple[int, ...]) -> bool:
-    """Whether a pool reads the whole frame at once, and so may be meant for all of space."""
-    return all(s.kernel >= n and s.padding == 0 and s.frame(n) == 1 for s, n in zip(slides, frame, strict=True))
+def _need_of_norm_pool(
+    function: Any, signal: Any, norm_type: Any, kernel_size: Any, stride: Any = None, ceil_mode: bool = False
+) -> Declared:
+    if ceil_mode or norm_type in (torch.inf, -torch.inf):  # a kernel that sticks out counts fewer cells
+        return "everything"
+    return _read_by_average_pool(function, signal, kernel_size, stride)
+
+
+@rule(F.lp_pool1d, F.lp_pool2d, F.lp_pool3d, needs=_need_of_norm_pool)
+def norm_pool(
+    function: Any, signal: Signal, norm_type: Any, kernel_size: Any, stride: Any = None, ceil_mode: bool = False
+) -> Any:
+    """The p-norm of the cells under a kernel, p = norm_type."""
+    count = _count_in_name(function)
+    check_axes(signal, count, function)
+    if norm_type in (torch.inf, -torch.inf):
+        largest = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}[count]
+        if norm_type > 0:
+            return largest(signal.abs(), kernel_size, stride, 0, 1, ceil_mode)
+        return -largest(-signal.abs(), kernel_size, stride, 0, 1, ceil_mode)
+    slides = _read_by_max_pool(function, signal, kernel_size, stride, 0, 1, ceil_mode)
+    kernel, stride = ([getattr(s, name) for s in slides] for name in ("kernel", "stride"))
+
+    def run(cells: Tensor) -> Tensor:
+        return function(cells, norm_type, kernel if count > 1 else kernel[0], stride if count > 1 else stride[0])
+
+    def pooled(whole: Signal) -> Tensor:
+        mean = mean_over_space(function, whole.pow(norm_type))  # pyright: ignore[reportArgumentType]
+        return (mean.sign() * F.relu(mean.abs())).mul(prod(kernel)).pow(1.0 / norm_type)
+
+    def local(signal: Signal) -> Signal:
+        planned = plan(signal, slides, function)
+        if signal.border.is_own:
+            window = function(planned.window(), norm_type, kernel_size, stride if count > 1 else stride[0], ceil_mode)
+        else:
+            window = run(planned.cells())
+        result = planned.result(window, None if planned.background is None else planned.response(run))
+        signal.scope.observe(function, result, 0, slides, signal.frame)
+        return result
+
+    return local(signal) if signal.border.is_own else _of_frame(signal, slides, pooled, local)
 
 
 def _count_in_name(function: Any) -> int:
-    return int(function.__name__[-2])
+    return next(int(character) for character in function.__name__ if character.isdigit())

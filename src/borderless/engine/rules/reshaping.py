@@ -1,6 +1,7 @@
 """Functions that move, merge, split and repeat dimensions, as far as space stays space."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from math import prod
 from typing import Any
 
 import torch
@@ -11,26 +12,51 @@ from borderless.engine.aliases import View
 from borderless.engine.geometry import Slide
 from borderless.engine.naming import describe, named
 from borderless.engine.registry import Declared, rule
+from borderless.engine.relabelled import Relabelled
 from borderless.engine.rules.plan import plan
+from borderless.engine.rules.resampling import on_finer_cells
+from borderless.engine.rules.rows import lattice_of_reshaped
 from borderless.engine.signal import Signal, first_signal
-from borderless.engine.torch_internals import DisableTorchFunctionSubclass
+from borderless.engine.torch_internals import DisableTorchFunctionSubclass, getter
 
 
-@rule(*named("permute", "transpose", "movedim", "swapaxes", "swapdims", "moveaxis"), needs="cell")
+def _order_after(function: Any, signal: Signal, *args: Any, **kwargs: Any) -> list[int]:
+    """Which dimension of `signal` each of the result is: PyTorch itself says, where each has its number as its size."""
+    numbered = function(torch.empty(tuple(range(1, signal.ndim + 1)), device="meta"), *args, **kwargs)
+    return [size - 1 for size in numbered.shape]
+
+
+def _move_seen(function: Any, source: Relabelled, *args: Any, **kwargs: Any) -> Any:
+    """Tokens and stacks: the map's dimensions follow, all but the batch, and the axes of space together."""
+    order = _order_after(function, source, *args[1:], **kwargs)
+    groups, batch = source.groups, order.index(source.batch)
+    own = [d for place in order if place != source.batch for d in groups[place]]
+    moved = source.map if own == sorted(own) else source.map.permute(0, *own)
+    return Relabelled.of(moved, batch, None if source.tokens is None else order.index(source.tokens))
+
+
+@rule(
+    *named("permute", "transpose", "movedim", "swapaxes", "swapdims", "moveaxis"),
+    *named("t", "adjoint"),
+    *map(getter, ("T", "mT")),
+    needs="cell",
+    dims=_move_seen,
+)
 def move(function: Any, signal: Signal, *args: Any, **kwargs: Any) -> Signal:
     """Permute dimensions; space goes along."""
-    # PyTorch itself says where each dimension goes: give every dimension its number as its size.
-    numbered = function(torch.empty(tuple(range(1, signal.ndim + 1)), device="meta"), *args, **kwargs)
-    places = [size - 1 for size in numbered.shape]
-    axes = tuple(places.index(axis) for axis in signal.axes)
-    if places[0] != 0:
-        raise signal.scope.unsupported(describe(function), "it moves the batch dimension")
+    order = _order_after(function, signal, *args, **kwargs)
+    axes = tuple(order.index(axis) for axis in signal.axes)
     if axes != tuple(sorted(axes)):
         raise signal.scope.unsupported(
             describe(function),
             "it exchanges spatial axes (those from the third on: borderless takes every input tensor for "
             "(batch, channels, *space), so give a channels-last input as (N, C, H, W))",
         )
+    if order[0] != 0:  # the map keeps its batch first
+        batch, rest = order.index(0), [place for place in order if place]
+        axes = tuple(rest.index(axis) + 1 for axis in signal.axes)
+        view = View(lambda cells: cells.permute(0, *rest), signal.axes)
+        return Relabelled.of(signal.alias(view, axes=axes), batch, None)
     return signal.alias(View(lambda cells: function(cells, *args, **kwargs), signal.axes), axes=axes)
 
 
@@ -41,12 +67,27 @@ def _need_of_reshape(function: Any, signal: Any, *args: Any, **kwargs: Any) -> D
     if geometry.preserved_axes(signal.shape, target, signal.axes) is not None:
         return "cell"
     blocks = geometry.blocked_axes(signal.shape, target, signal.axes)
-    return "everything" if blocks is None else tuple(Slide(size, size) for size in blocks[1])
+    if blocks is not None:
+        return tuple(Slide(size, size) for size in blocks[1])
+    return "everything" if _tokens_after(signal, target) is None else "cell"
+
+
+def _reshape_seen(function: Any, source: Relabelled, *args: Any, **kwargs: Any) -> Any:
+    if not isinstance(args[0], Signal):
+        with DisableTorchFunctionSubclass():
+            return args[0].reshape(source.shape)
+    target = tuple(_shape_after(function, source, args[1:], kwargs))
+    return _reshape_labels(function, source, target, torch.Tensor.reshape if _may_copy(function) else torch.Tensor.view)
+
+
+def _may_copy(function: Any) -> bool:
+    return function.__name__ in ("reshape", "flatten", "reshape_as")
 
 
 @rule(
     *named("reshape", "view", "flatten", "unflatten", "unsqueeze", "squeeze", "view_as", "reshape_as"),
     needs=_need_of_reshape,
+    dims=_reshape_seen,
 )
 def reshape(function: Any, signal: Signal, *args: Any, **kwargs: Any) -> Any:
     """Reshape what is not space; space may become blocks, or end here."""
@@ -59,17 +100,38 @@ def reshape(function: Any, signal: Signal, *args: Any, **kwargs: Any) -> Any:
         raise signal.scope.unsupported(describe(function), "it reinterprets the bits of a map")
     target = tuple(_shape_after(function, signal, args, kwargs))
     axes = geometry.preserved_axes(signal.shape, target, signal.axes)
-    if axes is None:
-        blocks = geometry.blocked_axes(signal.shape, target, signal.axes)
-        if blocks is not None:
-            return _into_blocks(function, signal, target, *blocks)
-        return _flatten_space(function, signal, target)
+    if axes is not None:
+        return _reshaped_to(function, signal, target, axes, target)
+    blocks = geometry.blocked_axes(signal.shape, target, signal.axes)
+    if blocks is not None:
+        return _into_blocks(function, signal, target, *blocks)
+    joined = geometry.joined_axes(signal.shape, target, signal.axes)
+    if joined is not None:
+        return _out_of_blocks(function, signal, target, *joined)
+    tokens = _tokens_after(signal, target)
+    if tokens is not None:
+        axes = tuple(range(tokens, tokens + len(signal.axes)))
+        spread = (*target[:tokens], *signal.frame, *target[tokens + 1 :])
+        return Relabelled.of(_reshaped_to(function, signal, spread, axes, target), 0, tokens)
+    return _flatten_space(function, signal, target)
+
+
+def _tokens_after(signal: Signal, target: tuple[int, ...]) -> int | None:
+    """Where a reshape to `target` merges all of space, of more than one axis and cell, to one dimension; else None."""
+    first, count = signal.axes[0], len(signal.axes)
+    if count == 1 or signal.axes != tuple(range(first, first + count)) or set(signal.frame) == {1}:
+        return None
+    merged = (*signal.shape[:first], prod(signal.frame), *signal.shape[first + count :])
+    found = geometry.preserved_axes(merged, target, (first,))
+    return None if found is None or found[0] == 0 else found[0]
+
+
+def _reshaped_to(
+    function: Any, signal: Signal, target: tuple[int, ...], axes: tuple[int, ...], model_target: tuple[int, ...]
+) -> Signal:
+    """The map in the shape `target`, with its `axes` there; in the unmodified model it has the shape `model_target`."""
     keeps_batch = target[0] == signal.shape[0]
-    if not keeps_batch and signal.border.is_adaptive:
-        raise signal.scope.unsupported(
-            describe(function),
-            "it changes the batch dimension, and with phase='adaptive' each sample has its own phase",
-        )
+    lattice = lattice_of_reshaped(signal, target[0], function)
 
     def sizes(cells: Tensor) -> list[int]:
         found = list(target)
@@ -79,15 +141,81 @@ def reshape(function: Any, signal: Signal, *args: Any, **kwargs: Any) -> Any:
             found[0] = cells.shape[0]
         return found
 
-    view = View(lambda cells: cells.reshape(sizes(cells)), signal.axes, None if keeps_batch else len(signal.window))
+    def shaped(cells: Tensor, reshape: Callable[..., Tensor] = torch.Tensor.reshape) -> Tensor:
+        found = sizes(cells)
+        if model_target is target:
+            return reshape(cells, found)
+        space = [found[axis] for axis in axes]  # merged, as in the unmodified model, before it is space again
+        return reshape(cells, [*found[: axes[0]], prod(space), *found[axes[-1] + 1 :]]).unflatten(axes[0], space)
+
+    view = View(shaped, signal.axes, None if keeps_batch else len(signal.window))
     background = None if signal.background is None else view.of_background(signal.background)
     try:
-        window, is_copy = signal.window.view(sizes(signal.window)), False
+        window, is_copy = shaped(signal.window, torch.Tensor.view), False
     except RuntimeError:  # no view, as this window is laid out
-        window, is_copy = view.apply(signal.window), True
-    if function.__name__ in ("reshape", "flatten", "reshape_as") and not geometry.only_splits(signal.shape, target):
-        return signal.possible_alias(signal.derive(window, background, axes=axes), function)
-    return signal.alias(view, (window, background), axes=axes, is_copy=is_copy)
+        window, is_copy = shaped(signal.window), True
+    if _may_copy(function) and not geometry.only_splits(signal.shape, model_target):
+        made = signal.derive(window, background, axes=axes, lattice=lattice)
+        return signal.possible_alias(made, function)
+    return signal.alias(view, (window, background), axes=axes, lattice=lattice, is_copy=is_copy)
+
+
+def _out_of_blocks(
+    function: Any, signal: Signal, target: tuple[int, ...], axes: tuple[int, ...], sizes: tuple[int, ...]
+) -> Signal:
+    """Depth to space: dimensions after the axes become cells of a finer map."""
+
+    def run(cells: Tensor) -> Tensor:
+        shape = [cells.shape[0], *target[1:]]
+        for axis, place, size in zip(signal.axes, axes, sizes, strict=True):
+            shape[place] = cells.shape[axis] * size
+        return cells.reshape(shape)
+
+    if target[0] != signal.shape[0]:
+        raise signal.scope.unsupported(
+            describe(function), "it changes the batch and makes a finer map at once. Write two reshapes"
+        )
+    background = None if signal.background is None else run(signal.background)
+    return signal.possible_alias(on_finer_cells(signal, sizes, run(signal.window), background, axes), function)
+
+
+def _reshape_labels(function: Any, source: Relabelled, target: tuple[int, ...], reshape: Callable[..., Any]) -> Any:
+    """Reshape as the model sees it: the tokens stay one dimension, become space again, or end here.
+
+    reshape: the function that does it to the map, `Tensor.reshape` or `Tensor.view`.
+    """
+    shape, signal = tuple(source.shape), source.map
+    batch = 0
+    if source.batch != 0:
+        kept = geometry.preserved_axes(shape, target, (source.batch,))
+        if kept is None:
+            return reshape(source.as_batch(function), target)
+        batch = kept[0]
+    tokens, spread = None, target
+    if source.tokens is not None:
+        at, frame = source.tokens, tuple(signal.shape[axis] for axis in signal.axes)
+        whole = (*shape[:at], *frame, *shape[at + 1 :])
+        merged = geometry.preserved_axes(shape, target, (at,))
+        cells = geometry.preserved_axes(whole, target, tuple(range(at, at + len(frame))))
+        cells = None if cells is not None and batch in cells else cells
+        if cells is None or (merged is not None and len(target) == len(shape)):
+            if merged is None:
+                return _without_space(function, source, target)
+            tokens = merged[0]
+            spread = (*target[:tokens], *frame, *target[tokens + 1 :])
+    batch_of_map = batch if tokens is None or batch < tokens else batch + len(signal.axes) - 1
+    own = (spread[batch_of_map], *spread[:batch_of_map], *spread[batch_of_map + 1 :])
+    made = reshape(signal, own)
+    return Relabelled.of(made, batch, tokens) if isinstance(made, Signal) else made
+
+
+def _without_space(function: Any, source: Relabelled, target: tuple[int, ...]) -> Tensor:
+    if len(target) != 2 or target[0] != source.shape[0] or source.batch != 0:
+        raise source.refusal(function)
+    source.scope.reads_position(
+        describe(function), f"it flattens the tokens of a feature map to the shape {target}, a weight for each place"
+    )
+    return source.crop().reshape(target)
 
 
 def _into_blocks(
@@ -116,12 +244,6 @@ def _flatten_space(function: Any, signal: Signal, target: tuple[int, ...]) -> Te
     space = 1
     for n in signal.frame:
         space *= n
-    if space in target and space > 1 and len(signal.frame) > 1:
-        size = " × ".join(map(str, signal.frame))
-        raise signal.scope.unsupported(
-            describe(function),
-            f"it flattens the feature map of {size} cells into a sequence of {space}, which has no border to change",
-        )
     if space == 1 and signal.border.is_own:  # every cell there is is read, as in the unmodified model
         return signal.crop().reshape(target)
     signal.scope.reads_position(
@@ -138,34 +260,3 @@ def channel_shuffle(function: Any, signal: Signal, groups: int) -> Signal:
         raise signal.scope.unsupported(describe(function), "its channels are not the second dimension")
     background = None if signal.background is None else function(signal.background, groups)
     return signal.derive(function(signal.window, groups), background)
-
-
-@rule(*named("expand_as"))
-def expand_as(function: Any, tensor: Any, other: Any) -> Any:
-    """A map spreads over channels and batch; an ordinary tensor without spatial extent broadcasts by itself."""
-    if isinstance(tensor, Signal):
-        return expand(function, tensor, *other.shape)
-    if all(tensor.shape[axis - other.ndim] == 1 for axis in other.axes):
-        return tensor
-    with DisableTorchFunctionSubclass():
-        return tensor.expand(other.shape)
-
-
-@rule(*named("expand"))
-def expand(function: Any, signal: Signal, *given: Any, size: Any = None) -> Signal:
-    """Channels of size 1 may be repeated, and samples where they have one phase."""
-    sizes = size or (tuple(given[0]) if len(given) == 1 and not isinstance(given[0], int) else given)
-    if len(sizes) != signal.ndim:
-        raise signal.scope.unsupported(describe(function), "it spreads a feature map along new dimensions")
-    if any(sizes[axis] not in (-1, n) for axis, n in zip(signal.axes, signal.frame, strict=True)):
-        raise signal.scope.unsupported(
-            describe(function), f"it spreads a feature map of {signal.frame} cells over a larger one"
-        )
-    keeps_batch = sizes[0] in (-1, signal.shape[0])
-    if not keeps_batch and signal.border.is_adaptive:
-        raise signal.scope.unsupported(
-            describe(function), "it repeats samples, and with phase='adaptive' each sample has its own phase"
-        )
-    sizes = [-1 if i in signal.axes or (i == 0 and keeps_batch) else n for i, n in enumerate(sizes)]
-    view = View(lambda cells: cells.expand(sizes), signal.axes, None if keeps_batch else len(signal.window))
-    return signal.alias(view)

@@ -15,10 +15,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from borderless.engine.geometry import Interval, Slide, cover, intersection
+from borderless.engine.naming import describe
 from borderless.engine.padding import pad
 from borderless.engine.reading import thin
 from borderless.engine.registry import rule
-from borderless.engine.rules.plan import Plan, check_axes, per_axis, plan
+from borderless.engine.rules.plan import Plan, check_axes, per_axis, plan, reduced_axes
 from borderless.engine.shifting import take_shifted
 from borderless.engine.signal import Signal
 from borderless.engine.tiles import less, ranges_of, tile
@@ -51,6 +52,8 @@ def convolution(
     groups: int = 1,
 ) -> Signal:
     """Convolve: under `zero` as the model does, elsewhere what the border says lies outside."""
+    if lacking := reduced_axes(signal):
+        return _convolve_line(function, signal, lacking, weight, bias, stride, padding, dilation, groups)
     check_axes(signal, weight.ndim - 2, function, weight, bias)
     slides = _read_by_convolution(function, signal, weight, bias, stride, padding, dilation, groups)
     stride, dilation = tuple([s.stride for s in slides]), tuple([s.dilation for s in slides])
@@ -68,6 +71,39 @@ def convolution(
     if signal.scope.observer is not None:
         macs = result.window.numel() * weight[0].numel()
         signal.scope.observe(function, result, macs, slides, signal.frame)
+    return result
+
+
+def _convolve_line(
+    function: Any,
+    signal: Signal,
+    lacking: list[int],
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    groups: int,
+) -> Signal:
+    """Along a line, where the kernel has one cell along the axes that the line lacks."""
+    slides = _read_by_convolution(function, signal, weight, bias, stride, padding, dilation, groups)
+    left = [axis - 2 for axis in signal.axes]
+    if weight.ndim != signal.ndim or any(slides[d - 2][:4] != (1, 1, 0, 0) for d in lacking):
+        raise signal.scope.unsupported(
+            describe(function),
+            f"it slides over the axes {tuple(lacking)} of a map that was reduced along them. Write a kernel of one "
+            "cell there, without stride and padding",
+        )
+    along = tuple(slides[i] for i in left)
+    if signal.border.is_own:
+        planned = plan(signal, along, function)
+        return planned.result(function(planned.window(), weight, bias, stride, padding, dilation, groups), None)
+    narrow: Any = {1: torch.conv1d, 2: torch.conv2d}[len(left)]
+    padding = padding if isinstance(padding, str) else tuple(s.padding for s in along)
+    numbers = (tuple(s.stride for s in along), padding, tuple(s.dilation for s in along), groups)
+    result: Any = convolution(narrow, signal.squeeze(lacking), weight.squeeze(lacking), bias, *numbers)  # pyright: ignore[reportArgumentType, reportCallIssue]
+    for d in lacking:
+        result = result.unsqueeze(d)
     return result
 
 

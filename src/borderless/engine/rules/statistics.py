@@ -7,13 +7,14 @@ background itself counts with the mean of its tile.
 Shapes: window (N, C, *space), background (1 or N, C, *period); results keep the dimensions that they run over.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import prod
 
 import torch
 from torch import Tensor
 
 from borderless.engine.geometry import Box
+from borderless.engine.signal import Signal
 from borderless.engine.tiles import is_constant, ranges_of, tile
 
 Dims = tuple[int, ...]
@@ -49,3 +50,51 @@ def moments(
     return mean, var.clamp_min(
         0
     )  # a window smaller than the tile may lack the cells that its deviation is counted with
+
+
+def cells_of_whole(signal: Signal, dims: Sequence[int]) -> int:
+    """Return how many cells the whole map has along `dims`, of which a part may be stored."""
+    sizes = dict(zip(signal.axes, (b - a for a, b in signal.whole), strict=True))
+    return prod(sizes.get(d, signal.window.shape[d]) for d in dims)
+
+
+def sum_of_whole(signal: Signal, cells: Tensor, dims: Dims, dtype: torch.dtype | None = None) -> Tensor:
+    """Return the sum over `dims`, the spatial axes among them, of the whole map; `cells` are this part's of it."""
+    part = cells.sum(dims, keepdim=True, dtype=dtype)
+
+    def merge(parts: list[Tensor]) -> Tensor:
+        wide = torch.float64 if part.dtype.is_floating_point else part.dtype
+        return torch.stack([one.to(wide) for one in parts]).sum(0).to(part.dtype)
+
+    return signal.gather(part, merge).clone()
+
+
+def moments_of_whole(signal: Signal, cells: Tensor, dims: Dims) -> tuple[Tensor, Tensor]:
+    """Return the mean and the biased variance over `dims` of the whole map; `cells` are this part's of it.
+
+    Merged from those of the parts, in float64, as Chan, Golub and LeVeque do (1983).
+    """
+    count = prod(cells.shape[d] for d in dims)
+    wide = cells.double()
+    mean = wide.sum(dims, keepdim=True) / max(count, 1)
+    spread = (wide - mean).square_().sum(dims, keepdim=True)
+
+    def merge(parts: list[tuple[int, Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+        total = sum(n for n, _, _ in parts)
+        mean = torch.stack([n * one for n, one, _ in parts]).sum(0) / total
+        spread = torch.stack([own + n * (one - mean).square() for n, one, own in parts]).sum(0)
+        return mean, spread / total
+
+    mean, var = signal.gather((count, mean, spread), merge)
+    dtype = torch.float64 if cells.dtype == torch.float64 else torch.float32
+    return mean.to(dtype), var.to(dtype)
+
+
+def extreme_of_whole(signal: Signal, function: Callable[..., Tensor], dims: Dims) -> Tensor:
+    """Return the extreme that `function` takes over `dims` of the whole map, of which `signal` is a part."""
+    part = function(signal.window, dim=dims, keepdim=True) if signal.window.numel() else None
+
+    def merge(parts: list[Tensor | None]) -> Tensor:
+        return function(torch.stack([one for one in parts if one is not None]), dim=0)
+
+    return signal.gather(part, merge).clone()

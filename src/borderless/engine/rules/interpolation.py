@@ -1,0 +1,226 @@
+"""Interpolation: by whole factors, by one over them, and by any other.
+
+By a whole factor, or one over it, all cells are treated alike. Other factors, and aligned corners, weigh cells by where
+they are in the frame: that reads absolute position.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from borderless.engine.geometry import Box, Slide, intersection
+from borderless.engine.naming import describe
+from borderless.engine.operations import Interpolation
+from borderless.engine.padding import pad
+from borderless.engine.receptive_field import interpolated
+from borderless.engine.registry import Declared, Need, rule
+from borderless.engine.resizing import MODES, NEAREST, resize
+from borderless.engine.rules.plan import check_axes, nothing_left, per_axis, plan
+from borderless.engine.rules.resampling import cut_to, on_finer_lattice
+from borderless.engine.rules.sliding import strided_slice
+from borderless.engine.signal import Signal
+from borderless.engine.tiles import is_constant, periods, ranges_of, tile
+
+# How many cells beyond its own an interpolated value may read, on each side.
+_HALO = {"nearest": 0, "nearest-exact": 0, "area": 0, "linear": 1, "bilinear": 1, "trilinear": 1, "bicubic": 2}
+
+
+def _need_of_interpolation(
+    function: Any,
+    signal: Signal,
+    size: Any = None,
+    scale_factor: Any = None,
+    mode: str = "nearest",
+    align_corners: bool | None = None,
+    recompute_scale_factor: bool | None = None,
+    antialias: bool = False,
+) -> Declared:
+    frame, scales = _frame_after(signal, size, scale_factor), _scales(signal, scale_factor)
+    factors = None if align_corners else _whole_factors(signal, frame, scales)
+    if factors is not None:
+        return Need("resampled", tuple(Interpolation(f, _HALO[mode]) for f in factors))
+    if signal.border.keeps == "known" and not signal.border.has_own_padding:
+        steps = None if align_corners else _steps(signal, frame, scales, recompute_scale_factor, mode)
+        return "everything" if steps is None else _read_by_steps(signal, steps, mode, antialias, frame)
+    if antialias or mode not in MODES:
+        return "everything"
+    given = [None] * len(frame) if scales is None or recompute_scale_factor else scales
+    sizes = zip(signal.frame, frame, given, strict=True)
+    corners = bool(align_corners)
+    return Need("resampled", tuple(resize(n, out, scale, mode, corners, signal.dtype) for n, out, scale in sizes))
+
+
+@rule(F.interpolate, needs=_need_of_interpolation)
+def interpolate(
+    function: Any,
+    signal: Signal,
+    size: Any = None,
+    scale_factor: Any = None,
+    mode: str = "nearest",
+    align_corners: bool | None = None,
+    recompute_scale_factor: bool | None = None,
+    antialias: bool = False,
+) -> Any:
+    """Resize by a factor that is a whole number, or one over it."""
+    check_axes(signal, None, function)
+    frame, scales = _frame_after(signal, size, scale_factor), _scales(signal, scale_factor)
+    factors = _whole_factors(signal, frame, scales)
+    steps = _steps(signal, frame, scales, recompute_scale_factor, mode)
+    given = {"size": size, "scale_factor": scale_factor, "recompute_scale_factor": recompute_scale_factor}
+    options = {"mode": mode, "align_corners": align_corners, "antialias": antialias}
+    if signal.border.keeps == "known" and signal.border.has_own_padding and (align_corners or factors is None):
+        return _resized(function, signal, frame, given | options)
+    if factors is not None and set(factors) == {1}:
+        return signal.derive(signal.window.clone(), signal.background)
+    if factors is not None and not align_corners:
+        return _upsample(function, signal, factors, mode, frame)
+    if steps is not None and max(steps) > 1 and not align_corners:
+        if mode in NEAREST:
+            first = [d // 2 if mode == "nearest-exact" else 0 for d in steps]
+            stops = [d * n for d, n in zip(steps, frame, strict=True)]
+            return strided_slice(signal, list(zip(first, stops, steps, strict=True)))
+        return _downsample(function, signal, steps, frame, options, given)
+    reason = f"from {signal.frame} to {frame} cells is no whole factor, so a cell's weight depends on its place"
+    if align_corners:
+        reason = "with aligned corners a cell's weight depends on its place"
+    signal.scope.reads_position(describe(function), reason)
+    return function(signal.window if signal.border.is_own else signal.crop(), **given, **options)
+
+
+def _resized(function: Any, signal: Signal, frame: tuple[int, ...], options: dict[str, Any]) -> Signal:
+    """The outputs that a part of the map decides, under the model's own padding."""
+    need = _need_of_interpolation(function, signal, **options)
+    taps = need.slides if isinstance(need, Need) else ()
+    outputs, cells = signal.kept(taps), signal.window
+    for axis, tap, (start, _), wanted in zip(signal.axes, taps, signal.box, outputs, strict=True):
+        cells = tap.run(cells, axis, start, wanted)
+    return signal.derive(cells, None, box=outputs, frame=frame)
+
+
+def _whole_factors(signal: Signal, frame: tuple[int, ...], scales: tuple[float, ...] | None) -> tuple[int, ...] | None:
+    """The whole factor by which each axis grows; None: there are no such."""
+    factors = tuple(out // n if out % n == 0 else 0 for out, n in zip(frame, signal.frame, strict=True))
+    is_exact = scales is None or all(s == f for s, f in zip(scales, factors, strict=True))
+    return factors if all(factors) and is_exact else None
+
+
+def _steps(
+    signal: Signal, frame: tuple[int, ...], scales: tuple[float, ...] | None, recompute: bool | None, mode: str
+) -> tuple[int, ...] | None:
+    """How many cells one cell of the result stands for along each axis, where that is a whole number everywhere."""
+    if scales is None or recompute or mode == "area":
+        divides = all(n % out == 0 for out, n in zip(frame, signal.frame, strict=True))
+        steps = tuple(n // out for out, n in zip(frame, signal.frame, strict=True)) if divides else None
+    else:
+        steps = tuple(round(1 / s) for s in scales)
+    if steps is None or 0 in steps or (scales and any(s != 1 / d for s, d in zip(scales, steps, strict=True))):
+        return None
+    return steps
+
+
+def _downsample(
+    function: Any,
+    signal: Signal,
+    steps: tuple[int, ...],
+    frame: tuple[int, ...],
+    options: dict[str, Any],
+    given: dict[str, Any],
+) -> Signal:
+    """Resize by one over a whole number: an average of the same cells everywhere, a strided operation."""
+    mode, antialias = options["mode"], options["antialias"]
+    slides = _read_by_steps(signal, steps, mode, antialias, frame)
+    planned = plan(signal, slides, function)
+    # Cells that no output reads, so that none is at the edge: there PyTorch repeats cells, or counts fewer.
+    margins = [-(-max(s.padding, s.kernel - d - s.padding, 0) // d) for s, d in zip(slides, steps, strict=True)]
+
+    def run(cells: Tensor) -> Tensor:
+        """The outputs of cells from the first that one reads to the last."""
+        before = [m * d - s.padding for m, d, s in zip(margins, steps, slides, strict=True)]
+        counts = [(n - s.kernel) // d + 1 for n, s, d in zip(cells.shape[2:], slides, steps, strict=True)]
+        sizes = [n + 2 * m for n, m in zip(counts, margins, strict=True)]
+        after = [d * size - n - b for d, size, n, b in zip(steps, sizes, cells.shape[2:], before, strict=True)]
+        cells = pad(cells, signal.axes, [(max(b, 0), max(a, 0)) for b, a in zip(before, after, strict=True)])
+        for axis, b, d, size in zip(signal.axes, before, steps, sizes, strict=True):
+            cells = cells.narrow(axis, max(-b, 0), d * size)
+        smaller = function(cells, size=sizes, **options)
+        for axis, m, n in zip(signal.axes, margins, counts, strict=True):
+            smaller = smaller.narrow(axis, m, n)
+        return smaller
+
+    window = function(planned.window(), **given, **options) if signal.border.is_own else run(planned.cells())
+    background = planned.background if planned.is_constant_around else planned.response(run)
+    result = planned.result(window, background)
+    signal.scope.observe(function, result, 0, slides, signal.frame)
+    return result
+
+
+def _read_by_steps(
+    signal: Signal, steps: tuple[int, ...], mode: str, antialias: bool, frame: tuple[int, ...]
+) -> tuple[Slide, ...]:
+    axes = zip(steps, signal.frame, frame, strict=True)
+    return tuple(_read_by_step(d, mode, antialias, n, out) for d, n, out in axes)
+
+
+def _read_by_step(step: int, mode: str, antialias: bool, n: int, out: int) -> Slide:
+    """The cells that an output reads, which lie around the middle of `step` cells."""
+    if mode == "area" or step == 1:
+        kernel = step
+    elif antialias:
+        kernel = 2 * _HALO[mode] * step - step % 2
+    else:  # in the middle of an odd number of cells lies one
+        kernel = 1 if step % 2 else 2 * _HALO[mode]
+    before = (kernel - step) // 2
+    return Slide(kernel, step, before, step * (out - 1) + kernel - before - n)
+
+
+def _upsample(function: Any, signal: Signal, factor: tuple[int, ...], mode: str, frame: tuple[int, ...]) -> Signal:
+    halo, axes, border = _HALO[mode], signal.axes, signal.border
+    options = {} if halo == 0 else {"align_corners": False}
+
+    def run(cells: Tensor, first_cell: Sequence[int], wanted: Box) -> Tensor:
+        """The outputs of `wanted`; `cells`, from the frame index `first_cell` on, holds all that they read."""
+        larger = function(cells, scale_factor=[float(f) for f in factor], mode=mode, **options)
+        return cut_to(larger, axes, [f * a for f, a in zip(factor, first_cell, strict=True)], wanted, None)
+
+    outputs = signal.kept([Interpolation(f, halo) for f in factor])
+    if any(a >= b for a, b in outputs):
+        raise nothing_left(signal, describe(function))
+    background = signal.background
+    if background is not None and not is_constant(background, axes):
+        counts = periods(background, axes)
+        patch = tile(background, axes, tuple(range(-halo, p + halo) for p in counts), dense=True)
+        pattern = tuple((0, f * p) for f, p in zip(factor, counts, strict=True))
+        background = run(patch, [-halo] * len(axes), pattern)
+    if border.has_own_padding or halo == 0 or border.keeps == "inside":
+        window = run(signal.window, signal.start, outputs)
+    elif border.outside in ("zero", "background"):
+        padded = pad(signal.deviation(), axes, [(halo, halo)] * len(axes))
+        window = run(padded, [a - halo for a in signal.start], outputs)
+        window = window if background is None else window + tile(background, axes, ranges_of(outputs))
+    else:
+        around = tuple((a - halo, b + halo) for a, b in signal.box)
+        if border.keeps == "known":
+            needed = [Interpolation(f, halo).needed(wanted) for f, wanted in zip(factor, outputs, strict=True)]
+            around = intersection([around, tuple(needed)])
+        window = run(signal.read(around), [a for a, _ in around], outputs)
+    field = tuple(interpolated(*pair, halo) for pair in zip(signal.field, factor, strict=True))
+    result = on_finer_lattice(signal, factor, window, background, outputs, frame, field)
+    signal.scope.observe(function, result, 0)
+    return result
+
+
+def _frame_after(signal: Signal, size: Any, scale_factor: Any) -> tuple[int, ...]:
+    count = len(signal.axes)
+    if size is not None:
+        return per_axis(size, count)
+    return tuple(int(n * s) for n, s in zip(signal.frame, _scales(signal, scale_factor) or (), strict=True))
+
+
+def _scales(signal: Signal, scale_factor: Any) -> tuple[float, ...] | None:
+    if scale_factor is None:
+        return None
+    values = scale_factor if isinstance(scale_factor, Sequence) else (scale_factor,)
+    values = tuple(float(v) for v in values)
+    return values * len(signal.axes) if len(values) == 1 else values
