@@ -26,7 +26,7 @@ LAYERS = (
     ("", "__main__"),
 )
 LAYER_OF = {name: number for number, names in enumerate(LAYERS) for name in names}
-GROUPS_OF_ONE_LAYER = {"engine", "placement", "measures"}
+GROUPS_OF_ONE_LAYER = {"engine", "placement", "measures", "tiling"}
 
 
 def modules_of(package: Path) -> dict[str, str]:

@@ -1,7 +1,6 @@
 """What a border does to a model, layer by layer: sizes, receptive fields, multiply-adds, and what reads position."""
 
 import warnings
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from math import lcm, prod
@@ -14,13 +13,14 @@ from borderless.conversion import Conversion, attached, bordered, make_border
 from borderless.engine.border import Border, BorderName, Phase
 from borderless.engine.events import Event
 from borderless.engine.geometry import filled_box
-from borderless.engine.inputs import arguments_named
+from borderless.engine.inputs import arguments_named, input_channels
 from borderless.engine.lattice import Lattice, Stride
 from borderless.engine.receptive_field import Field
 from borderless.engine.signal import Signal
 from borderless.engine.torch_internals import tree_leaves
-from borderless.errors import ConversionError
+from borderless.report.numbers import count, sizes
 from borderless.runtime.evaluation import evaluating
+from borderless.tiling.card import Tiling, tiling
 
 # Means that are larger than the unmodified model's by more than this can make steps of a usual size diverge.
 _LARGE_GROWTH = 2.0
@@ -93,6 +93,7 @@ class Explanation:
     reach: Reach
     macs: int
     macs_own: int
+    tiling: Tiling
 
     @property
     def cost(self) -> float:
@@ -105,33 +106,33 @@ class Explanation:
             (
                 layer.module,
                 layer.operation.rpartition(".")[2],
-                _sizes(layer.frame),
-                _sizes(layer.window),
-                _sizes(layer.stride),
-                _sizes(layer.receptive_field),
-                _count(layer.macs) if layer.macs else "",
+                sizes(layer.frame),
+                sizes(layer.window),
+                sizes(layer.stride),
+                sizes(layer.receptive_field),
+                count(layer.macs) if layer.macs else "",
             )
             for layer in self.layers
         ]
         widths = [max(len(row[i]) for row in [columns, *rows]) for i in range(len(columns))]
-        lines = [f"{self.model} on {_sizes(self.size)} pixels under {self.border!r}", ""]
+        lines = [f"{self.model} on {sizes(self.size)} pixels under {self.border!r}", ""]
         for row in [columns, *rows]:
             cells = [c.ljust(w) if i < 2 else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))]
             lines.append("  ".join(cells).rstrip())
         lines += [
             "",
-            f"multiply-adds   {_count(self.macs)}, {self.cost:.2f} × its own padding's {_count(self.macs_own)}",
-            f"total stride    {_sizes(self.total_stride)} pixels",
-            f"receptive field {_sizes(self.receptive_field)} pixels: "
-            f"{_sizes([before for before, _ in self.reach])} before and {_sizes([after for _, after in self.reach])} "
+            f"multiply-adds   {count(self.macs)}, {self.cost:.2f} × its own padding's {count(self.macs_own)}",
+            f"total stride    {sizes(self.total_stride)} pixels",
+            f"receptive field {sizes(self.receptive_field)} pixels: "
+            f"{sizes([before for before, _ in self.reach])} before and {sizes([after for _, after in self.reach])} "
             "after a cell's position",
         ]
         if not self.position_reads:
             lines.append("position        nothing in the model reads absolute position")
         for mean in self.means:
             lines.append(
-                f"mean over space {mean.module or 'the model itself'}: {_sizes(mean.frame)} cells in a window of "
-                f"{_sizes(mean.window)}; on images that fill the frame about {mean.growth:.1f} × the original features"
+                f"mean over space {mean.module or 'the model itself'}: {sizes(mean.frame)} cells in a window of "
+                f"{sizes(mean.window)}; on images that fill the frame about {mean.growth:.1f} × the original features"
             )
         if any(mean.growth > _LARGE_GROWTH for mean in self.means):
             lines.append(
@@ -139,6 +140,7 @@ class Explanation:
             )
         for read in self.position_reads:
             lines.append(f"position        {read.module or 'the model itself'}: {read.operation}: {read.reason}")
+        lines.append(f"tiles           {self.tiling.summary}")
         return "\n".join(lines)
 
 
@@ -177,7 +179,7 @@ def explain(
 
     made = make_border(border, phase, background, reach)
     if channels is None:
-        channels = _input_channels(model)
+        channels = input_channels(model)
     example = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
     image = torch.zeros(1, channels, *size, dtype=example.dtype, device=example.device)
     events: list[Event] = []
@@ -189,6 +191,8 @@ def explain(
             model(image, *args, **kwargs)
         with attached(model, watched), FlopCounterMode(display=False) as counted:
             model(image, *args, **kwargs)
+        with attached(model, Conversion(made)):
+            tiles = tiling(model, size, channels=channels, args=args, kwargs=kwargs, tiles=())
     layers, reads, means, fields = [], [], [], watched.entered
     for event in events:
         if event.kind == "position":
@@ -227,6 +231,7 @@ def explain(
         ),
         macs=counted.get_total_flops() // 2,
         macs_own=own.get_total_flops() // 2,
+        tiling=tiles,
     )
 
 
@@ -264,24 +269,3 @@ class _Watched(Conversion):
         if len(self.returned) < len(tensors):
             self.returned = []
         return super().leave(module, args, kwargs, output)
-
-
-def _input_channels(model: nn.Module) -> int:
-    for module in model.modules():
-        if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d):
-            return module.in_channels
-    raise ConversionError(
-        f"got a {type(model).__name__} without a convolution, so its number of input channels is unknown; "
-        "needed: explain(..., channels=C)"
-    )
-
-
-def _sizes(sizes: Sequence[int | Fraction]) -> str:
-    return "×".join(map(str, sizes))
-
-
-def _count(number: int) -> str:
-    for unit, factor in (("G", 10**9), ("M", 10**6), ("k", 10**3)):
-        if number >= factor:
-            return f"{number / factor:.3g} {unit}"
-    return str(number)

@@ -80,3 +80,18 @@ def arguments_named(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, A
                 f"kwargs={kwargs!r}: {reason}. Give what comes after the image with args=(…,) or kwargs={{…}}"
             ) from error
         raise
+
+
+def input_channels(model: nn.Module) -> int:
+    """Return how many channels the first convolution of a model takes.
+
+    Raises:
+        ConversionError: it has no convolution.
+    """
+    for module in model.modules():
+        if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d):
+            return module.in_channels
+    raise ConversionError(
+        f"got a {type(model).__name__} without a convolution, so its number of input channels is unknown; "
+        "needed: channels=C"
+    )

@@ -17,7 +17,6 @@ from torch._C import _current_graph_task_id as current_graph_task_id
 from torch._C import _nn as builtins_of_nn  # pyright: ignore[reportAttributeAccessIssue]
 from torch._C._dynamo.eval_frame import get_eval_frame_callback as compile_callback
 from torch._ops import OpOverload, OpOverloadPacket
-from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm as AnyBatchNorm
 from torch.utils._pytree import tree_any, tree_flatten, tree_leaves, tree_map, tree_unflatten
@@ -26,7 +25,6 @@ __all__ = [
     "MARK_OF_BACKWARD_HOOKS",
     "AnyBatchNorm",
     "DisableTorchFunctionSubclass",
-    "FakeTensorMode",
     "OpOverload",
     "OpOverloadPacket",
     "ScriptMethod",
@@ -36,6 +34,8 @@ __all__ = [
     "current_graph_task_id",
     "data_dependence_error",
     "export_error",
+    "fake_tensor_errors",
+    "fake_tensors",
     "forward_of",
     "forward_pre_hooks",
     "getter",
@@ -60,7 +60,6 @@ __all__ = [
 # `DisableTorchFunctionSubclass` (a context): PyTorch answers for a Signal itself, without asking the rules.
 # `OpOverload`, `OpOverloadPacket`: what a node of an exported program and TorchScript call; the namespace says whether
 # it is ATen's, the tags whether it is elementwise.
-# `FakeTensorMode` (a context): tensors have a shape, a type and a device, and no values.
 # `ScriptMethod`: what `__torch_function__` is given when a scripted module is called.
 # `builtins_of_nn`: the functions behind those of torch.nn.functional.
 # `current_graph_task_id`: -1 unless a backward pass is running, which may compute again what a checkpoint left out.
@@ -167,6 +166,20 @@ def data_dependence_error() -> type[Exception]:
     from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode  # loads sympy
 
     return GuardOnDataDependentSymNode
+
+
+def fake_tensors() -> Any:
+    """Return a context in which tensors have a shape and a type, and neither values nor memory."""
+    from torch._subclasses.fake_tensor import FakeTensorMode  # loads sympy
+
+    return FakeTensorMode(allow_non_fake_inputs=True)
+
+
+def fake_tensor_errors() -> tuple[type[Exception], ...]:
+    """Return the errors of a fake tensor that is asked for its values, or for what depends on them."""
+    from torch._subclasses import fake_tensor
+
+    return fake_tensor.DataDependentOutputException, fake_tensor.DynamicOutputShapeException
 
 
 def is_compiled(module: nn.Module) -> bool:

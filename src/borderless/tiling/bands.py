@@ -98,7 +98,7 @@ def halo_of(model: nn.Module, image: TiledImage, args: tuple[Any, ...], kwargs: 
     size = tuple(min(n, _PROBE_PX // (2 if image.space == 2 else 8)) for n in image.size)
     border = border_of(model)
     found = explain(
-        model, size, "zero" if border is None else border, channels=image.shape[1], args=args, kwargs=kwargs
+        model, size, "zero" if border is None else border, channels=image.channels, args=args, kwargs=kwargs
     )
     before, after = found.reach[0]
     return ceil(before) + ceil(after) + 2 * ceil(found.total_stride[0])

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from borderless.engine.geometry import Box
 from borderless.engine.reading import cut
 from borderless.engine.signal import Signal
-from borderless.engine.torch_internals import FakeTensorMode, tree_flatten, tree_map, tree_unflatten
+from borderless.engine.torch_internals import fake_tensors, tree_flatten, tree_map, tree_unflatten
 from borderless.errors import BorderlessError, ImageError, StorageError
 from borderless.tiling.part import PartSignal
 from borderless.tiling.sources import TiledImage
@@ -206,7 +206,7 @@ def output_of_whole(model: nn.Module, image: TiledImage, args: tuple[Any, ...], 
     None if the model does not run without values.
     """
     try:
-        with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
+        with fake_tensors(), torch.no_grad():
             kind = image.stored(((0, 1),) * image.space).dtype
             cells = torch.empty(image.shape, dtype=kind, device=image.device)
             output = model(image.prepared(cells), *args, **kwargs)

@@ -4,7 +4,7 @@ Shapes: images (C, *space) or (N, C, *space); tiles (N, C, *tile).
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -33,7 +33,8 @@ _SIGNED = {np.dtype("uint16"): np.int32, np.dtype("uint32"): np.int64}
 class TiledImage:
     """An image of which boxes are read. pixels: the array. space: how many of its last axes are spatial.
 
-    prepare: applied to each tile on the model's device; it must treat each pixel by itself.
+    prepare: applied to each tile on the model's device; it must treat each pixel by itself. dtype: that tiles must have
+    then. channels: how many the model is given.
     """
 
     pixels: Any
@@ -41,6 +42,7 @@ class TiledImage:
     device: torch.device
     prepare: Prepare | None = None
     dtype: torch.dtype | None = None
+    channels: int = 0
 
     @property
     def size(self) -> tuple[int, ...]:
@@ -137,8 +139,8 @@ def tiled_image(model: nn.Module, pixels: Any, prepare: Prepare | None = None) -
         # PyTorch's own error is clear for tensors, and autocast takes others; numpy makes float64 unasked.
         None if parameter is None or isinstance(pixels, Tensor) else parameter.dtype,
     )
-    image.prepared(image.stored(((0, 1),) * space).to(image.device).reshape(image.shape[:2] + (1,) * space))
-    return image
+    pixel = image.stored(((0, 1),) * space).to(image.device).reshape(image.shape[:2] + (1,) * space)
+    return replace(image, channels=image.prepared(pixel).shape[1])
 
 
 def _space_of(model: nn.Module, shape: tuple[int, ...]) -> int:

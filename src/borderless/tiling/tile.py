@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from borderless.errors import ConversionError, ImageError
 from borderless.tiling.outputs import Outputs, output_of_whole, targets
 from borderless.tiling.runner import Grid, Runner
-from borderless.tiling.sources import Prepare, tiled_image
+from borderless.tiling.sources import Prepare, TiledImage, tiled_image
 from borderless.tiling.spill import Spill
+from borderless.tiling.tile_size import choose_tile
 
 # Pixels along each axis of a tile, by the number of axes.
 _TILES = {1: 65536, 2: 512, 3: 64}
@@ -78,7 +79,7 @@ def tile(
     check_mode(model)
     source = tiled_image(model, image, prepare)
     most = None if memory is None else parse_memory(memory)
-    grid = Grid.regular(source.size, tile_size(source.size, tile))
+    grid = Grid.regular(source.size, tile_size(model, source, tile, most, args, kwargs))
     if out is not None:
         expected = output_of_whole(model, source, args, kwargs)
         if expected is not None:
@@ -108,12 +109,22 @@ def check_mode(model: nn.Module) -> None:
         )
 
 
-def tile_size(size: Sequence[int], tile: int | Sequence[int] | None) -> tuple[int, ...]:
-    """Return the pixels of a tile along each axis of an image of `size`.
+def tile_size(
+    model: nn.Module,
+    image: TiledImage,
+    tile: int | Sequence[int] | None,
+    memory: int | None,
+    args: tuple[Any, ...] = (),
+    kwargs: dict[str, Any] | None = None,
+) -> tuple[int, ...]:
+    """Return the pixels of a tile along each axis: as asked for, or the largest for which `memory` bytes are enough.
 
     Raises:
-        ImageError: `tile` is no number of pixels, or not one an axis.
+        ImageError: `tile` is no number of pixels, or not one an axis, or `memory` is too little.
     """
+    size = image.size
+    if tile is None and memory is not None:
+        return choose_tile(model, (image.shape[0], image.channels, *size), memory, args=args, kwargs=kwargs)
     if tile is None:
         tile = _TILES.get(len(size), _TILES[3])
     steps = (tile,) * len(size) if isinstance(tile, int) else tuple(tile)

@@ -97,8 +97,8 @@ def tile_file(name: str, image_path: Path, out_path: Path, options: TileOptions)
     check_mode(model)
     prepare = _scaled(opened, options.scale, asked)
     image = tiled_image(model, opened, prepare)
-    tile = tile_size(image.size, options.tile)
-    grid = Grid.regular(image.size, tile)
+    memory = None if options.memory is None else parse_memory(options.memory)
+    grid = Grid.regular(image.size, tile_size(model, image, options.tile, memory))
     expected = output_of_whole(model, image, (), {})
     if expected is None:
         raise ImageError(
@@ -121,7 +121,7 @@ def tile_file(name: str, image_path: Path, out_path: Path, options: TileOptions)
                 work = Work(model, opener, prepare, grid, (), {}, torch.get_num_threads())
                 tile_on_ray(work, image, out, expected, identity, progress, options.address, options.bands)
             else:
-                spill = None if options.memory is None else Spill(parse_memory(options.memory))
+                spill = None if memory is None else Spill(memory)
                 tile_to_file(Runner(model, spill=spill), image, grid, out, identity, progress)
     except KeyboardInterrupt:
         raise RunInterrupted("stopped; the same command goes on from the last row of tiles that is done") from None
