@@ -75,7 +75,7 @@ def _carried(
             done = whole[0] if own[0][0] <= first_whole[0] else None
         if operation is None:
             parts = [_Part((box,), (wholes[s],)) for box, s in zip(boxes, call.sources, strict=True)]
-            (outputs,) = not_done(common_part(parts), [done])
+            (outputs,) = not_done(common_part(parts, has_outside=True), [done])
         else:
             (outputs,) = not_done([decided(operation, boxes[0], first_whole, whole)], [done])
         made.append(outputs)
