@@ -7,19 +7,18 @@ what its own rows decide: just what one process gives there, which is checked.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from math import ceil
 from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 
-from borderless.conversion import border_of
 from borderless.engine.geometry import Box
 from borderless.errors import RunError
-from borderless.explanation import explain
 from borderless.runtime.ray_session import ray_session
 from borderless.tiling.output_files import OutputFile
 from borderless.tiling.outputs import Outputs, Piece, pieces_of
+from borderless.tiling.plan import margins, total_stride
+from borderless.tiling.record import record
 from borderless.tiling.resume import Progress, identity_of, unfinished
 from borderless.tiling.runner import Grid, Runner
 from borderless.tiling.sources import Prepare, TiledImage, tiled_image
@@ -28,9 +27,6 @@ from borderless.tiling.sources import Prepare, TiledImage, tiled_image
 RETRIES = 3
 # Rows of tiles that a worker may be ahead of the writing.
 _AHEAD = 4
-# Far from the edge of an image of this size, receptive fields are those of any larger one.
-_PROBE_PX = 512
-
 Span = tuple[int, int, int]
 
 
@@ -95,13 +91,9 @@ def bands_of(grid: Grid, count: int, halo_px: int) -> list[Band]:
 
 def halo_of(model: nn.Module, image: TiledImage, args: tuple[Any, ...], kwargs: dict[str, Any]) -> int:
     """Return how many rows of pixels before a band its first outputs read, and those that are decided late."""
-    size = tuple(min(n, _PROBE_PX // (2 if image.space == 2 else 8)) for n in image.size)
-    border = border_of(model)
-    found = explain(
-        model, size, "zero" if border is None else border, channels=image.channels, args=args, kwargs=kwargs
-    )
-    before, after = found.reach[0]
-    return ceil(before) + ceil(after) + 2 * ceil(found.total_stride[0])
+    recording = record(model, (image.shape[0], image.channels, *image.size), args, kwargs)
+    before, after = margins(recording, 0)
+    return before + after + 2 * total_stride(recording, 0)
 
 
 def tile_on_ray(

@@ -67,7 +67,7 @@ class Outputs:
         self._targets: list[Any] | None = None
         self._structure: Any = None
 
-    def put(self, box: Box, output: Any) -> None:  # noqa: ARG002  parts of maps know their place
+    def put(self, box: Box, output: Any) -> None:
         """Take over the output of the part of the image on `box`.
 
         Raises:
@@ -205,9 +205,9 @@ def output_of_whole(model: nn.Module, image: TiledImage, args: tuple[Any, ...], 
 
     None if the model does not run without values.
     """
+    kind = image.stored(((0, 1),) * image.space).dtype
     try:
         with fake_tensors(), torch.no_grad():
-            kind = image.stored(((0, 1),) * image.space).dtype
             cells = torch.empty(image.shape, dtype=kind, device=image.device)
             output = model(image.prepared(cells), *args, **kwargs)
             return tree_map(lambda leaf: leaf.to("meta") if isinstance(leaf, Tensor) else leaf, output)
