@@ -76,7 +76,7 @@ class Grid:
 class Runner:
     """A model that runs on the parts of an image. macs: multiply-adds of all parts so far.
 
-    args, kwargs: what the model takes after the image. kind: of the passes. spill: puts away the maps of parts that
+    args, kwargs: what the model takes after the image. kind: makes a pass. spill: puts away the maps of parts that
     wait. may_wait: whether parts may wait for one another.
     """
 
@@ -84,7 +84,7 @@ class Runner:
     args: tuple[Any, ...] = ()
     kwargs: dict[str, Any] = field(default_factory=dict)
     kept: list[Call] = field(default_factory=list)
-    kind: type[CarryPass] = CarryPass
+    kind: Callable[..., CarryPass] = CarryPass
     spill: Spill | None = None
     may_wait: bool = True
     macs: int = 0
