@@ -16,6 +16,7 @@ from borderless.engine.signal import Signal
 from borderless.engine.torch_internals import fake_tensors, tree_flatten, tree_map, tree_unflatten
 from borderless.errors import BorderlessError, ImageError, StorageError
 from borderless.tiling.part import PartSignal
+from borderless.tiling.record import without_values
 from borderless.tiling.sources import TiledImage
 
 
@@ -207,9 +208,11 @@ def output_of_whole(model: nn.Module, image: TiledImage, args: tuple[Any, ...], 
     """
     kind = image.stored(((0, 1),) * image.space).dtype
     try:
-        with fake_tensors(), torch.no_grad():
+        mode = fake_tensors()
+        stand_in = without_values(model, mode)  # which may keep what it computes
+        with mode, torch.no_grad():
             cells = torch.empty(image.shape, dtype=kind, device=image.device)
-            output = model(image.prepared(cells), *args, **kwargs)
+            output = stand_in(image.prepared(cells), *args, **kwargs)
             return tree_map(lambda leaf: leaf.to("meta") if isinstance(leaf, Tensor) else leaf, output)
     except BorderlessError:
         raise

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from borderless.errors import ConversionError, ImageError
 from borderless.tiling.outputs import Outputs, output_of_whole, targets
+from borderless.tiling.record import check_parts
 from borderless.tiling.runner import Grid, Runner
 from borderless.tiling.sources import Prepare, TiledImage, tiled_image
 from borderless.tiling.spill import Spill
@@ -66,7 +67,7 @@ def tile(
     Raises:
         ImageError: Image, tile, memory or out do not fit.
         ConversionError: The model is in training mode.
-        UnsupportedOperation: A function of the model's cannot be computed on parts.
+        UnsupportedOperation: A function of the model's cannot be computed on parts, or its phase is adaptive.
         StorageError: There is no room for waiting maps or for the output.
 
     Example:
@@ -77,6 +78,7 @@ def tile(
     """
     kwargs = kwargs or {}
     check_mode(model)
+    check_parts(model)
     source = tiled_image(model, image, prepare)
     most = None if memory is None else parse_memory(memory)
     grid = Grid.regular(source.size, tile_size(model, source, tile, most, args, kwargs))
