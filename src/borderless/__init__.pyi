@@ -23,6 +23,7 @@ from .errors import PositionDependentError as PositionDependentError
 from .errors import PositionDependentWarning as PositionDependentWarning
 from .errors import RoundingWarning as RoundingWarning
 from .errors import SignalError as SignalError
+from .errors import StorageError as StorageError
 from .errors import StreamError as StreamError
 from .errors import UnsupportedOperation as UnsupportedOperation
 from .explanation import Explanation as Explanation
@@ -37,6 +38,7 @@ from .partition.card import tiling as tiling
 from .partition.parts import parts as parts
 from .partition.parts import region as region
 from .partition.stream import Stream as Stream
+from .partition.tile import tile as tile
 from .placement.place import place as place
 
 __version__: str

@@ -37,6 +37,10 @@ class PositionDependentError(BorderlessError):
     """With ``strict=True``: the model read absolute position, in the named module."""
 
 
+class StorageError(BorderlessError, OSError):
+    """Parts of an image that cannot be written or put away for a while: the disk is full, for example."""
+
+
 class UnknownName(BorderlessError, ValueError):
     """A network, a library, or weights that do not exist under that name."""
 

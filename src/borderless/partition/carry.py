@@ -72,8 +72,8 @@ class Rim:
 class Call:
     """What one call of the model's keeps from part to part.
 
-    starts: for each axis, of the parts by their index, the first output that is theirs. rims: of each map, along each
-    axis.
+    function: of PyTorch's; its name in a call that another process has kept. starts: for each axis, of the parts by
+    their index, the first output that is theirs. rims: of each map, along each axis.
     """
 
     function: Any
@@ -147,10 +147,12 @@ class CarryPass(PartPass):
         if self._next == len(self.kept):
             self.kept.append(Call(func))
         state, self._next = self.kept[self._next], self._next + 1
+        if state.function == describe(func):
+            state.function = func
         if state.function is not func:
+            before = state.function if isinstance(state.function, str) else describe(state.function)
             raise self.unsupported(
-                describe(func),
-                f"the model took another path than on the part before, where {describe(state.function)} came",
+                describe(func), f"the model took another path than on the part before, where {before} came"
             )
         return state
 
@@ -277,10 +279,11 @@ class CarryPass(PartPass):
         whole, axes = source.whole_box, source.axes
 
         def merge(parts: list[tuple[Box, Tensor]]) -> Tensor:
-            sizes = list(source.window.shape)
+            _, first = parts[0]
+            sizes = list(first.shape)
             for axis, (a, b) in zip(axes, whole, strict=True):
                 sizes[axis] = b - a
-            cells = source.window.new_empty(sizes)
+            cells = first.new_empty(sizes)
             for box, window in parts:
                 cut(cells, axes, whole, box).copy_(window)
             return cells

@@ -196,9 +196,7 @@ def record(
     check_parts(model)
     kwargs, edge = kwargs or {}, edge_of(model)
     mode = fake_tensors()
-    stand_in = copy.deepcopy(model, {id(p): mode.from_tensor(p) for p in model.parameters()})
-    for made, own in zip(stand_in.modules(), model.modules(), strict=True):
-        made.training = own.training
+    stand_in = without_values(model, mode)
     example = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
     recorder = _Recorder(Recording(tuple(shape[2:]), edge.outside != "nothing"), edge)
     with mode, torch.no_grad(), warnings.catch_warnings(), attached(stand_in, recorder):  # pyright: ignore[reportArgumentType]
@@ -213,6 +211,14 @@ def record(
                     "model computes is known only once it has run"
                 ) from error
     return recorder.recording
+
+
+def without_values(model: nn.Module, mode: Any) -> nn.Module:
+    """Return a copy of `model` with the parameters of fake tensors of `mode`, to run and to throw away."""
+    stand_in = copy.deepcopy(model, {id(p): mode.from_tensor(p) for p in model.parameters()})
+    for made, own in zip(stand_in.modules(), model.modules(), strict=True):
+        made.training = own.training
+    return stand_in
 
 
 def edge_of(model: nn.Module) -> PartEdge:
