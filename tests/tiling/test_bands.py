@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from borderless.tiling import bands as bands_module
+from borderless.partition import bands as bands_module
 from torch import nn
 
 from borderless.errors import RunError, UnsupportedOperation

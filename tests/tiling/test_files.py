@@ -12,7 +12,7 @@ import pytest
 import tifffile
 import torch
 import zarr
-from borderless.tiling import output_files
+from borderless.partition import output_files
 from PIL import Image
 
 from borderless.cli.main import main

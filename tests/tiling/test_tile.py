@@ -186,7 +186,7 @@ def test_training_mode_is_refused() -> None:
 
 
 def test_no_room_for_waiting_maps(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    from borderless.tiling import spill
+    from borderless.partition import spill
 
     def full(*_: Any) -> None:
         raise OSError(28, "No space left on device")
