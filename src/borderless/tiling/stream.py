@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from borderless.conversion import check_convertible, conversion_of
 from borderless.engine.border import Border
 from borderless.engine.outputs import materialized, ordinary
-from borderless.errors import BorderError, ImageError, StreamError
+from borderless.errors import BorderError, ImageError, StreamError, UnsupportedOperation
 from borderless.tiling.part import PartEdge
-from borderless.tiling.stream_pass import decided_cells
-from borderless.tiling.stream_runner import Like, Progress, StreamRunner
-from borderless.tiling.timing import TimedCall, steps_to
+from borderless.tiling.stream_pass import Chunk, decided_cells
+from borderless.tiling.stream_runner import Like, Progress, StreamRunner, ends_of
+from borderless.tiling.timing import steps_to
 
 
 class Stream:
@@ -216,9 +216,7 @@ class Stream:
         Only those that an output depends on which does so too.
         """
         output, of_calls = self._runner.lags(self._shown())
-        ends: list[TimedCall] = []
-        ordinary(output, lambda signal: ends.append(signal.step))
-        late = [end for end in ends if of_calls[end] > lookahead]
+        late = [end for end in ends_of(output) if of_calls[end] > lookahead]
         return [(step.name, of_calls[step]) for step in steps_to(late) if of_calls[step] > lookahead]
 
     def _checked(self, chunk: Tensor) -> Like:
@@ -252,6 +250,11 @@ class Stream:
 
 def _decided(signal: Any) -> Tensor:
     """Return the cells of the frame that a chunk decides of an output."""
+    if not isinstance(signal, Chunk):
+        raise UnsupportedOperation(
+            f"Expected outputs with the stream's axis in a dimension of its own but got one of shape "
+            f"{tuple(signal.shape)}, in which it is merged or moved; stream the part of the model before that"
+        )
     whole, frame = signal.whole, signal.frame_box
     if any(a > 0 or b < n for (a, b), (_, n) in zip(whole, frame, strict=True)):
         raise ImageError(
