@@ -255,6 +255,13 @@ def _decided(signal: Any) -> Tensor:
             f"Expected outputs with the stream's axis in a dimension of its own but got one of shape "
             f"{tuple(signal.shape)}, in which it is merged or moved; stream the part of the model before that"
         )
+    start, n = signal.box[signal.along][0], signal.frame[signal.along]
+    if start > n:
+        raise UnsupportedOperation(
+            f"Expected an output that goes on to the end of the stream but got one that ends after {n} cells, of which "
+            f"{start} have come: where the model cuts it off depends on the length; say it with Stream(model, "
+            "length=…), or multiple=…"
+        )
     whole, frame = signal.whole, signal.frame_box
     if any(a > 0 or b < n for (a, b), (_, n) in zip(whole, frame, strict=True)):
         raise ImageError(
