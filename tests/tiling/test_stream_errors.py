@@ -129,6 +129,29 @@ def test_what_is_padded_at_the_end_may_depend_on_an_open_length() -> None:
     bl.testing.assert_streams_like_whole(Filled(is_always=True), signal(1, 1, 22), is_open=True)
 
 
+class CutOff(nn.Module):
+    """It cuts its input off at a multiple of 4; what comes after reads beyond that, or not."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x[..., : x.shape[-1] // 4 * 4])
+
+
+def test_what_is_cut_off_at_the_end_of_an_open_stream() -> None:
+    x = signal(1, 1, 23)
+    for layer in (nn.Identity(), nn.Conv1d(1, 1, 3, padding=1), nn.Conv1d(1, 1, 9, 4, padding=4)):
+        stream = bl.Stream(CutOff(layer))
+        stream.push(x)
+        with pytest.raises(bl.UnsupportedOperation, match="length"):
+            stream.push(x[..., :0], last=True)
+        bl.testing.assert_streams_like_whole(CutOff(layer), x)
+        bl.testing.assert_streams_like_whole(CutOff(layer), x[..., :20], is_open=True, multiple=4)
+    bl.testing.assert_streams_like_whole(CutOff(nn.Conv1d(1, 1, 4, 4)), x, is_open=True)
+
+
 def test_a_promised_multiple() -> None:
     model, x = made(UNet("bilinear")).float(), signal(1, 3, 48, 9)
     bl.testing.assert_streams_like_whole(model, x, axis=-2, is_open=True, multiple=4)

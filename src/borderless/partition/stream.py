@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from borderless.conversion import check_convertible, conversion_of
 from borderless.engine.border import Border
 from borderless.engine.outputs import materialized, ordinary
-from borderless.errors import BorderError, ImageError, StreamError
+from borderless.errors import BorderError, ImageError, StreamError, UnsupportedOperation
 from borderless.partition.part import PartEdge
-from borderless.partition.stream_pass import decided_cells
-from borderless.partition.stream_runner import Like, Progress, StreamRunner
-from borderless.partition.timing import TimedCall, steps_to
+from borderless.partition.stream_pass import Chunk, decided_cells
+from borderless.partition.stream_runner import Like, Progress, StreamRunner, ends_of
+from borderless.partition.timing import steps_to
 
 
 class Stream:
@@ -216,9 +216,7 @@ class Stream:
         Only those that an output depends on which does so too.
         """
         output, of_calls = self._runner.lags(self._shown())
-        ends: list[TimedCall] = []
-        ordinary(output, lambda signal: ends.append(signal.step))
-        late = [end for end in ends if of_calls[end] > lookahead]
+        late = [end for end in ends_of(output) if of_calls[end] > lookahead]
         return [(step.name, of_calls[step]) for step in steps_to(late) if of_calls[step] > lookahead]
 
     def _checked(self, chunk: Tensor) -> Like:
@@ -252,6 +250,18 @@ class Stream:
 
 def _decided(signal: Any) -> Tensor:
     """Return the cells of the frame that a chunk decides of an output."""
+    if not isinstance(signal, Chunk):
+        raise UnsupportedOperation(
+            f"Expected outputs with the stream's axis in a dimension of its own but got one of shape "
+            f"{tuple(signal.shape)}, in which it is merged or moved; stream the part of the model before that"
+        )
+    start, n = signal.box[signal.along][0], signal.frame[signal.along]
+    if start > n:
+        raise UnsupportedOperation(
+            f"Expected an output that goes on to the end of the stream but got one that ends after {n} cells, of which "
+            f"{start} have come: where the model cuts it off depends on the length; say it with Stream(model, "
+            "length=…), or multiple=…"
+        )
     whole, frame = signal.whole_box, signal.frame_box
     if any(a > 0 or b < n for (a, b), (_, n) in zip(whole, frame, strict=True)):
         raise ImageError(

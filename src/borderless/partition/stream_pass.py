@@ -10,13 +10,14 @@ from borderless.engine.geometry import Box
 from borderless.engine.naming import describe
 from borderless.engine.operations import Mirror, OnMirrored
 from borderless.engine.registry import UNKNOWN, Need, find_rule, traits_of
+from borderless.engine.relabelled import Relabelled
 from borderless.engine.resizing import Resize
 from borderless.engine.signal import Signal
 from borderless.engine.torch_internals import tree_leaves, tree_map
 from borderless.errors import NotCausal, StreamError, UnsupportedOperation
 from borderless.partition.carry import Call, CarryPass, Place
 from borderless.partition.part import PartSignal, parts_of
-from borderless.partition.timing import OpenEnded, TimedCall, away_from_the_end, rate_of
+from borderless.partition.timing import OpenEnded, TimedCall, away_from_the_end, rate_of, reads_up_to
 
 
 class Chunk(PartSignal):
@@ -64,14 +65,11 @@ class StreamPass(CarryPass):
         else:
             result = super().call(source, func, rule, args, kwargs)
         for leaf in (result,) if isinstance(result, Chunk) else tree_leaves(result):
+            leaf = leaf.map if isinstance(leaf, Relabelled) else leaf
             if not isinstance(leaf, Chunk):
                 continue
             if not across:
-                assert not self.is_last or leaf.box[along][1] == leaf.whole_box[along][1], (
-                    func,
-                    leaf.box,
-                    leaf.whole_box,
-                )
+                assert not self.is_last or leaf.box[along][1] >= leaf.whole_box[along][1], (func, leaf.box, leaf.whole_box)
                 leaf.along = along
             if self.steps is not None:
                 leaf.step = self._record(leaf, func, operation, sources)
@@ -140,6 +138,10 @@ class StreamPass(CarryPass):
         settled = [one.window.shape[one.axes[self._along]] for one in maps if one.is_settled]
         if self.starts is not None and any(cells > 1 for cells in settled):
             raise self._depends_on_length(state.function, "joins a map with a tensor as long as the stream")
+        if self.starts is not None and self.is_last and need.slides and state.starts:
+            given = state.starts[self._along].get(self.chunk, 0)
+            if given > 0 and reads_up_to(need.slides[self._along], given) > maps[0].whole[self._along][1]:
+                raise self._depends_on_length(state.function, "read samples that the model cuts off at the end")
         return super()._on_parts(state, need, maps, *args)
 
     def _keep(

@@ -148,9 +148,7 @@ class StreamRunner:
         """
         steps: list[TimedCall] = []
         output = self._run(_sample(like), like.along, Progress(), self.length or self._endless(1), steps=steps)
-        ends: list[TimedCall] = []
-        ordinary(output, lambda signal: ends.append(signal.step))
-        return output, lags(ends, self.length)
+        return output, lags(ends_of(output), self.length)
 
     def _starts_of(self, like: Like) -> list[Any]:
         """Return the operations along the stream's axis, having seen that they do not depend on its length."""
@@ -212,6 +210,17 @@ class StreamRunner:
         """Return the output as it is, with its parts of maps."""
         release(module, lambda signal: signal.window)
         return output
+
+
+def ends_of(output: Any) -> list[TimedCall]:
+    """Return the calls that made the maps of an output of `StreamRunner.lags`, in their order."""
+    ends: list[TimedCall] = []
+
+    def noted(signal: Any) -> None:
+        ends.append(signal.step)
+
+    ordinary(output, noted)
+    return ends
 
 
 def _sample(like: Like) -> Tensor:

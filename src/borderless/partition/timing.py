@@ -84,6 +84,11 @@ class OpenEnded(NamedTuple):
         return first, stop
 
 
+def reads_up_to(operation: Any, outputs: int) -> int:
+    """Return the end of the cells that the first `outputs` read, where none lies beyond the end of the frame."""
+    return outputs - operation.padding if isinstance(operation, Mirror) else operation.needed((outputs - 1, outputs))[1]
+
+
 def rate_of(operation: Operation) -> Fraction:
     """Return how many outputs an input stands for."""
     match operation:

@@ -28,7 +28,7 @@ def _dim(function: Any, signal: Any, args: tuple[Any, ...], kwargs: dict[str, An
 
 def _need_of_softmax(function: Any, signal: Any, *args: Any, **kwargs: Any) -> Declared:
     dim = _dim(function, signal, args, kwargs)
-    return Need("everything", over=(dim,)) if dim in signal.axes else "channels"
+    return Need("everything", over=(dim,)) if dim is not None and dim in signal.axes else "channels"
 
 
 def _softmax_seen(function: Any, source: Relabelled, *args: Any, **kwargs: Any) -> Any:
