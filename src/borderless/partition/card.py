@@ -109,7 +109,7 @@ class Tiling:
         if self.by_hand is not None:
             lines.append(f"by hand         no: {self.by_hand}")
         else:
-            before, after = ([str(pair[i]) for pair in self.margins] for i in (0, 1))
+            before, after = ([pair[i] for pair in self.margins] for i in (0, 1))
             cut = [sizes([pair[i] for pair in self.context]) for i in (0, 1)]
             lines += [
                 f"by hand         tiles begin on multiples of {sizes(self.total_stride)} pixels",

@@ -102,7 +102,7 @@ class RecordingPass(CarryPass):
         """Note a call of the model's."""
         self._note_ends()
         need = traits_of(rule).need(func, args, kwargs)
-        maps = {leaf.__dict__["number"]: leaf for leaf in tree_leaves((args, kwargs)) if _is_numbered(leaf)}
+        maps = {vars(leaf)["number"]: leaf for leaf in tree_leaves((args, kwargs)) if _is_numbered(leaf)}
         first = next(iter(maps.values()), source)
         operations, sources = first.operations(need.slides), tuple(maps)
         cells = prod(b - a for a, b in first.box)
@@ -133,7 +133,7 @@ class RecordingPass(CarryPass):
         """A whole map that a call over all of space has made, as parts hold it."""
         if not isinstance(leaf, Signal) or isinstance(leaf, PartSignal):
             return leaf
-        made = PartSignal(  # pyright: ignore[reportCallIssue]  Tensor.__init__ takes anything
+        made: Any = PartSignal(  # pyright: ignore[reportCallIssue]  Tensor.__init__ takes anything
             leaf.window, leaf.start, leaf.frame, leaf.axes, leaf.background, leaf.lattice, self, leaf.field
         )
         return made.within(leaf.box)
@@ -148,7 +148,7 @@ class RecordingPass(CarryPass):
         cells = max(1, prod(b - a for a, b in signal.box))
         held = window.numel() * window.element_size()
         self.recording.maps.append(Map(call, signal.frame, signal.whole_box, ceil_div(held, cells), storage))
-        signal.__dict__["number"] = number
+        vars(signal)["number"] = number
         return number
 
     def _note_ends(self) -> None:
@@ -159,7 +159,7 @@ class RecordingPass(CarryPass):
 
 
 def _is_numbered(leaf: Any) -> bool:
-    return isinstance(leaf, PartSignal) and "number" in leaf.__dict__
+    return isinstance(leaf, PartSignal) and "number" in vars(leaf)
 
 
 @dataclass
@@ -181,7 +181,7 @@ class _Recorder:
 
     def leave(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> Any:
         """Note which maps are returned."""
-        self.recording.outputs += [leaf.__dict__["number"] for leaf in tree_leaves(output) if _is_numbered(leaf)]
+        self.recording.outputs += [vars(leaf)["number"] for leaf in tree_leaves(output) if _is_numbered(leaf)]
         return output
 
 
