@@ -6,7 +6,7 @@ later rows read. It is replaced at once after each row, and deleted at the end.
 
 import hashlib
 import io
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -79,7 +79,7 @@ class State:
 
 
 @contextmanager
-def unfinished(out: OutputFile, identity: Mapping[str, str], device: torch.device, by_rows: bool) -> Iterator[State]:
+def unfinished(out: OutputFile, identity: Mapping[str, str], device: torch.device, by_rows: bool) -> Generator[State]:
     """Yield the state of a run that makes `out`, the file made; at the end finish the file and delete the state.
 
     by_rows: whether it goes on from rows, or from bands.

@@ -78,8 +78,9 @@ class Spill:
                 "there, name another folder with TMPDIR, or give more memory=."
             ) from error
         for view in views:
-            view.signal.__dict__.pop("window", None)
-            view.signal.__dict__["_deviation"] = None
+            held = vars(view.signal)
+            held.pop("window", None)
+            held["_deviation"] = None
         self._views[number] = views
         self._storages[number] = [(storage.nbytes(), storage.device) for storage in storages]
         self.written_bytes += size
@@ -104,7 +105,7 @@ class Spill:
         for view in self._views.pop(number):
             cells = torch.empty(0, dtype=view.dtype, device=found[view.storage].device)
             cells.set_(found[view.storage], view.offset, view.shape, view.stride)
-            view.signal.__dict__[view.name] = cells
+            vars(view.signal)[view.name] = cells
 
     def _path(self, number: int) -> Path:
         return Path(self._folder.name) / f"part-{number}"
@@ -116,13 +117,13 @@ def _held_by(scope: PartPass) -> tuple[list[_View], list[torch.UntypedStorage]]:
     storages: dict[int, torch.UntypedStorage] = {}
     for signal in list(scope.alive.values()):
         for name in _HELD:
-            cells = signal.__dict__.get(name)
+            cells = vars(signal).get(name)
             if signal.is_settled or not isinstance(cells, Tensor) or not cells.numel():
                 continue
             storage = cells.untyped_storage()
             at = list(storages).index(storage.data_ptr()) if storage.data_ptr() in storages else len(storages)
             storages.setdefault(storage.data_ptr(), storage)
-            views.append(_View(signal, name, at, cells.dtype, cells.shape, cells.stride(), cells.storage_offset()))
+            views.append(_View(signal, name, at, cells.dtype, cells.shape, cells.stride(), int(cells.storage_offset())))
     return views, list(storages.values())
 
 

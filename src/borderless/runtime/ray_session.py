@@ -3,7 +3,7 @@
 import logging
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
 
@@ -21,7 +21,7 @@ _CONNECT_S = 10
 
 
 @contextmanager
-def ray_session(address: str | None) -> Iterator[tuple[Any, str]]:
+def ray_session(address: str | None) -> Generator[tuple[Any, str]]:
     """Yield the module `ray`, connected, and the address of the cluster; at the end disconnect.
 
     Args:
@@ -35,11 +35,12 @@ def ray_session(address: str | None) -> Iterator[tuple[Any, str]]:
     for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)
     try:
-        import ray
+        import ray as installed
     except ImportError as error:
         raise MissingPackage(
             'Expected the package ray but got none; run pip install "borderless[cluster]", or leave out --engine ray.'
         ) from error
+    ray: Any = installed
     address = address or os.environ.get("RAY_ADDRESS") or HERE
     try:
         _check_there(address)
