@@ -302,10 +302,16 @@ def test_pools_that_overlap_cannot_be_undone() -> None:
 REFUSED: dict[str, tuple[str, Callable[[Tensor], Tensor]]] = {
     "fold": ("conv_transpose2d", lambda y: F.fold(F.unfold(y, 2), (y.size(2), y.size(3)), 2)),
     "gumbel_softmax": ("Write softmax over the channels", lambda y: F.gumbel_softmax(y, dim=1)),
-    "attention": ("as attention does.* that treat each cell alike", lambda y: torch.einsum("ncl,ncm->nlm", y.flatten(2), y.flatten(2))),
+    "attention": (
+        "as attention does.* that treat each cell alike",
+        lambda y: torch.einsum("ncl,ncm->nlm", y.flatten(2), y.flatten(2)),
+    ),
     "einsum over rows": ("one spatial axis", lambda y: torch.einsum("nchw,nchw->nch", y, y)),
     "einsum over the batch": ("sums over the batch", lambda y: torch.einsum("nchw->chw", y)),
-    "cosine over space": ("takes the cells of a frame together", lambda y: F.cosine_similarity(y.flatten(2), y.flatten(2) + 1, 2)),
+    "cosine over space": (
+        "takes the cells of a frame together",
+        lambda y: F.cosine_similarity(y.flatten(2), y.flatten(2) + 1, 2),
+    ),
     "rows and columns": ("one after the other", lambda y: y.mean(3, True) * y.mean(2, True)),
     "a line without keepdim": ("keepdim=True", lambda y: y.transpose(0, 1)[:1].transpose(0, 1) * y.mean(3)),
 }

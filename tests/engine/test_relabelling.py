@@ -260,7 +260,7 @@ REFUSED: dict[str, tuple[Body, str]] = {
     ),
     "written tokens": (
         lambda a, b: written(a.flatten(2), (..., slice(0, 2)), 0.0),
-        r"these are the cells of a feature map of 8 × 12, a sequence of 96.* Layers that treat each token alike can run",
+        "writes at absolute positions of a feature map",
     ),
     "a position embedding": (lambda a, b: a.flatten(2) + nn.Parameter(noise(1, 4, 96)), "has a learned value for each"),
     "a weight for each token": (lambda a, b: F.linear(a.flatten(2), noise(5, 96)), "has a weight for each cell"),
