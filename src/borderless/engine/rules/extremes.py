@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from borderless.engine.naming import named
-from borderless.engine.registry import Kind, rule
+from borderless.engine.registry import Declared, rule
 from borderless.engine.relabelled import Relabelled, on_maps
 from borderless.engine.rules.indices import Indices
 from borderless.engine.rules.pointwise import along_channels, elementwise
@@ -49,7 +49,7 @@ def largest_over_space(signal: Signal, axes: tuple[int, ...] | None = None) -> A
     return extreme_of(torch.amax, signal, signal.axes if axes is None else axes)
 
 
-def _need_of_extremum(function: Any, signal: Signal, *args: Any, **kwargs: Any) -> Kind:
+def _need_of_extremum(function: Any, signal: Signal, *args: Any, **kwargs: Any) -> Declared:
     if isinstance(args[0] if args else kwargs.get("other"), Tensor):
         return "cell"
     need = need_of_reduction(torch.Tensor.amax, signal, *args, **kwargs)

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from borderless.engine.naming import describe, named
-from borderless.engine.registry import Kind, rule
+from borderless.engine.registry import Declared, Need, rule
 from borderless.engine.relabelled import Relabelled, on_maps
 from borderless.engine.rules.joining import LINES_REACH_OUT
 from borderless.engine.rules.pointwise import along_channels, check_parameters
@@ -26,8 +26,9 @@ def _dim(function: Any, signal: Any, args: tuple[Any, ...], kwargs: dict[str, An
     return None if dim is None else dim % signal.ndim
 
 
-def _need_of_softmax(function: Any, signal: Any, *args: Any, **kwargs: Any) -> Kind:
-    return "everything" if _dim(function, signal, args, kwargs) in signal.axes else "channels"
+def _need_of_softmax(function: Any, signal: Any, *args: Any, **kwargs: Any) -> Declared:
+    dim = _dim(function, signal, args, kwargs)
+    return Need("everything", over=(dim,)) if dim in signal.axes else "channels"
 
 
 def _softmax_seen(function: Any, source: Relabelled, *args: Any, **kwargs: Any) -> Any:

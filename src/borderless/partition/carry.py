@@ -24,7 +24,7 @@ from borderless.engine.reading import cut
 from borderless.engine.registry import Need, traits_of
 from borderless.engine.signal import Signal
 from borderless.engine.torch_internals import tree_leaves, tree_map
-from borderless.tiling.part import PartPass, PartSignal, not_done, parts_of, whole_of_result, with_maps_placed
+from borderless.partition.part import PartPass, PartSignal, not_done, parts_of, whole_of_result, with_maps_placed
 
 
 @dataclass(frozen=True)
@@ -72,8 +72,8 @@ class Rim:
 class Call:
     """What one call of the model's keeps from part to part.
 
-    starts: for each axis, of the parts by their index, the first output that is theirs. rims: of each map, along each
-    axis.
+    function: of PyTorch's; its name in a call that another process has kept. starts: for each axis, of the parts by
+    their index, the first output that is theirs. rims: of each map, along each axis.
     """
 
     function: Any
@@ -97,6 +97,7 @@ class Call:
         """Note which outputs a part gives."""
         for starts, at, (_, stop) in zip(self.starts, place.index, outputs, strict=True):
             starts[at + 1] = stop
+            starts.pop(at - 1, None)  # no part will ask for it: a stream has any number of them
 
     def rims_of(self, number: int, count: int) -> list[Rim]:
         """The rims of a call's map by its number, along `count` axes."""
@@ -146,10 +147,12 @@ class CarryPass(PartPass):
         if self._next == len(self.kept):
             self.kept.append(Call(func))
         state, self._next = self.kept[self._next], self._next + 1
+        if state.function == describe(func):
+            state.function = func
         if state.function is not func:
+            before = state.function if isinstance(state.function, str) else describe(state.function)
             raise self.unsupported(
-                describe(func),
-                f"the model took another path than on the part before, where {describe(state.function)} came",
+                describe(func), f"the model took another path than on the part before, where {before} came"
             )
         return state
 
@@ -276,10 +279,11 @@ class CarryPass(PartPass):
         whole, axes = source.whole_box, source.axes
 
         def merge(parts: list[tuple[Box, Tensor]]) -> Tensor:
-            sizes = list(source.window.shape)
+            _, first = parts[0]
+            sizes = list(first.shape)
             for axis, (a, b) in zip(axes, whole, strict=True):
                 sizes[axis] = b - a
-            cells = source.window.new_empty(sizes)
+            cells = first.new_empty(sizes)
             for box, window in parts:
                 cut(cells, axes, whole, box).copy_(window)
             return cells
