@@ -102,7 +102,7 @@ class ForwardPass:
         return Call(describe(function), self.module_path(), self.describe_module())
 
     def leaves(self, call: Call, frame: tuple[int, ...], shape: tuple[int, ...]) -> None:
-        """Record that a map of this `frame` becomes an ordinary tensor of `shape`, because a `call` has flattened it."""
+        """Record that a map of this `frame` becomes an ordinary tensor of `shape`, which a `call` has flattened."""
         if self.observer is not None:
             self.observer(Event("leaves", call.operation, call.module, None, source=frame, shape=shape))
 

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from borderless.engine.forward_pass import Call
 from borderless.engine.geometry import Box
+from borderless.engine.leaving import LeftCells
 from borderless.engine.naming import describe
 from borderless.engine.registry import REFUSED, find_rule, traits_of
 from borderless.engine.signal import Signal, as_rules_take_it
@@ -156,6 +157,8 @@ class Relabelled(Signal):
         args, kwargs = as_rules_take_it(func, types, args, kwargs)
         source = next(leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, cls))
         try:
+            if LeftCells in types and source.tokens is not None:
+                raise source.refusal(func, "it joins tokens with cells that have left the engine")
             return cls._call(func, source, args, kwargs)
         except UnsupportedOperation as refusal:
             return find_rule(REFUSED)(refusal, func, *given)

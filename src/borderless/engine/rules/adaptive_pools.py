@@ -59,7 +59,9 @@ def adaptive_max_pool(function: Any, signal: Signal, output_size: Any, return_in
             describe(function), "indices of maxima are absolute positions: leave out return_indices"
         )
     values = largest_over_space(signal)
-    return values, Indices.unknown(function, signal, values.shape)
+    return values, Indices.over_space(
+        function, signal, values.shape, lambda cells: function(cells, sizes, return_indices=True)[1]
+    )
 
 
 def _sizes(signal: Signal, output_size: Any) -> tuple[int, ...]:

@@ -19,6 +19,7 @@ from borderless.engine.registry import LEFT, REFUSED, find_rule, rule, traits_of
 from borderless.engine.relabelled import Relabelled
 from borderless.engine.rules import casts, pointwise
 from borderless.engine.rules.cell_products import AfterCall, of_einsum, of_product
+from borderless.engine.rules.unfolding import FOLD
 from borderless.engine.signal import Signal, first_signal
 from borderless.engine.signatures import arguments
 from borderless.engine.torch_internals import DisableTorchFunctionSubclass, getter, tree_leaves, tree_map
@@ -113,7 +114,7 @@ def _is_list_of_cells(signal: Signal) -> bool:
 
 
 def _is_in_place(function: Any) -> bool:
-    return is_torch_own(function) and pointwise.acts_in_place(function)
+    return function is Tensor.__setitem__ or (is_torch_own(function) and pointwise.acts_in_place(function))
 
 
 def _after_leaving(refusal: UnsupportedOperation, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -137,7 +138,8 @@ def _after_leaving(refusal: UnsupportedOperation, function: Any, args: tuple[Any
 
 
 def _reason(found: AfterCall, cells: LeftCells) -> str:
-    return f"it {found.mixes}, and these are cells of a map: {cells.origin}"
+    reason = f"it {found.mixes}, and these are cells of a map: {cells.origin}"
+    return f"{reason}. Layers that treat each cell alike can run: Linear, LayerNorm" if found.is_refused else reason
 
 
 def _is_query(function: Any) -> bool:
@@ -150,6 +152,8 @@ def _outcome(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], cells
         return _of_view(function, args, kwargs, cells[0])
     if function is Tensor.__getitem__:
         return _of_index(args, kwargs, cells)
+    if function is F.fold:
+        return AfterCall(None, FOLD, is_refused=True)
     if function in _LOSSES:
         return _CHOSEN
     if function in _RECURRENT or function in _SPECTRA:

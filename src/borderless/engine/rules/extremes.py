@@ -14,6 +14,7 @@ from borderless.engine.relabelled import Relabelled, on_maps
 from borderless.engine.rules.indices import Indices
 from borderless.engine.rules.pointwise import along_channels, elementwise
 from borderless.engine.rules.reduced import (
+    Asked,
     asked_of,
     extreme_of,
     natively,
@@ -67,7 +68,7 @@ def _extremum_seen(function: Any, source: Relabelled, *args: Any, **kwargs: Any)
     if source.border.is_own and not source.border.is_adaptive and source.map.untaped() is source.map:
         return reduction_seen(function, source, *args, **kwargs)
     values = reduction_seen(over, source, source, asked.dims, asked.keepdim)
-    return values if len(asked.dims) == source.ndim else _with_unknown_indices(function, source, values)
+    return values if len(asked.dims) == source.ndim else _with_indices(function, source, values, asked)
 
 
 @rule(*named("max", "min"), needs=_need_of_extremum, dims=_extremum_seen)
@@ -83,11 +84,16 @@ def extremum(function: Any, signal: Signal, *args: Any, **kwargs: Any) -> Any:
     if signal.border.is_own and not signal.border.is_adaptive:
         return natively(function, signal, asked, args, kwargs)
     values = extreme(over, signal, asked.dims, asked.keepdim)
-    return values if len(asked.dims) == signal.ndim else _with_unknown_indices(function, signal, values)
+    return values if len(asked.dims) == signal.ndim else _with_indices(function, signal, values, asked)
 
 
-def _with_unknown_indices(function: Any, signal: Signal, values: Tensor) -> Any:
-    indices = Indices.unknown(function, signal, values.shape)
+def _with_indices(function: Any, signal: Signal, values: Tensor, asked: Asked) -> Any:
+    if set(signal.axes) <= set(asked.dims):
+        indices = Indices.over_space(
+            function, signal, values.shape, lambda cells: function(cells, *asked.dims, asked.keepdim).indices
+        )
+    else:
+        indices = Indices.unknown(function, signal, values.shape)
     return getattr(torch.return_types, function.__name__)((values, indices))
 
 

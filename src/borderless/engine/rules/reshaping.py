@@ -198,6 +198,7 @@ def _reshape_labels(function: Any, source: Relabelled, target: tuple[int, ...], 
         at, frame = source.tokens, tuple(signal.shape[axis] for axis in signal.axes)
         whole = (*shape[:at], *frame, *shape[at + 1 :])
         merged = geometry.preserved_axes(shape, target, (at,))
+        merged = None if merged == (batch,) else merged
         cells = geometry.preserved_axes(whole, target, tuple(range(at, at + len(frame))))
         cells = None if cells is not None and batch in cells else cells
         if cells is None or (merged is not None and len(target) == len(shape)):
