@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from borderless.engine.forward_pass import Call
+from borderless.engine.forward_pass import CallSite
 from borderless.engine.geometry import Box
 from borderless.engine.leaving import LeftCells
 from borderless.engine.naming import describe
@@ -37,10 +37,10 @@ class Relabelled(Signal):
     map: Signal
     batch: int
     tokens: int | None
-    flattened_by: Call | None
+    flattened_by: CallSite | None
 
     @classmethod
-    def of(cls, signal: Any, batch: int, tokens: int | None, flattened_by: Call | None = None) -> Signal:
+    def of(cls, signal: Any, batch: int, tokens: int | None, flattened_by: CallSite | None = None) -> Signal:
         """Return `signal` as the model sees it: itself, where its dimensions are its own."""
         if batch == 0 and tokens is None:
             return signal
@@ -179,7 +179,7 @@ class Relabelled(Signal):
 
 
 def on_batches(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Call `function` on maps with the dimensions that the model sees, where a batch is a dimension like any other."""
+    """CallSite `function` on maps with the dimensions that the model sees, where a batch is a dimension like any other."""
     args, kwargs = tree_map(
         lambda leaf: leaf.as_batch(function) if isinstance(leaf, Relabelled) else leaf, (args, kwargs)
     )
@@ -187,7 +187,7 @@ def on_batches(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
 
 
 def on_channels(function: Any, source: Relabelled, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Call `function`, for which dimension 1 is that of the channels, on the map if it is so there too."""
+    """CallSite `function`, for which dimension 1 is that of the channels, on the map if it is so there too."""
     if source.batch != 0 or source.tokens == 1:
         return on_batches(function, args, kwargs)
     return on_maps(function, source, args, kwargs)
@@ -220,7 +220,7 @@ def on_maps(
     *,
     runs_over_space: bool = False,
 ) -> Any:
-    """Call `function` on the maps that its arguments stand for, with its dimensions, the arguments `names`, renumbered.
+    """CallSite `function` on the maps that its arguments stand for, with its dimensions, the arguments `names`, renumbered.
 
     runs_over_space: whether it takes all spatial axes for one dimension of tokens.
     """
