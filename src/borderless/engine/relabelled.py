@@ -179,7 +179,7 @@ class Relabelled(Signal):
 
 
 def on_batches(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """CallSite `function` on maps with the dimensions that the model sees, where a batch is a dimension like any other."""
+    """Call `function` on maps with the dimensions that the model sees, where a batch is a dimension like any other."""
     args, kwargs = tree_map(
         lambda leaf: leaf.as_batch(function) if isinstance(leaf, Relabelled) else leaf, (args, kwargs)
     )
@@ -187,7 +187,7 @@ def on_batches(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
 
 
 def on_channels(function: Any, source: Relabelled, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """CallSite `function`, for which dimension 1 is that of the channels, on the map if it is so there too."""
+    """Call `function`, for which dimension 1 is that of the channels, on the map if it is so there too."""
     if source.batch != 0 or source.tokens == 1:
         return on_batches(function, args, kwargs)
     return on_maps(function, source, args, kwargs)
@@ -220,7 +220,7 @@ def on_maps(
     *,
     runs_over_space: bool = False,
 ) -> Any:
-    """CallSite `function` on the maps that its arguments stand for, with its dimensions, the arguments `names`, renumbered.
+    """Call `function` on the maps that its arguments stand for, with its dimensions, the arguments `names`, renumbered.
 
     runs_over_space: whether it takes all spatial axes for one dimension of tokens.
     """
