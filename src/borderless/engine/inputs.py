@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from torch.fx import Proxy
 
 from borderless.engine.border import Border
-from borderless.engine.edge import Edge
 from borderless.engine.forward_pass import ForwardPass
 from borderless.engine.geometry import Slide, ceil_div
 from borderless.engine.hooks import way_in
@@ -127,7 +126,7 @@ def _refuse_single_images(scope: ForwardPass, given: tuple[Any, ...]) -> None:
             )
 
 
-def _as_written(border: Edge) -> str:
+def _as_written(border: Any) -> str:
     """`border` as one writes it in a call."""
     return repr(border.name) if border == Border(border.name) else f"bl.{border!r}"
 
