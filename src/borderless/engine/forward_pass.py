@@ -20,7 +20,7 @@ from borderless.engine.torch_internals import forward_of, running_code, running_
 from borderless.errors import PositionDependentError, PositionDependentWarning, UnsupportedOperation
 
 
-class Call(NamedTuple):
+class CallSite(NamedTuple):
     """A call of a model: the function and the module, by its path and as an error text names it."""
 
     operation: str
@@ -97,11 +97,11 @@ class ForwardPass:
         """Note that `function` joins or selects rows of the batch, or puts them in another order."""
         self.has_mixed_rows = True
 
-    def call_of(self, function: Any) -> Call:
+    def call_of(self, function: Any) -> CallSite:
         """Return the call of `function` that is running."""
-        return Call(describe(function), self.module_path(), self.describe_module())
+        return CallSite(describe(function), self.module_path(), self.describe_module())
 
-    def leaves(self, call: Call, frame: tuple[int, ...], shape: tuple[int, ...]) -> None:
+    def leaves(self, call: CallSite, frame: tuple[int, ...], shape: tuple[int, ...]) -> None:
         """Record that a map of this `frame` becomes an ordinary tensor of `shape`, which a `call` has flattened."""
         if self.observer is not None:
             self.observer(Event("leaves", call.operation, call.module, None, source=frame, shape=shape))

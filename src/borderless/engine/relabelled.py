@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from borderless.engine.forward_pass import Call
+from borderless.engine.forward_pass import CallSite
 from borderless.engine.geometry import Box
 from borderless.engine.leaving import LeftCells
 from borderless.engine.naming import describe
@@ -37,10 +37,10 @@ class Relabelled(Signal):
     map: Signal
     batch: int
     tokens: int | None
-    flattened_by: Call | None
+    flattened_by: CallSite | None
 
     @classmethod
-    def of(cls, signal: Any, batch: int, tokens: int | None, flattened_by: Call | None = None) -> Signal:
+    def of(cls, signal: Any, batch: int, tokens: int | None, flattened_by: CallSite | None = None) -> Signal:
         """Return `signal` as the model sees it: itself, where its dimensions are its own."""
         if batch == 0 and tokens is None:
             return signal

@@ -99,7 +99,7 @@ def _with_indices(function: Any, signal: Signal, values: Tensor, asked: Asked) -
 
 def _aminmax_seen(function: Any, source: Relabelled, *args: Any, **kwargs: Any) -> Any:
     return torch.return_types.aminmax(
-        [reduction_seen(over, source, *args, **kwargs) for over in (torch.amin, torch.amax)]
+        (reduction_seen(torch.amin, source, *args, **kwargs), reduction_seen(torch.amax, source, *args, **kwargs))
     )
 
 
@@ -107,4 +107,6 @@ def _aminmax_seen(function: Any, source: Relabelled, *args: Any, **kwargs: Any) 
 def smallest_and_largest(function: Any, signal: Signal, *, dim: int | None = None, keepdim: bool = False) -> Any:
     """Take minima and maxima at once: over everything, or along one dimension."""
     dims = () if dim is None else (dim,)
-    return torch.return_types.aminmax([extreme(over, signal, dims, keepdim) for over in (torch.amin, torch.amax)])
+    return torch.return_types.aminmax(
+        (extreme(torch.amin, signal, dims, keepdim), extreme(torch.amax, signal, dims, keepdim))
+    )

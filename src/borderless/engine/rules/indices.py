@@ -59,12 +59,14 @@ class Indices(Signal):
         cls, maker: Any, signal: Signal, shape: Sequence[int], find: Callable[[Tensor], Tensor]
     ) -> "Indices":
         """Return indices of `shape` of the extremes over all of space, which `find` finds on the frame."""
-        is_list = isinstance(signal, Relabelled)
-        call = (signal.flattened_by if is_list else None) or signal.scope.call_of(maker)
+        seen = signal if isinstance(signal, Relabelled) else None
+        call, frame = signal.scope.call_of(maker), signal.frame
+        if seen is not None:
+            call, frame = seen.flattened_by or call, seen.map.frame
 
         @cache
         def on_frame() -> Tensor:
-            signal.scope.leaves(call, signal.map.frame if is_list else signal.frame, tuple(shape))
+            signal.scope.leaves(call, frame, tuple(shape))
             return find(signal.crop())
 
         made = cls.unknown(maker, signal, shape)
@@ -94,8 +96,8 @@ class Indices(Signal):
         unread = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, cls) and leaf.on_frame is None]
         if unread:
             raise unread[0]._refusal(describe(func))
-        args, kwargs = tree_map(lambda leaf: leaf.crop() if isinstance(leaf, cls) else leaf, (args, kwargs or {}))
-        return func(*args, **kwargs)
+        read = tree_map(lambda leaf: leaf.crop() if isinstance(leaf, cls) else leaf, (args, kwargs or {}))
+        return func(*read[0], **read[1])
 
 
 def indices_of(function: Any, planned: Plan, pooled: Signal) -> Indices:
@@ -106,7 +108,8 @@ def indices_of(function: Any, planned: Plan, pooled: Signal) -> Indices:
 
     def within(cells: Tensor) -> Tensor:
         """Return, for every kernel, which of its cells is the first of the largest ones."""
-        rest, found = function(cells, kernel, kernel, return_indices=True)[1], 0
+        rest: Tensor = function(cells, kernel, kernel, return_indices=True)[1]
+        found = torch.zeros_like(rest)
         for i in reversed(range(len(kernel))):
             along, rest = rest % cells.shape[2 + i], rest // cells.shape[2 + i]
             first = kernel[i] * torch.arange(along.shape[2 + i], device=cells.device)
@@ -161,8 +164,8 @@ def max_unpool(
     background = None
     if signal.background is not None:
         assert indices.background is not None
-        around = same_period([signal.background, indices.background], [signal.axes] * 2)
-        background = _spread(*around, kernel)
+        around, places = same_period([signal.background, indices.background], [signal.axes] * 2)
+        background = _spread(around, places, kernel)
     elif indices.background is not None:
         raise AssertionError("maps of one pass all have a background, or none has")
     grown = tuple((k * a, k * b) for k, (a, b) in zip(kernel, box, strict=True))

@@ -57,6 +57,7 @@ def softmax(function: Any, signal: Any, *args: Any, **kwargs: Any) -> Any:
         return function(signal.crop(), *args, **kwargs)
     if signal.background is None:
         return signal.derive(function(signal.window, *args, **kwargs), None)
+    assert dim is not None  # it is one of the axes
     return _over_space(function, signal, (dim,), kwargs.get("dtype"))
 
 

@@ -49,7 +49,11 @@ def unfold(
     return Relabelled.of(result, 0, 2, signal.scope.call_of(function))
 
 
-@rule(F.fold, dims=lambda function, _, *args, **kwargs: fold(function, *args, **kwargs))
+def _fold_seen(function: Any, _: Relabelled, *args: Any, **kwargs: Any) -> Any:
+    return fold(function, *args, **kwargs)
+
+
+@rule(F.fold, dims=_fold_seen)
 def fold(function: Any, *args: Any, **kwargs: Any) -> Any:
     """Refuse to fold by name."""
     signal = first_signal(args, kwargs)
