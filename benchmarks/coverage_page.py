@@ -1,7 +1,6 @@
 """The page of the coverage benchmark: what ran, how exactly, and why the rest did not."""
 
 import platform
-import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -13,6 +12,7 @@ import torchvision
 import borderless
 from coverage_checks import CHECKS, LARGEST_ERROR, LEAST_POWER
 from coverage_networks import Network
+from messages import said
 
 Row = dict[str, Any]
 COLUMNS = ("own", "own_adaptive", *CHECKS)
@@ -28,12 +28,6 @@ CATEGORIES = {
     "without power": "every error is small, but so is what the check should see; it says nothing.",
     "failed": "another error, or a limit on time or memory.",
 }
-# The texts of errors.py's PositionDependentWarning and UnsupportedOperation.
-WHERE = r"in (?P<module>module '.+?' \(\w+\)|the model itself \(\w+\))"
-SAID = (
-    re.compile(rf"\w+: got (?P<operation>.+?) {WHERE} under .+?: (?P<reason>.+?)\. Needed", re.DOTALL),
-    re.compile(rf"(?P<operation>\S+) {WHERE} reads absolute position: (?P<reason>.+?)\. From", re.DOTALL),
-)
 
 
 def page(rows_of: dict[str, Row], networks: Sequence[Network], not_convolutional: dict[str, str]) -> str:
@@ -104,16 +98,9 @@ def _tables(rows: Sequence[Row]) -> Iterator[str]:
 
 
 def _why(row: Row) -> str:
-    said = list(dict.fromkeys(map(_said, row["messages"])))
-    more = f"; and {len(said) - 2} more" if len(said) > 2 else ""
-    return ("; ".join(said[:2]) + more).replace("|", "\\|").replace("\n", " ")
-
-
-def _said(message: str) -> str:
-    for pattern in SAID:
-        if found := pattern.match(message):
-            return f"`{found['operation']}` in {found['module']}: {found['reason']}"
-    return message[:300]
+    texts = list(dict.fromkeys(map(said, row["messages"])))
+    more = f"; and {len(texts) - 2} more" if len(texts) > 2 else ""
+    return "; ".join(texts[:2]) + more
 
 
 def _number(value: float | None) -> str:

@@ -22,10 +22,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from borderless.partition.outputs import Outputs
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
+from borderless.partition.outputs import Outputs
 from borderless.partition.runner import Grid, Runner
 from coverage_networks import build
 

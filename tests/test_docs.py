@@ -13,6 +13,7 @@ from borderless.cli.main import main
 from borderless.experiments import EXPERIMENTS
 
 ROOT = Path(__file__).parent.parent
+OTHER_LIBRARIES = ROOT / "docs" / "how-to" / "other-libraries"
 PAGES = sorted(
     path
     for path in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
@@ -38,7 +39,8 @@ def commands(page: Path) -> list[list[str]]:
 
 @pytest.mark.parametrize(
     "page",
-    [page for page in PAGES if blocks(page, "python") and page.stem != "README"],  # which `test_readme` runs
+    # `test_readme` runs the README.
+    [page for page in PAGES if blocks(page, "python") and page.stem != "README" and page.parent != OTHER_LIBRARIES],
     ids=lambda page: page.stem,
 )
 def test_the_python_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -51,6 +53,23 @@ def test_the_python_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
         with contextlib.redirect_stdout(out):
             exec(compile(block, str(page), "exec"), names)
         assert not output or out.getvalue() == output
+
+
+@pytest.mark.filterwarnings("default")  # those libraries warn of their own
+@pytest.mark.parametrize("page", sorted(OTHER_LIBRARIES.glob("*.md")), ids=lambda page: page.stem)
+def test_with_other_libraries_the_python_prints_what_stands_below(
+    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = page.read_text(encoding="utf-8")
+    for library in re.findall(r"^(?:import|from) (\w+)", "".join(blocks(page, "python")), re.MULTILINE):
+        pytest.importorskip(library)
+    steps = re.findall(r"^```python\n(.*?)^```\n\n```text\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    assert len(steps) == len(blocks(page, "python")), "a block without its output"
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {}
+    for code, printed in steps:
+        exec(compile(code, str(page), "exec"), names)
+        assert capsys.readouterr().out.endswith(printed), code
 
 
 @cache

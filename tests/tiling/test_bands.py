@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from borderless.partition import bands as bands_module
 from torch import nn
 
 from borderless.errors import RunError, UnsupportedOperation
+from borderless.partition import bands as bands_module
 from borderless.partition.bands import Band, Work, bands_of, halo_of, tile_on_ray
 from borderless.partition.output_files import OutputFile
 from borderless.partition.outputs import Outputs, output_of_whole

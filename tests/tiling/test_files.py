@@ -12,11 +12,11 @@ import pytest
 import tifffile
 import torch
 import zarr
-from borderless.partition import output_files
 from PIL import Image
 
 from borderless.cli.main import main
 from borderless.errors import ImageError, RunError, StorageError
+from borderless.partition import output_files
 from borderless.partition.image_files import open_image
 from borderless.partition.output_files import OutputFile
 from borderless.partition.outputs import output_of_whole

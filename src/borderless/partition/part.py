@@ -99,6 +99,10 @@ class PartPass(SilentPass):
     alive: WeakValueDictionary[int, "PartSignal"] = field(default_factory=WeakValueDictionary, init=False)
     _numbers: Iterator[int] = field(default_factory=count, init=False)
 
+    def __post_init__(self) -> None:
+        if self.observer is None:  # rules tell nobody what they cost
+            self.observer = lambda event: None
+
     @property
     def edge(self) -> PartEdge:
         """The edge of the part."""

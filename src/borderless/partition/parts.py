@@ -18,10 +18,11 @@ from borderless.engine.outputs import materialized, release
 from borderless.engine.reading import cut
 from borderless.engine.torch_internals import tree_flatten, tree_unflatten
 from borderless.errors import ImageError, UnsupportedOperation
-from borderless.partition.carry import CarryPass, Place
+from borderless.partition.carry import CarryPass
 from borderless.partition.part import PartEdge, PartSignal
 from borderless.partition.plan import owned_outputs, read_by
 from borderless.partition.record import Recording, edge_of, record
+from borderless.partition.rims import Place
 
 
 @dataclass(frozen=True)

@@ -26,9 +26,9 @@ class Extents(NamedTuple):
     rims: list[list[list[int]]]
 
 
-class _Part(NamedTuple):
+class _StoredPart(NamedTuple):
     box: tuple[Interval, ...]
-    whole: tuple[Interval, ...]
+    whole_box: tuple[Interval, ...]
 
 
 def extents(recording: Recording, axis: int, cuts: Sequence[Interval]) -> Extents:
@@ -82,7 +82,7 @@ def _carried(
         if number == 0:
             done = whole[0] if own[0][0] <= first_whole[0] else None
         if operation is None:
-            parts = [_Part((box,), (wholes[s],)) for box, s in zip(boxes, call.sources, strict=True)]
+            parts = [_StoredPart((box,), (wholes[s],)) for box, s in zip(boxes, call.sources, strict=True)]
             (outputs,) = not_done(common_part(parts, has_outside=has_outside), [done])
         else:
             (outputs,) = not_done([decided(operation, boxes[0], first_whole, whole)], [done])

@@ -26,9 +26,10 @@ from borderless.engine.registry import traits_of
 from borderless.engine.signal import Signal
 from borderless.engine.torch_internals import AnyBatchNorm, fake_tensor_errors, fake_tensors, tree_leaves, tree_map
 from borderless.errors import UnsupportedOperation
-from borderless.partition.carry import CarryPass, Place
+from borderless.partition.carry import CarryPass
 from borderless.partition.gather import Alone
 from borderless.partition.part import PartEdge, PartSignal
+from borderless.partition.rims import Place
 
 
 class Map(NamedTuple):

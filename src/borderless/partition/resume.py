@@ -18,9 +18,9 @@ from torch import nn
 from borderless.conversion import conversion_of
 from borderless.engine.naming import describe
 from borderless.errors import RunError
-from borderless.partition.carry import Call, Rim
 from borderless.partition.output_files import OutputFile
 from borderless.partition.outputs import Outputs
+from borderless.partition.rims import KeptCall, Rim
 from borderless.partition.runner import Grid, Runner
 from borderless.partition.sources import TiledImage
 from borderless.runtime.files import clear_half_written, write_atomically
@@ -154,7 +154,7 @@ def identity_of(model: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def kept_as_data(kept: list[Call]) -> list[Any]:
+def kept_as_data(kept: list[KeptCall]) -> list[Any]:
     """Return, as tensors and plain values, what the calls keep for the next row of parts."""
     return [
         {
@@ -166,10 +166,10 @@ def kept_as_data(kept: list[Call]) -> list[Any]:
     ]
 
 
-def kept_from(data: list[Any]) -> list[Call]:
+def kept_from(data: list[Any]) -> list[KeptCall]:
     """Return the calls of which `kept_as_data` made `data`."""
     return [
-        Call(
+        KeptCall(
             one["function"],
             one["starts"],
             [[Rim(0, cells, tuple(box)), *map(Rim, range(1, count))] for count, cells, box in one["rims"]],

@@ -17,9 +17,10 @@ from borderless.engine.geometry import Box, Interval
 from borderless.engine.inputs import arguments_named
 from borderless.engine.outputs import release
 from borderless.errors import UnsupportedOperation
-from borderless.partition.carry import Call, CarryPass, Exchange, Place
+from borderless.partition.carry import CarryPass, Exchange
 from borderless.partition.gather import Alone, NeedsOtherParts, Rendezvous
 from borderless.partition.part import PartEdge, PartSignal
+from borderless.partition.rims import KeptCall, Place
 from borderless.partition.spill import Spill
 from borderless.runtime.malloc import give_back_freed_memory
 
@@ -83,7 +84,7 @@ class Runner:
     model: nn.Module
     args: tuple[Any, ...] = ()
     kwargs: dict[str, Any] = field(default_factory=dict)
-    kept: list[Call] = field(default_factory=list)
+    kept: list[KeptCall] = field(default_factory=list)
     kind: Callable[..., CarryPass] = CarryPass
     spill: Spill | None = None
     may_wait: bool = True

@@ -15,8 +15,9 @@ from borderless.engine.resizing import Resize
 from borderless.engine.signal import Signal
 from borderless.engine.torch_internals import tree_leaves, tree_map
 from borderless.errors import NotCausal, StreamError, UnsupportedOperation
-from borderless.partition.carry import Call, CarryPass, Place
+from borderless.partition.carry import CarryPass
 from borderless.partition.part import PartSignal, parts_of
+from borderless.partition.rims import KeptCall, Place
 from borderless.partition.timing import OpenEnded, TimedCall, away_from_the_end, rate_of, reads_up_to
 
 
@@ -69,7 +70,11 @@ class StreamPass(CarryPass):
             if not isinstance(leaf, Chunk):
                 continue
             if not across:
-                assert not self.is_last or leaf.box[along][1] >= leaf.whole_box[along][1], (func, leaf.box, leaf.whole_box)
+                assert not self.is_last or leaf.box[along][1] >= leaf.whole_box[along][1], (
+                    func,
+                    leaf.box,
+                    leaf.whole_box,
+                )
                 leaf.along = along
             if self.steps is not None:
                 leaf.step = self._record(leaf, func, operation, sources)
@@ -87,7 +92,7 @@ class StreamPass(CarryPass):
             f"{function} {difference}. If the path depends on the length, say it with Stream(model, length=…)"
         )
 
-    def _state(self, func: Any) -> Call:
+    def _state(self, func: Any) -> KeptCall:
         if self.chunk and self._next == len(self.kept):
             raise self._other_path(f"{describe(func)} in {self.describe_module()}", "was not called on chunks before")
         if self._next < len(self.kept) and isinstance(self.kept[self._next].function, str):  # of a saved stream
@@ -134,19 +139,19 @@ class StreamPass(CarryPass):
             "length=…), or, if it is always a multiple of a number, that number with Stream(model, multiple=…)"
         )
 
-    def _on_parts(self, state: Call, need: Need, maps: list[PartSignal], *args: Any) -> Any:
+    def _on_parts(self, state: KeptCall, need: Need, maps: list[PartSignal], *args: Any) -> Any:
         settled = [one.window.shape[one.axes[self._along]] for one in maps if one.is_settled]
         if self.starts is not None and any(cells > 1 for cells in settled):
             raise self._depends_on_length(state.function, "joins a map with a tensor as long as the stream")
         if self.starts is not None and self.is_last and need.slides and state.starts:
             given = state.starts[self._along].get(self.chunk, 0)
-            if given > 0 and reads_up_to(need.slides[self._along], given) > maps[0].whole[self._along][1]:
+            if given > 0 and reads_up_to(need.slides[self._along], given) > maps[0].whole_box[self._along][1]:
                 raise self._depends_on_length(state.function, "read samples that the model cuts off at the end")
         return super()._on_parts(state, need, maps, *args)
 
     def _keep(
         self,
-        state: Call,
+        state: KeptCall,
         number: int,
         operations: Any,
         source: PartSignal,

@@ -14,9 +14,9 @@ from borderless.engine.geometry import Box
 from borderless.engine.inputs import arguments_named
 from borderless.engine.naming import describe
 from borderless.engine.outputs import ordinary, release
-from borderless.partition.carry import Call, Rim
 from borderless.partition.gather import Alone
 from borderless.partition.part import PartEdge
+from borderless.partition.rims import KeptCall, Rim
 from borderless.partition.stream_pass import Chunk, StreamPass, place_of
 from borderless.partition.timing import TimedCall, lags
 
@@ -60,7 +60,7 @@ class Progress:
 
     samples: int = 0
     chunks: int = 0
-    kept: list[Call] = field(default_factory=list)
+    kept: list[KeptCall] = field(default_factory=list)
 
     @property
     def nbytes(self) -> int:
@@ -96,7 +96,7 @@ class Progress:
     def restored(cls, state: dict[str, Any]) -> "Progress":
         """Return what `state` was made of, where functions are known by their names."""
         calls = [
-            Call(
+            KeptCall(
                 call["function"],
                 [dict(starts) for starts in call["starts"]],
                 [[Rim(axis, rim["cells"], _box(rim["box"])) for axis, rim in enumerate(rims)] for rims in call["rims"]],
