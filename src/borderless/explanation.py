@@ -206,7 +206,8 @@ def explain(
     if channels is None:
         channels = input_channels(model)
     example = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
-    check_convertible(model)
+    with evaluating(model):  # another thread may be inside a block of it, which comes first
+        check_convertible(model)
     before = conversion_of(model)
     named = ImageArguments.of(images, model) or (None if before is None else before.images)
     layout = None if named is None else named.layouts[0][1]
