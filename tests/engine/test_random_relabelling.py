@@ -165,6 +165,7 @@ def count(check: Callable[[list[tuple[int, int]]], None], max_examples: int) -> 
                 text in str(error)
                 for text in (
                     "mixes tokens",
+                    "sample has its own phase",
                     "multiplies cells with each other",
                     "chosen different phases",
                     "changed in place",
