@@ -318,6 +318,7 @@ def test_an_input_with_channels_last_is_told_what_to_give() -> None:
 
 # What people write, from a survey of other people's networks. More of it may run one day; none of it may crash.
 
+
 def assigned(maps: Tensor) -> Tensor:
     maps = maps.clone()
     maps[:, 0] = 0.0
