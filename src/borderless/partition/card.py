@@ -9,6 +9,7 @@ from torch import nn
 from borderless.conversion import border_of
 from borderless.engine.geometry import Interval, ceil_div
 from borderless.engine.image_arguments import input_channels
+from borderless.engine.naming import fields_of
 from borderless.engine.operations import Mirror, OnMirrored
 from borderless.engine.resizing import Resize
 from borderless.errors import SignalError, UnsupportedOperation
@@ -208,7 +209,7 @@ def _per_axis(tile: int | Sequence[int], count: int) -> tuple[int, ...]:
 
 
 def _numbers_of(cost: Cost) -> dict[str, int]:
-    return {**cost._asdict(), "memory": cost.memory}
+    return {**fields_of(cost), "memory": cost.memory}
 
 
 def _table(whole: Cost, tiles: Sequence[TileCost]) -> list[str]:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from borderless.conversion import attached
 from borderless.engine.geometry import Box
 from borderless.engine.inputs import arguments_named
-from borderless.engine.naming import describe
+from borderless.engine.naming import describe, fields_of
 from borderless.engine.outputs import ordinary, release
 from borderless.partition.gather import Alone
 from borderless.partition.part import PartEdge
@@ -42,7 +42,7 @@ class Like(NamedTuple):
 
     def state(self) -> dict[str, Any]:
         """Return it as numbers and texts."""
-        return {**self._asdict(), "dtype": str(self.dtype).removeprefix("torch.")}
+        return {**fields_of(self), "dtype": str(self.dtype).removeprefix("torch.")}
 
     @classmethod
     def restored(cls, state: dict[str, Any]) -> "Like":

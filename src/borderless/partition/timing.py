@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from borderless.engine.geometry import Interval, Slide, Spread
+from borderless.engine.naming import fields_of
 from borderless.engine.operations import Interpolation, Mirror, OnMirrored, Operation, decided
 from borderless.engine.resizing import Resize
 from borderless.errors import UnsupportedOperation
@@ -116,7 +117,7 @@ def away_from_the_end(operation: Any) -> Any:
         return operation.mode, operation.scale or Fraction(operation.outputs, operation.n)
     if isinstance(operation, OnMirrored):
         return away_from_the_end(operation.operation), operation.mode
-    return operation._replace(**{name: 0 for name in _OF_THE_END if name in operation._fields})
+    return operation._replace(**{name: 0 for name in _OF_THE_END if name in fields_of(operation)})
 
 
 def steps_to(outputs: Iterable[TimedCall]) -> list[TimedCall]:
