@@ -46,7 +46,7 @@ def check(key: str, network: Network) -> dict[str, Any]:
         row["category"] = _category(row["float32"], torch.float32)
         if row["category"] == "inexact":  # a wrong rule, or roundings that the network makes grow?
             row["float64"] = _checks(model.double(), network, torch.float64)
-            if _category(row["float64"], torch.float64) in ("exact", "exact, fixed phase"):
+            if _category(row["float64"], torch.float64) in ("exact", "exact, then leaves", "exact, fixed phase"):
                 row["category"] = "rounding"
     except ModuleNotFoundError as error:
         row |= {"category": "not installed", "message": str(error)}
@@ -83,7 +83,9 @@ def _category(checks: dict[str, Any], dtype: torch.dtype) -> str:
         return "inexact"
     if checks["infinite"].get("another", 1) < LEAST_POWER:
         return "without power"
-    return "exact, fixed phase" if "refused" in checks["adaptive"] else "exact"
+    if "refused" in checks["adaptive"]:
+        return "exact, fixed phase"
+    return "exact, then leaves" if checks["infinite"]["leaves"] else "exact"
 
 
 def _numbers(found: dict[str, Any]) -> list[float]:
@@ -144,50 +146,52 @@ class Checks:
         }
 
     def infinite(self) -> dict[str, Any]:
-        strides: set[Shift] = set()
         counter = FlopCounterMode(display=False)
-        with bl.bordered(
-            self.model,
-            "infinite",
-            output="signal",
-            **self.options,
-            observer=lambda event: strides.update(total_stride(event)),
-        ):
-            with counter:
-                found = call(self.model, self.network, self.scene.pairs(self.scene.shift)[:2])
-            flops = counter.get_total_flops()
-            self.is_cheap = flops <= CHEAP_FLOPS
-            stride = tuple(math.lcm(*along) for along in zip(*strides, strict=True)) or (1,) * len(self.scene.size)
-            shift = self.scene.shift
-            if any(step % s for step, s in zip(shift, stride, strict=True)):
-                shift = self.scene.multiple_of(stride)
-            if any(shift) and shift != self.scene.shift:
-                self.scene.shift = shift
-                found = call(self.model, self.network, self.scene.pairs(shift)[:2])
-                self.dense.pop("zero", None)  # which stand elsewhere
-            leaves = list(tensors(found))
-            self.dense["infinite"] = [on_frame(leaf) for leaf in leaves]
-            answer = {"total_stride": stride, "cost": flops / self.flops if self.flops else None}
-            if not any(shift):
-                return answer | {"errors": {"noise": None}}  # no room to move by the total stride
-            errors = {"noise": largest(moved_error(leaf, 0, shift) for leaf in leaves)}
-            if self.is_cheap:
-                rest = list(tensors(call(self.model, self.network, self.scene.pairs(shift)[2:])))
-                for i, name in enumerate(OBJECTS[1:]):
-                    errors[name] = largest(moved_error(leaf, 2 * i, shift) for leaf in rest)
-                firsts = [(a, b) for a, b in zip(self.dense["infinite"], rest, strict=True) if a.ndim]
-                answer["another"] = largest(relative_change(a[:1], on_frame(b)[:1]) for a, b in firsts)
+        with counter:
+            found, watch = self._watched(self.scene.pairs(self.scene.shift)[:2])
+        flops = counter.get_total_flops()
+        self.is_cheap = flops <= CHEAP_FLOPS
+        stride = watch.total_stride(len(self.scene.size))
+        shift = self.scene.shift
+        if any(step % s for step, s in zip(shift, stride, strict=True)):
+            shift = self.scene.multiple_of(stride)
+        if any(shift) and shift != self.scene.shift:
+            self.scene.shift = shift
+            found, watch = self._watched(self.scene.pairs(shift)[:2])
+            self.dense.pop("zero", None)  # which stand elsewhere
+        self.dense["infinite"] = [on_frame(leaf) for leaf in found]
+        answer = {
+            "total_stride": stride,
+            "cost": flops / self.flops if self.flops else None,
+            "leaves": sorted(watch.leaves),
+        }
+        if not any(shift):
+            return answer | {"errors": {"noise": None}}  # no room to move by the total stride
+        errors = {"noise": largest(moved_error(leaf, 0, shift) for leaf in watch.exact(found))}
+        if self.is_cheap:
+            rest, watch = self._watched(self.scene.pairs(shift)[2:])
+            for i, name in enumerate(OBJECTS[1:]):
+                errors[name] = largest(moved_error(leaf, 2 * i, shift) for leaf in watch.exact(rest))
+            firsts = [(a, b) for a, b in zip(self.dense["infinite"], rest, strict=True) if a.ndim]
+            answer["another"] = largest(relative_change(a[:1], on_frame(b)[:1]) for a, b in firsts)
         return answer | {"errors": errors}
 
     def adaptive(self) -> dict[str, Any]:
-        converted = bl.convert(self.model, "infinite", phase="adaptive", output="signal", **self.options)
         shift, objects = self.scene.any_shift, OBJECTS if self.is_cheap else OBJECTS[:1]
-        found = list(tensors(call(converted, self.network, self.scene.pairs(shift)[: 2 * len(objects)])))
+        found, watch = self._watched(self.scene.pairs(shift)[: 2 * len(objects)], phase="adaptive")
+        maps = watch.exact(found)
         return {
             "errors": {
-                name: largest(moved_error(leaf, 2 * i, shift) for leaf in found) for i, name in enumerate(objects)
+                name: largest(moved_error(leaf, 2 * i, shift) for leaf in maps) for i, name in enumerate(objects)
             }
         }
+
+    def _watched(self, images: Tensor, **options: Any) -> "tuple[list[Tensor], Watch]":
+        watch = Watch()
+        with bl.bordered(
+            self.model, "infinite", output="signal", observer=watch.see, **self.options, **options
+        ) as bordered:
+            return list(tensors(call(bordered, self.network, images))), watch
 
     def place(self) -> dict[str, Any]:
         """Under `zero` and `infinite`, noise at the positions of the checks before, against their whole canvases."""
@@ -260,9 +264,32 @@ class Scene:
         return images
 
 
-def total_stride(event: Any) -> list[Shift]:
-    signal = event.signal
-    return [] if signal is None or len(signal.axes) != len(signal.lattice.stride) else [signal.lattice.total_stride]
+class Watch:
+    """What a pass tells: its strides, and where maps leave the library for good, with the maps that do."""
+
+    def __init__(self) -> None:
+        self.strides: set[Shift] = set()
+        self.leaves: set[str] = set()
+        self.departures: list[Tensor] = []
+        self.reads_position = False
+        self._last: Any = None
+
+    def see(self, event: Any) -> None:
+        signal = event.signal
+        self.reads_position = self.reads_position or event.kind == "position"
+        if event.kind == "leaves":
+            self.leaves.add(f"`{event.operation}` in {event.module or 'the model itself'}")
+            self.departures += [] if self._last is None else [self._last]
+        elif signal is not None and len(signal.axes) == len(signal.lattice.stride):
+            self.strides.add(signal.lattice.total_stride)
+            self._last = signal
+
+    def total_stride(self, axes: int) -> Shift:
+        return tuple(math.lcm(*along) for along in zip(*self.strides, strict=True)) or (1,) * axes
+
+    def exact(self, outputs: list[Tensor]) -> list[Tensor]:
+        """What must move with the object: the outputs; where maps have left, the last convolution before each did."""
+        return outputs if self.reads_position or not self.departures else self.departures
 
 
 def tensors(output: Any) -> Iterator[Tensor]:

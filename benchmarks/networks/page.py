@@ -18,6 +18,8 @@ FLOAT32, FLOAT64 = LARGEST_ERROR.values()
 # In the order of the page: a category, and what it means.
 CATEGORIES = {
     "exact": f"every error of both phases and of `place` is at most {FLOAT32:.0e} in float32.",
+    "exact, then leaves": "the same up to where the network flattens its last maps for good (boxes, codes, tokens of a "
+    "loss); there they are cropped to their frame, and what follows is the network's own.",
     "exact, fixed phase": "the same with the fixed phase; the adaptive phase is refused.",
     "rounding": f"more than {FLOAT32:.0e} in float32 and at most {FLOAT64:.0e} in float64: digits are lost, no rule is "
     "wrong.",
@@ -29,7 +31,16 @@ CATEGORIES = {
     "not built": "the package itself fails here.",
     "not installed": "the package is missing here.",
 }
-WITH_REASON = ("exact, fixed phase", "position dependent", "refused", "inexact", "failed", "not built", "not installed")
+WITH_REASON = (
+    "exact, then leaves",
+    "exact, fixed phase",
+    "position dependent",
+    "refused",
+    "inexact",
+    "failed",
+    "not built",
+    "not installed",
+)
 
 
 def page(rows_of: dict[str, Row], revision: str | None) -> str:
@@ -169,6 +180,8 @@ def _messages(row: Row) -> list[str]:
 
 
 def _why(row: Row) -> str:
+    if row["category"] == "exact, then leaves":
+        return ", ".join(row["float32"]["infinite"]["leaves"])
     texts = list(dict.fromkeys(map(said, _messages(row))))
     return "; ".join(texts[:2]) + (f"; and {len(texts) - 2} more" if len(texts) > 2 else "")
 
