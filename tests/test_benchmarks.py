@@ -64,7 +64,10 @@ def test_numbers_are_short_and_never_hidden_by_zeros(page: ModuleType) -> None:
     assert {value: page._number(value) for value in values} == values
 
 
-@pytest.mark.parametrize("name", ["audit", "borders", "counts", "phase_choice", "placement", "training"])
+NAMES = ["audit", "borders", "counts", "phase_choice", "placement", "tile_memory", "tiling", "training"]
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_every_benchmark_writes_that_record(name: str) -> None:
     tree = ast.parse((BENCHMARKS / f"{name}.py").read_text(encoding="utf-8"))
     calls = {

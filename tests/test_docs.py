@@ -1,5 +1,7 @@
 """Every Python block of the documentation runs, and every command in it exists, with the options it is shown with."""
 
+import contextlib
+import io
 import re
 import shlex
 from functools import cache
@@ -44,8 +46,13 @@ def commands(page: Path) -> list[list[str]]:
 def test_the_python_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {}
-    for block in blocks(page, "python"):
-        exec(compile(block, str(page), "exec"), names)
+    text = page.read_text(encoding="utf-8")
+    with_output = re.compile(r"^```python\n(.*?)^```(?:\n\n```text\n(.*?)^```)?", re.DOTALL | re.MULTILINE)
+    for block, output in with_output.findall(text):
+        out = io.StringIO()
+        with contextlib.redirect_stdout(out):
+            exec(compile(block, str(page), "exec"), names)
+        assert not output or out.getvalue() == output
 
 
 @pytest.mark.filterwarnings("default")  # those libraries warn of their own
@@ -67,9 +74,6 @@ def test_with_other_libraries_the_python_prints_what_stands_below(
 
 @cache
 def help_of(*words: str) -> str:
-    import contextlib
-    import io
-
     out = io.StringIO()
     with contextlib.redirect_stdout(out):
         assert main([*words, "--help"]) == 0
@@ -87,8 +91,8 @@ def test_the_commands_exist(page: Path) -> None:
         if command == "run" and len(words) > 1 and words[1] not in ("NAME", "…"):
             assert words[1] in EXPERIMENTS, words
             text = help_of("run", words[1]) + "--small"
-        elif command in ("explain", "audit", "finetune", "playground"):
-            text = help_of(command, *(["resnet18"] if command != "playground" else [])) + "--compare"
+        elif command in ("explain", "audit", "finetune", "tile", "playground"):
+            text = help_of(command, *(["resnet18"] if command not in ("tile", "playground") else [])) + "--compare"
         else:
             continue
         for option in options:

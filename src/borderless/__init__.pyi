@@ -18,10 +18,13 @@ from .errors import BorderError as BorderError
 from .errors import BorderlessError as BorderlessError
 from .errors import ConversionError as ConversionError
 from .errors import ImageError as ImageError
+from .errors import NotCausal as NotCausal
 from .errors import PositionDependentError as PositionDependentError
 from .errors import PositionDependentWarning as PositionDependentWarning
 from .errors import RoundingWarning as RoundingWarning
 from .errors import SignalError as SignalError
+from .errors import StorageError as StorageError
+from .errors import StreamError as StreamError
 from .errors import UnsupportedOperation as UnsupportedOperation
 from .explanation import Explanation as Explanation
 from .explanation import explain as explain
@@ -30,6 +33,12 @@ from .export.onnx_file import save_onnx as save_onnx
 from .measures.equivariance import equivariance_error as equivariance_error
 from .measures.shift_consistency import consistency as consistency
 from .measures.shift_consistency import diagonal as diagonal
+from .partition.card import Tiling as Tiling
+from .partition.card import tiling as tiling
+from .partition.parts import parts as parts
+from .partition.parts import region as region
+from .partition.stream import Stream as Stream
+from .partition.tile import tile as tile
 from .placement.place import place as place
 
 __version__: str

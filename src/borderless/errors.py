@@ -25,8 +25,20 @@ class UnsupportedOperation(BorderlessError, NotImplementedError):
     """The model called a function for which borderless has no rule, or which it cannot run exactly."""
 
 
+class NotCausal(UnsupportedOperation):
+    """The model reads all of the axis along which a stream runs, or further ahead than it may."""
+
+
+class StreamError(BorderlessError, ValueError):
+    """A chunk that does not go on with its stream, a stream that has ended, or a state of another one."""
+
+
 class PositionDependentError(BorderlessError):
     """With ``strict=True``: the model read absolute position, in the named module."""
+
+
+class StorageError(BorderlessError, OSError):
+    """Parts of an image that cannot be written or put away for a while: the disk is full, for example."""
 
 
 class UnknownName(BorderlessError, ValueError):

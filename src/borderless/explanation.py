@@ -1,7 +1,6 @@
 """What a border does to a model, layer by layer: sizes, receptive fields, multiply-adds, and what reads position."""
 
 import warnings
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from math import lcm, prod
@@ -14,13 +13,14 @@ from borderless.conversion import Conversion, attached, check_convertible, conve
 from borderless.engine.border import Border, BorderName, Phase
 from borderless.engine.events import Event
 from borderless.engine.geometry import filled_box
-from borderless.engine.image_arguments import ImageArguments, Images, first_convolution, in_layout, with_image
+from borderless.engine.image_arguments import ImageArguments, Images, in_layout, input_channels, with_image
 from borderless.engine.inputs import arguments_named, names_of
 from borderless.engine.lattice import Lattice, Stride
 from borderless.engine.receptive_field import Field
 from borderless.engine.signal import Signal
 from borderless.engine.torch_internals import tree_leaves
-from borderless.errors import ConversionError
+from borderless.partition.card import Tiling, tiling
+from borderless.report.numbers import count, sizes
 from borderless.runtime.evaluation import evaluating
 
 # Means that are larger than the unmodified model's by more than this can make steps of a usual size diverge.
@@ -107,6 +107,7 @@ class Explanation:
     reach: Reach
     macs: int
     macs_own: int
+    tiling: Tiling | None = None
 
     @property
     def cost(self) -> float:
@@ -119,25 +120,25 @@ class Explanation:
             (
                 layer.module,
                 layer.operation.rpartition(".")[2],
-                _sizes(layer.frame),
-                _sizes(layer.window),
-                _sizes(layer.stride),
-                _sizes(layer.receptive_field),
-                _count(layer.macs) if layer.macs else "",
+                sizes(layer.frame),
+                sizes(layer.window),
+                sizes(layer.stride),
+                sizes(layer.receptive_field),
+                count(layer.macs) if layer.macs else "",
             )
             for layer in self.layers
         ]
         widths = [max(len(row[i]) for row in [columns, *rows]) for i in range(len(columns))]
-        lines = [f"{self.model} on {_sizes(self.size)} pixels under {self.border!r}", ""]
+        lines = [f"{self.model} on {sizes(self.size)} pixels under {self.border!r}", ""]
         for row in [columns, *rows]:
             cells = [c.ljust(w) if i < 2 else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))]
             lines.append("  ".join(cells).rstrip())
         lines += [
             "",
-            f"multiply-adds   {_count(self.macs)}, {self.cost:.2f} × its own padding's {_count(self.macs_own)}",
-            f"total stride    {_sizes(self.total_stride)} pixels",
-            f"receptive field {_sizes(self.receptive_field)} pixels: "
-            f"{_sizes([before for before, _ in self.reach])} before and {_sizes([after for _, after in self.reach])} "
+            f"multiply-adds   {count(self.macs)}, {self.cost:.2f} × its own padding's {count(self.macs_own)}",
+            f"total stride    {sizes(self.total_stride)} pixels",
+            f"receptive field {sizes(self.receptive_field)} pixels: "
+            f"{sizes([before for before, _ in self.reach])} before and {sizes([after for _, after in self.reach])} "
             "after a cell's position",
         ]
         if self.images not in ((), ("input",)):
@@ -146,8 +147,8 @@ class Explanation:
             lines.append("position        nothing in the model reads absolute position")
         for mean in self.means:
             lines.append(
-                f"mean over space {mean.module or 'the model itself'}: {_sizes(mean.frame)} cells in a window of "
-                f"{_sizes(mean.window)}; on images that fill the frame about {mean.growth:.1f} × the original features"
+                f"mean over space {mean.module or 'the model itself'}: {sizes(mean.frame)} cells in a window of "
+                f"{sizes(mean.window)}; on images that fill the frame about {mean.growth:.1f} × the original features"
             )
         if any(mean.growth > _LARGE_GROWTH for mean in self.means):
             lines.append(
@@ -156,10 +157,12 @@ class Explanation:
         for left in self.departures:
             lines.append(
                 f"leaves          {left.module or 'the model itself'}: {left.operation}: the map of "
-                f"{_sizes(left.frame)} cells, cropped to its frame, becomes a tensor of shape {left.shape}"
+                f"{sizes(left.frame)} cells, cropped to its frame, becomes a tensor of shape {left.shape}"
             )
         for read in self.position_reads:
             lines.append(f"position        {read.module or 'the model itself'}: {read.operation}: {read.reason}")
+        if self.tiling is not None:
+            lines.append(f"tiles           {self.tiling.summary}")
         return "\n".join(lines)
 
 
@@ -201,9 +204,10 @@ def explain(
 
     made = make_border(border, phase, background, reach)
     if channels is None:
-        channels = _input_channels(model)
+        channels = input_channels(model)
     example = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
-    check_convertible(model)
+    with evaluating(model):  # another thread may be inside a block of it, which comes first
+        check_convertible(model)
     before = conversion_of(model)
     named = ImageArguments.of(images, model) or (None if before is None else before.images)
     layout = None if named is None else named.layouts[0][1]
@@ -219,6 +223,10 @@ def explain(
             model(*given, **others)
         with attached(model, original), FlopCounterMode(display=False) as own:
             model(*given, **others)
+        tiles = None
+        if named is None:
+            with attached(model, Conversion(made)):
+                tiles = tiling(model, size, channels=channels, args=args, kwargs=kwargs, tiles=())
     layers, reads, means, departures, fields = [], [], [], [], watched.entered
     for event in events:
         if event.kind == "position":
@@ -261,6 +269,7 @@ def explain(
         ),
         macs=counted.get_total_flops() // 2,
         macs_own=own.get_total_flops() // 2,
+        tiling=tiles,
     )
 
 
@@ -300,24 +309,3 @@ class _Watched(Conversion):
         if len(self.returned) < len(tensors):
             self.returned = []
         return super().leave(module, args, kwargs, output)
-
-
-def _input_channels(model: nn.Module) -> int:
-    first = first_convolution(model)
-    if first is not None:
-        return first.in_channels
-    raise ConversionError(
-        f"got a {type(model).__name__} without a convolution, so its number of input channels is unknown; "
-        "needed: explain(..., channels=C)"
-    )
-
-
-def _sizes(sizes: Sequence[int | Fraction]) -> str:
-    return "×".join(map(str, sizes))
-
-
-def _count(number: int) -> str:
-    for unit, factor in (("G", 10**9), ("M", 10**6), ("k", 10**3)):
-        if number >= factor:
-            return f"{number / factor:.3g} {unit}"
-    return str(number)

@@ -1,6 +1,7 @@
 """The command line: what it says, its exit codes, and that asking for help loads nothing heavy."""
 
 import errno
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -157,6 +158,13 @@ def test_options_of_one_experiment_are_explained(capsys: pytest.CaptureFixture[s
     assert code == 0
     assert "--learning-rate" in out
     assert "Step size of SGD." in out
+
+
+def test_tiling_prints_a_card(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = call(capsys, "tiling", "torchvision/squeezenet1_1", "--size", "512", "512", "--tiles", "128")
+    assert code == 0 and "512×512" in out and "tiles wait for one another" in out and "128×128" in out
+    code, out, _ = call(capsys, "tiling", "torchvision/squeezenet1_1", "--size", "512", "512", "--json")
+    assert code == 0 and json.loads(out)["exact"] is True
 
 
 def test_explain_prints_every_layer(capsys: pytest.CaptureFixture[str]) -> None:

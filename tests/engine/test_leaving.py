@@ -154,13 +154,20 @@ def detector(name: str) -> Detector:
 
 
 def on_the_endless_plane(model: Detector, images: Tensor) -> Any:
-    """What the unmodified model decodes of the frame's cells of maps on a hugely padded image."""
+    """What the unmodified model decodes of the frame's cells of maps on a hugely padded image.
+
+    A maximum over all of space is that of all cells, and only where it is that of the frame.
+    """
     height, width = images.shape[2:]
-    cropped = []
+    cropped, largest = [], []
     for maps, stride in zip(model.head.convolve(model.maps(F.pad(images, [PADDING_PX] * 4))), (4, 8), strict=True):
         at = PADDING_PX // stride
         cropped.append(maps[:, :, at : at + height // stride, at : at + width // stride].contiguous())
-    return model.head.decode(cropped)
+        largest.append(maps[:, :, at // 2 : -at // 2, at // 2 : -at // 2].amax((2, 3)))
+    decoded = model.head.decode(cropped)
+    if isinstance(model.head, HeatMaps):
+        decoded[..., ::3] = torch.stack(largest, -1)
+    return decoded
 
 
 def assert_equal_parts(got: Any, expected: Any, tolerance: float) -> None:
@@ -269,10 +276,16 @@ def sequence(maps: Tensor) -> Tensor:
     return maps.view(len(maps), 4, -1).transpose(1, 2)
 
 
+def joined(maps: Tensor) -> Tensor:
+    """The cells as in a detector, which joins them over its levels: they are a map no more."""
+    cells = sequence(maps)
+    return torch.cat([cells, cells * 2], 1)[:, : cells.shape[1]]
+
+
 REFUSED: dict[str, tuple[Any, str]] = {
     "scores": ((lambda y: (sequence(y) @ sequence(y).mT).softmax(-1) @ sequence(y),), "multiplies cells with each"),
     "einsum": ((lambda y: torch.einsum("nic,njc->nij", sequence(y), sequence(y)),), "multiplies cells with each"),
-    "covariance": ((lambda y: sequence(y).mT @ sequence(y),), "multiplies cells with each other"),
+    "places and cells": ((lambda y: sequence(y).mT @ joined(y),), "multiplies cells with each other"),
     "scaled_dot_product_attention": (
         (lambda y: F.scaled_dot_product_attention(*[sequence(y)] * 3),),
         "it is attention over cells",
@@ -349,11 +362,11 @@ def test_place_runs_what_is_at_the_boundary() -> None:
 
 NAMED: dict[str, tuple[Any, str]] = {
     "soft-argmax": ((lambda y: (y.view(1, 4, -1).softmax(-1) * torch.arange(48.0)).sum(-1),), "takes the cells of a"),
-    "mean": ((lambda y: sequence(y).mean(1),), "takes the cells of a frame together"),
+    "mean": ((lambda y: joined(y).mean(1),), "takes the cells of a frame together"),
     "weights": ((lambda y, part: part(y.view(1, 4, -1)), nn.Linear(48, 3)), "has a weight for each cell"),
     "embedding": ((lambda y, part: sequence(y) + part.weight, nn.Embedding(48, 4)), "has a learned value for each"),
     "a convolution": (
-        (lambda y, part: part(sequence(y).relu().mT.reshape(1, 4, 6, 8)), nn.Conv2d(4, 4, 3, padding=1)),
+        (lambda y, part: part(joined(y).relu().mT.reshape(1, 4, 6, 8)), nn.Conv2d(4, 4, 3, padding=1)),
         "reads several cells, with the model's own padding",
     ),
     "a convolution of codes": (
@@ -426,14 +439,15 @@ def test_only_ordinary_tensors_leave_the_model() -> None:
             self.conv = nn.Conv2d(3, 4, 3)
 
         def forward(self, images: Tensor) -> dict[str, Any]:
-            cells = self.conv(images).flatten(2)
+            tokens = self.conv(images).flatten(2)
+            cells = tokens[..., torch.arange(24)]
             assert isinstance(cells, LeftCells) or not bl.border_of(self)
-            self.kept, self.several = cells, [cells * 2]
-            return {"cells": cells, "parts": cells.split(6, 2)}
+            self.kept, self.several, self.tokens = cells, [cells * 2], tokens
+            return {"cells": cells, "tokens": tokens, "parts": cells.split(6, 2)}
 
     model = bl.convert(Keeping(), "infinite")
     output = model(noise(1, 3, 6, 8).float())
-    tensors = [output["cells"], *output["parts"], model.kept, *model.several]
+    tensors = [output["cells"], output["tokens"], *output["parts"], model.kept, *model.several, model.tokens]
     assert {type(tensor) for tensor in tensors} == {Tensor}
     assert torch.equal(torch.cat(output["parts"], 2), model.kept)
     pickle.loads(pickle.dumps(output))

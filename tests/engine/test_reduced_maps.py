@@ -257,13 +257,29 @@ def test_dense_maps_are_those_of_the_unlimited_plane(name: str) -> None:
     [
         (lambda y: F.max_pool2d(y, 2, return_indices=True)[1] + 1, r"torch\.Tensor\.add, .* of .*max_pool2d,"),
         (lambda y: y.max(3)[1].amax(2), r"torch\.Tensor\.amax, .* of torch\.Tensor\.max,"),
-        (lambda y: y.flatten(2).max(2).indices, "the output, or an attribute, of the model, .* of torch.Tensor.max,"),
+        (lambda y: y.max(3).indices, "the output, or an attribute, of the model, .* of torch.Tensor.max,"),
     ],
 )
 @torch.no_grad()
 def test_indices_of_maxima_may_not_be_read(body: Callable[[Tensor], Tensor], reader: str, border: str) -> None:
     with pytest.raises(bl.UnsupportedOperation, match=reader + ".*absolute positions. Write max_unpool"):
         bl.convert(Idiom(body), border)(noise(1, 3, 20, 24))  # pyright: ignore[reportArgumentType]
+
+
+@torch.no_grad()
+def test_the_place_of_a_maximum_over_space_is_that_of_the_frame() -> None:
+    images = noise(2, 3, 20, 24)
+    found: list[Callable[[Tensor], Tensor]] = [
+        lambda y: y.flatten(2).max(2).indices,
+        lambda y: y.flatten(2).transpose(1, 2).min(dim=1, keepdim=True)[1] % y.size(3),
+        lambda y: F.adaptive_max_pool2d(y, 1, return_indices=True)[1] // y.size(3),
+        lambda y: y.flatten(2).argmax(2),
+    ]
+    for body in found:
+        maps = bl.convert(Idiom(body).first, "infinite")(images).tanh()
+        got = bl.convert(Idiom(body), "infinite", strict=True)(images)
+        assert torch.equal(got, body(maps)) and got.shape == Idiom(body)(images).shape
+        assert len(bl.explain(Idiom(body), (20, 24)).departures) == 1
 
 
 @torch.no_grad()
@@ -286,10 +302,16 @@ def test_pools_that_overlap_cannot_be_undone() -> None:
 REFUSED: dict[str, tuple[str, Callable[[Tensor], Tensor]]] = {
     "fold": ("conv_transpose2d", lambda y: F.fold(F.unfold(y, 2), (y.size(2), y.size(3)), 2)),
     "gumbel_softmax": ("Write softmax over the channels", lambda y: F.gumbel_softmax(y, dim=1)),
-    "attention": ("every cell .*attention", lambda y: torch.einsum("ncl,ncm->nlm", y.flatten(2), y.flatten(2))),
+    "attention": (
+        "as attention does.* that treat each cell alike",
+        lambda y: torch.einsum("ncl,ncm->nlm", y.flatten(2), y.flatten(2)),
+    ),
     "einsum over rows": ("one spatial axis", lambda y: torch.einsum("nchw,nchw->nch", y, y)),
     "einsum over the batch": ("sums over the batch", lambda y: torch.einsum("nchw->chw", y)),
-    "cosine over space": ("it mixes the tokens", lambda y: F.cosine_similarity(y.flatten(2), y.flatten(2) + 1, 2)),
+    "cosine over space": (
+        "takes the cells of a frame together",
+        lambda y: F.cosine_similarity(y.flatten(2), y.flatten(2) + 1, 2),
+    ),
     "rows and columns": ("one after the other", lambda y: y.mean(3, True) * y.mean(2, True)),
     "a line without keepdim": ("keepdim=True", lambda y: y.transpose(0, 1)[:1].transpose(0, 1) * y.mean(3)),
 }
@@ -300,7 +322,7 @@ REFUSED: dict[str, tuple[str, Callable[[Tensor], Tensor]]] = {
 def test_refusals_say_what_to_write(name: str) -> None:
     text, body = REFUSED[name]
     with pytest.raises(bl.BorderlessError, match=text):
-        bl.convert(Idiom(body), "infinite")(noise(1, 3, 20, 24))
+        bl.convert(Idiom(body), "infinite", strict=True)(noise(1, 3, 20, 24))
 
 
 class CoordinateAttention(nn.Module):

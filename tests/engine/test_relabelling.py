@@ -256,13 +256,14 @@ REFUSED: dict[str, tuple[Body, str]] = {
     "other noise": (lambda a, b: torch.bernoulli(a.sigmoid()), "draws noise .* give the noise as an input"),
     "attention": (
         lambda a, b: (a.flatten(2).transpose(1, 2) @ a.flatten(2)).softmax(-1),
-        r"mixes tokens \(attention, for example\): these are the cells of a feature map of 8 × 12, a sequence of 96",
+        r"multiplies cells with each other, as attention does.* Layers that treat each cell alike can run",
     ),
-    "softmax over tokens": (lambda a, b: a.flatten(2).softmax(2), "mixes tokens"),
-    "a class token": (lambda a, b: torch.cat([a.flatten(2), a.new_zeros(2, 4, 1)], 2), "mixes tokens"),
-    "tokens in windows": (lambda a, b: a.flatten(2).view(2, 4, 24, 4), "mixes tokens"),
-    "a position embedding": (lambda a, b: a.flatten(2) + noise(1, 4, 96), "has a value for each token"),
-    "a weight for each token": (lambda a, b: F.linear(a.flatten(2), noise(5, 96)), "has a weight for each token"),
+    "written tokens": (
+        lambda a, b: written(a.flatten(2), (..., slice(0, 2)), 0.0),
+        "writes at absolute positions of a feature map",
+    ),
+    "a position embedding": (lambda a, b: a.flatten(2) + nn.Parameter(noise(1, 4, 96)), "has a learned value for each"),
+    "a weight for each token": (lambda a, b: F.linear(a.flatten(2), noise(5, 96)), "has a weight for each cell"),
     "tokens and a map": (lambda a, b: a.flatten(2)[..., None] + b, "joins a feature map of shape"),
 }
 
@@ -270,7 +271,30 @@ REFUSED: dict[str, tuple[Body, str]] = {
 @pytest.mark.parametrize(("body", "text"), REFUSED.values(), ids=REFUSED)
 def test_refused_by_name(body: Body, text: str) -> None:
     with pytest.raises(bl.BorderlessError, match=text):
-        bl.convert(seeded(body), "infinite")(noise(2, 3, 8, 12))
+        bl.convert(seeded(body), "infinite", strict=True)(noise(2, 3, 8, 12))
+
+
+LISTS: dict[str, Body] = {
+    "a class token": lambda a, b: torch.cat([a.flatten(2), a.new_zeros(len(a), 4, 1)], 2),
+    "windows of tokens": lambda a, b: a.flatten(2).view(-1, 4, 24, 4),
+    "a grid": lambda a, b: a.flatten(2) + noise(1, 4, 96),
+    "samples": lambda a, b: torch.stack(a.flatten(2).transpose(1, 2).unbind()),
+    "samples and tokens": lambda a, b: a[:1].flatten(2).transpose(1, 2).flatten(0, 1),
+    "the first token": lambda a, b: a.flatten(2)[..., 0],
+}
+
+
+@pytest.mark.parametrize("body", LISTS.values(), ids=LISTS)
+def test_lists_of_tokens_are_those_of_the_frame(body: Body) -> None:
+    images, model = noise(2, 3, 8, 12), seeded(body)
+    maps = seeded(lambda a, b: torch.cat([a, b], 1))
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert torch.equal(bl.convert(model, "zero", strict=True)(images), model(images))
+        got = bl.convert(model, "infinite", strict=True)(images)
+        a, b = bl.convert(maps, "infinite")(images).split(CHANNELS, 1)
+        torch.testing.assert_close(got, body(a, b), rtol=1e-12, atol=1e-12)
+    assert bl.explain(seeded(body), (8, 12)).departures[0].frame == (8, 12)
 
 
 def test_a_flip_along_space_reads_position_under_zero() -> None:

@@ -1,6 +1,7 @@
 """A tensor that is the same everywhere joins a map as a value for each channel; nothing else does."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -203,6 +204,7 @@ def test_a_map_of_a_single_cell_spreads_over_a_constant(border: str) -> None:
             return self.conv(images) + torch.ones(4, 5, 5)
 
     own = Spreads()
-    with pytest.warns(bl.PositionDependentWarning):
+    # under the original padding one cell has no position
+    with nullcontext() if border == "zero" else pytest.warns(bl.PositionDependentWarning):
         spread = bl.convert(own, border)(torch.ones(2, 3, 8, 8))
     assert spread.shape == own(torch.ones(2, 3, 8, 8)).shape == (2, 4, 5, 5)

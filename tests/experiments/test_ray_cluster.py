@@ -15,6 +15,7 @@ from borderless.experiments import ray_cluster as cluster_engine
 from borderless.experiments.experiment import Cell, Experiment, Result
 from borderless.experiments.runner import run
 from borderless.report import Section
+from borderless.runtime import ray_session
 
 # One worker of pytest-xdist for all of them: two Rays that start at once on two cores wait for each other too long.
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("ray")]
@@ -81,7 +82,7 @@ def cluster() -> Iterator[str]:
 
     with pytest.MonkeyPatch.context() as patched:
         # Not behind all else on a busy machine, as Ray puts them.
-        for name, value in {**cluster_engine.SETTINGS, "RAY_worker_niceness": "0"}.items():
+        for name, value in {**ray_session.SETTINGS, "RAY_worker_niceness": "0"}.items():
             patched.setenv(name, value)
         try:
             made = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})

@@ -13,8 +13,8 @@ from torch.nn import functional as F
 
 import borderless as bl
 from borderless.engine.torch_internals import tree_leaves
-from borderless.tiling.runner import Grid, Runner
-from borderless.tiling.tile import Outputs
+from borderless.partition.runner import Grid, Runner
+from borderless.partition.tile import Outputs
 from tiling.networks import Pyramid, Residual, UNet, randomized
 
 EXACT = 1e-12

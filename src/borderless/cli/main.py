@@ -25,8 +25,11 @@ Usage: borderless COMMAND [options]
   demo           the story in small, on one page; needs no download, takes a few minutes
   run NAME       one experiment in full: its numbers, figures and page
   explain NAME   a network layer by layer under a border: sizes, cost, and what reads position
+  tiling NAME    can the network run on tiles of a large image, how must they be cut, what does it cost?
   audit NAME     does this network use location? How far from the border, how much, at what price? One page
   finetune NAME  a pretrained network under another border, trained further on your images, audited before and after
+  tile NETWORK IMAGE OUT
+                 a large image, tile after tile, equal to the whole; a run that was killed goes on
   playground     place objects by clicking, and watch; in the browser, on this machine
 
   --help         this text; after a command, its options
@@ -48,17 +51,19 @@ Examples:
   torchrun --nproc-per-node 2 -m borderless run red-green
   borderless explain resnet18
   borderless explain timm/convnext_tiny --border infinite --phase adaptive --reach 2
+  borderless tiling timm/resnet26 --size 16384 16384 --tiles 256 512
   borderless audit tf_efficientnet_lite0 --count 8    (weights and photographs of packages: no download)
   borderless audit resnet50 --images PHOTOS
   borderless audit weights.pt --arch timm/resnet26 --images PHOTOS --fail-above 5
   borderless audit --compare runs/audit/resnet50 runs/audit/resnet18
   borderless finetune resnet50 --weights default --data PHOTOS --border infinite --phase adaptive --reach 2
+  borderless tile lraspp_mobilenet_v3_large slide.tif labels.png --values labels --weights default --memory 2GB
 
 A run keeps each finished part: Ctrl-C stops it, the same command goes on. Results lie in runs/, one folder a run.
 """
 
 # Each is a module of `cli.commands` with a function `execute(words)`, which returns an exit code or nothing.
-COMMANDS = ("demo", "run", "explain", "audit", "finetune", "playground")
+COMMANDS = ("demo", "run", "explain", "tiling", "audit", "finetune", "tile", "playground")
 
 # What is wrong with the place that files are written to, rather than with the program.
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -75,7 +80,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         elif words[0] == "--version":
             print(f"borderless {__version__}")
         elif words[0] in COMMANDS:
-            keep_freed_memory()
+            if words[0] != "tile":  # which is there to need little
+                keep_freed_memory()
             with warnings.catch_warnings():
                 warnings.showwarning = _show_warning
                 return import_module(f"borderless.cli.commands.{words[0]}").execute(words[1:]) or 0

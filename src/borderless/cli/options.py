@@ -39,6 +39,20 @@ class ExplainOptions:
 
 
 @dataclass(frozen=True)
+class TilingOptions:
+    """Tell whether and how a network runs on tiles of an image, and what they cost, before anything is computed."""
+
+    size: tuple[int, int] = (8192, 8192)
+    """Height and width of the image, in pixels."""
+    border: BorderName | None = None
+    """The border to run it under; without it, the network's own padding."""
+    tiles: tuple[int, ...] = ()
+    """Sizes of square tiles to list, in pixels; without it, squares and strips of 128 to 2048."""
+    json: bool = False
+    """Whether to print JSON."""
+
+
+@dataclass(frozen=True)
 class AuditOptions:
     """Measure what a network makes of location, and write one page: how much, how far from the border, the price."""
 

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from torch import nn
 
@@ -18,6 +18,17 @@ from borderless.engine.geometry import Slide
 from borderless.engine.naming import describe, describe_node
 from borderless.engine.torch_internals import forward_of, running_code, running_modules
 from borderless.errors import PositionDependentError, PositionDependentWarning, UnsupportedOperation
+
+
+class CallSite(NamedTuple):
+    """A call of a model: the function and the module, by its path and as an error text names it."""
+
+    operation: str
+    module: str
+    where: str
+
+    def __str__(self) -> str:
+        return f"{self.operation} in {self.where}"
 
 
 @dataclass
@@ -86,11 +97,14 @@ class ForwardPass:
         """Note that `function` joins or selects rows of the batch, or puts them in another order."""
         self.has_mixed_rows = True
 
-    def leaves(self, function: Any, signal: Any, shape: tuple[int, ...]) -> None:
-        """Record that a map becomes an ordinary tensor of `shape` here, on its frame."""
+    def call_of(self, function: Any) -> CallSite:
+        """Return the call of `function` that is running."""
+        return CallSite(describe(function), self.module_path(), self.describe_module())
+
+    def leaves(self, call: CallSite, frame: tuple[int, ...], shape: tuple[int, ...]) -> None:
+        """Record that a map of this `frame` becomes an ordinary tensor of `shape`, which a `call` has flattened."""
         if self.observer is not None:
-            operation, module = describe(function), self.module_path()
-            self.observer(Event("leaves", operation, module, None, source=signal.frame, shape=shape))
+            self.observer(Event("leaves", call.operation, call.module, None, source=frame, shape=shape))
 
     def reads_position(self, operation: str, reason: str, frame: tuple[int, ...] = ()) -> None:
         """Record that absolute position is read here; warn once per module, or refuse in strict mode.

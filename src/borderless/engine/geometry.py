@@ -262,7 +262,10 @@ def joined_axes(
     >>> joined_axes((2, 3, 4, 3), (2, 12, 3), (2, 3)) is None
     True
     """
-    shape, places, counts, i = [], [], [], 0
+    shape: list[int] = []
+    places: list[int] = []
+    counts: list[int] = []
+    i, count = 0, 1
     while i < len(source):
         if i in axes:
             is_followed = i + 1 < len(source) and i + 1 not in axes

@@ -119,6 +119,21 @@ def first_convolution(model: nn.Module) -> Any:
     return next((module for module in model.modules() if isinstance(module, _CONVOLUTIONS)), None)
 
 
+def input_channels(model: nn.Module) -> int:
+    """Return how many channels the first convolution of `model` takes.
+
+    Raises:
+        ConversionError: It has no convolution.
+    """
+    first = first_convolution(model)
+    if first is not None:
+        return first.in_channels
+    raise ConversionError(
+        f"got a {type(model).__name__} without a convolution, so its number of input channels is unknown; "
+        "needed: channels=C"
+    )
+
+
 def in_layout(image: Any, layout: str | None) -> Any:
     """Return `image`, (N, C, *space), as the model takes it; a single channel is dropped where `layout` has none."""
     if layout is None:

@@ -126,7 +126,7 @@ def _refuse_single_images(scope: ForwardPass, given: tuple[Any, ...]) -> None:
             )
 
 
-def _as_written(border: Border) -> str:
+def _as_written(border: Any) -> str:
     """`border` as one writes it in a call."""
     return repr(border.name) if border == Border(border.name) else f"bl.{border!r}"
 

@@ -61,8 +61,8 @@ class Family(dict[Stride, "Lattice"]):
                     if via in self
                 ]
                 box = min(ways, key=lambda way: sum(high - low for low, high in way))
-            lattice._apart[stride] = box
-            other._apart[lattice.stride] = tuple((-high, -low) for low, high in box)
+            lattice.apart[stride] = box
+            other.apart[lattice.stride] = tuple((-high, -low) for low, high in box)
         lattice.family = self
         self[lattice.stride] = lattice
 
@@ -75,7 +75,7 @@ class Lattice:
     are, where it is that of a line, None: all of them.
     """
 
-    __slots__ = ("_apart", "_lines", "axes", "family", "offset", "stride")
+    __slots__ = ("_lines", "apart", "axes", "family", "offset", "stride")
 
     def __init__(
         self,
@@ -90,7 +90,7 @@ class Lattice:
         self.family = Family() if family is None else family
         self.family[stride] = self
         # By how many pixels, at least and at most, the offset of another of the family exceeds this one's (else 0).
-        self._apart: dict[Stride, Box] = {}
+        self.apart: dict[Stride, Box] = {}
         self._lines: dict[int, Lattice] = {}
 
     @property
@@ -171,15 +171,15 @@ class Lattice:
         offset = self.offset
         if pixels is not None:
             offset = pixels if offset is None else offset + pixels
-        others = list(self.family.values()) if pixels is not None or self._apart else []
+        others = list(self.family.values()) if pixels is not None or self.apart else []
         made = Lattice(stride, offset, self.family, self.axes)
         for other in others:
             apart = [
                 (low - most, high - least)
                 for (low, high), (least, most) in zip(self._pixels_to(other), bounds, strict=True)
             ]
-            made._apart[other.stride] = tuple(apart)
-            other._apart[stride] = tuple((-high, -low) for low, high in apart)
+            made.apart[other.stride] = tuple(apart)
+            other.apart[stride] = tuple((-high, -low) for low, high in apart)
         return made
 
     def fits(self, other: "Lattice") -> bool:
@@ -193,7 +193,7 @@ class Lattice:
 
     def pixels_to(self, stride: Stride) -> Box:
         """By how many pixels the offset of the lattice of this stride exceeds this one's, at least and at most."""
-        return self._apart.get(stride, ((0, 0),) * len(self.stride))
+        return self.apart.get(stride, ((0, 0),) * len(self.stride))
 
     def _pixels_to(self, other: "Lattice") -> Box:
         return self.pixels_to(other.stride)

@@ -54,3 +54,8 @@ def describe_node(node: Any) -> str:
     if function is None:
         return f"a function that runs below Python (scripted or compiled) and records {node.name()!r}"
     return f"the custom autograd function {function.__name__!r} of {function.__module__}"
+
+
+def fields_of(value: Any) -> dict[str, Any]:
+    """Return the fields of a named tuple by their names."""
+    return {name: getattr(value, name) for name in type(value).__annotations__}

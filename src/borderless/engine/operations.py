@@ -89,6 +89,11 @@ class Mirror(NamedTuple):
     n: int
     mode: Mirroring
 
+    @property
+    def reads_outside(self) -> bool:
+        """Whether outputs stand outside of the frame."""
+        return self.padding > 0 or self.padding_after > 0
+
     def frame(self, n: int) -> int:
         """Return how many cells there are after the padding of `n`."""
         return n + self.padding + self.padding_after
@@ -142,6 +147,11 @@ class OnMirrored(NamedTuple):
         mirror = self._mirror()
         first, stop = self.operation.needed(outputs)
         return mirror.needed((first + mirror.padding, stop + mirror.padding))
+
+    @property
+    def reads_outside(self) -> bool:
+        """Whether the operation reads cells outside of the frame."""
+        return self._mirror().reads_outside
 
     def _mirror(self) -> Mirror:
         first, stop = self.operation.needed(self.operation.kept((0, self.n), self.n, "frame"))

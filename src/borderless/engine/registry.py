@@ -32,11 +32,13 @@ class Need(NamedTuple):
     "neighborhood" (the cells that `slides` read, along each axis), "resampled" (the same, at another
     resolution), "gathered" (all cells; of a part of a map the rule gathers what it needs from the other parts with
     `Signal.gather`), "everything" (all cells, or nobody knows). slides: of "everything", what reads them if not all of
-    space is read, such as padding that mirrors the frame.
+    space is read, such as padding that mirrors the frame. over: of "everything", the dimensions that are read whole,
+    each cell along the others by itself; (): all.
     """
 
     kind: Kind
     slides: tuple[Any, ...] = ()
+    over: tuple[int, ...] = ()
 
     @property
     def is_local(self) -> bool:

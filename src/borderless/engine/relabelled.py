@@ -14,7 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from borderless.engine.forward_pass import CallSite
 from borderless.engine.geometry import Box
+from borderless.engine.leaving import LeftCells
 from borderless.engine.naming import describe
 from borderless.engine.registry import REFUSED, find_rule, traits_of
 from borderless.engine.signal import Signal, as_rules_take_it
@@ -29,14 +31,16 @@ class Relabelled(Signal):
     map: with the batch as dimension 0, the others in the order in which the model sees them. batch: which dimension the
     model takes for the batch. tokens: which one it has in the place of the spatial axes, row by row; None: space is as
     it is in the map. `window`, `background`, `axes` and `frame` are as the model sees them, all else is the map's.
+    flattened_by: the call that has merged space to tokens.
     """
 
     map: Signal
     batch: int
     tokens: int | None
+    flattened_by: CallSite | None
 
     @classmethod
-    def of(cls, signal: Any, batch: int, tokens: int | None) -> Signal:
+    def of(cls, signal: Any, batch: int, tokens: int | None, flattened_by: CallSite | None = None) -> Signal:
         """Return `signal` as the model sees it: itself, where its dimensions are its own."""
         if batch == 0 and tokens is None:
             return signal
@@ -51,6 +55,7 @@ class Relabelled(Signal):
             map=signal,
             batch=batch,
             tokens=tokens,
+            flattened_by=flattened_by,
             axes=axes,
             frame=tuple(shape[axis] for axis in axes),
             lattice=signal.lattice,
@@ -148,12 +153,15 @@ class Relabelled(Signal):
     def __torch_function__(
         cls, func: Any, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
+        given = args, kwargs or {}
         args, kwargs = as_rules_take_it(func, types, args, kwargs)
         source = next(leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, cls))
         try:
+            if LeftCells in types and source.tokens is not None:
+                raise source.refusal(func, "it joins tokens with cells that have left the engine")
             return cls._call(func, source, args, kwargs)
         except UnsupportedOperation as refusal:
-            return find_rule(REFUSED)(refusal, func, args, kwargs)
+            return find_rule(REFUSED)(refusal, func, *given)
 
     @classmethod
     def _call(cls, func: Any, source: "Relabelled", args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -280,7 +288,9 @@ def seen_alike(result: Any, source: Relabelled, given: Sequence[Signal], dropped
         if not isinstance(leaf, Signal):
             return as_seen(leaf, kept)
         tokens = next((i for i, group in enumerate(kept) if len(group) > 1), None)
-        return Relabelled.of(leaf, kept.index((0,)), tokens)
+        if (0,) not in kept:
+            raise source.refusal(function, "it takes the batch away from tokens or from a stack")
+        return Relabelled.of(leaf, kept.index((0,)), tokens, source.flattened_by)
 
     return tree_map(seen, result)
 

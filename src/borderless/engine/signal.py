@@ -295,11 +295,12 @@ class Signal(Aliased, Tensor):
     def __torch_function__(
         cls, func: Any, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
+        given = args, kwargs or {}
         args, kwargs = as_rules_take_it(func, types, args, kwargs)
         try:
             return find_rule(func)(func, *args, **kwargs)
         except UnsupportedOperation as refusal:
-            return find_rule(REFUSED)(refusal, func, args, kwargs)
+            return find_rule(REFUSED)(refusal, func, *given)
 
     @classmethod
     def __torch_dispatch__(

@@ -34,6 +34,8 @@ __all__ = [
     "current_graph_task_id",
     "data_dependence_error",
     "export_error",
+    "fake_tensor_errors",
+    "fake_tensors",
     "forward_of",
     "forward_pre_hooks",
     "getter",
@@ -164,6 +166,20 @@ def data_dependence_error() -> type[Exception]:
     from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode  # loads sympy
 
     return GuardOnDataDependentSymNode
+
+
+def fake_tensors() -> Any:
+    """Return a context in which tensors have a shape and a type, and neither values nor memory."""
+    from torch._subclasses.fake_tensor import FakeTensorMode  # loads sympy
+
+    return FakeTensorMode(allow_non_fake_inputs=True)
+
+
+def fake_tensor_errors() -> tuple[type[Exception], ...]:
+    """Return the errors of a fake tensor that is asked for its values, or for what depends on them."""
+    from torch._subclasses import fake_tensor
+
+    return fake_tensor.DataDependentOutputException, fake_tensor.DynamicOutputShapeException
 
 
 def is_compiled(module: nn.Module) -> bool:

@@ -1,8 +1,5 @@
 """Run cells as Ray tasks, on this machine or on a cluster. Ray schedules, moves results, and replaces lost workers."""
 
-import logging
-import os
-import socket
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,25 +7,17 @@ from typing import Any
 
 import torch
 
-from borderless.errors import LargeCellWarning, MissingPackage, RunError
+from borderless.errors import LargeCellWarning, RunError
 from borderless.experiments.experiment import Cell, Experiment, Result
 from borderless.experiments.results_on_disk import RESULT, read_result, run_and_keep
 from borderless.runtime.files import write_atomically
 from borderless.runtime.malloc import keep_freed_memory
+from borderless.runtime.ray_session import HERE, ray_session
 
 # A worker that dies is replaced, and its cell run again, at most this often.
 RETRIES = 3
-# As Ray reads them: no statistics about users, no warning about what its next version does, time for a busy machine.
-SETTINGS = {
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    "RAY_gcs_server_port_wait_time_s": "120",
-}
 # Checkpoints stay where the cell ran: the next try finds them there, and no result needs them.
 _STAYS = ".pt"
-_CONNECT_S = 10
-# Without an address at all Ray would take any cluster that it finds.
-_HERE = "local"
 
 
 def run_on_ray(
@@ -65,28 +54,9 @@ def run_on_ray(
             f"Expected the device {device.type} for Ray, which gives each cell a GPU of its own, but got {device}; "
             "leave out its number."
         )
-    for name, value in SETTINGS.items():
-        os.environ.setdefault(name, value)
-    try:
-        import ray
-    except ImportError as error:
-        raise MissingPackage(
-            'Expected the package ray but got none; run pip install "borderless[cluster]", or leave out --engine ray.'
-        ) from error
-    address = address or os.environ.get("RAY_ADDRESS") or _HERE
-    try:
-        _check_there(address)
-        ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
-    except Exception as error:  # of any type, down to Exception itself where a part of Ray does not come up in time
-        raise RunError(
-            f"Expected Ray to start on this machine but got {error}; see ray start --head, or leave out --engine ray."
-            if address == _HERE
-            else f"Expected a Ray cluster at {address!r} but got {error}; give the address of a running one, or none "
-            "to start one on this machine."
-        ) from error
-    try:
+    with ray_session(address) as (ray, found):
         threads = torch.get_num_threads()
-        _check_room(ray.nodes(), threads, needs_gpu, may_grow=address != _HERE)
+        _check_room(ray.nodes(), threads, needs_gpu, may_grow=found != HERE)
         task = ray.remote(num_cpus=threads, num_gpus=int(needs_gpu), max_retries=RETRIES)(_run)
         shared = ray.put((experiment, config))
         waiting = {task.remote(shared, cell, str(folder.resolve()), threads): cell for cell in cells}
@@ -95,15 +65,6 @@ def run_on_ray(
             cell = waiting.pop(first)
             started(cell.name)
             yield _kept(ray, first, cell, folder)
-    finally:
-        ray.shutdown()
-
-
-def _check_there(address: str) -> None:
-    """Ray itself tries for minutes. OSError if nobody listens at HOST:PORT."""
-    host, _, port = address.removeprefix("ray://").rpartition(":")
-    if host and port.isdigit():
-        socket.create_connection((host, int(port)), timeout=_CONNECT_S).close()
 
 
 def _check_room(nodes: list[dict[str, Any]], threads: int, needs_gpu: bool, may_grow: bool) -> None:

@@ -80,7 +80,10 @@ def resolve(name: str) -> tuple[str, str]:
 
     library, _, short = name.rpartition("/")
     known: dict[str, Sequence[str]] = {
-        "torchvision": torchvision.models.list_models(module=torchvision.models),
+        "torchvision": [
+            *torchvision.models.list_models(module=torchvision.models),
+            *torchvision.models.list_models(module=torchvision.models.segmentation),
+        ],
         "timm": timm.list_models(),
     }
     if library not in ("", *known):
@@ -106,6 +109,8 @@ def _random(library: str, short: str, options: dict[str, Any]) -> nn.Module:
     if short in ("googlenet", "inception_v3"):
         # They would warn about a slow initialisation that random weights do not need.
         options = {"init_weights": False, **options}
+    if short in torchvision.models.list_models(module=torchvision.models.segmentation):
+        options = {"weights_backbone": None, **options}  # which it would download
     return torchvision.models.get_model(short, weights=None, **options)
 
 

@@ -237,7 +237,7 @@ def _run(
 
     def wrapped(leaf: Any) -> Any:
         if isinstance(leaf, Relabelled):
-            return Relabelled.of(wrapped(leaf.map), leaf.batch, leaf.tokens)
+            return Relabelled.of(wrapped(leaf.map), leaf.batch, leaf.tokens, leaf.flattened_by)
         if not isinstance(leaf, Signal) or isinstance(leaf, FramePool | Indices):
             return leaf
         for changed in placed:

@@ -1,6 +1,8 @@
 """How numbers, and texts of others, are written in sentences and tables."""
 
 import math
+from collections.abc import Sequence
+from fractions import Fraction
 
 
 def percent(share: float) -> str:
@@ -32,6 +34,29 @@ def small(value: float) -> str:
     digit, power = f"{value:.0e}".split("e")
     raised = str(int(power)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
     return f"{digit} · 10{raised}"
+
+
+def count(number: float) -> str:
+    """Write three digits and a letter for thousands, millions, billions or trillions.
+
+    Example:
+        >>> count(1234567), count(12)
+        ('1.23 M', '12')
+    """
+    for unit, factor in (("T", 10**12), ("G", 10**9), ("M", 10**6), ("k", 10**3)):
+        if number >= factor:
+            return f"{number / factor:.3g} {unit}"
+    return str(number)
+
+
+def sizes(numbers: Sequence[int | Fraction]) -> str:
+    """Write one size for each axis.
+
+    Example:
+        >>> sizes((224, 320))
+        '224×320'
+    """
+    return "×".join(map(str, numbers))
 
 
 def safe(text: str) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 from torch.nn import functional as F
 
 from borderless.engine.naming import describe
-from borderless.engine.registry import Kind, rule
+from borderless.engine.registry import Declared, Need, rule
 from borderless.engine.rules.extremes import largest_over_space
 from borderless.engine.rules.indices import Indices
 from borderless.engine.rules.plan import check_axes
@@ -21,9 +21,14 @@ _MAX_WITH_INDICES = (
 )
 
 
-def _need_of_adaptive_pool(function: Any, signal: Signal, output_size: Any, return_indices: bool = False) -> Kind:
-    is_gathered = set(_sizes(signal, output_size)) == {1} and not return_indices and function not in _MAX_WITH_INDICES
-    return "gathered" if is_gathered else "everything"
+def _need_of_adaptive_pool(function: Any, signal: Signal, output_size: Any, return_indices: bool = False) -> Declared:
+    sizes = _sizes(signal, output_size)
+    is_gathered = set(sizes) == {1} and not return_indices and function not in _MAX_WITH_INDICES
+    if is_gathered:
+        return "gathered"
+    return Need(
+        "everything", over=tuple(axis for axis, m, n in zip(signal.axes, sizes, signal.frame, strict=True) if m != n)
+    )
 
 
 @rule(
@@ -54,7 +59,9 @@ def adaptive_max_pool(function: Any, signal: Signal, output_size: Any, return_in
             describe(function), "indices of maxima are absolute positions: leave out return_indices"
         )
     values = largest_over_space(signal)
-    return values, Indices.unknown(function, signal, values.shape)
+    return values, Indices.over_space(
+        function, signal, values.shape, lambda cells: function(cells, sizes, return_indices=True)[1]
+    )
 
 
 def _sizes(signal: Signal, output_size: Any) -> tuple[int, ...]:

@@ -14,11 +14,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from borderless.engine.leaving import LeftCells, unwatched
-from borderless.engine.naming import describe, named
+from borderless.engine.naming import describe, is_torch_own, named
 from borderless.engine.registry import LEFT, REFUSED, find_rule, rule, traits_of
 from borderless.engine.relabelled import Relabelled
 from borderless.engine.rules import casts, pointwise
 from borderless.engine.rules.cell_products import AfterCall, of_einsum, of_product
+from borderless.engine.rules.unfolding import FOLD
 from borderless.engine.signal import Signal, first_signal
 from borderless.engine.signatures import arguments
 from borderless.engine.torch_internals import DisableTorchFunctionSubclass, getter, tree_leaves, tree_map
@@ -94,7 +95,7 @@ def watch(function: Any, *args: Any, **kwargs: Any) -> Any:
 def at_boundary(refusal: UnsupportedOperation, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Run what a rule has refused on the cropped maps, if they are lists of cells already, or the border says so."""
     maps = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Signal)]
-    if maps and all(_is_list_of_cells(leaf) for leaf in maps) and not function.__name__.endswith("_"):
+    if all(_is_list_of_cells(leaf) for leaf in maps) and not _is_in_place(function):
         return _after_leaving(refusal, function, args, kwargs)
     signal = first_signal(args, kwargs)
     if signal is None or signal.border.at is None:
@@ -109,21 +110,27 @@ def at_boundary(refusal: UnsupportedOperation, function: Any, args: tuple[Any, .
 
 
 def _is_list_of_cells(signal: Signal) -> bool:
-    return isinstance(signal, Relabelled) and signal.tokens is not None and signal.border.at is None
+    return isinstance(signal, Relabelled) and signal.tokens is not None
+
+
+def _is_in_place(function: Any) -> bool:
+    return function is Tensor.__setitem__ or (is_torch_own(function) and pointwise.acts_in_place(function))
 
 
 def _after_leaving(refusal: UnsupportedOperation, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Let tokens leave the engine, and go on with cells that are watched."""
+    left: dict[int, Tensor] = {}
 
-    def left(leaf: Any) -> Any:
+    def cells_of(leaf: Any) -> Any:
         if not isinstance(leaf, Relabelled):
             return leaf
-        cells = leaf.crop()
-        leaf.scope.leaves(function, leaf, tuple(cells.shape))
-        origin = f"{describe(function)} in {leaf.scope.describe_module()}"
-        return LeftCells.of(cells, {d for d in (leaf.tokens,) if d is not None}, leaf.scope, origin)
+        if id(leaf) not in left:
+            call, cells = leaf.flattened_by or leaf.scope.call_of(function), leaf.crop()
+            leaf.scope.leaves(call, leaf.map.frame, tuple(cells.shape))
+            left[id(leaf)] = LeftCells.of(cells, {d for d in (leaf.tokens,) if d is not None}, leaf.scope, str(call))
+        return left[id(leaf)]
 
-    args, kwargs = tree_map(left, (args, kwargs))
+    args, kwargs = tree_map(cells_of, (args, kwargs))
     try:
         return function(*args, **kwargs)
     except UnsupportedOperation as error:
@@ -131,7 +138,8 @@ def _after_leaving(refusal: UnsupportedOperation, function: Any, args: tuple[Any
 
 
 def _reason(found: AfterCall, cells: LeftCells) -> str:
-    return f"it {found.mixes}, and these are cells of a map: {cells.origin}"
+    reason = f"it {found.mixes}, and these are cells of a map: {cells.origin}"
+    return f"{reason}. Layers that treat each cell alike can run: Linear, LayerNorm" if found.is_refused else reason
 
 
 def _is_query(function: Any) -> bool:
@@ -144,6 +152,8 @@ def _outcome(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], cells
         return _of_view(function, args, kwargs, cells[0])
     if function is Tensor.__getitem__:
         return _of_index(args, kwargs, cells)
+    if function is F.fold:
+        return AfterCall(None, FOLD, is_refused=True)
     if function in _LOSSES:
         return _CHOSEN
     if function in _RECURRENT or function in _SPECTRA:

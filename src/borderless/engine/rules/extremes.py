@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 
 from borderless.engine.naming import named
-from borderless.engine.registry import Kind, rule
+from borderless.engine.registry import Declared, rule
 from borderless.engine.relabelled import Relabelled, on_maps
 from borderless.engine.rules.indices import Indices
 from borderless.engine.rules.pointwise import along_channels, elementwise
 from borderless.engine.rules.reduced import (
+    Asked,
     asked_of,
     extreme_of,
     natively,
@@ -48,7 +49,7 @@ def largest_over_space(signal: Signal, axes: tuple[int, ...] | None = None) -> A
     return extreme_of(torch.amax, signal, signal.axes if axes is None else axes)
 
 
-def _need_of_extremum(function: Any, signal: Signal, *args: Any, **kwargs: Any) -> Kind:
+def _need_of_extremum(function: Any, signal: Signal, *args: Any, **kwargs: Any) -> Declared:
     if isinstance(args[0] if args else kwargs.get("other"), Tensor):
         return "cell"
     need = need_of_reduction(torch.Tensor.amax, signal, *args, **kwargs)
@@ -67,7 +68,7 @@ def _extremum_seen(function: Any, source: Relabelled, *args: Any, **kwargs: Any)
     if source.border.is_own and not source.border.is_adaptive and source.map.untaped() is source.map:
         return reduction_seen(function, source, *args, **kwargs)
     values = reduction_seen(over, source, source, asked.dims, asked.keepdim)
-    return values if len(asked.dims) == source.ndim else _with_unknown_indices(function, source, values)
+    return values if len(asked.dims) == source.ndim else _with_indices(function, source, values, asked)
 
 
 @rule(*named("max", "min"), needs=_need_of_extremum, dims=_extremum_seen)
@@ -83,17 +84,22 @@ def extremum(function: Any, signal: Signal, *args: Any, **kwargs: Any) -> Any:
     if signal.border.is_own and not signal.border.is_adaptive:
         return natively(function, signal, asked, args, kwargs)
     values = extreme(over, signal, asked.dims, asked.keepdim)
-    return values if len(asked.dims) == signal.ndim else _with_unknown_indices(function, signal, values)
+    return values if len(asked.dims) == signal.ndim else _with_indices(function, signal, values, asked)
 
 
-def _with_unknown_indices(function: Any, signal: Signal, values: Tensor) -> Any:
-    indices = Indices.unknown(function, signal, values.shape)
+def _with_indices(function: Any, signal: Signal, values: Tensor, asked: Asked) -> Any:
+    if set(signal.axes) <= set(asked.dims):
+        indices = Indices.over_space(
+            function, signal, values.shape, lambda cells: function(cells, *asked.dims, asked.keepdim).indices
+        )
+    else:
+        indices = Indices.unknown(function, signal, values.shape)
     return getattr(torch.return_types, function.__name__)((values, indices))
 
 
 def _aminmax_seen(function: Any, source: Relabelled, *args: Any, **kwargs: Any) -> Any:
     return torch.return_types.aminmax(
-        [reduction_seen(over, source, *args, **kwargs) for over in (torch.amin, torch.amax)]
+        (reduction_seen(torch.amin, source, *args, **kwargs), reduction_seen(torch.amax, source, *args, **kwargs))
     )
 
 
@@ -101,4 +107,6 @@ def _aminmax_seen(function: Any, source: Relabelled, *args: Any, **kwargs: Any) 
 def smallest_and_largest(function: Any, signal: Signal, *, dim: int | None = None, keepdim: bool = False) -> Any:
     """Take minima and maxima at once: over everything, or along one dimension."""
     dims = () if dim is None else (dim,)
-    return torch.return_types.aminmax([extreme(over, signal, dims, keepdim) for over in (torch.amin, torch.amax)])
+    return torch.return_types.aminmax(
+        (extreme(torch.amin, signal, dims, keepdim), extreme(torch.amax, signal, dims, keepdim))
+    )

@@ -53,7 +53,7 @@ def _getitem_seen(function: Any, source: Relabelled, signal: Any, index: Any) ->
         dimension += 1
     if isinstance(first, int) and (source.batch or source.tokens is not None):
         return on_batches(function, (source, index), {})
-    return Relabelled.of(source.map[(first, *own)], batch, tokens)
+    return Relabelled.of(source.map[(first, *own)], batch, tokens, source.flattened_by)
 
 
 @rule(torch.Tensor.__getitem__, needs=_need_of_index, dims=_getitem_seen)

@@ -1,10 +1,13 @@
 """Where maxima over space are: absolute positions, which an unlimited plane has no numbers for.
 
 Under the original padding they are PyTorch's own. Under other borders a model may carry them along, and ask for their
-shape; only `max_unpool` may read those of a pool whose kernels tile the plane, as positions within a kernel.
+shape. Those of a pool whose kernels tile the plane may be read by `max_unpool`, as positions within a kernel. Where the
+largest of all cells is, a decoder of heat maps reads: the map leaves the engine there, on its frame, and the index is
+that of the largest cell of the frame, while the maximum itself is that of the plane.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 
 import torch
@@ -14,21 +17,25 @@ from torch.nn import functional as F
 from borderless.engine.naming import describe
 from borderless.engine.receptive_field import interpolated
 from borderless.engine.registry import find_rule, rule, traits_of
+from borderless.engine.relabelled import Relabelled
 from borderless.engine.rules.joining import joint_box
 from borderless.engine.rules.plan import Plan, check_axes, per_axis
 from borderless.engine.rules.resampling import on_finer_lattice
 from borderless.engine.signal import Signal
 from borderless.engine.tiles import same_period
+from borderless.engine.torch_internals import tree_leaves, tree_map
 
 
 class Indices(Signal):
     """Indices that `maker` gave, of the shape that the unmodified model would see.
 
     kernel: of the pool within whose kernels the window counts cells, row by row; None: nothing is known of them.
+    on_frame: of maxima over all of space, lets the map leave and returns where they are on its frame.
     """
 
     maker: Any
     kernel: tuple[int, ...] | None = None
+    on_frame: Callable[[], Tensor] | None = None
 
     @classmethod
     def of(cls, maker: Any, like: Signal, window: Tensor, background: Tensor | None = None) -> "Indices":
@@ -47,8 +54,29 @@ class Indices(Signal):
         made.maker = maker
         return made
 
+    @classmethod
+    def over_space(
+        cls, maker: Any, signal: Signal, shape: Sequence[int], find: Callable[[Tensor], Tensor]
+    ) -> "Indices":
+        """Return indices of `shape` of the extremes over all of space, which `find` finds on the frame."""
+        seen = signal if isinstance(signal, Relabelled) else None
+        call, frame = signal.scope.call_of(maker), signal.frame
+        if seen is not None:
+            call, frame = seen.flattened_by or call, seen.map.frame
+
+        @cache
+        def on_frame() -> Tensor:
+            signal.scope.leaves(call, frame, tuple(shape))
+            return find(signal.crop())
+
+        made = cls.unknown(maker, signal, shape)
+        made.on_frame = on_frame
+        return made
+
     def crop(self) -> Tensor:
-        """Refuse: they would leave the model."""
+        """Return where the largest cells of a frame are; refuse other indices, which would leave the model."""
+        if self.on_frame is not None:
+            return self.on_frame()
         raise self._refusal("the output, or an attribute, of the model")
 
     def _refusal(self, reader: str) -> Exception:
@@ -65,8 +93,11 @@ class Indices(Signal):
         found = find_rule(func)
         if found is max_unpool or traits_of(found).needs == "nothing":
             return super().__torch_function__(func, types, args, kwargs)
-        read = next(value for value in (*args, *(kwargs or {}).values()) if isinstance(value, cls))
-        raise read._refusal(describe(func))
+        unread = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, cls) and leaf.on_frame is None]
+        if unread:
+            raise unread[0]._refusal(describe(func))
+        read = tree_map(lambda leaf: leaf.crop() if isinstance(leaf, cls) else leaf, (args, kwargs or {}))
+        return func(*read[0], **read[1])
 
 
 def indices_of(function: Any, planned: Plan, pooled: Signal) -> Indices:
@@ -77,7 +108,8 @@ def indices_of(function: Any, planned: Plan, pooled: Signal) -> Indices:
 
     def within(cells: Tensor) -> Tensor:
         """Return, for every kernel, which of its cells is the first of the largest ones."""
-        rest, found = function(cells, kernel, kernel, return_indices=True)[1], 0
+        rest: Tensor = function(cells, kernel, kernel, return_indices=True)[1]
+        found = torch.zeros_like(rest)
         for i in reversed(range(len(kernel))):
             along, rest = rest % cells.shape[2 + i], rest // cells.shape[2 + i]
             first = kernel[i] * torch.arange(along.shape[2 + i], device=cells.device)
@@ -132,8 +164,8 @@ def max_unpool(
     background = None
     if signal.background is not None:
         assert indices.background is not None
-        around = same_period([signal.background, indices.background], [signal.axes] * 2)
-        background = _spread(*around, kernel)
+        around, places = same_period([signal.background, indices.background], [signal.axes] * 2)
+        background = _spread(around, places, kernel)
     elif indices.background is not None:
         raise AssertionError("maps of one pass all have a background, or none has")
     grown = tuple((k * a, k * b) for k, (a, b) in zip(kernel, box, strict=True))

@@ -114,11 +114,9 @@ def read_in(signal: Signal, whole: Signal, box: Box) -> Tensor:
     return _of_size_one(cells, signal, whole)
 
 
-def _background_in(signal: Signal, whole: Signal) -> Tensor | None:
-    """The background, with all the spatial axes of the map `whole`."""
-    if signal.background is None or len(signal.axes) == len(whole.axes):
-        return signal.background
-    return _of_size_one(signal.background, signal, whole)
+def _background_in(background: Tensor, signal: Signal, whole: Signal) -> Tensor:
+    """The background of `signal`, with all the spatial axes of the map `whole`."""
+    return background if len(signal.axes) == len(whole.axes) else _of_size_one(background, signal, whole)
 
 
 def surroundings_of(values: Sequence[Any], whole: Signal, *, dense: bool = False) -> list[Any]:
@@ -127,7 +125,7 @@ def surroundings_of(values: Sequence[Any], whole: Signal, *, dense: bool = False
     dense: also those that are constant along an axis are repeated.
     """
     places = [i for i, value in enumerate(values) if isinstance(value, Signal) and value.background is not None]
-    backgrounds = [_background_in(values[i], whole) for i in places]
+    backgrounds = [_background_in(values[i].background, values[i], whole) for i in places]
     tiles = same_period(backgrounds, [from_end(whole)] * len(places), dense=dense)
     result = list(values)
     for i, background in zip(places, tiles, strict=True):

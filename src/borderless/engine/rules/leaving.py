@@ -33,6 +33,6 @@ def flatten_space(function: Any, signal: Signal, target: tuple[int, ...]) -> Ten
 
 def leave(function: Any, signal: Signal, cells: Tensor, dims: frozenset[int]) -> Tensor:
     """Let a map leave the engine as `cells`, an ordinary tensor whose `dims` hold the cells of its frame."""
-    signal.scope.leaves(function, signal, tuple(cells.shape))
-    origin = f"{describe(function)} in {signal.scope.describe_module()}"
-    return LeftCells.of(cells, dims, signal.scope, origin)
+    call = signal.scope.call_of(function)
+    signal.scope.leaves(call, signal.frame, tuple(cells.shape))
+    return LeftCells.of(cells, dims, signal.scope, str(call))

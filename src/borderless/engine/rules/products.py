@@ -27,7 +27,11 @@ from borderless.engine.tiles import less, periods, ranges_of, same_period, tile
 Letters = tuple[str, ...]
 
 
-@rule(*named("einsum"), dims=lambda function, _, *args: einsum(function, *args))
+def _einsum_seen(function: Any, _: Relabelled, *args: Any) -> Any:
+    return einsum(function, *args)
+
+
+@rule(*named("einsum"), dims=_einsum_seen)
 def einsum(function: Any, equation: Any, *operands: Any) -> Any:
     """Sum products over channels, or over all of space."""
     values = list(operands[0]) if len(operands) == 1 and isinstance(operands[0], list | tuple) else list(operands)
@@ -63,11 +67,11 @@ def _need_of_matmul(function: Any, input: Any, other: Any) -> Kind:
     return "channels" if is_plain and left.ndim - 1 not in left.axes else "everything"
 
 
-@rule(
-    *named("matmul", "__matmul__", "bmm"),
-    needs=_need_of_matmul,
-    dims=lambda function, _, *args, **kwargs: matmul(function, *args, **kwargs),
-)
+def _matmul_seen(function: Any, _: Relabelled, *args: Any, **kwargs: Any) -> Any:
+    return matmul(function, *args, **kwargs)
+
+
+@rule(*named("matmul", "__matmul__", "bmm"), needs=_need_of_matmul, dims=_matmul_seen)
 def matmul(function: Any, input: Any, other: Any) -> Any:
     """Multiply matrices whose rows and columns are channels, or sum over all of space."""
     left, right = input, other
@@ -137,7 +141,7 @@ def product(
     is_taped = any(value.untaped() is not value for value in maps)
     if any(isinstance(value, Relabelled) for value in operands) and (is_taped or not seen.border.is_own):
         result = torch.einsum(f"{','.join(map(''.join, letters))}->{''.join(made)}", *values)
-        return _seen(result, output, tokens)
+        return _seen(result, output, tokens, seen)
     moved = [_space_last(value) for value in maps]
     box = joint_box(moved, function)
     if not kept:
@@ -162,13 +166,14 @@ def product(
     if whole.background is not None:
         background = run(*_around(uniform))
     result = whole.derive(window, background, box=box, axes=axes, field=joint_field(moved))
-    return _seen(result, output, tokens)
+    return _seen(result, output, tokens, seen)
 
 
-def _seen(result: Any, output: Letters, tokens: set[str]) -> Any:
+def _seen(result: Any, output: Letters, tokens: set[str], like: Signal) -> Any:
     """What came of maps, as the model sees it."""
     merged = [i for i, letter in enumerate(output) if letter in tokens]
-    return Relabelled.of(result, 0, merged[0]) if merged else result
+    call = like.flattened_by if isinstance(like, Relabelled) else None
+    return Relabelled.of(result, 0, merged[0], call) if merged else result
 
 
 def _first(values: Sequence[Any]) -> Signal:

@@ -21,6 +21,13 @@ _ATTRIBUTES = (
     "is_quantized",
     "is_meta",
     "itemsize",
+    "is_nested",
+    "is_cpu",
+    "is_mps",
+    "is_xpu",
+    "is_mkldnn",
+    "is_sparse_csr",
+    "nbytes",
 )
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from borderless.engine.naming import describe
-from borderless.engine.registry import Kind
+from borderless.engine.registry import Declared, Need
 from borderless.engine.relabelled import Relabelled, on_maps
 from borderless.engine.rules.statistics import extreme_of_whole
 from borderless.engine.signal import Signal
@@ -57,13 +57,15 @@ def asked_of(function: Any, signal: Signal, args: tuple[Any, ...], kwargs: dict[
     return Asked(tuple(dims), keepdim, {key: value for key, value in options.items() if value is not None})
 
 
-def need_of_reduction(function: Any, signal: Signal, *args: Any, **kwargs: Any) -> Kind:
+def need_of_reduction(function: Any, signal: Signal, *args: Any, **kwargs: Any) -> Declared:
     """What a reduction needs: all cells, if it runs over space."""
     asked = asked_of(function, signal, args, kwargs)
     over = set(asked.dims) & set(signal.axes)
     if not over:
         return "channels"
-    return "gathered" if over == set(signal.axes) and _is_gathered(function, signal, asked) else "everything"
+    if over == set(signal.axes) and _is_gathered(function, signal, asked):
+        return "gathered"
+    return Need("everything", over=tuple(sorted(over)))
 
 
 def _is_gathered(function: Any, signal: Signal, asked: Asked) -> bool:

@@ -42,7 +42,7 @@ def _expand_seen(function: Any, source: Relabelled, signal: Any, *given: Any, si
     for i, group in enumerate(source.groups):
         if i != source.batch:
             own += [-1] * len(group) if i == source.tokens else [sizes[i]]
-    return Relabelled.of(source.map.expand(own), source.batch, source.tokens)
+    return Relabelled.of(source.map.expand(own), source.batch, source.tokens, source.flattened_by)
 
 
 @rule(*named("expand", "broadcast_to"), dims=_expand_seen)
@@ -74,7 +74,7 @@ def _repeat_seen(function: Any, source: Relabelled, signal: Any, *given: Any, **
     for i, group in enumerate(source.groups):
         if i != source.batch:
             own += [1] * len(group) if i == source.tokens else [counts[i]]
-    return Relabelled.of(source.map.repeat(own), source.batch, source.tokens)
+    return Relabelled.of(source.map.repeat(own), source.batch, source.tokens, source.flattened_by)
 
 
 @rule(*named("repeat", "tile"), needs="cell", dims=_repeat_seen)

@@ -33,7 +33,8 @@ def _move_seen(function: Any, source: Relabelled, *args: Any, **kwargs: Any) -> 
     groups, batch = source.groups, order.index(source.batch)
     own = [d for place in order if place != source.batch for d in groups[place]]
     moved = source.map if own == sorted(own) else source.map.permute(0, *own)
-    return Relabelled.of(moved, batch, None if source.tokens is None else order.index(source.tokens))
+    tokens = None if source.tokens is None else order.index(source.tokens)
+    return Relabelled.of(moved, batch, tokens, source.flattened_by)
 
 
 @rule(
@@ -112,7 +113,8 @@ def reshape(function: Any, signal: Signal, *args: Any, **kwargs: Any) -> Any:
     if tokens is not None:
         axes = tuple(range(tokens, tokens + len(signal.axes)))
         spread = (*target[:tokens], *signal.frame, *target[tokens + 1 :])
-        return Relabelled.of(_reshaped_to(function, signal, spread, axes, target), 0, tokens)
+        made = _reshaped_to(function, signal, spread, axes, target)
+        return Relabelled.of(made, 0, tokens, signal.scope.call_of(function))
     return flatten_space(function, signal, target)
 
 
@@ -196,6 +198,7 @@ def _reshape_labels(function: Any, source: Relabelled, target: tuple[int, ...], 
         at, frame = source.tokens, tuple(signal.shape[axis] for axis in signal.axes)
         whole = (*shape[:at], *frame, *shape[at + 1 :])
         merged = geometry.preserved_axes(shape, target, (at,))
+        merged = None if merged == (batch,) else merged
         cells = geometry.preserved_axes(whole, target, tuple(range(at, at + len(frame))))
         cells = None if cells is not None and batch in cells else cells
         if cells is None or (merged is not None and len(target) == len(shape)):
@@ -206,7 +209,8 @@ def _reshape_labels(function: Any, source: Relabelled, target: tuple[int, ...], 
     batch_of_map = batch if tokens is None or batch < tokens else batch + len(signal.axes) - 1
     own = (spread[batch_of_map], *spread[:batch_of_map], *spread[batch_of_map + 1 :])
     made = reshape(signal, own)
-    return Relabelled.of(made, batch, tokens) if isinstance(made, Signal) else made
+    call = source.flattened_by or source.scope.call_of(function)
+    return Relabelled.of(made, batch, tokens, call) if isinstance(made, Signal) else made
 
 
 def _without_space(function: Any, source: Relabelled, target: tuple[int, ...]) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from borderless.engine.naming import describe, named
-from borderless.engine.registry import Kind, rule
+from borderless.engine.registry import Declared, Need, rule
 from borderless.engine.relabelled import Relabelled, on_maps
 from borderless.engine.rules.joining import LINES_REACH_OUT
 from borderless.engine.rules.pointwise import along_channels, check_parameters
@@ -26,8 +26,9 @@ def _dim(function: Any, signal: Any, args: tuple[Any, ...], kwargs: dict[str, An
     return None if dim is None else dim % signal.ndim
 
 
-def _need_of_softmax(function: Any, signal: Any, *args: Any, **kwargs: Any) -> Kind:
-    return "everything" if _dim(function, signal, args, kwargs) in signal.axes else "channels"
+def _need_of_softmax(function: Any, signal: Any, *args: Any, **kwargs: Any) -> Declared:
+    dim = _dim(function, signal, args, kwargs)
+    return Need("everything", over=(dim,)) if dim is not None and dim in signal.axes else "channels"
 
 
 def _softmax_seen(function: Any, source: Relabelled, *args: Any, **kwargs: Any) -> Any:
@@ -37,10 +38,11 @@ def _softmax_seen(function: Any, source: Relabelled, *args: Any, **kwargs: Any) 
         return on_maps(function, source, args, kwargs, ("dim",))
     signal = source.map
     if signal.background is not None or signal.untaped() is not signal or not signal.border.is_own:
-        return Relabelled.of(_over_space(function, signal, signal.axes, kwargs.get("dtype")), 0, source.tokens)
+        weights = _over_space(function, signal, signal.axes, kwargs.get("dtype"))
+        return Relabelled.of(weights, 0, source.tokens, source.flattened_by)
     source.check_gradients()
     window = function(source.window, *args[1:], **kwargs).unflatten(source.tokens, signal.frame)
-    return Relabelled.of(signal.derive(window, None), 0, source.tokens)
+    return Relabelled.of(signal.derive(window, None), 0, source.tokens, source.flattened_by)
 
 
 @rule(*named("softmax", "log_softmax"), needs=_need_of_softmax, dims=_softmax_seen)
@@ -55,6 +57,7 @@ def softmax(function: Any, signal: Any, *args: Any, **kwargs: Any) -> Any:
         return function(signal.crop(), *args, **kwargs)
     if signal.background is None:
         return signal.derive(function(signal.window, *args, **kwargs), None)
+    assert dim is not None  # it is one of the axes
     return _over_space(function, signal, (dim,), kwargs.get("dtype"))
 
 

@@ -78,7 +78,7 @@ def _join_seen(function: Any, source: Relabelled, tensors: Sequence[Any], dim: i
     before = [group for i, group in enumerate(source.groups) if i < dim and i != source.batch]
     made = function(maps_of(tensors), 1 + sum(map(len, before)), **kwargs)
     tokens = None if source.tokens is None else source.tokens + (dim <= source.tokens)
-    return Relabelled.of(made, source.batch + (dim <= source.batch), tokens)
+    return Relabelled.of(made, source.batch + (dim <= source.batch), tokens, source.flattened_by)
 
 
 @rule(*named("cat", "concat", "concatenate", "stack"), needs="cell", dims=_join_seen)

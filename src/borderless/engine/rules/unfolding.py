@@ -12,6 +12,11 @@ from borderless.engine.relabelled import Relabelled
 from borderless.engine.rules.plan import check_axes, per_axis, plan
 from borderless.engine.signal import Signal, first_signal
 
+FOLD = (
+    "adds up the cells of overlapping kernels. Write it as torch.nn.functional.conv_transpose2d of the map "
+    "(N, C·kernel cells, H, W), with torch.eye(C·kernel cells).view(C·kernel cells, C, *kernel) as its weight"
+)
+
 
 def _read_by_unfold(
     function: Any, signal: Any, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride: Any = 1
@@ -41,16 +46,16 @@ def unfold(
         window = run(planned.cells())
     result = planned.result(window, None if planned.background is None else planned.response(run))
     signal.scope.observe(function, result, 0, slides, signal.frame)
-    return Relabelled.of(result, 0, 2)
+    return Relabelled.of(result, 0, 2, signal.scope.call_of(function))
 
 
-@rule(F.fold, dims=lambda function, _, *args, **kwargs: fold(function, *args, **kwargs))
+def _fold_seen(function: Any, _: Relabelled, *args: Any, **kwargs: Any) -> Any:
+    return fold(function, *args, **kwargs)
+
+
+@rule(F.fold, dims=_fold_seen)
 def fold(function: Any, *args: Any, **kwargs: Any) -> Any:
     """Refuse to fold by name."""
     signal = first_signal(args, kwargs)
     assert signal is not None
-    raise signal.scope.unsupported(
-        describe(function),
-        "it adds up the cells of overlapping kernels. Write it as torch.nn.functional.conv_transpose2d of the map "
-        "(N, C·kernel cells, H, W), with torch.eye(C·kernel cells).view(C·kernel cells, C, *kernel) as its weight",
-    )
+    raise signal.scope.unsupported(describe(function), f"it {FOLD}")

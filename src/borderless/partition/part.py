@@ -6,9 +6,11 @@ it and outside of the part, nothing is known. So a rule keeps just the outputs w
 Shapes: boxes are in frame indices, one interval [start, stop) an axis.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Any
+from weakref import WeakValueDictionary
 
 from torch import Tensor
 
@@ -87,13 +89,19 @@ class PartPass(SilentPass):
 
     calls: how many calls of rules are under way; what a rule calls itself is no call of the model's. done: of the call
     that is under way, the first output along each axis that no earlier part has given; None: no part came before.
-    beyond: what a pool reads outside of the frame.
+    beyond: what a pool reads outside of the frame. alive: the maps of the pass that something still refers to.
     """
 
     calls: int = 0
     done: tuple[int | None, ...] | None = None
     beyond: float = 0.0
     macs: int = field(default=0, init=False)
+    alive: WeakValueDictionary[int, "PartSignal"] = field(default_factory=WeakValueDictionary, init=False)
+    _numbers: Iterator[int] = field(default_factory=count, init=False)
+
+    def __post_init__(self) -> None:
+        if self.observer is None:  # rules tell nobody what they cost
+            self.observer = lambda event: None
 
     @property
     def edge(self) -> PartEdge:
@@ -130,6 +138,10 @@ class PartSignal(Signal):
     is_settled = False
     may_pool_frame = False
     is_written_through = False
+
+    def __init__(self, *_: Any, **__: Any) -> None:
+        scope = self.parts
+        scope.alive[next(scope._numbers)] = self
 
     @classmethod
     def from_part(cls, cells: Tensor, start: Sequence[int], size: Sequence[int], scope: PartPass) -> "PartSignal":

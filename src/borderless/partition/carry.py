@@ -4,9 +4,6 @@ Parts come in row-major order over a grid. The model's own code runs on part aft
 its order, puts the rims of earlier parts around its maps, gives just the outputs that no part has given, and keeps the
 cells that outputs still to come read. So the outputs of all parts are a partition of the whole map, and nothing is
 computed twice.
-
-A rim along an axis holds what lies before a part on that axis: on earlier axes the cells of the part, on later ones the
-whole map.
 """
 
 from collections.abc import Sequence
@@ -24,85 +21,8 @@ from borderless.engine.reading import cut
 from borderless.engine.registry import Need, traits_of
 from borderless.engine.signal import Signal
 from borderless.engine.torch_internals import tree_leaves, tree_map
-from borderless.tiling.part import PartPass, PartSignal, not_done, parts_of, whole_of_result, with_maps_placed
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a part is in the grid: its index along each axis, and whether it is the last one there."""
-
-    index: tuple[int, ...]
-    is_last: tuple[bool, ...]
-
-
-@dataclass
-class Rim:
-    """The cells that one call keeps of one map along one axis: those at hand, and those that the next parts will read.
-
-    start: the first cell along the axis.
-    """
-
-    axis: int
-    cells: Tensor | None = None
-    box: Box = ()
-    _growing: Tensor | None = None
-
-    def keep(self, source: PartSignal, merged: PartSignal, start: int, place: Place) -> None:
-        """Keep the cells of `merged` from `start` on; `source` is the new part of it."""
-        k, whole = self.axis, source.whole_box
-        piece = tuple((start, merged.box[k][1]) if i == k else new for i, new in enumerate(source.box))
-        cells = cut(merged.window, merged.axes, merged.box, piece)
-        later = range(k + 1, len(piece))
-        if all(place.index[i] == 0 and place.is_last[i] for i in later):
-            self.cells, self.box = cells.clone(memory_format=memory_format_of(cells)), piece
-            return
-        box = tuple(whole[i] if i > k else interval for i, interval in enumerate(piece))
-        if all(place.index[i] == 0 for i in later):
-            sizes = list(cells.shape)
-            for axis, (a, b) in zip(merged.axes, box, strict=True):
-                sizes[axis] = b - a
-            self._growing = cells.new_empty(sizes)
-        assert self._growing is not None
-        cut(self._growing, merged.axes, box, piece).copy_(cells)
-        if all(place.is_last[i] for i in later):
-            self.cells, self.box, self._growing = self._growing, box, None
-
-
-@dataclass
-class Call:
-    """What one call of the model's keeps from part to part.
-
-    starts: for each axis, of the parts by their index, the first output that is theirs. rims: of each map, along each
-    axis.
-    """
-
-    function: Any
-    starts: list[dict[int, int]] = field(default_factory=list)
-    rims: list[list[Rim]] = field(default_factory=list)
-
-    def done(self, place: Place, source: PartSignal, outputs: Box) -> tuple[int | None, ...]:
-        """The first of `outputs` along each axis that is still to be given; None: the first that can be.
-
-        The first of several parts need not begin where the image does.
-        """
-        if not self.starts:
-            self.starts = [{} for _ in outputs]
-        axes = zip(self.starts, place.index, source.box, source.whole_box, outputs, strict=True)
-        return tuple(
-            starts[at] if at else first if begin <= low else None
-            for starts, at, (begin, _), (low, _), (first, _) in axes
-        )
-
-    def give(self, place: Place, outputs: Box) -> None:
-        """Note which outputs a part gives."""
-        for starts, at, (_, stop) in zip(self.starts, place.index, outputs, strict=True):
-            starts[at + 1] = stop
-
-    def rims_of(self, number: int, count: int) -> list[Rim]:
-        """The rims of a call's map by its number, along `count` axes."""
-        while len(self.rims) <= number:
-            self.rims.append([Rim(axis) for axis in range(count)])
-        return self.rims[number]
+from borderless.partition.part import PartPass, PartSignal, not_done, parts_of, whole_of_result, with_maps_placed
+from borderless.partition.rims import KeptCall, Place
 
 
 class Exchange(Protocol):
@@ -118,7 +38,7 @@ class CarryPass(PartPass):
     """A pass over one of several parts. kept: the calls of the model's in their order, shared by all parts."""
 
     place: Place = field(kw_only=True)
-    kept: list[Call] = field(kw_only=True)
+    kept: list[KeptCall] = field(kw_only=True)
     exchange: Exchange = field(kw_only=True)
     _next: int = 0
     _gathered: int = 0
@@ -142,20 +62,22 @@ class CarryPass(PartPass):
             return rule(func, *args, **kwargs)
         return self._on_parts(state, need, maps, func, rule, args, kwargs)
 
-    def _state(self, func: Any) -> Call:
+    def _state(self, func: Any) -> KeptCall:
         if self._next == len(self.kept):
-            self.kept.append(Call(func))
+            self.kept.append(KeptCall(func))
         state, self._next = self.kept[self._next], self._next + 1
+        if state.function == describe(func):
+            state.function = func
         if state.function is not func:
+            before = state.function if isinstance(state.function, str) else describe(state.function)
             raise self.unsupported(
-                describe(func),
-                f"the model took another path than on the part before, where {describe(state.function)} came",
+                describe(func), f"the model took another path than on the part before, where {before} came"
             )
         return state
 
     def _on_parts(
         self,
-        state: Call,
+        state: KeptCall,
         need: Need,
         maps: list[PartSignal],
         func: Any,
@@ -208,7 +130,7 @@ class CarryPass(PartPass):
 
         return tree_map(taken, result)
 
-    def _merged(self, state: Call, number: int, source: PartSignal) -> PartSignal:
+    def _merged(self, state: KeptCall, number: int, source: PartSignal) -> PartSignal:
         """`source` with the rims that the call has kept of earlier parts."""
         if source.is_settled:
             return source
@@ -238,7 +160,7 @@ class CarryPass(PartPass):
 
     def _keep(
         self,
-        state: Call,
+        state: KeptCall,
         number: int,
         operations: Sequence[Operation],
         source: PartSignal,
@@ -276,10 +198,11 @@ class CarryPass(PartPass):
         whole, axes = source.whole_box, source.axes
 
         def merge(parts: list[tuple[Box, Tensor]]) -> Tensor:
-            sizes = list(source.window.shape)
+            _, first = parts[0]
+            sizes = list(first.shape)
             for axis, (a, b) in zip(axes, whole, strict=True):
                 sizes[axis] = b - a
-            cells = source.window.new_empty(sizes)
+            cells = first.new_empty(sizes)
             for box, window in parts:
                 cut(cells, axes, whole, box).copy_(window)
             return cells
