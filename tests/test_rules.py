@@ -129,7 +129,7 @@ CALLS = {
     "a pool": (F.max_pool2d, (2,), {}, "neighborhood"),
     "an activation": (torch.relu, (), {}, "cell"),
     "a mean over channels": (torch.mean, (1,), {}, "channels"),
-    "a mean over space": (torch.mean, (), {"dim": (2, 3)}, "everything"),
+    "a mean over space": (torch.mean, (), {"dim": (2, 3)}, "gathered"),
     "a mean over rows": (torch.Tensor.mean, (2,), {}, "everything"),
     "a maximum of the channels": (torch.amax, (1,), {}, "channels"),
     "a view": (torch.Tensor.view, (1, 2, 1, 4, 4), {}, "cell"),
@@ -141,7 +141,7 @@ CALLS = {
     "padding by mirroring": (F.pad, ((1, 1, 1, 1), "reflect"), {}, "everything"),
     "batch norm": (F.batch_norm, (torch.zeros(2), torch.ones(2)), {}, "cell"),
     "batch norm in training": (F.batch_norm, (torch.zeros(2), torch.ones(2), None, None, True), {}, "everything"),
-    "group norm": (F.group_norm, (1,), {}, "everything"),
+    "group norm": (F.group_norm, (1,), {}, "gathered"),
     "the size": (torch.Tensor.size, (), {}, "nothing"),
 }
 
@@ -153,3 +153,9 @@ def test_what_calls_need(name: str) -> None:
         signal = model(torch.zeros(1, 2, 4, 4))
     traits = registry.traits_of(registry.find_rule(function))
     assert traits.need(function, (signal, *args), kwargs).kind == expected
+
+
+def test_a_function_that_is_taught_leaves_the_traits_of_others() -> None:
+    before = registry.traits_of(registry.find_rule(torch.sigmoid))
+    bl.rules.cellwise(lambda x: x * 2)
+    assert registry.traits_of(registry.find_rule(torch.sigmoid)) == before

@@ -32,7 +32,7 @@ from typing import Any
 from torch import Tensor
 
 from borderless.engine.geometry import Slide
-from borderless.engine.registry import Need, rule
+from borderless.engine.registry import Need, assign, rule
 from borderless.engine.rules.plan import check_axes, plan
 from borderless.engine.rules.pointwise import elementwise
 from borderless.engine.signal import Signal
@@ -47,7 +47,7 @@ def cellwise(*functions: Any) -> None:
         functions: Each takes one or several feature maps, ordinary tensors without spatial extent, and numbers, and
             returns one feature map of the same sizes.
     """
-    rule(*functions, needs="cell")(elementwise)
+    assign(elementwise, *functions)
 
 
 def sliding(

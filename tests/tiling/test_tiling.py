@@ -236,7 +236,7 @@ def test_the_card_names_what_prevents_tiles() -> None:
     adaptive = bl.convert(nn.Conv2d(1, 2, 3, 2), "infinite", phase="adaptive")
     assert "phase='adaptive'" in str(refused(adaptive).problem)
     flat = nn.Sequential(nn.Conv2d(1, 1, 3), nn.Flatten(), nn.Linear(62 * 62, 2)).eval()
-    assert "torch.linear in module '2' (Linear)" in str(refused(flat).problem)
+    assert "torch.Tensor.flatten in module '1' (Flatten)" in str(refused(flat).problem)
 
 
 @pytest.mark.parametrize("name", ["corners", "circular"])

@@ -109,6 +109,13 @@ def rule(
     return register
 
 
+def assign(implementation: Rule, *functions: Any) -> None:
+    """Register a rule, whose traits stay as they are declared, for more `functions`."""
+    if not functions:
+        raise TypeError("Expected assign(rule, torch.some_function, ...) but got no function")
+    _RULES.update(dict.fromkeys(functions, implementation))
+
+
 def declare(implementation: Rule, traits: Traits) -> Rule:
     """Note the traits of a rule, whatever functions it is for."""
     _TRAITS[implementation] = traits
