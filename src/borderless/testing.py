@@ -48,7 +48,7 @@ def assert_tiled_equals_whole(
 
     Args:
         model: What `borderless.tile` takes.
-        image: (N, C, *space).
+        image: ``(N, C, *space)``.
         tile: Pixels along each axis, one number or one an axis; smaller than the image.
         tolerance: The largest difference, relative to the largest value of an output.
         args: What the model takes after the image.
@@ -99,7 +99,7 @@ def assert_streams_like_whole(
 
     Args:
         model: What `borderless.Stream` takes.
-        example: (N, C, *space).
+        example: ``(N, C, *space)``.
         axis: Along which chunks come.
         chunks: Their sizes, which add up to that of `example`. None: drawn from 1 to a quarter of it.
         is_open: Whether the stream learns its length only with the last chunk.
@@ -148,7 +148,7 @@ def assert_causal(model: nn.Module, example: Tensor, axis: int = -1, *, lookahea
 
     Args:
         model: What `borderless.Stream` takes.
-        example: (N, C, *space), longer along `axis` than the network looks ahead.
+        example: ``(N, C, *space)``, longer along `axis` than the network looks ahead.
         axis: Of the input.
         lookahead: How many samples after an output's own the model may read.
         options: Of `borderless.Stream`.

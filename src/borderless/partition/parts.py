@@ -56,7 +56,7 @@ def region(
 
     Args:
         model: any model, converted or not, in evaluation mode.
-        image: (N, C, *space): a tensor, or anything with `.shape` and slicing (numpy, memmap, zarr, h5py).
+        image: ``(N, C, *space)``: a tensor, or anything with `.shape` and slicing (numpy, memmap, zarr, h5py).
         box: for each spatial axis the interval [start, stop), in pixels.
         args: what the model takes after the image.
         kwargs: what it takes by name.
@@ -108,7 +108,7 @@ def parts(
 
     Args:
         model: any model, converted or not, whose BatchNorm modules are in evaluation mode.
-        image: (N, C, *space): a tensor, or anything with `.shape` and slicing (numpy, memmap, zarr, h5py).
+        image: ``(N, C, *space)``: a tensor, or anything with `.shape` and slicing (numpy, memmap, zarr, h5py).
         tile: the size of a part, in pixels; one number, or one for each spatial axis. Parts without outputs are left
             out.
         args: what the model takes after the image.

@@ -27,7 +27,7 @@ class Stream:
     mode. It runs without gradients.
 
     Args:
-        model: Takes (N, C, *space) as its first argument.
+        model: Takes ``(N, C, *space)`` as its first argument.
         axis: Of the input, along which chunks come: -1 for time of (N, C, T), or columns; -2 for rows of (N, C, H, W);
             2 for time of clips (N, C, T, H, W).
         length: How many samples will come in all, if that is known. If it is not, `push(chunk, last=True)` says where
@@ -97,7 +97,7 @@ class Stream:
         """Return the outputs that are decided now and were not before.
 
         Args:
-            chunk: (N, C, *space), of any number of samples along the stream's axis; 0 if no more come and the one
+            chunk: ``(N, C, *space)``, of any number of samples along the stream's axis; 0 if no more come and the one
                 before was the last.
             last: No chunk comes after this one. With a known length the chunk that completes it is the last.
 

@@ -50,14 +50,14 @@ def tile(
 
     Args:
         model: An ordinary or a converted model. It runs on the device that its weights are on.
-        image: (C, *space) or (N, C, *space): a tensor, or an array with a shape and slicing (numpy, memmap, zarr,
-            h5py). How many axes are space, its first convolution tells.
+        image: ``(C, *space)`` or ``(N, C, *space)``: a tensor, or an array with a shape and slicing (numpy, memmap,
+            zarr, h5py). How many axes are space, its first convolution tells.
         tile: Pixels along each axis, one number or one an axis. Without it, chosen by `memory`.
         memory: About how many bytes may be in use at a time, besides image and output: a number, or "2GB", "500MiB".
             Where parts wait for one another, what does not fit waits in files (in the folder that TMPDIR names).
         out: Arrays that the output is written to, one or several, laid out as the model's output is. Without it, the
             output is in new tensors, on the image's device.
-        prepare: Applied to each tile (N, C, *tile) on the model's device, for example
+        prepare: Applied to each tile ``(N, C, *tile)`` on the model's device, for example
             `lambda tile: tile / 255`; it must treat each pixel by itself. Needed for integer images, whose 16-bit
             pixels come as int32.
         progress: Called with how many tiles are done and how many there are.
