@@ -69,9 +69,8 @@ class CarryPass(PartPass):
         if state.function == describe(func):
             state.function = func
         if state.function is not func:
-            before = state.function if isinstance(state.function, str) else describe(state.function)
             raise self.unsupported(
-                describe(func), f"the model took another path than on the part before, where {before} came"
+                describe(func), f"the model took another path than on the part before, where {state.name} came"
             )
         return state
 

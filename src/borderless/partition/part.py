@@ -17,7 +17,6 @@ from torch import Tensor
 from borderless.engine.edge import Count, Edge, Outside
 from borderless.engine.forward_pass import ForwardPass
 from borderless.engine.geometry import Box, Keep
-from borderless.engine.naming import describe
 from borderless.engine.operations import Mirror, OnMirrored, Operation, decided
 from borderless.engine.reading import read, read_mirrored
 from borderless.engine.registry import Need, find_rule, traits_of
@@ -302,8 +301,3 @@ def whole_of_result(need: Need, sources: Sequence[PartSignal]) -> Box:
     boxes = [source.whole_box for source in sources]
     pick = (max, min) if first.parts.edge.whole.keeps == "inside" else (min, max)
     return tuple((pick[0](a for a, _ in axis), pick[1](b for _, b in axis)) for axis in zip(*boxes, strict=True))
-
-
-def refuse(source: PartSignal, func: Any, reason: str) -> Exception:
-    """Return the error for a call that has no answer for a part of a map."""
-    return source.scope.unsupported(describe(func), reason)

@@ -16,7 +16,6 @@ import torch
 from torch import nn
 
 from borderless.conversion import conversion_of
-from borderless.engine.naming import describe
 from borderless.errors import RunError
 from borderless.partition.output_files import OutputFile
 from borderless.partition.outputs import Outputs
@@ -158,7 +157,7 @@ def kept_as_data(kept: list[KeptCall]) -> list[Any]:
     """Return, as tensors and plain values, what the calls keep for the next row of parts."""
     return [
         {
-            "function": call.function if isinstance(call.function, str) else describe(call.function),
+            "function": call.name,
             "starts": call.starts,
             "rims": [[len(rims), rims[0].cells, rims[0].box] for rims in call.rims],
         }

@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from borderless.engine.geometry import Box
+from borderless.engine.naming import describe
 from borderless.engine.padding import memory_format_of
 from borderless.engine.reading import cut
 from borderless.partition.part import PartSignal
@@ -67,6 +68,11 @@ class KeptCall:
     function: Any
     starts: list[dict[int, int]] = field(default_factory=list)
     rims: list[list[Rim]] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        """The function, as texts and saved states name it."""
+        return self.function if isinstance(self.function, str) else describe(self.function)
 
     def done(self, place: Place, source: PartSignal, outputs: Box) -> tuple[int | None, ...]:
         """The first of `outputs` along each axis that is still to be given; None: the first that can be.

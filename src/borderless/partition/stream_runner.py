@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from borderless.conversion import attached
 from borderless.engine.geometry import Box
 from borderless.engine.inputs import arguments_named
-from borderless.engine.naming import describe, fields_of
+from borderless.engine.naming import fields_of
 from borderless.engine.outputs import ordinary, release
 from borderless.partition.gather import Alone
 from borderless.partition.part import PartEdge
@@ -84,7 +84,7 @@ class Progress:
         """Return it as numbers, texts and tensors."""
         calls = [
             {
-                "function": call.function if isinstance(call.function, str) else describe(call.function),
+                "function": call.name,
                 "starts": [dict(starts) for starts in call.starts],
                 "rims": [[{"cells": rim.cells, "box": rim.box} for rim in rims] for rims in call.rims],
             }
