@@ -38,7 +38,7 @@ class PositionDependentError(BorderlessError):
 
 
 class StorageError(BorderlessError, OSError):
-    """Parts of an image that cannot be written or put away for a while: the disk is full, for example."""
+    """Files that cannot be written: the disk is full, for example, or the folder belongs to somebody else."""
 
 
 class UnknownName(BorderlessError, ValueError):
