@@ -1,8 +1,8 @@
 """Read a folder of any pictures: draw some, open them safely, and turn them into the input of a network.
 
 A file that cannot be used is left out, named with its reason, and replaced by the next one drawn. Only files are
-opened, never pipes or devices, and only by the readers in `FORMATS`. What a file is converted from (gray, 16 bits, CMYK,
-transparent, animated) is counted, because it may matter to a network.
+opened, never pipes or devices, and only by the readers in `FORMATS`. What a file is converted from (gray, 16 bits,
+CMYK, transparent, animated) is counted, because it may matter to a network.
 
 Shapes: pictures (N, 3, size, size), normalized with ImageNet's mean and standard deviation unless told otherwise.
 """

@@ -59,6 +59,9 @@ class NetworkRequest:
 
     def _check_file(self) -> None:
         path = Path(self.name)
+        if not path.is_file():
+            found = "a folder" if path.is_dir() else "none"
+            raise CheckpointError(f"Expected a file of weights at {path} but got {found}; check the path.")
         if path.suffix.lower() in _PROGRAMS or _is_script(path):
             raise CheckpointError(
                 f"got {path}, a compiled or exported program, in which borderless cannot change the borders; needed: "

@@ -148,10 +148,11 @@ def save_animation(pictures: Sequence[Image.Image], path: Path, frame_ms: int, l
     palette.putpalette([255 if value > 248 else value for value in palette.getpalette() or []])
     frames = [picture.quantize(palette=palette, dither=Image.Dither.NONE) for picture in pictures]
     durations = [frame_ms] * (len(frames) - 1) + [last_frame_ms]
-    temporary = path.with_suffix(".partial.gif")
-    frames[0].save(temporary, save_all=True, append_images=frames[1:], duration=durations, loop=0, optimize=True)
-    write_atomically(path, temporary.read_bytes())
-    temporary.unlink()
+    film = io.BytesIO()
+    frames[0].save(
+        film, format="GIF", save_all=True, append_images=frames[1:], duration=durations, loop=0, optimize=True
+    )
+    write_atomically(path, film.getvalue())
     return path
 
 

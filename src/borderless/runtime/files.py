@@ -6,6 +6,7 @@ import glob
 import io
 import os
 import tempfile
+import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -37,11 +38,17 @@ def write_atomically(path: Path, content: str | bytes | memoryview) -> None:
         raise
 
 
-def clear_half_written(path: Path) -> None:
-    """Delete what `write_atomically` left beside `path` in processes that were killed; what cannot be deleted stays."""
+def clear_half_written(path: Path, older_than_s: float = 0.0) -> None:
+    """Delete what `write_atomically` left beside `path` in processes that were killed; what cannot be deleted stays.
+
+    Args:
+        path: The file that was to be written.
+        older_than_s: Younger files stay: another process may be writing them.
+    """
     for temporary in path.parent.glob(f".{glob.escape(path.name)}.*{_HALF_WRITTEN}"):
         with contextlib.suppress(OSError):
-            temporary.unlink()
+            if time.time() - temporary.stat().st_mtime >= older_than_s:
+                temporary.unlink()
 
 
 def check_writable(folder: Path) -> None:

@@ -1,6 +1,7 @@
 """How a network is trained: settings, and the step size that follows from them."""
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, fields
 from typing import Literal
 
 from borderless.errors import TrainingError
@@ -64,6 +65,10 @@ class Recipe:
     """Whether curves are also written for TensorBoard, into the training's folder."""
 
     def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, float) and not math.isfinite(value):
+                raise TrainingError(f"Expected {field.name} to be a finite number but got {value}; choose another.")
         counts = min(self.epochs, self.batch_size, self.learning_rate, self.patience, self.step_epochs, self.parts)
         stops = self.stops_after is None or self.stops_after > 0
         if counts <= 0 or not stops or min(self.weight_decay, self.workers, self.save_minutes) < 0:

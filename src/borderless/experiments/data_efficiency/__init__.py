@@ -40,7 +40,7 @@ class DataEfficiencyConfig(PaperSettings):
     """How many training images of each class; a larger set holds the smaller ones. 0: all."""
     arms: Annotated[tuple[str, ...], Choice(COMPARED)] = COMPARED
     """What the network is trained as."""
-    seeds: Annotated[int, Range(1)] = 3
+    seeds: Annotated[int, Range(1, 10_000)] = 3
     data: Path | None = None
     """A folder of class folders, or of train and val with class folders, or Fashion-MNIST's or CIFAR-10's files;
     without it, digits. With it, what no option says is as in the paper."""

@@ -31,7 +31,7 @@ ARMS = {
 class OnePlaceConfig(TrainedSettings):
     """Settings of `one-place`."""
 
-    seeds: Annotated[int, Range(1)] = 3
+    seeds: Annotated[int, Range(1, 10_000)] = 3
     test_digits: Annotated[int, Range(1, 360)] = 240
     """How many of the 360 test digits are tried at each position."""
     training: Recipe = RECIPE

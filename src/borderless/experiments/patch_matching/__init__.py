@@ -38,7 +38,7 @@ class PatchMatchingConfig(PaperSettings):
     """How many training pairs; a larger set holds the smaller ones."""
     arms: Annotated[tuple[str, ...], Choice(tuple(ARMS))] = tuple(ARMS)
     """Which descriptors to train."""
-    seeds: Annotated[int, Range(1)] = 2
+    seeds: Annotated[int, Range(1, 10_000)] = 2
     test_matches: Annotated[int, Range(100)] = 500
     """Matches, and as many others, to test on; a quarter to validate on. The Brown patches have lists of their own."""
     data: Path | None = None

@@ -32,7 +32,7 @@ class ShiftsConfig(PaperSettings):
     """Networks: "small", or any of torchvision, timm/NAME, or of the paper."""
     arms: Annotated[tuple[str, ...], Choice(tuple(ARMS))] = tuple(ARMS)
     """What each network is trained as."""
-    seeds: Annotated[int, Range(1)] = 2
+    seeds: Annotated[int, Range(1, 10_000)] = 2
     data: Path | None = None
     """A folder of class folders, or of train and val with class folders; without it, digits in clutter.
     With it, what no option says is as in the paper."""
