@@ -259,7 +259,7 @@ def test_a_help_text_has_a_dozen_options_and_the_rest_on_demand(words: str, caps
         assert internal not in whole
 
 
-def test_a_cell_that_is_a_file_and_arrays_that_are_cut_are_named(
+def test_a_cell_that_is_a_file_and_arrays_that_are_missing_are_named(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     words = ("run", "conv-types", "--size", "5", "--borders", "full", "--folder", str(tmp_path))
@@ -269,8 +269,7 @@ def test_a_cell_that_is_a_file_and_arrays_that_are_cut_are_named(
     assert f"Expected a file or folder that can be used but got 'File exists' at {tmp_path / 'full'}" in err
     (tmp_path / "full").unlink()
     assert call(capsys, *words)[0] == 0
-    arrays = tmp_path / "full" / "maps.npz"
-    arrays.write_bytes(arrays.read_bytes()[:200])
+    (tmp_path / "full" / "maps.npz").unlink()
     code, _, err = call(capsys, *words)
     assert code == 2
     assert "Expected the arrays of finished cells" in err

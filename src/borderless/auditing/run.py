@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from borderless.auditing.parts.layout import NetworkLayout
     from borderless.auditing.parts.reach import ReachPoint
     from borderless.measures.border_effect import BorderEffect
-    from borderless.measures.position_sensitivity import Effect, Sensitivity
+    from borderless.measures.position_sensitivity import Sensitivity
+    from borderless.measures.prediction_changes import Effect
     from borderless.measures.shift_consistency import Consistency
     from borderless.measures.uneven_padding import Influence
 

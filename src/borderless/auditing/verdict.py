@@ -11,7 +11,8 @@ from borderless.auditing.result import Finding, Measurements
 from borderless.report.numbers import percent, safe, small
 
 if TYPE_CHECKING:
-    from borderless.measures.position_sensitivity import Effect, Sensitivity
+    from borderless.measures.position_sensitivity import Sensitivity
+    from borderless.measures.prediction_changes import Effect
 
 # Relative change of the logits below which predictions count as equal: float32 leaves 1e-7 to 1e-5.
 EQUAL = 1e-4

@@ -59,11 +59,16 @@ def sizes(numbers: Sequence[int | Fraction]) -> str:
     return "×".join(map(str, numbers))
 
 
+# Letters that change the direction of the text around them: in a file's name they hide its ending.
+_DIRECTIONS = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+_SAFE = str.maketrans({"<": "‹", ">": "›", **{letter: f"\\u{ord(letter):04x}" for letter in _DIRECTIONS}})
+
+
 def safe(text: str) -> str:
-    """Replace what a page would take for a tag in a name or an error of somebody else's.
+    r"""Replace what a page would take for a tag or an order in somebody else's text, such as a name or an error.
 
     Example:
-        >>> safe("a<b>")
-        'a‹b›'
+        >>> print(safe("a<b>"), safe("gpj\u202e.exe"), safe("\udcff"))
+        a‹b› gpj\u202e.exe \udcff
     """
-    return text.replace("<", "‹").replace(">", "›")
+    return text.translate(_SAFE).encode("utf-8", "backslashreplace").decode("utf-8")

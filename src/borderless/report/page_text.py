@@ -47,7 +47,8 @@ class PageText:
 
     def section(self, figures: Sequence[Figure], tables: Sequence[Table]) -> Section:
         """Return the whole page."""
-        return Section(self.title, self.paragraphs, list(figures), list(tables))
+        (result,) = self.blocks.get("result", [""])
+        return Section(self.title, self.paragraphs, list(figures), list(tables), result)
 
 
 def filled_in(template: Path, values: Mapping[str, Any], words: Mapping[str, Callable[..., str]]) -> PageText:

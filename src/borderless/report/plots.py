@@ -8,6 +8,7 @@ Sizes are (height, width) in inches; one inch is 96 pixels of a page and is save
 # pyright: reportUnknownMemberType=false
 
 import io
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -21,6 +22,7 @@ from matplotlib.patches import Rectangle
 from numpy.typing import ArrayLike
 from PIL import Image
 
+from borderless.report.dark import BOXES, boxes
 from borderless.runtime.files import write_atomically
 
 PAGE_DPI = 96
@@ -126,8 +128,10 @@ def new_figure(
 def save(fig: Figure, path: Path, width_px: int | None = None) -> Path:
     """Save as PNG, `width_px` wide (by default twice its size on a page), whole or not at all. Returns `path`."""
     dpi = 2 * PAGE_DPI if width_px is None else width_px / fig.get_figwidth()
+    fig.set_dpi(dpi)
+    fig.draw_without_rendering()
     data = io.BytesIO()
-    fig.savefig(data, format="png", dpi=dpi, metadata={"Software": None})
+    fig.savefig(data, format="png", dpi=dpi, metadata={"Software": None, BOXES: json.dumps(boxes(fig))})
     write_atomically(path, data.getvalue())
     return path
 

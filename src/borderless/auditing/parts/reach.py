@@ -15,7 +15,8 @@ from borderless.conversion import bordered
 from borderless.engine.border import Border
 from borderless.errors import ImageError
 from borderless.explanation import explain
-from borderless.measures.position_sensitivity import effect, on_canvases
+from borderless.measures.position_sensitivity import on_canvases
+from borderless.measures.prediction_changes import effect
 from borderless.report.content import Figure, Section
 from borderless.report.numbers import percent, small
 from borderless.report.plots import BORDER_COLOURS, ROUNDING, new_figure, save
