@@ -47,6 +47,7 @@ class Sensitivity:
         probability: (P, N), of the class that is predicted at the middle, or of the label.
         stride_px: The model's total stride (rows, columns).
         canvas: Its size (height, width).
+        object_px: The size of the objects (height, width).
         all_places: All positions, under the model's own border.
         border: Positions whole strides apart.
         bias: The same positions under `full`.
@@ -60,6 +61,7 @@ class Sensitivity:
     probability: np.ndarray
     stride_px: tuple[int, int]
     canvas: tuple[int, int]
+    object_px: tuple[int, int]
     all_places: Effect
     border: Effect
     bias: Effect
@@ -145,6 +147,7 @@ def sensitivity(
         probability=softmax(own)[:, np.arange(len(objects)), first],
         stride_px=strides,
         canvas=(int(canvas[0]), int(canvas[1])),
+        object_px=(int(objects.shape[2]), int(objects.shape[3])),
         all_places=effect(own, seed),
         border=effect(border, seed),
         bias=effect(bias, seed),

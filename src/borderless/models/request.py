@@ -100,6 +100,11 @@ class NetworkRequest:
         return slug(self.name) if not self.is_file else slug(f"{Path(self.name).parent.name}-{Path(self.name).stem}")
 
     @property
+    def source(self) -> tuple[str, str, str]:
+        """Library of a network by name, its name there, and its weights."""
+        return (*resolve(self.name), self._kept)
+
+    @property
     def _kept(self) -> str:
         """The weights of a network by name: those asked for, else its library's."""
         if self.is_random:

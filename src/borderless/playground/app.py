@@ -222,7 +222,7 @@ def _audit(gr: Any) -> None:
         try:
             for done, of, part, found in audited(chosen.model, images, name):
                 if found is None:
-                    yield f"{done} of {of} parts: {part}{left_out}", "", None
+                    yield f"{100 * done / of:.0f} %: {part}{left_out}", "", None
                 else:
                     page = folder / "report.html"
                     found.save(folder)
@@ -264,7 +264,7 @@ def audited(model: Any, images: Any, name: str) -> Iterator[tuple[int, int, str,
         if gone.is_set():
             raise _Stopped
 
-    def progress(done: int, of: int, part: str) -> None:
+    def progress(done: float, of: int, part: str) -> None:
         stop_if_gone()
         told.put((done, of, part, None))
 
@@ -304,9 +304,9 @@ class _Stopped(BaseException):
 
 def _verdict(found: Any) -> str:
     from borderless.auditing.verdict import judge
-    from borderless.report import plain_text
+    from borderless.report.content import LEVELS, plain_text
 
-    return "\n".join(f"- **{finding.level}** {plain_text(finding.text)}" for finding in judge(found))
+    return "\n".join(f"- **{LEVELS[finding.level]}** {plain_text(finding.text)}" for finding in judge(found))
 
 
 def _told(gr: Any, run: Callable[[], Any]) -> Any:

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from borderless.report.content import LEVELS, Card, Figure, Section, Table, limited_html
-from borderless.report.dark import BOXES, darkened
 from borderless.runtime.files import write_atomically
 
 _MEDIA_TYPES = {
@@ -72,6 +71,8 @@ def _is_wide(table: Table) -> bool:
 def _picture(figure: Figure) -> dict[str, object]:
     """Return the figure's data: addresses, and its size so that text does not jump while the page loads."""
     from PIL import Image
+
+    from borderless.report.dark import BOXES, darkened  # loads what draws
 
     media_type = _MEDIA_TYPES.get(figure.path.suffix.lower())
     if media_type is None:
