@@ -38,7 +38,7 @@ def test_the_page_stands_alone_and_fits_a_phone(page: Path) -> None:
             pictures = tab.evaluate(
                 "[...document.images].map(i => [i.complete, i.naturalWidth, i.naturalHeight, i.alt.length])"
             )
-            assert len(pictures) == 5
+            assert len(pictures) == 7
             assert all(done and wide > 300 and high > 100 and text > 40 for done, wide, high, text in pictures)
             colour = tab.evaluate("getComputedStyle(document.body).backgroundColor")
             assert colour == ("rgb(255, 254, 251)" if scheme == "light" else "rgb(23, 23, 26)")
@@ -48,6 +48,6 @@ def test_the_page_stands_alone_and_fits_a_phone(page: Path) -> None:
 def test_a_figure_holds_more_than_its_background(page: Path) -> None:
     from PIL import Image
 
-    for name in ("everywhere", "leaks", "depth", "maps", "reach"):
+    for name in ("example", "positions", "everywhere", "causes", "depth", "maps", "reach"):
         with Image.open(page.parent / f"{name}.png") as picture:
             assert len(picture.convert("RGB").getcolors(10_000_000) or []) > 50, name

@@ -222,7 +222,7 @@ def _audit(gr: Any) -> None:
         try:
             for done, of, part, found in audited(chosen.model, images, name):
                 if found is None:
-                    yield f"{100 * done / of:.0f} %: {part}{left_out}", "", None
+                    yield f"{done:.0f} of {of} parts: {part}{left_out}", "", None
                 else:
                     page = folder / "report.html"
                     found.save(folder)

@@ -29,8 +29,7 @@ def execute(words: list[str]) -> int:
     options = parse(AuditOptions, words, USAGE, AuditOptions.MAIN)
     # Not before the options are read: PyTorch takes seconds.
     from borderless.auditing import command
-    from borderless.auditing.result import LEVELS
-    from borderless.report.content import plain_text
+    from borderless.report.content import LEVELS, plain_text
     from borderless.runtime.distributed import joined
 
     with joined() as group:
