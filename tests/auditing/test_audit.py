@@ -174,7 +174,9 @@ def test_answers_in_other_forms_are_taken_and_noted(wrap: Any, note: str) -> Non
 
 
 def test_models_without_logits_are_refused() -> None:
-    with pytest.raises(ImageError, match=r"Expected logits \(images, classes\) from Conv2d but got shape \(8, 3, 24, 24\)"):
+    with pytest.raises(
+        ImageError, match=r"Expected logits \(images, classes\) from Conv2d but got shape \(8, 3, 24, 24\)"
+    ):
         bl.audit(nn.Conv2d(3, 3, 3, padding=1), images())
     with pytest.raises(ImageError, match="but got str without them"):
         bl.audit(Returning(lambda x: "cat").eval(), images())

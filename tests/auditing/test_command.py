@@ -8,6 +8,8 @@ import pytest
 import torch
 from torch import nn
 
+from borderless.auditing.comparison import write_comparison
+from borderless.auditing.record import read
 from borderless.cli.main import main
 from borderless.models import load
 
@@ -150,3 +152,68 @@ def test_random_weights_follow_the_seed_and_are_told(
     one, two, three = (record["sensitivity"]["all_places"] for record in records)
     assert one == two != three
     assert records[0]["model"]["weights"] == "random, drawn with seed 0"
+
+
+def test_a_folder_that_cannot_be_written_to_ends_before_the_work(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("borderless.models.request.NetworkRequest.load", lambda _: pytest.fail("the work began"))
+    for folder in ("/proc/x", "/dev/null/x"):
+        status, _, err = audit(capsys, TINY, "--weights", "random", "--folder", folder)
+        assert status == 2
+        assert f"Expected a folder to write to but got {folder}" in err
+        assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (("--size", "99999999"), "Expected size to be from 1 to 16384"),
+        (("--size", "-5"), "Expected size to be from 1"),
+        (("--classes", "0"), "Expected classes to be from 1 to 100000 but got classes=0"),
+        (("--classes", "-3"), "but got classes=-3"),
+        (("--classes", "99999999999"), "but got classes=99999999999"),
+        (("--seed", str(10**23)), "Expected seed to be from 0"),
+        (("--device", "meta"), "Expected cpu, or cuda"),
+        (("--fail-above", "nan"), "Expected fail_above to be from 0 to 100 but got fail_above=nan"),
+        (("--fail-above", "-1"), "but got fail_above=-1.0"),
+        (("--fail-above", "inf"), "but got fail_above=inf"),
+        (("--count", "0"), "Expected count to be from 1"),
+        (("--objects", "0"), "Expected objects to be from 1 to 64"),
+        (("--batch-size", "nan"), "Expected a whole number for --batch-size but got 'nan'"),
+        (("--workers", "-1"), "Expected workers to be from 0"),
+        (("--imges", "x"), "did you mean --images?"),
+    ],
+)
+def test_absurd_numbers_and_misspelt_options_are_one_sentence(
+    capsys: pytest.CaptureFixture[str], words: tuple[str, ...], text: str
+) -> None:
+    status, out, err = audit(capsys, TINY, "--weights", "random", *words)
+    assert (status, out) == (2, "")
+    assert text in err
+    assert err.count("\n") == 1
+
+
+def test_a_missing_file_is_said_to_be_missing(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    status, _, err = audit(capsys, tmp_path / "nofile.pt")
+    assert status == 2
+    assert f"Expected a file of weights at {tmp_path / 'nofile.pt'} but got none" in err
+
+
+def test_an_older_record_is_compared_in_the_words_of_today(tmp_path: Path) -> None:
+    record = {
+        "schema": 1,
+        "model": {"name": "old"},
+        "images": {"count": 8, "size": [224, 224], "accuracy": None},
+        "seed": 0,
+        "findings": [{"level": level, "text": level} for level in ("bad", "mind", "good", "open")],
+        "sensitivity": {"all_places": {"flips": 0.25}},
+    }
+    (tmp_path / "audit.json").write_text(json.dumps(record))
+    found = read(tmp_path)
+    assert [finding["level"] for finding in found["findings"]] == ["fail", "warning", "pass", "info"]
+    page, (table,) = write_comparison(found, read(tmp_path), tmp_path / "both.html")
+    rows = {row[0]: row[1:] for row in table.rows}
+    assert rows["predictions that change on an empty canvas, %"] == ["25", "25"]
+    assert rows["predictions that change on photographs, %"] == ["–", "–"]
+    assert '<span class="badge">Warning</span>' in page.read_text()

@@ -13,6 +13,10 @@ Its alternative text.
 ## table NAME
 
 Its caption.
+
+## result
+
+What was found, in one line (optional).
 """
 
 import re
