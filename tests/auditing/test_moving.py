@@ -38,7 +38,7 @@ def planted(monkeypatch: pytest.MonkeyPatch, flips: list[float]) -> list[tuple[T
     [
         ([0.5] * 20, None, [8]),  # the interval has no width
         ([0.0, 1.0] * 10, None, [8, 8, 4]),  # it stays wide, until there are no more images
-        ([0.0, 1.0] * 4 + [0.5] * 12, None, [8, 8]),  # it becomes narrow
+        ([0.25, 0.75] * 4 + [0.5] * 12, None, [8, 8]),  # it becomes narrow
         ([0.0, 1.0] * 10, 3, [3]),  # as many as were asked for
     ],
 )

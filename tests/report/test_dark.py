@@ -70,6 +70,8 @@ def test_names_cannot_turn_the_text_around() -> None:
 
 def test_an_animation_needs_no_file_beside_it(tmp_path: Path) -> None:
     (tmp_path / "film.partial.gif").mkdir()  # as another process may have one
-    pictures = [Image.new("RGB", (20, 20), color) for color in ("red", "blue")]
+    first = Image.new("RGB", (20, 20), "red")
+    first.paste("blue", (0, 0, 5, 5))
+    pictures = [first, first.transpose(Image.Transpose.ROTATE_180)]
     with Image.open(plots.save_animation(pictures, tmp_path / "film.gif", 100, 300)) as film:
         assert film.n_frames == 2

@@ -28,7 +28,7 @@ _IMAGENET_CLASSES = 1000
 
 
 class AuditSettings(Protocol):
-    """What the command line gives; `AuditOptions` there says what each is."""
+    """Options of the command line; `AuditOptions` there says what each is."""
 
     images: Path | None
     weights: str

@@ -31,7 +31,7 @@ _STAGES = 8
 
 @dataclass(frozen=True)
 class Decodability:
-    """What can be decoded of position.
+    """Position that can be decoded.
 
     Attributes:
         module: Whose features a probe reads.

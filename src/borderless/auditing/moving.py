@@ -49,13 +49,12 @@ def on_photographs_of(subject: Subject, tell: Callable[[float, float], Any]) -> 
     """Move objects over photographs: a given number, or more and more until the interval is narrow.
 
     Raises:
-        ImageError: The images are too small for positions whole strides apart.
+        ImageError: The objects are as large as the images.
     """
-    canvas = _canvas(subject)
-    if canvas != subject.size:
-        raise ImageError(f"Needs images of {canvas[0]} × {canvas[1]} px, in which objects can move by whole strides")
-    sides = zip(canvas, subject.objects.shape[2:], strict=True)
-    where = on_grid([n - o for n, o in sides], max(2, round(subject.places**0.5)))
+    room = [n - o for n, o in zip(subject.size, subject.objects.shape[2:], strict=True)]
+    if min(room) < 1:
+        raise ImageError("Needs objects that are smaller than the images")
+    where = on_grid(room, max(2, round(subject.places**0.5)))
     photographs = _photographs(subject, subject.objects)
     most = len(subject.objects) if subject.object_count is None else start_count(subject)
     logits, count = [], 0

@@ -54,17 +54,17 @@ class Audit(Measurements):
 
     @property
     def influence(self) -> "Influence | None":
-        """How much the output depends on each row and column of pixels."""
+        """Dependence of the output on each row and column of pixels."""
         return self.results.get("influence")
 
     @property
     def errors(self) -> "BorderEffect | None":
-        """What the border does to every feature map."""
+        """Effect of the border on every feature map."""
         return self.results.get("border_error")
 
     @property
     def sensitivity(self) -> "Sensitivity | None":
-        """How predictions depend on the position of an object on a canvas."""
+        """Dependence of predictions on the position of an object on a canvas."""
         return self.results.get("sensitivity")
 
     @property
@@ -74,7 +74,7 @@ class Audit(Measurements):
 
     @property
     def fragility(self) -> "Fragility | None":
-        """How often small changes of the same images change the prediction."""
+        """Shares of predictions that small changes of the same images change."""
         return self.results.get("fragility")
 
     @property
@@ -89,17 +89,17 @@ class Audit(Measurements):
 
     @property
     def shifts(self) -> "dict[str, Consistency]":
-        """Whether predictions stay when the whole image moves, by protocol."""
+        """Consistency of predictions when the whole image moves, by protocol."""
         return self.results.get("shifts", {})
 
     @property
     def decodability(self) -> "Decodability | None":
-        """What a linear layer can read of location from the features."""
+        """Position that a linear layer decodes from the features."""
         return self.results.get("decodability")
 
     @property
     def reach(self) -> "tuple[ReachPoint, ...]":
-        """What a bound on how far feature maps may grow gives and costs."""
+        """Effect and cost of bounds on how far feature maps may grow."""
         return self.results.get("reach", ())
 
     def to_dict(self) -> dict[str, Any]:

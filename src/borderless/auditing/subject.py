@@ -80,7 +80,7 @@ class Subject:
 
     @property
     def device(self) -> torch.device:
-        """Where the model is."""
+        """Device of the model."""
         return next((parameter.device for parameter in self.model.parameters()), torch.device("cpu"))
 
     def step(self, name: str, measure: Callable[[Callable[[float, float], Any]], T]) -> T | None:

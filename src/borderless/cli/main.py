@@ -124,7 +124,7 @@ def _fail(error: Exception) -> int:
 
 
 def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
-    """One line without the place in the source, which means nothing to whoever typed a command."""
+    """Print one line without the line in the source, which means nothing to whoever typed a command."""
     print(f"borderless: warning: {message}", file=sys.stderr)
 
 

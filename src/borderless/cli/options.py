@@ -134,7 +134,7 @@ class FinetuneOptions(Settings):
     folder: Path | None = None
     """Folder for weights and page (default: runs/finetune/NAME)."""
     training: Recipe = field(default_factory=lambda: RECIPE)
-    """How it is trained."""
+    """Settings of the training."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

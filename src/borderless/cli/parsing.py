@@ -54,7 +54,7 @@ def parse(kind: type[T], words: Sequence[str], usage: str, main: Sequence[str], 
     Args:
         kind: A dataclass, each field with a text under it; fields of nested dataclasses are options without a prefix.
         words: As they were typed.
-        usage: What stands above the list of options in the help text.
+        usage: Text above the list of options in the help text.
         main: Names of the fields in the short help text, a dozen at most.
         default: What options start from; without it, the defaults of `kind`.
 
@@ -107,7 +107,7 @@ def _plain(hint: Any) -> Any:
 
 
 def _placeholder(hint: Any) -> str:
-    """Return what stands for a value, "" for a switch."""
+    """Return the placeholder of a value, "" for a switch."""
     if hint is bool:
         return ""
     if get_origin(hint) is Literal:

@@ -1,4 +1,4 @@
-"""How often do small changes of an image change the prediction? A baseline for changes of the position.
+"""Change images a little and count how often the prediction changes: a baseline for changes of the position.
 
 Three changes: JPEG compression, Gaussian noise whose root mean square equals what JPEG changes in the same image, and a
 shift of the object by one pixel. The same images, without the changes, give the predictions to compare with.
@@ -26,7 +26,7 @@ _NEIGHBORS = tuple((row, column) for row in (-1, 0, 1) for column in (-1, 0, 1) 
 
 @dataclass(frozen=True)
 class Fragility:
-    """How often predictions change.
+    """Shares of predictions that change.
 
     Attributes:
         jpeg: Under JPEG compression of quality `QUALITY`.

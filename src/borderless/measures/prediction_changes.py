@@ -32,7 +32,7 @@ class Share:
 
 @dataclass(frozen=True)
 class Effect:
-    """How predictions at some positions differ from those at the middle one.
+    """Difference between predictions at some positions and those at the middle one.
 
     Attributes:
         flips: The share of (position, object) pairs whose largest logit is of another class, in [0, 1].

@@ -44,7 +44,7 @@ class Table:
     Attributes:
         columns: The heads.
         rows: A cell for each column.
-        caption: What stands under it.
+        caption: Text under it.
     """
 
     columns: Sequence[str]

@@ -1,7 +1,7 @@
 """Write one self-contained page: pictures become data: addresses, and its policy forbids the browser any request.
 
 Figures of `plots` get a second picture for dark screens: outside images and color bars, whose positions the file has,
-light and dark change places and hues stay.
+light becomes dark and the reverse, and hues stay.
 """
 
 import base64
@@ -36,7 +36,7 @@ def write(
         title: The page's heading.
         lead: The paragraph under it.
         provenance: How to get the same numbers again, in small print at the end.
-        card: What stands above the list of contents.
+        card: First screen, above the list of contents.
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined  # not for whoever only lists the experiments
 

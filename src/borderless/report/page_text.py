@@ -1,4 +1,4 @@
-"""Texts of a page from a template: what is read stands in one file, and the numbers in it are filled in by Jinja2.
+"""Make the texts of a page from a template: all words are in one file, and Jinja2 fills in the numbers.
 
 # The title
 

@@ -32,7 +32,7 @@ INTENSITY = "gray"
 # Below this a relative difference is rounding; it is drawn at the foot of a logarithmic axis.
 ROUNDING = 1e-8
 
-# One colour and one marker a border in every figure, told apart also without colour vision.
+# One color and one marker per border in every figure, distinct also without color vision.
 BORDER_COLOURS = {
     "valid": "#77736b",
     "zero": "#c43c2a",
@@ -146,7 +146,7 @@ def to_image(fig: Figure, dpi: float = PAGE_DPI) -> Image.Image:
 
 
 def save_animation(pictures: Sequence[Image.Image], path: Path, frame_ms: int, last_frame_ms: int) -> Path:
-    """Save an endless GIF with one palette for all pictures, so that only what changes is stored. Returns `path`."""
+    """Save a looping GIF with one palette for all pictures, so that only what changes is stored. Returns `path`."""
     palette = pictures[-1].quantize(256, dither=Image.Dither.NONE)
     # Near-whites are averaged on the way; the page behind the film is pure white.
     palette.putpalette([255 if value > 248 else value for value in palette.getpalette() or []])
@@ -219,7 +219,7 @@ def heat_map(
 ) -> Any:
     """Values over positions (rows × columns); returns matplotlib's image.
 
-    extent: (left, right, bottom, top) in units of the axes; without it, cells are counted. label: the colour bar's.
+    extent: (left, right, bottom, top) in units of the axes; without it, cells are counted. label: the color bar's.
     annotate: a format such as "{:.0f}" that writes each value into its cell.
     """
     values = np.asarray(values, dtype=float)
@@ -278,7 +278,7 @@ def around(means: Sequence[float], halves: Sequence[float | None]) -> list[tuple
 
 
 def panel(ax: Axes, *, ticks: Sequence[str] = (), grid: Literal["x", "y"] = "y", **settings: Any) -> None:
-    """Set titles, labels and limits of a panel, lines across it, and what stands at 0, 1, … of its horizontal axis."""
+    """Set titles, labels and limits of a panel, lines across it, and labels at 0, 1, … of its horizontal axis."""
     if ticks:
         ax.set_xticks(range(len(ticks)), list(ticks))
     ax.set(**settings)

@@ -89,7 +89,7 @@ def _lines(title: str, every_s: float) -> Generator[Tell]:
 
 
 def remaining(share: float, passed_s: float) -> str:
-    """Return how long the rest takes if it goes on as before, "" where that cannot be told yet, or is over.
+    """Return the time left at the same speed; "" where that cannot be told yet, or is over.
 
     Example:
         >>> remaining(0.25, 30.0)

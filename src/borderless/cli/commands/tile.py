@@ -131,7 +131,7 @@ def tile_file(name: str, image_path: Path, out_path: Path, options: TileOptions)
                 spill = None if memory is None else Spill(memory)
                 tile_to_file(Runner(model, spill=spill), image, grid, out, identity, progress)
     except KeyboardInterrupt:
-        raise RunInterrupted("stopped; the same command goes on from the last row of tiles that is done") from None
+        raise RunInterrupted("stopped; the same command resumes after the last row of tiles that is done") from None
 
 
 class AsAsked(nn.Module):
@@ -198,7 +198,7 @@ def _scaled(pixels: Any, scale: str, asked: NetworkRequest) -> Prepare:
 
 
 def _identity(path: Path, image: TiledImage) -> str:
-    """What changes where an image in a file does."""
+    """Return what changes where an image in a file does."""
     files = [path, *sorted(path.glob("*.json")), *sorted(path.glob(".z*"))] if path.is_dir() else [path]
     stamps = [(file.stat().st_size, file.stat().st_mtime_ns) for file in files if file.is_file()]
     return repr((str(path.resolve()), image.shape, stamps))
