@@ -54,14 +54,14 @@ def _card(audit: Measurements, folder: Path) -> Card:
         number = percent(effect.flips)
         label = (
             f"of predictions change with the position, {where} (95 % interval {100 * effect.low:.0f}–"
-            f"{100 * effect.high:.0f} %, {effect.objects} objects × {effect.places} positions)"
+            f"{100 * effect.high:.0f}\u00a0%, {effect.objects} objects × {effect.places} positions)"
         )
     if audit.results.get("example") is not None:
         figures.append(draw_example(folder / "example.png", audit.results["example"]))
     if audit.results.get("photographs") is not None:
         figures.append(draw_positions(folder / "positions.png", audit.results["photographs"], audit.size))
     step, command = _next_step(audit, verdict)
-    return Card(Note(verdict.level, verdict.text), number, label, facts, figures, step, command)
+    return Card(Note(verdict.level, verdict.summary or verdict.text), number, label, facts, figures, step, command)
 
 
 def _next_step(audit: Measurements, verdict: Finding) -> tuple[str, str]:
@@ -84,10 +84,10 @@ def finetuning(audit: Measurements) -> str:
 def _verdict(audit: Measurements) -> Section:
     findings = judge(audit)
     advice = {finding.advice: finding.commands for finding in findings if finding.advice}
-    notes = [Note(finding.level, finding.text) for finding in findings[1:]]
+    notes = [Note(finding.level, finding.text) for finding in findings]
     to_do = [f"<b>{i}.</b> {line}" for i, line in enumerate(advice, 1)]
     steps = [Note("info", line, tuple(commands)) for line, commands in zip(to_do, advice.values(), strict=True)]
-    return Section("Verdict", notes=[*notes, *steps], result=findings[0].text)
+    return Section("Verdict", notes=[*notes, *steps], result=findings[0].summary or findings[0].text)
 
 
 def _images(audit: Measurements) -> str:

@@ -19,6 +19,7 @@ class Finding:
         numbers: The same numbers for programs.
         advice: What to do about it, "" if nothing.
         commands: Lines to paste that do it.
+        summary: The text without its numbers, if a first screen shows it.
     """
 
     name: str
@@ -27,6 +28,7 @@ class Finding:
     numbers: dict[str, Any] = field(default_factory=dict)
     advice: str = ""
     commands: tuple[str, ...] = ()
+    summary: str = ""
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ when its cause has been removed, and larger than the difference between two runs
 from typing import TYPE_CHECKING
 
 from borderless.auditing.parts import discover, in_order
-from borderless.auditing.result import NOT_ASKED, Finding, Measurements
+from borderless.auditing.result import NOT_ASKED, Finding, Level, Measurements
 from borderless.report.numbers import percent, safe, with_interval
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def judge(audit: Measurements) -> list[Finding]:
     """Return the verdict, then what it rests on, then what was not measured."""
     found = [finding for part in discover().values() for finding in part.findings(audit)]
     skipped = [
-        Finding("not-measured", "info", f"Skipped: {step}. {safe(why)}")
+        Finding("not-measured", "info", f"Skipped: {step}. {safe(why).removesuffix('.')}.")
         for step, why in audit.missing.items()
         if why != NOT_ASKED
     ]
@@ -86,35 +86,34 @@ def _headline(audit: Measurements) -> Finding:
         f"{where}, its prediction for the same object changes in {percent(effect.flips)} of cases (95 % interval "
         f"{100 * effect.low:.0f}–{100 * effect.high:.0f} %; {effect.objects} objects × {effect.places} positions)"
     )
+    level, summary, more = _conclusion(audit, placed)
+    return Finding("verdict", level, f"{name} {summary}{more}: {cases}.", numbers, summary=f"{name} {summary}.")
+
+
+def _conclusion(audit: Measurements, placed: "Sensitivity") -> tuple[Level, str, str]:
+    """Return the level of the verdict, what it says of the network, and the numbers that belong to it."""
     layout = audit.results.get("layout")
     reads = () if layout is None else layout.position_reads
-    reading = f"by reading it in {safe(reads[0].module) or 'the model itself'}" if reads else ""
+    reading = f", by reading it in {safe(reads[0].module) or 'the model itself'}" if reads else ""
     if is_exploiting(audit):
-        text = f"{name} uses absolute position: {cases}."
-        return Finding("verdict", "fail", text, numbers)
+        return "fail", "uses absolute position", ""
     if reads and placed.all_places.low > 0:
-        return Finding("verdict", "fail", f"{name} uses absolute position, {reading}: {cases}.", numbers)
+        return "fail", f"uses absolute position{reading}", ""
     if is_real(placed.border, placed.border_control, audit.repeat):
         with_them = "predictions too rarely to be sure of" if placed.border.flips else "no prediction"
-        text = (
-            f"{name} responds to absolute position: with the distance to the border, logits change by "
-            f"{percent(placed.border.change)} of the largest, and {with_them}; {cases}."
+        more = (
+            f" (with the distance to the border, logits change by {percent(placed.border.change)} of the largest, and "
+            f"{with_them})"
         )
-        return Finding("verdict", "warning", text, numbers)
+        return "warning", "responds to absolute position", more
     if reads:
-        return Finding("verdict", "warning", f"{name} responds to absolute position, {reading}: {cases}.", numbers)
+        return "warning", f"responds to absolute position{reading}", ""
     if is_real(placed.stride, placed.stride_control, audit.repeat) and is_nothing(placed.border):
-        text = (
-            f"{name} does not respond to the border, but its strides sample an object differently as it moves: {cases}."
-        )
-        return Finding("verdict", "warning", text, numbers)
+        return "warning", "does not respond to the border, but its strides sample an object differently as it moves", ""
     if is_nothing(placed.all_places):
-        return Finding("verdict", "pass", f"{name} gives the same prediction at every position.", numbers)
-    text = (
-        f"{name} predicts differently at different positions, but no more than where nothing should differ: {cases}. "
-        f"Logits of two runs on the same images differ by {percent(audit.repeat)}."
-    )
-    return Finding("verdict", "info", text, numbers)
+        return "pass", "gives the same prediction at every position", ""
+    more = f" (logits of two runs on the same images differ by {percent(audit.repeat)})"
+    return "info", "predicts differently at different positions, but no more than where nothing should differ", more
 
 
 def effect_in_words(effect: "Effect") -> str:

@@ -4,7 +4,6 @@ Imports when asked: PyTorch takes seconds, which nobody waits for to read a help
 """
 
 import errno
-import io
 import os
 import sys
 import warnings
@@ -72,8 +71,9 @@ _CLOSED_PIPE = 141  # how programs end whose reader has gone: neither done nor f
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line. Its exit code: 0, 1 for a failed audit, 2 for an error to mend, 130 after Ctrl-C."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    if isinstance(sys.stdout, io.TextIOWrapper):  # names of files need not be text that a terminal can show
-        sys.stdout.reconfigure(errors="backslashreplace")
+    reconfigure = getattr(sys.stdout, "reconfigure", None)  # a replaced stdout may have none
+    if reconfigure is not None:
+        reconfigure(errors="backslashreplace")  # names of files need not be text that a terminal can show
     try:
         if not words or words[0] in ("-h", "--help", "help"):
             print(HELP.format(experiments=list_experiments()), end="")

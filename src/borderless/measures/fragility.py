@@ -67,7 +67,7 @@ def fragility(
     device = next((parameter.device for parameter in model.parameters()), objects.device)
     draw = torch.Generator().manual_seed(seed)
     flips: dict[str, list[float]] = {"jpeg": [], "noise": [], "one_pixel": []}
-    changes = []
+    changes: list[float] = []
     with evaluating(model):
         for i, (one, photograph) in enumerate(zip(objects, photographs, strict=True)):
             image = scene(one, photograph, position)
@@ -84,7 +84,7 @@ def fragility(
                 ],
             }
             stacked = torch.stack([image, *(view for group in views.values() for view in group)])
-            found = torch.cat([model(part.to(device)).argmax(1).cpu() for part in stacked.split(batch_size)])
+            found = torch.cat([model(part.to(device)).argmax(1).cpu() for part in torch.split(stacked, batch_size)])
             start = 1
             for name, group in views.items():
                 flips[name].append(float((found[start : start + len(group)] != found[0]).float().mean()))
@@ -92,7 +92,8 @@ def fragility(
             if progress is not None:
                 progress(i + 1, len(objects))
     shares = {name: share(np.array(values), seed) for name, values in flips.items()}
-    return Fragility(**shares, rms=float(np.mean(changes)))
+    rms = float(np.mean(changes))
+    return Fragility(jpeg=shares["jpeg"], noise=shares["noise"], one_pixel=shares["one_pixel"], rms=rms)
 
 
 def scene(one: Tensor, photograph: Tensor, position: tuple[int, int]) -> Tensor:
@@ -111,8 +112,8 @@ def jpeg(image: Tensor, quality: int = QUALITY) -> Tensor:
     span = max(high - low, 1e-30)
     levels = ((image - low) / span * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
     parts = [levels] if levels.shape[2] == 3 else [levels[:, :, i] for i in range(levels.shape[2])]
-    found = np.dstack([_compressed(part, quality) for part in parts]).astype(np.float32)
-    return (torch.from_numpy(found).permute(2, 0, 1) / 255 * span + low).to(image.dtype)
+    found: np.ndarray = np.dstack([_compressed(part, quality) for part in parts]).astype(np.float32)
+    return (torch.as_tensor(found).permute(2, 0, 1) / 255 * span + low).to(image.dtype)
 
 
 def _compressed(levels: np.ndarray, quality: int) -> np.ndarray:

@@ -253,11 +253,11 @@ def _which(gr: Any) -> tuple[Any, Any]:
     return name, weights
 
 
-def audited(model: Any, images: Any, name: str) -> Iterator[tuple[int, int, str, Any]]:
+def audited(model: Any, images: Any, name: str) -> Iterator[tuple[float, int, str, Any]]:
     """Parts done, parts in all, the next part's name; at the end the audit. Whoever stops asking stops the work."""
     from borderless.auditing.run import audit
 
-    told: queue.Queue[tuple[int, int, str, Any]] = queue.Queue()
+    told: queue.Queue[tuple[float, int, str, Any]] = queue.Queue()
     gone = threading.Event()
 
     def stop_if_gone(*_: Any) -> None:
@@ -283,7 +283,7 @@ def audited(model: Any, images: Any, name: str) -> Iterator[tuple[int, int, str,
                 watch.remove()
 
     threading.Thread(target=work, name=WORKER, daemon=True).start()
-    step: tuple[int, int, str, Any] = (0, 1, "waiting for a place", None)
+    step: tuple[float, int, str, Any] = (0, 1, "waiting for a place", None)
     try:
         while True:
             # Often, so that whoever cancels is heard at once.

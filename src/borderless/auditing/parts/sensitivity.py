@@ -79,7 +79,7 @@ def _confidence(found: Effect | None) -> list[Finding]:
             f"middle of a photograph: elsewhere, {_share(confident)} of their predictions change"
             f"{f', of the others {_share(unsure)}' if unsure is not None else ''}."
         )
-    text += f" The probability of the first class falls by {100 * found.drop + 0.0:.0f} points on average."
+    text += f" The probability of the first class falls by {round(100 * found.drop)} points on average."
     numbers = {"confident": None if confident is None else asdict(confident), "drop": found.drop}
     return [Finding("confidence", "info", text, numbers)]
 
