@@ -125,7 +125,7 @@ def _draw_depth(path: Path, effect: BorderEffect) -> Figure:
         save(fig, path),
         "How much each feature map differs from the same one without a border (<em>infinite</em>), by the distance of "
         "its cells from the edge. Below the dashed line, cells count as unchanged. Layers in the order in which they "
-        "run, from dark to light.",
+        "run, from the top of the legend to its end.",
         f"Lines of {len(shown)} layers over the distance from the edge. The deepest difference above one percent is "
         f"{effect.leak_px:.0f} pixels from the edge.",
     )

@@ -10,6 +10,7 @@ from borderless.auditing.result import Finding, Measurements
 from borderless.auditing.subject import Subject
 from borderless.measures.shift_consistency import Consistency, ProtocolName, consistency
 from borderless.report.content import Section, Table
+from borderless.report.numbers import with_interval
 
 _VIEWS: dict[ProtocolName, str] = {
     "zhang2019": "two crops of the image",
@@ -81,7 +82,14 @@ def section(audit: Measurements, _: Path) -> Section | None:
                 f"Of {audit.images} images; in brackets the 95 % interval over images.",
             )
         ],
-        result=f"{rows[0][1]} % of the images have the same prediction in {rows[0][0]}.",
+        result=_in_one_line(shifts),
+    )
+
+
+def _in_one_line(shifts: dict[ProtocolName, Consistency]) -> str:
+    name, found = next(iter(shifts.items()))
+    return (
+        f"{with_interval(found.value, found.low, found.high)} of the images have the same prediction in {_VIEWS[name]}."
     )
 
 
