@@ -18,8 +18,8 @@ from borderless.report import Section, plots
 
 WRONG = "#ff6b4a"
 COLUMNS = [
-    *("probability, %", "spread, points", "right, %", "names", "change, whole strides", "change, between"),
-    *("10⁹ MACs", "cost", "ms an image"),
+    *("probability, %", "spread, points", "right, %", "classes predicted", "change, whole strides", "change, between"),
+    *("10⁹ MACs", "cost", "ms per image"),
 ]
 TITLES = {arm: what.title.replace("\n", " ") for arm, what in ARMS.items()}
 
