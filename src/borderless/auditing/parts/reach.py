@@ -157,10 +157,10 @@ def _draw(path: Path, points: tuple[ReachPoint, ...], has_labels: bool) -> Figur
     )
     for ax, values, title, scale in panels:
         ax.plot(cost, values, color=BORDER_COLOURS["infinite"], marker="^")
-        for point, value in zip(points, values, strict=True):
+        for reaches, at, value in _labels(points, values):
             ax.annotate(
-                "∞" if point.reach is None else str(point.reach),
-                (point.cost, value),
+                reaches,
+                (at, value),
                 textcoords="offset points",
                 xytext=(4, 5),
                 fontsize=8,
@@ -179,6 +179,18 @@ def _draw(path: Path, points: tuple[ReachPoint, ...], has_labels: bool) -> Figur
         f"Two lines over the cost, from {cost[0]:.1f} to {cost[-1]:.1f} times the multiply-adds: the dependence on the "
         f"position falls to {percent(points[-1].error or 0)}.",
     )
+
+
+def _labels(points: tuple[ReachPoint, ...], values: list[float]) -> list[tuple[str, float, float]]:
+    """Return labels with their coordinates; points of one cost, to 2 %, share a label."""
+    found: list[tuple[str, float, float]] = []
+    for point, value in zip(points, values, strict=True):
+        name = "∞" if point.reach is None else str(point.reach)
+        if found and point.cost < 1.02 * found[-1][1]:
+            found[-1] = (f"{found[-1][0]}, {name}", *found[-1][1:])
+        else:
+            found.append((name, point.cost, value))
+    return found
 
 
 def record(audit: Measurements) -> list[dict[str, Any]]:
