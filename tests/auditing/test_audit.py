@@ -313,6 +313,8 @@ def test_labels_that_do_not_fit_are_refused_before_anything_else(labels: Tensor,
 def test_images_that_the_model_cannot_take_are_an_error_of_ours() -> None:
     with pytest.raises(ImageError, match="cannot run on shape"):
         bl.audit(network(), torch.randn(4, 1, 24, 24))
+    with pytest.raises(ImageError, match=r"got the path 'photos'; load the images first: .*from_folder"):
+        bl.audit(network(), "photos")
 
 
 def test_a_maximum_elsewhere_is_no_blind_spot() -> None:

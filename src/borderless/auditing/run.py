@@ -171,6 +171,11 @@ def audit(
         UnknownName: There is no part of that name.
     """
     started = time.perf_counter()
+    if isinstance(images, str | Path):
+        raise ImageError(
+            f"Expected a tensor (N, C, H, W) or a data set but got the path {str(images)!r}; load the images first: "
+            "borderless.data.pictures.from_folder(path, count=64, size_px=224)."
+        )
     if len(images) < 1 or batch_size < 1:
         raise ImageError(f"Expected an image and a batch_size of 1 but got {len(images)} and {batch_size}; add some.")
     chosen, left_out = _chosen(parts)
