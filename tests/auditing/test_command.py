@@ -1,6 +1,7 @@
 """`borderless audit` as it is typed: networks, files, folders, the page, the exit status."""
 
 import json
+import shutil
 import zipfile
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from torch import nn
 
 from borderless.auditing.comparison import write_comparison
 from borderless.auditing.record import read
+from borderless.auditing.result import Finding
 from borderless.cli.main import main
 from borderless.models import load
 
@@ -41,15 +43,35 @@ def test_weights_with_their_architecture(
     assert record["model"]["name"] == "mine"
     assert record["images"]["count"] == 7
     assert record["sensitivity"]["border"]["places"] > 0
-    status, _, err = audit(capsys, weights, *common, "--folder", tmp_path / "two", "--fail-above=0")
-    assert status == 1
-    assert "more than the 0 % of --fail-above" in err
+    shutil.copytree(tmp_path / "one", tmp_path / "two")
     status, out, _ = audit(capsys, "--compare", tmp_path / "one", tmp_path / "two" / "audit.json")
     assert status == 0
     assert "cost of infinite" in out
     page = (tmp_path / "one" / "against-two.html").read_text()
     assert "mine (A)" in page
     assert "mine (B)" in page
+
+
+@pytest.mark.parametrize(
+    ("share", "status", "text"),
+    [
+        (0.5, 1, "50.0 % of the predictions change with the position, more than the 5 % of --fail-above"),
+        (0.05, 0, ""),
+        (None, 1, "what --fail-above is about could not be measured"),
+    ],
+)
+def test_an_audit_is_a_check(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    share: float | None,
+    status: int,
+    text: str,
+) -> None:
+    finding = Finding("verdict", "warning", "It <em>does</em>.")
+    monkeypatch.setattr("borderless.auditing.command.run", lambda *_: ([finding], Path("there/report.html"), share))
+    found, out, err = audit(capsys, TINY, "--fail-above", "5")
+    assert (found, out.splitlines()[0]) == (status, "Warning  It does.")
+    assert text in err
 
 
 def test_a_pickled_model_is_refused_with_the_safe_way(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
