@@ -9,7 +9,7 @@ Usage: borderless demo [--folder FOLDER]
 Run the first experiments with small settings, and write one page that tells them as a story, in two minutes. Needs no
 download."""
 
-# What the extra `demo` has the packages for, and what fits into three minutes.
+# What the extra `demo` has the packages for, and what fits into two minutes.
 DEMO = ("equivariance", "conv-types", "rook", "one-place", "placed-object", "quadrant")
 
 
