@@ -7,7 +7,7 @@ from borderless.auditing.figures import draw_example, draw_positions
 from borderless.auditing.parts import discover, in_order
 from borderless.auditing.record import FILE, to_dict
 from borderless.auditing.result import Finding, Measurements
-from borderless.auditing.verdict import headline, judge, title_of
+from borderless.auditing.verdict import effect_in_words, headline, judge, title_of
 from borderless.report import plots
 from borderless.report.content import Card, Note, Section, Table
 from borderless.report.numbers import percent, safe
@@ -54,14 +54,25 @@ def _card(audit: Measurements, folder: Path) -> Card:
         number = percent(effect.flips)
         label = (
             f"of predictions change with the position, {where} (95 % interval {100 * effect.low:.0f}–"
-            f"{100 * effect.high:.0f}\u00a0%, {effect.objects} objects × {effect.places} positions)"
+            f"{100 * effect.high:.0f} %, {effect.objects} objects × {effect.places} positions)"
         )
+        facts = [*_on_canvas(audit, where), *facts]
     if audit.results.get("example") is not None:
         figures.append(draw_example(folder / "example.png", audit.results["example"]))
     if audit.results.get("photographs") is not None:
         figures.append(draw_positions(folder / "positions.png", audit.results["photographs"], audit.size))
     step, command = _next_step(audit, verdict)
     return Card(Note(verdict.level, verdict.summary or verdict.text), number, label, facts, figures, step, command)
+
+
+def _on_canvas(audit: Measurements, where: str) -> list[str]:
+    """Return what happens on the empty canvas, if the verdict tells of photographs."""
+    placed = audit.results.get("sensitivity")
+    if placed is None or where != "on photographs":
+        return []
+    return [
+        f"On an empty canvas, where an object covers nothing else: {effect_in_words(placed.all_places)}",
+    ]
 
 
 def _next_step(audit: Measurements, verdict: Finding) -> tuple[str, str]:

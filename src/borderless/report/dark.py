@@ -5,6 +5,7 @@ in shares of the figure's sides.
 """
 
 import io
+import math
 from typing import Any
 
 import numpy as np
@@ -46,8 +47,9 @@ def darkened(image: Any, boxes: list[list[float]]) -> bytes:
     dark = paper + mirrored * (_INK - paper) / 255
     height, width = light.shape[:2]
     for left, top, right, bottom in boxes:
-        rows = slice(max(0, round(top * height)), max(0, round(bottom * height)))
-        columns = slice(max(0, round(left * width)), max(0, round(right * width)))
+        # Pixels on an edge are partly paper.
+        rows = slice(max(0, math.ceil(top * height)), max(0, math.floor(bottom * height)))
+        columns = slice(max(0, math.ceil(left * width)), max(0, math.floor(right * width)))
         dark[rows, columns] = light[rows, columns]
     data = io.BytesIO()
     Image.fromarray(dark.round().astype(np.uint8)).save(data, format="PNG", optimize=True)

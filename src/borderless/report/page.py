@@ -6,6 +6,7 @@ light becomes dark and the reverse, and hues stay.
 
 import base64
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,6 +20,9 @@ _MEDIA_TYPES = {
     ".jpeg": "image/jpeg",
     ".svg": "image/svg+xml",
 }
+# No line ends between a number and its unit.
+_SPACE = "\N{NO-BREAK SPACE}"
+_UNIT = re.compile(r"(?<=\d) (%|px|×)")
 # Widths, in pixels and in letters, that fit a phone.
 _PHONE_PX, _PHONE_LETTERS = 380, 44
 
@@ -59,7 +63,7 @@ def write(
 def _limited(text: str) -> str:
     from markupsafe import Markup
 
-    return Markup(limited_html(text))
+    return Markup(_UNIT.sub(f"{_SPACE}\\1", limited_html(text)))
 
 
 def _is_wide(table: Table) -> bool:
