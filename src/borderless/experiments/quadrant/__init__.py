@@ -66,6 +66,6 @@ class QuadrantConfig(DeviceSettings):
         "archs": ("resnet18",),
         "borders_px": (0, 64, 128, 256),
         "policies": ("own", "infinite"),
-        "pictures": 30,
+        "pictures": 40,
         "training": FEW,
     }
