@@ -206,13 +206,13 @@ def make_border(
     """Return the `Border` that a name and options, or a `Border` without options, stand for."""
     if isinstance(background, Tensor):
         background = background.flatten().tolist()
-    colour = tuple(background) if isinstance(background, Sequence) else background
+    color = tuple(background) if isinstance(background, Sequence) else background
     if isinstance(border, Border):
-        if (phase, colour, reach) != ("fixed", 0.0, None):
+        if (phase, color, reach) != ("fixed", 0.0, None):
             raise BorderError(f"got {border!r} and options beside it; needed: the options inside Border(...)")
         made = border
     else:
-        made = Border(border, phase=phase, reach=reach, background=colour)
+        made = Border(border, phase=phase, reach=reach, background=color)
     if made.is_adaptive and not made.phase_is_exact:
         warnings.warn(
             f"phase='adaptive' is exact under 'infinite' and 'circular'; under {made.name!r} it is approximate, "

@@ -34,7 +34,7 @@ def test_photographs_are_split_by_photograph() -> None:
     assert set(other.test.sources) != set(data.test.sources)
 
 
-def test_pictures_are_cuts_of_their_photographs_normalised() -> None:
+def test_pictures_are_cuts_of_their_photographs_normalized() -> None:
     pytest.importorskip("skimage")
     split = quadrant.from_photographs(6, seed=0).train
     mean, deviation = (torch.tensor(v).view(3, 1, 1) for v in (imagenet.MEAN, imagenet.DEVIATION))

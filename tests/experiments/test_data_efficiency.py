@@ -15,7 +15,7 @@ from borderless.experiments.data_efficiency import DataEfficiencyConfig as Confi
 from borderless.experiments.data_efficiency.experiment import _arm
 from borderless.experiments.runner import run
 from borderless.models.small import classifier
-from support.labelled_images import write_fashion_mnist
+from support.labeled_images import write_fashion_mnist
 
 EXPERIMENT = EXPERIMENTS["data-efficiency"]
 ONE_EPOCH = dataclasses.replace(Config().training, epochs=1)

@@ -29,7 +29,7 @@ def test_cells_are_every_border_with_every_seed() -> None:
 
 
 @pytest.mark.slow
-def test_location_is_learnt_under_zero_and_cannot_be_under_full(tmp_path: Path) -> None:
+def test_location_is_learned_under_zero_and_cannot_be_under_full(tmp_path: Path) -> None:
     section = run(EXPERIMENT, FEW, tmp_path, progress=False)
     with (tmp_path / "table.csv").open() as file:
         rows = {row["border"]: row for row in csv.DictReader(file)}

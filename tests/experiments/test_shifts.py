@@ -14,7 +14,7 @@ from borderless.experiments.shifts import PAPERS_NETWORKS
 from borderless.experiments.shifts import ShiftsConfig as Config
 from borderless.models.arms import ARMS
 from borderless.training.recipe import IMAGENET
-from support.labelled_images import write_folder
+from support.labeled_images import write_folder
 
 EXPERIMENT = EXPERIMENTS["shifts"]
 FEW = dataclasses.replace(

@@ -16,7 +16,7 @@ from borderless.data.photos import PHOTOS, scikit_image
 from borderless.errors import MissingPackage, WeightMismatch
 from borderless.models import packaged
 from borderless.models.choices import SIZE_PX
-from borderless.models.packaged import class_names, load_packaged, match_by_order, normalise
+from borderless.models.packaged import class_names, load_packaged, match_by_order, normalize
 
 # The stages of the official release, from its efficientnet_lite_builder.py:
 # repeats, kernel, stride of the first repeat, expansion.
@@ -90,7 +90,7 @@ def test_a_photograph_that_fills_the_image_is_recognized(model: nn.Module, name:
     left, top = (pixels.width - 224) // 2, (pixels.height - 224) // 2
     image = torch.from_numpy(np.array(pixels.crop((left, top, left + 224, top + 224)))).permute(2, 0, 1) / 255
     with torch.inference_mode():
-        probabilities = model(normalise(image)[None]).softmax(1)[0]
+        probabilities = model(normalize(image)[None]).softmax(1)[0]
     assert int(probabilities.argmax()) in PHOTOS[name].right, class_names()[int(probabilities.argmax())]
     assert probabilities[list(PHOTOS[name].right)].sum() > at_least
 
@@ -179,9 +179,9 @@ def test_class_names() -> None:
     assert class_names()[281] == "tabby"
 
 
-def test_normalise_maps_the_range_of_pixels() -> None:
+def test_normalize_maps_the_range_of_pixels() -> None:
     pixels = torch.tensor([0.0, 127.0, 255.0]) / 255
-    torch.testing.assert_close(normalise(pixels), torch.tensor([-127 / 128, 0.0, 1.0]))
+    torch.testing.assert_close(normalize(pixels), torch.tensor([-127 / 128, 0.0, 1.0]))
 
 
 def test_match_by_order_renames() -> None:

@@ -1,4 +1,4 @@
-"""How a network of ImageNet is shown a picture: its middle, and its colours by mean and deviation.
+"""How a network of ImageNet is shown a picture: its middle, and its colors by mean and deviation.
 
 Shapes: pictures (3, H, W).
 """
@@ -30,7 +30,7 @@ def middle(size_px: int) -> list[Any]:
     return [v2.Resize(round(size_px / _SEEN), antialias=True), v2.CenterCrop(size_px)]
 
 
-def normalised(mean: Sequence[float] = MEAN, deviation: Sequence[float] = DEVIATION) -> list[Any]:
+def normalized(mean: Sequence[float] = MEAN, deviation: Sequence[float] = DEVIATION) -> list[Any]:
     """Return what scales to numbers from 0 to 1, subtracts the mean, and divides by the deviation."""
     v2 = transforms()
     return [v2.ToDtype(torch.float32, scale=True), v2.Normalize(list(mean), list(deviation))]
@@ -45,4 +45,4 @@ def training_crops(size_px: int) -> list[Any]:
 def shown_through(crops: Sequence[Any]) -> Any:
     """Return what turns a photograph into crops as the network takes them."""
     v2 = transforms()
-    return v2.Compose([v2.ToImage(), *crops, *normalised()])
+    return v2.Compose([v2.ToImage(), *crops, *normalized()])

@@ -13,7 +13,7 @@ import numpy as np
 from borderless.data import imagenet
 from borderless.data.choices import OBJECT_PX
 from borderless.data.items import ClassSplit
-from borderless.data.labelled import Labelled, LabelledSplit
+from borderless.data.labeled import Labeled, LabeledSplit
 from borderless.data.pictures import PHOTOGRAPHS, photograph
 
 ACROSS, TILE_PX = 6, 60
@@ -21,7 +21,7 @@ ACROSS, TILE_PX = 6, 60
 _TRAINING, _VALIDATION = 20, 6
 
 
-def photograph_tiles(seed: int) -> LabelledSplit:
+def photograph_tiles(seed: int) -> LabeledSplit:
     """Return 320 tiles for training, 96 for validation and 160 for testing, of 16 classes.
 
     Raises:
@@ -36,13 +36,13 @@ def photograph_tiles(seed: int) -> LabelledSplit:
         for (images, labels), indices in zip(parts, chosen, strict=True):
             images.extend(tiles[i] for i in indices)
             labels.extend([label] * len(indices))
-    train, validation, test = (Labelled(np.stack(images), labels, seed=seed) for images, labels in parts)
+    train, validation, test = (Labeled(np.stack(images), labels, seed=seed) for images, labels in parts)
     return ClassSplit(train, validation, test, PHOTOGRAPHS)
 
 
 def on_canvas(
-    objects: Labelled, canvas_px: int, corner: tuple[int, int] | None = None, in_training: bool = False
-) -> Labelled:
+    objects: Labeled, canvas_px: int, corner: tuple[int, int] | None = None, in_training: bool = False
+) -> Labeled:
     """Tiles as objects of OBJECT_PX, their upper left pixel at `corner` of an empty canvas; None: in its middle."""
     room = canvas_px - OBJECT_PX
     top, left = corner or (room // 2, room // 2)
@@ -51,7 +51,7 @@ def on_canvas(
     steps = [
         v2.ToImage(),
         *window,
-        *imagenet.normalised(),
+        *imagenet.normalized(),
         v2.Pad([left, top, room - left, room - top]),
     ]
     return objects.through(v2.Compose(steps), is_random=in_training)

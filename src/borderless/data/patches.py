@@ -1,4 +1,4 @@
-"""Grey patches of 32 px that show the same spot, and others: to train and to test descriptors.
+"""Gray patches of 32 px that show the same spot, and others: to train and to test descriptors.
 
 From the photographs inside scikit-image: a square at random place and scale, and the same spot after a random
 homography, blur and change of brightness (kornia); training, validation and test have photographs of their own. Or the
@@ -186,7 +186,7 @@ def _views(names: Sequence[str], count: int, draw: random.Random) -> tuple[Tenso
         here = range(i, count, len(names))
         if here:
             own = random.Random(draw.random())  # so that more spots begin with the same ones
-            anchors[here.start :: here.step], positives[here.start :: here.step] = _of(_grey(name), len(here), own)
+            anchors[here.start :: here.step], positives[here.start :: here.step] = _of(_gray(name), len(here), own)
     return anchors, positives
 
 
@@ -221,9 +221,9 @@ def _of(photograph: Tensor, count: int, draw: random.Random) -> tuple[Tensor, Te
     return cut(squares), positives
 
 
-def _grey(name: str) -> Tensor:
+def _gray(name: str) -> Tensor:
     """(1, height, width) in [0, 1]."""
     pixels = getattr(scikit_image(), name)()
     pixels = np.asarray(pixels[0] if isinstance(pixels, tuple) else pixels)
-    grey = pixels[..., :3].mean(2) if pixels.ndim == 3 else pixels
-    return torch.as_tensor(grey / 255, dtype=torch.float32)[None]
+    gray = pixels[..., :3].mean(2) if pixels.ndim == 3 else pixels
+    return torch.as_tensor(gray / 255, dtype=torch.float32)[None]

@@ -1,10 +1,10 @@
 """A few photographs of objects that an ImageNet network knows, without a download.
 
 They are squares cut from pictures that come inside the scikit-image package (extra `demo`), chosen so that the packaged
-network recognises them at 96 px in the middle of an empty 224 px canvas, black or grey, under its own padding: a class
-that counts as right has the first place, and all of them together have the probability (black, grey) cat 95 %, 94 %;
+network recognizes them at 96 px in the middle of an empty 224 px canvas, black or gray, under its own padding: a class
+that counts as right has the first place, and all of them together have the probability (black, gray) cat 95 %, 94 %;
 coffee 81 %, 42 %; tripod 92 %, 93 %; motorcycle 44 %, 64 %; rocket 19 %, 59 %. ImageNet has no motorcycle and no
-rocket: what comes closest counts. Not recognised in this way and left out: astronaut, clock, coins, horse, page and
+rocket: what comes closest counts. Not recognized in this way and left out: astronaut, clock, coins, horse, page and
 retina.
 
 Shapes: a photograph is 3 × size × size, values in [0, 1].
@@ -45,7 +45,7 @@ PHOTOS = {
 
 
 def load_photo(name: str, size_px: int) -> Tensor:
-    """One photograph, (3, size_px, size_px) in [0, 1]; grey pictures have three equal channels.
+    """One photograph, (3, size_px, size_px) in [0, 1]; gray pictures have three equal channels.
 
     Raises `ValueError` for a name that is not in `PHOTOS`, `MissingPackage` without scikit-image.
     """

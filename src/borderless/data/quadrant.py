@@ -5,10 +5,10 @@ border of more zeros. Every picture stands in both places, so nothing but the pl
 put the pictures is for `bl.place`; here are the pictures, split so that training, validation and test share no source.
 
 Two sources: any folder of images, ImageNet's validation images among them, treated as in the paper (shorter side 256,
-centre 224, normalised, 56); and, without a download, squares cut at random place and scale from the photographs inside
+center 224, normalized, 56); and, without a download, squares cut at random place and scale from the photographs inside
 the scikit-image package, split by photograph.
 
-Shapes: pictures (n, 3, 56, 56), normalised with ImageNet's means and deviations.
+Shapes: pictures (n, 3, 56, 56), normalized with ImageNet's means and deviations.
 """
 
 import random

@@ -1,4 +1,4 @@
-"""Two 32 × 32 grey-scale images with one identical chess rook: upper left (class 0) and lower right (class 1).
+"""Two 32 × 32 gray-scale images with one identical chess rook: upper left (class 0) and lower right (class 1).
 
 The paper's first demonstration (Kayhan and van Gemert, CVPR 2020, figure 1), with a rook of our own drawing. The
 background is 0, the very value with which `zero` and `full` pad: to a convolution without a bias the plane around the

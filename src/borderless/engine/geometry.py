@@ -65,7 +65,7 @@ class Slide(NamedTuple):
         return clip((first, last + 1), self.frame(n), reach)
 
     def cheapest_phase(self, window: Interval) -> int:
-        """The largest of `stride` neighbouring phases, 0 among them, with the fewest outputs that touch the window.
+        """The largest of `stride` neighboring phases, 0 among them, with the fewest outputs that touch the window.
 
         Under a phase φ the cells i - φ take the place of the cells i; outputs are kept that any of the phases needs.
         """

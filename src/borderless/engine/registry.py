@@ -57,7 +57,7 @@ class Traits:
     stand for a neighborhood. gathers: how the value of a call over all of space follows from values over parts, or a
     function of the called function that returns it; None: it does not. beyond: what the call reads outside the frame
     under the original padding. dims: how the function acts on a map whose dimensions the model sees in another order,
-    or merged to tokens (`relabelled`): the names of its arguments that are dimensions, or a rule (function, relabelled,
+    or merged to tokens (`relabeled`): the names of its arguments that are dimensions, or a rule (function, relabeled,
     *args, **kwargs) for such maps; None: not at all.
     """
 

@@ -41,7 +41,7 @@ class Signal(Aliased, Tensor):
     border and model. field: for each axis, which input pixels each cell reads.
 
     A Signal may be made of its deviation, window - background, instead: the window is then added up when it is asked
-    for, which batch normalisation never does.
+    for, which batch normalization never does.
     """
 
     start: tuple[int, ...]

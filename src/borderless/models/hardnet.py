@@ -1,7 +1,7 @@
-"""HardNet, a descriptor of grey patches, with same and with full convolution.
+"""HardNet, a descriptor of gray patches, with same and with full convolution.
 
 Six 3×3 convolutions, two of them of stride 2, then one 8×8 convolution without padding; no biases, BatchNorm without
-scale. Each patch is normalised by its own mean and deviation, each descriptor to length 1. With same convolution the
+scale. Each patch is normalized by its own mean and deviation, each descriptor to length 1. With same convolution the
 8×8 kernel covers the whole map of a 32 px patch and the descriptor has 128 numbers. As published, F-Conv only pads the
 3×3 convolutions by 2: the map has 14×14 cells, the 8×8 kernel fits 7×7 times, and the descriptor has 6,272 numbers. To
 compare at equal size, `last_kernel=14` covers the F-Conv map once, with 3 times the weights in that layer.

@@ -107,7 +107,7 @@ def _random(library: str, short: str, options: dict[str, Any]) -> nn.Module:
     import torchvision
 
     if short in ("googlenet", "inception_v3"):
-        # They would warn about a slow initialisation that random weights do not need.
+        # They would warn about a slow initialization that random weights do not need.
         options = {"init_weights": False, **options}
     if short in torchvision.models.list_models(module=torchvision.models.segmentation):
         options = {"weights_backbone": None, **options}  # which it would download

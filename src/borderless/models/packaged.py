@@ -6,7 +6,7 @@ order: the network as it was trained, with TensorFlow's SAME padding, which comp
 zeros a strided layer needs and puts the odd one at the bottom and right. timm's `efficientnet_lite0` is another network
 with other weights: it pads both sides alike. These weights fit it too, and give other predictions there.
 
-The network takes images n × 3 × height × width, made for 224 px, normalized by `normalise`.
+The network takes images n × 3 × height × width, made for 224 px, normalized by `normalize`.
 """
 
 from collections.abc import Mapping
@@ -60,8 +60,8 @@ def match_by_order(weights: Mapping[str, Tensor], state: Mapping[str, Tensor]) -
     return dict(zip(state, weights.values(), strict=True))
 
 
-def normalise(images: Tensor) -> Tensor:
-    """Images with values in [0, 1] as the packaged network wants them: mid-grey becomes 0."""
+def normalize(images: Tensor) -> Tensor:
+    """Images with values in [0, 1] as the packaged network wants them: mid-gray becomes 0."""
     return (images - MEAN) / STD
 
 

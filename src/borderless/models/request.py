@@ -12,7 +12,7 @@ from borderless.errors import CheckpointError, UnknownName
 from borderless.models.checkpoint import SUFFIXES
 from borderless.models.choices import ARCHITECTURE
 from borderless.models.loading import load, resolve
-from borderless.models.preprocessing import Channels, normalisation
+from borderless.models.preprocessing import Channels, normalization
 from borderless.runtime.evaluation import seeded
 
 _PROGRAMS = (".pt2", ".onnx", ".ptl", ".engine", ".tflite")
@@ -71,12 +71,12 @@ class NetworkRequest:
             )
 
     @property
-    def normalisation(self) -> tuple[Channels, Channels]:
-        """Mean and deviation that its images are normalised by. CheckpointError for a file that is no state dict's."""
+    def normalization(self) -> tuple[Channels, Channels]:
+        """Mean and deviation that its images are normalized by. CheckpointError for a file that is no state dict's."""
         if self.is_file:
             self._check_file()
-            return normalisation(self.arch)
-        return normalisation(self.name, self._kept)
+            return normalization(self.arch)
+        return normalization(self.name, self._kept)
 
     @property
     def is_file(self) -> bool:

@@ -23,7 +23,7 @@ from borderless.engine.inputs import arguments_named
 from borderless.engine.naming import describe
 from borderless.engine.operations import Operation
 from borderless.engine.registry import traits_of
-from borderless.engine.relabelled import Relabelled
+from borderless.engine.relabeled import Relabeled
 from borderless.engine.signal import Signal
 from borderless.engine.torch_internals import AnyBatchNorm, fake_tensor_errors, fake_tensors, tree_leaves, tree_map
 from borderless.errors import UnsupportedOperation
@@ -110,7 +110,7 @@ class RecordingPass(CarryPass):
         cells = prod(b - a for a, b in first.box)
         gathered, macs, number = self._gathered, self.macs, len(self.recording.calls)
         found = super().call(source, func, rule, args, kwargs)
-        if any(isinstance(leaf, Relabelled) and leaf.tokens is not None for leaf in tree_leaves(found)):
+        if any(isinstance(leaf, Relabeled) and leaf.tokens is not None for leaf in tree_leaves(found)):
             raise self.unsupported(
                 describe(func), "it makes a list of the cells of a feature map, which tiles do not run"
             )

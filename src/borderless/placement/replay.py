@@ -25,7 +25,7 @@ from borderless.engine.naming import describe
 from borderless.engine.padding import memory_format_of, pasted, strips
 from borderless.engine.reading import cut
 from borderless.engine.registry import Gather, traits_of
-from borderless.engine.relabelled import Relabelled, maps_of
+from borderless.engine.relabeled import Relabeled, maps_of
 from borderless.engine.rules import pools
 from borderless.engine.rules.frame_pools import FramePool
 from borderless.engine.rules.indices import Indices
@@ -236,8 +236,8 @@ def _run(
     result = rule(func, *args, **kwargs)
 
     def wrapped(leaf: Any) -> Any:
-        if isinstance(leaf, Relabelled):
-            return Relabelled.of(wrapped(leaf.map), leaf.batch, leaf.tokens, leaf.flattened_by)
+        if isinstance(leaf, Relabeled):
+            return Relabeled.of(wrapped(leaf.map), leaf.batch, leaf.tokens, leaf.flattened_by)
         if not isinstance(leaf, Signal) or isinstance(leaf, FramePool | Indices):
             return leaf
         for changed in placed:

@@ -227,8 +227,8 @@ def _is_without_place(answer: Tensor) -> bool:
     return all(size == 1 for size in answer.shape[2:])
 
 
-def _is_all(image: Tensor, colour: float | tuple[float, ...]) -> bool:
-    values = torch.tensor(colour if isinstance(colour, tuple) else (colour,), dtype=image.dtype, device=image.device)
+def _is_all(image: Tensor, color: float | tuple[float, ...]) -> bool:
+    values = torch.tensor(color if isinstance(color, tuple) else (color,), dtype=image.dtype, device=image.device)
     return bool((image == values.reshape(1, -1, 1, 1)).all())
 
 

@@ -17,7 +17,7 @@ from borderless.engine.padding import pasted
 from borderless.engine.reading import cut
 from borderless.engine.receptive_field import Field
 from borderless.engine.registry import Need, find_rule, traits_of
-from borderless.engine.relabelled import Relabelled
+from borderless.engine.relabeled import Relabeled
 from borderless.engine.signal import Signal, as_rules_take_it, first_signal
 from borderless.engine.torch_internals import tree_leaves, tree_map
 
@@ -297,7 +297,7 @@ class RecordedSignal(TapedSignal):
 
 
 def _new_record(leaf: Any) -> Any:
-    if isinstance(leaf, Relabelled):
+    if isinstance(leaf, Relabeled):
         leaf = leaf.map
     if not isinstance(leaf, RecordedSignal):
         return leaf

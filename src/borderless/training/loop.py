@@ -29,7 +29,7 @@ from borderless.training.objective import Classification, Objective, evaluate
 from borderless.training.recipe import Recipe
 from borderless.training.sharding import check_batches, order_items, split_batch
 from borderless.training.state import Epoch, TrainingState, identify
-from borderless.training.sync_batch_norm import synchronise_norms_
+from borderless.training.sync_batch_norm import sync_batchnorm_
 from borderless.training.tensorboard import Curves
 
 SAVING_SHARE = 0.02
@@ -94,8 +94,8 @@ class _Training:
         self.objective, self.folder = objective, folder
         self.group = process_group()
         check_batches(len(train), recipe, objective, self.group)
-        if recipe.synchronises_norms:
-            synchronise_norms_(model)
+        if recipe.sync_batchnorm:
+            sync_batchnorm_(model)
         self.state = TrainingState(model, recipe, seed, self.group)
         self.checkpoints = Checkpoints(
             folder, identify(self.state.model, recipe, seed, objective, len(train), len(validation))
@@ -155,7 +155,7 @@ class _Training:
         batches = order_items(len(self.train), recipe, state.seed, epoch).split(recipe.batch_size)
         if hasattr(self.train, "set_epoch"):
             self.train.set_epoch(epoch)
-        mine = [split_batch(batch, recipe.parts, self.group) for batch in batches]
+        mine = [split_batch(batch, recipe.accumulation_steps, self.group) for batch in batches]
         loader = DataLoader(
             self.train,
             batch_sampler=[part for step in mine[at.step :] for part in step],

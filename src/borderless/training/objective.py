@@ -1,4 +1,4 @@
-"""What is learnt, and how well it is done: by default, classification."""
+"""What is learned, and how well it is done: by default, classification."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -37,24 +37,24 @@ class Recipe:
     """What the step size is multiplied by when it falls."""
     patience: int = 5
     """plateau: epochs without improvement before the step size falls."""
-    restores_best: bool = True
+    restore_best: bool = True
     """plateau: whether the best weights are taken up again when the step size falls."""
     step_epochs: int = 30
     """step: epochs before the step size falls."""
-    smallest_learning_rate: float = 1e-6
+    min_learning_rate: float = 1e-6
     """plateau: training stops when the step size falls below this."""
-    stops_after: int | None = None
+    stop_after: int | None = None
     """Training stops after so many epochs without improvement."""
-    watch: Literal["accuracy", "loss"] = "accuracy"
+    monitor: Literal["accuracy", "loss"] = "accuracy"
     """What improvement is measured by, on the validation data."""
-    shuffles: bool = True
+    shuffle: bool = True
     """Whether each epoch has the training data in another order."""
     precision: Precision = "float32"
     """What the forward pass computes in; weights are float32."""
-    parts: int = 1
+    accumulation_steps: int = 1
     """How many passes share a batch, whose gradients add up: less memory, the same steps, but for BatchNorm, which
     takes its statistics of each pass."""
-    synchronises_norms: bool = False
+    sync_batchnorm: bool = False
     """Whether BatchNorm takes its statistics over all processes."""
     workers: int = 0
     """Processes that load data, for each process that trains."""
@@ -64,11 +64,13 @@ class Recipe:
     """Whether curves are also written for TensorBoard, into the training's folder."""
 
     def __post_init__(self) -> None:
-        counts = min(self.epochs, self.batch_size, self.learning_rate, self.patience, self.step_epochs, self.parts)
-        stops = self.stops_after is None or self.stops_after > 0
+        counts = min(
+            self.epochs, self.batch_size, self.learning_rate, self.patience, self.step_epochs, self.accumulation_steps
+        )
+        stops = self.stop_after is None or self.stop_after > 0
         if counts <= 0 or not stops or min(self.weight_decay, self.workers, self.save_minutes) < 0:
             raise TrainingError(
-                f"got {self}; needed: epochs, batch_size, learning_rate, patience, step_epochs, parts and stops_after "
+                f"got {self}; needed: epochs, batch_size, learning_rate, patience, step_epochs, parts and stop_after "
                 "above 0; weight_decay, workers and save_minutes not negative"
             )
         if not 0 < self.factor < 1 or not 0 <= self.momentum < 1 or not 0 <= self.dampening < 1:

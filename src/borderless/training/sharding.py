@@ -15,7 +15,7 @@ from borderless.training.recipe import Recipe
 
 def order_items(items: int, recipe: Recipe, seed: int, epoch: int) -> Tensor:
     """Return the numbers of all `items` in the order of `epoch`."""
-    if not recipe.shuffles:
+    if not recipe.shuffle:
         return torch.arange(items)
     return torch.randperm(items, generator=torch.Generator().manual_seed(seed * 1_000_003 + epoch))
 
@@ -38,8 +38,8 @@ def check_batches(items: int, recipe: Recipe, objective: Objective, group: Proce
             f"got {items} items in batches of {recipe.batch_size} on {group.size} processes, so the smallest batch, of "
             f"{smallest}, leaves a process without; needed: another batch_size"
         )
-    if objective.needs_whole_batch and (group.size > 1 or recipe.parts > 1):
+    if objective.needs_whole_batch and (group.size > 1 or recipe.accumulation_steps > 1):
         raise TrainingError(
-            f"got {group.size} processes and parts={recipe.parts} for {type(objective).__name__}, whose losses depend "
-            "on all of a batch; needed: one process, and parts=1"
+            f"got {group.size} processes and accumulation_steps={recipe.accumulation_steps} for {type(objective).__name__}, whose losses depend "
+            "on all of a batch; needed: one process, and accumulation_steps=1"
         )

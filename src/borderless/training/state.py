@@ -74,17 +74,17 @@ class TrainingState:
         self.history.append(epoch)
         at.epochs_since_best += 1
         at.epochs_since_fall += 1
-        value = epoch.validation_accuracy if recipe.watch == "accuracy" else -epoch.validation_loss
+        value = epoch.validation_accuracy if recipe.monitor == "accuracy" else -epoch.validation_loss
         is_best = value > at.best
         if is_best:
             at.best, at.epochs_since_best, at.epochs_since_fall = value, 0, 0
             self.best_weights = _copied(self.model.state_dict())
         elif recipe.schedule == "plateau" and at.epochs_since_fall >= recipe.patience:
             at.falls, at.epochs_since_fall = at.falls + 1, 0
-            if recipe.restores_best:
+            if recipe.restore_best:
                 self.model.load_state_dict(self.best_weights)
-        is_small = recipe.schedule == "plateau" and recipe.rate(0, 0.0, at.falls) < recipe.smallest_learning_rate
-        is_old = recipe.stops_after is not None and at.epochs_since_best >= recipe.stops_after
+        is_small = recipe.schedule == "plateau" and recipe.rate(0, 0.0, at.falls) < recipe.min_learning_rate
+        is_old = recipe.stop_after is not None and at.epochs_since_best >= recipe.stop_after
         at.is_finished = len(self.history) >= recipe.epochs or is_small or is_old
         at.step, at.seen = 0, [0.0, 0.0, 0.0]
         return is_best

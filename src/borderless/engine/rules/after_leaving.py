@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from borderless.engine.leaving import LeftCells, unwatched
 from borderless.engine.naming import describe, is_torch_own, named
 from borderless.engine.registry import LEFT, REFUSED, find_rule, rule, traits_of
-from borderless.engine.relabelled import Relabelled
+from borderless.engine.relabeled import Relabeled
 from borderless.engine.rules import casts, pointwise
 from borderless.engine.rules.cell_products import AfterCall, of_einsum, of_product
 from borderless.engine.rules.unfolding import FOLD
@@ -110,7 +110,7 @@ def at_boundary(refusal: UnsupportedOperation, function: Any, args: tuple[Any, .
 
 
 def _is_list_of_cells(signal: Signal) -> bool:
-    return isinstance(signal, Relabelled) and signal.tokens is not None
+    return isinstance(signal, Relabeled) and signal.tokens is not None
 
 
 def _is_in_place(function: Any) -> bool:
@@ -122,7 +122,7 @@ def _after_leaving(refusal: UnsupportedOperation, function: Any, args: tuple[Any
     left: dict[int, Tensor] = {}
 
     def cells_of(leaf: Any) -> Any:
-        if not isinstance(leaf, Relabelled):
+        if not isinstance(leaf, Relabeled):
             return leaf
         if id(leaf) not in left:
             call, cells = leaf.flattened_by or leaf.scope.call_of(function), leaf.crop()

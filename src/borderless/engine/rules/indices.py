@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from borderless.engine.naming import describe
 from borderless.engine.receptive_field import interpolated
 from borderless.engine.registry import find_rule, rule, traits_of
-from borderless.engine.relabelled import Relabelled
+from borderless.engine.relabeled import Relabeled
 from borderless.engine.rules.joining import joint_box
 from borderless.engine.rules.plan import Plan, check_axes, per_axis
 from borderless.engine.rules.resampling import on_finer_lattice
@@ -59,7 +59,7 @@ class Indices(Signal):
         cls, maker: Any, signal: Signal, shape: Sequence[int], find: Callable[[Tensor], Tensor]
     ) -> "Indices":
         """Return indices of `shape` of the extremes over all of space, which `find` finds on the frame."""
-        seen = signal if isinstance(signal, Relabelled) else None
+        seen = signal if isinstance(signal, Relabeled) else None
         call, frame = signal.scope.call_of(maker), signal.frame
         if seen is not None:
             call, frame = seen.flattened_by or call, seen.map.frame

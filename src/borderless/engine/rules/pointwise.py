@@ -15,7 +15,7 @@ from borderless.engine.geometry import Box
 from borderless.engine.naming import describe, is_torch_own, named
 from borderless.engine.padding import inside, strips
 from borderless.engine.registry import Rule, Traits, declare, fallback, rule
-from borderless.engine.relabelled import Relabelled, on_channels, on_maps
+from borderless.engine.relabeled import Relabeled, on_channels, on_maps
 from borderless.engine.rules.joining import (
     LINES_REACH_OUT,
     beside_window,
@@ -119,7 +119,7 @@ def elementwise(function: Any, *args: Any, **kwargs: Any) -> Any:
     return signal.derive(window, background, box=box, axes=axes, field=joint_field(signals))
 
 
-def _elementwise_seen(function: Any, source: Relabelled, *args: Any, **kwargs: Any) -> Any:
+def _elementwise_seen(function: Any, source: Relabeled, *args: Any, **kwargs: Any) -> Any:
     """An elementwise function of tokens or stacks: ordinary tensors take the dimensions of the maps."""
     args, kwargs = tree_map(source.operand, args), tree_map(source.operand, kwargs)
     for value in (*args, *kwargs.values()):
@@ -241,7 +241,7 @@ def _on_frames(function: Any, signal: Signal, reason: str, args: tuple[Any, ...]
     return function(*(crop(a) for a in args), **{k: crop(v) for k, v in kwargs.items()})
 
 
-def _along_channels_seen(function: Any, source: Relabelled, *args: Any, **kwargs: Any) -> Any:
+def _along_channels_seen(function: Any, source: Relabeled, *args: Any, **kwargs: Any) -> Any:
     """Of tokens and stacks: the functions of the last dimensions, those of dimension 1, and those told which."""
     check_parameters(function, *args, *kwargs.values())
     if function.__name__ in ("prelu", "local_response_norm"):

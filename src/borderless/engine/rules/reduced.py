@@ -11,7 +11,7 @@ from torch import Tensor
 
 from borderless.engine.naming import describe
 from borderless.engine.registry import Declared, Need
-from borderless.engine.relabelled import Relabelled, on_maps
+from borderless.engine.relabeled import Relabeled, on_maps
 from borderless.engine.rules.statistics import extreme_of_whole
 from borderless.engine.signal import Signal
 from borderless.engine.tiles import is_constant, ranges_of, tile
@@ -115,7 +115,7 @@ def natively(function: Any, signal: Signal, asked: Asked, args: tuple[Any, ...],
     return tuple(lines) if type(reduced) is tuple else type(reduced)(lines)
 
 
-def reduction_seen(function: Any, source: Relabelled, *args: Any, **kwargs: Any) -> Any:
+def reduction_seen(function: Any, source: Relabeled, *args: Any, **kwargs: Any) -> Any:
     """A reduction of tokens or of a stack: over all tokens it runs over all of space."""
     asked = asked_of(function, source, args[1:], kwargs)
     if source.tokens in asked.dims and source.border.is_own and source.map.untaped() is source.map:

@@ -132,7 +132,7 @@ def _convolve_deviation(
 ) -> Signal:
     """By convolving the deviation from the background, which is 0 outside.
 
-    A convolution without bias in training is most often followed by batch normalisation, which needs no more than the
+    A convolution without bias in training is most often followed by batch normalization, which needs no more than the
     deviation that is at hand.
     """
     response, vector, rest, is_deviation = None, bias, None, False

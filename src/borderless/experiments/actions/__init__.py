@@ -25,7 +25,7 @@ NETWORKS = (SMALL, "resnet3d18", "resnet3d34", "resnet3d50")
 EMBEDDED = Recipe(epochs=12, batch_size=32, optimizer="adamw", learning_rate=3e-3, weight_decay=1e-2, schedule="linear")
 FEW = replace(EMBEDDED, epochs=3)
 # PyTorch's "patience 10" acts on the eleventh.
-_PLATEAU = Recipe(watch="loss", patience=11, smallest_learning_rate=0.0, restores_best=False, workers=4)
+_PLATEAU = Recipe(monitor="loss", patience=11, min_learning_rate=0.0, restore_best=False, workers=4)
 _SGD = replace(_PLATEAU, learning_rate=0.1, dampening=0.9, nesterov=False, weight_decay=1e-3)
 PAPER = replace(_SGD, epochs=150, batch_size=32)
 

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from borderless.data import imagenet
 from borderless.data.imagenet import PAPER_CROP_PX
-from borderless.data.labelled import Labelled, LabelledSplit, load_labelled
-from borderless.data.labelled_digits import digits_anywhere
+from borderless.data.labeled import Labeled, LabeledSplit, load_labeled
+from borderless.data.labeled_digits import digits_anywhere
 from borderless.experiments.data_efficiency import PADDED, DataEfficiencyConfig
 from borderless.experiments.experiment import Cell
 from borderless.explanation import explain
@@ -68,11 +68,11 @@ def _arm(name: str, plain: nn.Module, size: tuple[int, ...]) -> tuple[nn.Module,
 
 
 @lru_cache(maxsize=1)
-def _data(folder: Path | None, seed: int) -> LabelledSplit:
-    return digits_anywhere(CANVAS_PX, seed) if folder is None else load_labelled(folder, seed=seed)
+def _data(folder: Path | None, seed: int) -> LabeledSplit:
+    return digits_anywhere(CANVAS_PX, seed) if folder is None else load_labeled(folder, seed=seed)
 
 
-def _seen(images: Labelled, in_training: bool) -> Labelled:
+def _seen(images: Labeled, in_training: bool) -> Labeled:
     """The images as the network is shown them: small ones whole, photographs as crops of 224 px."""
     v2, first = imagenet.transforms(), images.images[0]
     if isinstance(first, Tensor):

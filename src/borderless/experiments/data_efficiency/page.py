@@ -62,7 +62,7 @@ def _figure(
     right.axhline(0, color="#8a8880", linewidth=0.8)
     known = published.IMAGENET_SUBSETS_GAIN.points([(count or "all",) for count in counts])
     if has_paper and known:
-        style = {"color": plots.PAPER_GREY, "markersize": 9, "zorder": 0}
+        style = {"color": plots.PAPER_GRAY, "markersize": 9, "zorder": 0}
         (points,) = right.plot(list(known), list(known.values()), "o", label="paper: full", **style)
         right.legend(handles=[points])
     for ax, label in ((left, "test accuracy, %"), (right, "gain over own padding, points")):

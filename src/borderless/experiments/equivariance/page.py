@@ -98,7 +98,7 @@ def _numbers(path: Path, errors: Errors) -> Path:
             extent=(0.5, largest_shift + 0.5, len(rows), 0),
             cmap="Blues",
             annotate="{:.0f}",
-            colour_bar=False,
+            color_bar=False,
         )
         ax.set(xlabel="shift up and left, px", aspect="auto", xticks=range(1, largest_shift + 1))
     axes[0, 0].set_yticks(np.arange(len(rows)) + 0.5, rows)

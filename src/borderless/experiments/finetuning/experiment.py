@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from borderless.data.labelled import Labelled, LabelledSplit
+from borderless.data.labeled import Labeled, LabeledSplit
 from borderless.data.objects import edges, on_canvas, photograph_tiles
 from borderless.experiments.experiment import Cell
 from borderless.experiments.finetuning import FinetuningConfig
@@ -33,7 +33,7 @@ def run_cell(config: FinetuningConfig, cell: Cell, folder: Path) -> dict[str, An
     """Learn the classes, convert, go on; each training has a folder of its own and can be resumed."""
     seed = cell.parameters["seed"]
     split = photograph_tiles(seed)
-    middle = LabelledSplit(
+    middle = LabeledSplit(
         on_canvas(split.train, config.canvas_px, in_training=True),
         on_canvas(split.validation, config.canvas_px),
         on_canvas(split.test, config.canvas_px),
@@ -63,7 +63,7 @@ def arm_of(name: str, reach: int | None) -> Arm:
     return replace(arm, reach=reach) if arm.border in ("full", "infinite") else arm
 
 
-def _tested(model: nn.Module, objects: Labelled, canvas_px: int) -> dict[str, float]:
+def _tested(model: nn.Module, objects: Labeled, canvas_px: int) -> dict[str, float]:
     """Accuracy with the objects in the middle, at the edges, at the worst of these places; predictions that change."""
     with evaluating(model):
         middle = _predictions(model, on_canvas(objects, canvas_px))
@@ -78,7 +78,7 @@ def _tested(model: nn.Module, objects: Labelled, canvas_px: int) -> dict[str, fl
     }
 
 
-def _predictions(model: nn.Module, images: Labelled) -> np.ndarray:
+def _predictions(model: nn.Module, images: Labeled) -> np.ndarray:
     device = next(model.parameters()).device
     found: list[Tensor] = [model(batch.to(device)).argmax(1).cpu() for batch, _ in DataLoader(images, 32)]
     return torch.cat(found).numpy()

@@ -68,7 +68,7 @@ def _dots(path: Path, config: FinetuningConfig, found: Values) -> Path:
     ax.set_yticks(range(len(rows)), [f"{ARMS[arm].title}, {MOMENTS[moment]}" for arm, moment in rows])
     plots.panel(ax, grid="x", xlabel="test accuracy, %", xlim=(0, 102), ylim=(len(rows) - 0.5, -0.5))
     for key, (_, _, text) in PLACES.items():
-        ax.plot([], [], markersize=8, label=text, **_mark(key, plots.GREY))
+        ax.plot([], [], markersize=8, label=text, **_mark(key, plots.GRAY))
     plots.legend_below(fig, ax, len(PLACES))
     return plots.save(fig, path)
 

@@ -11,7 +11,13 @@ from borderless.runtime.settings import Range
 from borderless.training.recipe import Recipe
 
 RECIPE = Recipe(
-    epochs=12, batch_size=32, optimizer="adamw", learning_rate=5e-3, weight_decay=0.01, schedule="linear", watch="loss"
+    epochs=12,
+    batch_size=32,
+    optimizer="adamw",
+    learning_rate=5e-3,
+    weight_decay=0.01,
+    schedule="linear",
+    monitor="loss",
 )
 EVERYWHERE = "own-everywhere"
 ARMS = {

@@ -66,7 +66,7 @@ def _figure(path: Path, maps: dict[str, np.ndarray]) -> Path:
     image = None
     for ax, (title, accuracy) in zip(axes.flat[1:], maps.items(), strict=True):
         image = plots.heat_map(
-            ax, accuracy, title=title, vmin=0, vmax=100, extent=(-0.5, SIDE - 0.5, SIDE - 0.5, -0.5), colour_bar=False
+            ax, accuracy, title=title, vmin=0, vmax=100, extent=(-0.5, SIDE - 0.5, SIDE - 0.5, -0.5), color_bar=False
         )
         ax.set(xticks=range(0, SIDE, STRIDE_PX), yticks=range(0, SIDE, STRIDE_PX))
         label = f"min {accuracy.min():.0f} %    mean {accuracy.mean():.0f} %"

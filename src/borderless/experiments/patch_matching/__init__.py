@@ -14,7 +14,7 @@ ARMS = {
     "full": ("fconv_hardnet", "full as published, 6,272 numbers"),
     "full-128": ("fconv_hardnet_128", "full, 128 numbers"),
 }
-_BASE = Recipe(epochs=10, weight_decay=1e-4, schedule="linear", watch="loss")
+_BASE = Recipe(epochs=10, weight_decay=1e-4, schedule="linear", monitor="loss")
 PAPER = replace(_BASE, batch_size=256, learning_rate=10.0, dampening=0.9, nesterov=False)
 # A few hundred pairs are too few steps for the paper's optimizer.
 EMBEDDED = replace(_BASE, batch_size=32, optimizer="adamw", learning_rate=3e-3)

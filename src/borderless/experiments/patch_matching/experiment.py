@@ -1,4 +1,4 @@
-"""Descriptors of patches, learnt from few pairs: HardNet with same and with full convolution.
+"""Descriptors of patches, learned from few pairs: HardNet with same and with full convolution.
 
 Kayhan and van Gemert (CVPR 2020), data efficiency on the Brown patches. The published full-convolution HardNet has a
 descriptor of 6,272 numbers instead of 128; a third arm has full convolution and 128 numbers, so that size and border

@@ -10,7 +10,7 @@ from borderless.models.choices import SIZE_PX
 from borderless.runtime.settings import Range, Settings
 
 PhotoName = Literal["cat", "coffee", "tripod", "motorcycle", "rocket"]
-Background = Literal["black", "grey", "white"]
+Background = Literal["black", "gray", "white"]
 ARMS = {
     "own": Arm("own padding"),
     "full": Arm("full", "full"),
@@ -37,8 +37,8 @@ class PlacedObjectConfig(Settings):
 
     photos: tuple[PhotoName, ...] = get_args(PhotoName)
     """Which photographs to place."""
-    backgrounds: tuple[Background, ...] = ("black", "grey")
-    """What surrounds them: a canvas of this color, unlimited under `infinite`. Grey is the network's mean color."""
+    backgrounds: tuple[Background, ...] = ("black", "gray")
+    """What surrounds them: a canvas of this color, unlimited under `infinite`. Gray is the network's mean color."""
     size_px: Annotated[int, Range(1, min(SIZE_PX))] = 96
     """Height and width of a photograph on the canvas of 224 px."""
     offsets_px: Annotated[tuple[int, ...], Range(0)] = (0, 15, 32, 49, 64, 79, 96, 113, 128)

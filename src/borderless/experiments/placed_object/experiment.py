@@ -21,10 +21,10 @@ from borderless.experiments.placed_object import ARMS, PlacedObjectConfig
 from borderless.explanation import Explanation
 from borderless.models.arms import Arm
 from borderless.models.choices import SIZE_PX
-from borderless.models.packaged import MEAN, TOTAL_STRIDE_PX, class_names, load_packaged, normalise
+from borderless.models.packaged import MEAN, TOTAL_STRIDE_PX, class_names, load_packaged, normalize
 
-# Brightness in [0, 1]; grey is what normalization turns into 0.
-BRIGHTNESS = {"black": 0.0, "grey": MEAN, "white": 1.0}
+# Brightness in [0, 1]; gray is what normalization turns into 0.
+BRIGHTNESS = {"black": 0.0, "gray": MEAN, "white": 1.0}
 # Larger batches are slower on a CPU: every feature map is then new memory from the system.
 BATCH = 2
 
@@ -32,11 +32,11 @@ BATCH = 2
 def run_cell(config: PlacedObjectConfig, cell: Cell, folder: Path) -> dict[str, Any]:
     """Return the network's outputs at every position; probabilities and top-1 classes also go to maps.npz."""
     arm, photo = ARMS[cell.parameters["arm"]], cell.parameters["photo"]
-    color = normalise(torch.tensor(BRIGHTNESS[cell.parameters["background"]])).item()
+    color = normalize(torch.tensor(BRIGHTNESS[cell.parameters["background"]])).item()
     model = arm.apply(_network(), color)
     explanation = _explanation(arm)
     positions = torch.cartesian_prod(torch.tensor(config.offsets_px), torch.tensor(config.offsets_px))
-    logits, seconds_per_image = logits_at(model, normalise(load_photo(photo, config.size_px)), positions, color)
+    logits, seconds_per_image = logits_at(model, normalize(load_photo(photo, config.size_px)), positions, color)
     n = len(config.offsets_px)
     right = torch.tensor(sorted(PHOTOS[photo].right))
     probability = logits.softmax(1)[:, right].sum(1)

@@ -67,7 +67,7 @@ def _figure(path: Path, config: PlacedObjectConfig, background: str, found: Any,
         for ax, result, label in zip(axes[:, column], found[background, arm], ranges[background, arm], strict=True):
             with np.load(result.folder / "maps.npz") as saved:
                 probability, wrong = 100 * saved["probability"], np.argwhere(~saved["is_right"])
-            image = plots.heat_map(ax, probability, title="", vmin=0, vmax=100, colour_bar=False)
+            image = plots.heat_map(ax, probability, title="", vmin=0, vmax=100, color_bar=False)
             size = min(40, 260 / len(config.offsets_px))
             ax.scatter(wrong[:, 1], wrong[:, 0], marker="x", s=size, color=WRONG, linewidth=1)
             plots.bare(ax)

@@ -12,14 +12,14 @@ from borderless.training.recipe import Recipe
 
 # What "patience 8" comes to in the public code: training stops with the ninth epoch that is not better.
 _ADADELTA = Recipe(optimizer="adadelta", learning_rate=1.0, weight_decay=5e-5, schedule="constant")
-RECIPE = replace(_ADADELTA, epochs=50, batch_size=200, stops_after=9, watch="loss", shuffles=False)
+RECIPE = replace(_ADADELTA, epochs=50, batch_size=200, stop_after=9, monitor="loss", shuffle=False)
 
 
 @register(
     name="red-green",
     chapter=7,
     title="Red and green: the order, or the place?",
-    summary="Two coloured squares whose order a network should learn, and whose place gives the answer away.",
+    summary="Two colored squares whose order a network should learn, and whose place gives the answer away.",
     cells=lambda config: grid("{border}-seed{seed}", seed=range(config.seeds), border=config.borders),
 )
 @dataclass(frozen=True)

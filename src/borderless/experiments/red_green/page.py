@@ -68,10 +68,10 @@ def _accuracies(path: Path, accuracies: dict[str, dict[str, list[float]]]) -> Pa
     """Each training a dot, on the left where place agrees with training and on the right where it contradicts it."""
     fig, axes = plots.new_figure(1, 2, panel_size=(2.9, 4.1), sharey=True)
     for ax, (name, title) in zip(axes[0], SETS.items(), strict=True):
-        ax.axhline(50, color=plots.PAPER_GREY, linewidth=0.8, linestyle=(0, (4, 3)))
+        ax.axhline(50, color=plots.PAPER_GRAY, linewidth=0.8, linestyle=(0, (4, 3)))
         for at, (border, found) in enumerate(accuracies.items()):
             beside = np.linspace(-0.16, 0.16, len(found[name])) if len(found[name]) > 1 else np.zeros(1)
-            color, marker = plots.BORDER_COLOURS[border], plots.BORDER_MARKERS[border]
+            color, marker = plots.BORDER_COLORS[border], plots.BORDER_MARKERS[border]
             style = {"color": color, "marker": marker, "markersize": 4.5, "alpha": 0.75, "markeredgewidth": 0}
             ax.plot(at + beside, found[name], linestyle="none", **style)
             for paper in published.RED_GREEN.points([(border, name)]).values():

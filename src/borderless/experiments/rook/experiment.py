@@ -58,7 +58,7 @@ def run_cell(config: RookConfig, cell: Cell, folder: Path) -> dict[str, Any]:
         "features_equal": abs(maxima[0] - maxima[1]) <= ROUNDING * max(maxima),
         # With both features 0 no gradient reaches the filter any more.
         "dead": max(maxima) == 0,
-        "learnt_after_epochs": _learnt_after([moment.accuracy for moment in moments]),
+        "learned_after_epochs": _learned_after([moment.accuracy for moment in moments]),
     }
 
 
@@ -92,7 +92,7 @@ def _moment(model: RookNet, maps_of: nn.Module, images: Tensor, labels: Tensor) 
     )
 
 
-def _learnt_after(accuracies: list[float]) -> int | None:
+def _learned_after(accuracies: list[float]) -> int | None:
     """The epoch from which on both images are always right; None if they are not at the end."""
     wrong = [epoch for epoch, accuracy in enumerate(accuracies) if accuracy < 1]
     last = wrong[-1] if wrong else -1

@@ -33,7 +33,7 @@ Transform = Callable[[Any], Tensor]
 
 
 @dataclass
-class Labelled(Dataset[tuple[Tensor, int]]):
+class Labeled(Dataset[tuple[Tensor, int]]):
     """Images with labels, and what is done to each.
 
     Args:
@@ -68,11 +68,11 @@ class Labelled(Dataset[tuple[Tensor, int]]):
         with seeded(item_seed(self.seed, self.epoch, index)):
             return self.transform(image), self.labels[index]
 
-    def through(self, transform: Transform, is_random: bool = False) -> "Labelled":
+    def through(self, transform: Transform, is_random: bool = False) -> "Labeled":
         """Return the same images, made into tensors in another way."""
         return replace(self, transform=transform, is_random=is_random)
 
-    def few(self, per_class: int, seed: int) -> "Labelled":
+    def few(self, per_class: int, seed: int) -> "Labeled":
         """Return `per_class` images of each class, drawn by `seed`; a larger number holds what a smaller one holds."""
         labels = np.asarray(self.labels)
         draw = np.random.default_rng(seed)
@@ -86,18 +86,18 @@ class Labelled(Dataset[tuple[Tensor, int]]):
             chosen.extend(of_class[:per_class].tolist())
         return self._at(sorted(chosen))
 
-    def some(self, count: int, seed: int) -> "Labelled":
+    def some(self, count: int, seed: int) -> "Labeled":
         """Return `count` of the images, or all if there are fewer, drawn by `seed`."""
         return self._at(sorted(np.random.default_rng(seed).permutation(len(self))[:count].tolist()))
 
-    def _at(self, indices: Sequence[int]) -> "Labelled":
+    def _at(self, indices: Sequence[int]) -> "Labeled":
         return replace(self, images=_taken(self.images, indices), labels=[self.labels[i] for i in indices])
 
 
-LabelledSplit = ClassSplit[Labelled]
+LabeledSplit = ClassSplit[Labeled]
 
 
-def load_labelled(root: Path | str, kind: Kind | None = None, seed: int = 0, only: Sequence[str] = ()) -> LabelledSplit:
+def load_labeled(root: Path | str, kind: Kind | None = None, seed: int = 0, only: Sequence[str] = ()) -> LabeledSplit:
     """Read the data set in the folder `root`.
 
     Args:
@@ -118,13 +118,13 @@ def load_labelled(root: Path | str, kind: Kind | None = None, seed: int = 0, onl
     return _seeded(found, seed)
 
 
-def _seeded(split: LabelledSplit, seed: int) -> LabelledSplit:
+def _seeded(split: LabeledSplit, seed: int) -> LabeledSplit:
     """The numbers of random transforms follow from the seed as well."""
     parts = (replace(part, seed=seed) for part in (split.train, split.validation, split.test))
-    return LabelledSplit(*parts, classes=split.classes)
+    return LabeledSplit(*parts, classes=split.classes)
 
 
-def _loaded(root: Path, kind: str, seed: int, only: Sequence[str]) -> LabelledSplit:
+def _loaded(root: Path, kind: str, seed: int, only: Sequence[str]) -> LabeledSplit:
     if kind == "fashion-mnist":
         return _with_test(*_fashion_mnist(root), seed, only)
     if kind == "cifar10":
@@ -172,7 +172,7 @@ def _class_folders(root: Path, only: Sequence[str]) -> tuple[str, ...]:
     return classes
 
 
-def _from_folders(root: Path, classes: Sequence[str]) -> Labelled:
+def _from_folders(root: Path, classes: Sequence[str]) -> Labeled:
     images, labels = [], []
     for label, name in enumerate(classes):
         files = sorted(f for f in (root / name).rglob("*") if f.suffix.lower() in IMAGE_SUFFIXES and f.is_file())
@@ -182,24 +182,22 @@ def _from_folders(root: Path, classes: Sequence[str]) -> Labelled:
             )
         images += files
         labels += [label] * len(files)
-    return Labelled(images, labels)
+    return Labeled(images, labels)
 
 
-def _with_test(
-    train: Labelled, test: Labelled, classes: tuple[str, ...], seed: int, only: Sequence[str]
-) -> LabelledSplit:
+def _with_test(train: Labeled, test: Labeled, classes: tuple[str, ...], seed: int, only: Sequence[str]) -> LabeledSplit:
     if only:
         raise DataError(f"got a choice of {len(only)} classes for a data set whose classes are fixed; leave it out")
     kept, validation = _parted(train, (_VALIDATION_OF_TRAIN,), classes, seed)
-    return LabelledSplit(kept, validation, test, classes)
+    return LabeledSplit(kept, validation, test, classes)
 
 
-def _split(all_of_them: Labelled, classes: tuple[str, ...], seed: int) -> LabelledSplit:
+def _split(all_of_them: Labeled, classes: tuple[str, ...], seed: int) -> LabeledSplit:
     train, validation, test = _parted(all_of_them, (VALIDATION_SHARE, TEST_SHARE), classes, seed)
-    return LabelledSplit(train, validation, test, classes)
+    return LabeledSplit(train, validation, test, classes)
 
 
-def _parted(data: Labelled, shares: tuple[float, ...], classes: Sequence[str], seed: int) -> list[Labelled]:
+def _parted(data: Labeled, shares: tuple[float, ...], classes: Sequence[str], seed: int) -> list[Labeled]:
     """What is left, then a part for each share, with one image of every class at least."""
     labels, draw = np.asarray(data.labels), np.random.default_rng(seed)
     parts: list[list[int]] = [[] for _ in range(len(shares) + 1)]
@@ -233,15 +231,15 @@ def _idx(root: Path, name: str) -> Path | None:
     return next((path for path in candidates if path.is_file()), None)
 
 
-def _fashion_mnist(root: Path) -> tuple[Labelled, Labelled, tuple[str, ...]]:
+def _fashion_mnist(root: Path) -> tuple[Labeled, Labeled, tuple[str, ...]]:
     from torchvision.datasets import FashionMNIST
 
-    def part(prefix: str) -> Labelled:
+    def part(prefix: str) -> Labeled:
         images = _read_idx(root, f"{prefix}-images-idx3-ubyte", 3)
         labels = _read_idx(root, f"{prefix}-labels-idx1-ubyte", 1)
         if len(images) != len(labels):
             raise DataError(f"got {len(images)} images and {len(labels)} labels in {str(root)!r}; needed: as many")
-        return Labelled(images, labels.tolist())
+        return Labeled(images, labels.tolist())
 
     return part("train"), part("t10k"), tuple(FashionMNIST.classes)
 
@@ -262,7 +260,7 @@ def _read_idx(root: Path, name: str, axes: int) -> np.ndarray:
     return np.frombuffer(data, np.uint8, offset=head).reshape(shape.tolist())
 
 
-def _cifar10(root: Path) -> tuple[Labelled, Labelled, tuple[str, ...]]:
+def _cifar10(root: Path) -> tuple[Labeled, Labeled, tuple[str, ...]]:
     from torchvision.datasets import CIFAR10
 
     try:
@@ -272,4 +270,4 @@ def _cifar10(root: Path) -> tuple[Labelled, Labelled, tuple[str, ...]]:
             f"got {str(root)!r}, where CIFAR-10 is missing or damaged ({error}); needed: the folder "
             "cifar-10-batches-py as its archive unpacks it"
         ) from error
-    return Labelled(train.data, train.targets), Labelled(test.data, test.targets), tuple(train.classes)
+    return Labeled(train.data, train.targets), Labeled(test.data, test.targets), tuple(train.classes)
