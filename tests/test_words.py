@@ -32,8 +32,8 @@ DIALECT = {
     r"honest(ly|y)?": "(say what is measured)",
     r"pictures? says?|says? of (a|an|the)": "predicts for",
     r"(images|items|steps|examples|clips|multiply-adds) an? (image|pass|step|second|class|epoch|pixel)": "per …",
-    r"got (?:(?!Expected).)*; needed:": "Expected … but got …",
-    r"needed: ": "Expected … but got …",
+    r"^got": "Expected … but got …",
+    r"needed:": "Expected … but got …",
     r"mind": "note, warning",
     r"an? own": "a separate",
     r"told apart|tells? apart|tell apart": "distinguished",
@@ -65,11 +65,11 @@ SPELLING = {
 EXCEPTIONS = (
     r"same-answer-at-every-pixel|plot_2_same_answer_everywhere|trained-with-zeros",  # addresses of pages
 )
-WORDS = {re.compile(rf"\b(?:{word})\b", re.IGNORECASE): better for word, better in DIALECT.items()}
-LETTERS = {re.compile(word, re.IGNORECASE): better for word, better in SPELLING.items()}
+WORDS = {re.compile(rf"\b(?:{word})\b"): better for word, better in DIALECT.items()}
+LETTERS = {re.compile(word): better for word, better in SPELLING.items()}
 OTHERS = re.compile("|".join(EXCEPTIONS), re.IGNORECASE)
 # One expression for all finds the texts that need a closer look.
-ANY = {id(rules): re.compile("|".join(rule.pattern for rule in rules), re.IGNORECASE) for rules in (WORDS, LETTERS)}
+ANY = {id(rules): re.compile("|".join(rule.pattern for rule in rules)) for rules in (WORDS, LETTERS)}
 QUESTION = re.compile(r"(What|Whether|How|Of|Where|Which|Whose|Why)\b")
 
 
@@ -96,7 +96,7 @@ def sources() -> list[Path]:
 def findings(text: str, line: int, rules: dict[re.Pattern[str], str]) -> Iterator[tuple[int, str]]:
     """The retired words of a text that begins at `line`."""
     # Sentences run over line ends.
-    flat = re.sub(r"\s", " ", text)
+    flat = re.sub(r"\s", " ", text).lower()
     if not ANY[id(rules)].search(flat):
         return
     starts = [0, *(at + 1 for at, letter in enumerate(text) if letter == "\n")]
@@ -105,27 +105,28 @@ def findings(text: str, line: int, rules: dict[re.Pattern[str], str]) -> Iterato
             row = sum(start <= match.start() for start in starts) - 1
             end = starts[row + 1] if row + 1 < len(starts) else len(text)
             if not OTHERS.search(text[starts[row] : end]):
-                yield line + row, f"{match.group()} → {better}"
+                yield line + row, f"{text[match.start() : match.end()]} → {better}"
 
 
-def prose(path: Path) -> Iterator[tuple[int, str]]:
+def prose(tree: ast.Module) -> Iterator[tuple[int, str]]:
     """Every text in a module that a user may see: docstrings (of attributes too), messages, options, titles.
 
     A text that is a single lower-case word is a key or a name, which is not read as a sentence.
     """
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(tree):
         if isinstance(node, ast.JoinedStr):
             yield node.lineno, "".join(p.value if isinstance(p, ast.Constant) else "{}" for p in node.values)
         elif isinstance(node, ast.Constant) and isinstance(node.value, str) and re.search(r"\s|^[A-Z]", node.value):
             yield node.lineno, node.value
 
 
-def openings(path: Path) -> Iterator[tuple[int, str]]:
-    """Docstrings that begin with a question or a relative clause instead of saying what a thing does or is."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+def openings(tree: ast.Module) -> Iterator[tuple[int, str]]:
+    """Docstrings that begin with a question instead of what a thing does or is; a property may be "Whether …"."""
+    for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
-            text = ast.get_docstring(node) or ""
-            if opening := QUESTION.match(text):
+            opening = QUESTION.match(ast.get_docstring(node) or "")
+            is_property = any("property" in ast.unparse(d) for d in getattr(node, "decorator_list", ()))
+            if opening and not (is_property and opening.group() == "Whether"):
                 yield getattr(node, "lineno", 1), f"a docstring opens with {opening.group()} → a verb"
 
 
@@ -134,9 +135,10 @@ def retired(path: Path) -> list[str]:
     text = path.read_text(encoding="utf-8")
     found = set(findings(text, 1, LETTERS))
     if path.suffix == ".py" and PACKAGE in path.parents:
-        for line, part in prose(path):
+        tree = ast.parse(text)
+        for line, part in prose(tree):
             found |= set(findings(part, line, WORDS))
-        found |= set(openings(path))
+        found |= set(openings(tree))
     else:
         found |= set(findings(text, 1, WORDS))
     return [f"{path.relative_to(ROOT)}:{line}: {words}" for line, words in sorted(found)]

@@ -33,7 +33,7 @@ _KINDS: dict[type[nn.Module], tuple[int, bool]] = {
 
 
 def blur(model: nn.Module, taps: int = 3) -> nn.Module:
-    """A copy of `model` in which strided convolutions and max pools read or give blurred maps.
+    """Return a copy of `model` in which strided convolutions and max pools read or give blurred maps.
 
     taps: width of the binomial filter (3: 1 2 1 along each axis); it is padded by its half with zeros, and with what
     another border puts there once the model is converted. Parameters keep their names and values, maps their sizes (a

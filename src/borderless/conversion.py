@@ -71,7 +71,7 @@ def convert(
     output: Output = "frame",
     images: Images | None = None,
 ) -> Model:
-    """A copy of `model` that runs under `border`; the model itself is left as it is.
+    """Return a copy of `model` that runs under `border`; the model itself is left as it is.
 
     border: a name ("valid", "zero", "reflect", "replicate", "circular", "full", "infinite") or a `Border`, which then
     brings its own phase, background and reach. phase: "adaptive" chooses, per sample and stride, the sublattice with
@@ -180,7 +180,7 @@ def attached(model: nn.Module, conversion: Conversion) -> Iterator[None]:
 
 
 def conversion_of(model: nn.Module) -> Conversion | None:
-    """The conversion that `model` itself carries, or None."""
+    """Return the conversion that `model` itself carries, or None."""
     hooks = hooks_of(model)
     return None if hooks is None else hooks.conversion  # pyright: ignore[reportReturnType]
 

@@ -103,7 +103,7 @@ class _FullConv(nn.Module):
         return values
 
     def extra_repr(self) -> str:
-        """The arguments of the call that makes this layer, defaults left out."""
+        """Return the arguments of the call that makes this layer, defaults left out."""
         arguments = [str(self.in_channels), str(self.out_channels), str(_briefly(self.kernel_size))]
         for name in ("stride", "dilation"):
             if set(getattr(self, name)) != {1}:

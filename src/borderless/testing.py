@@ -181,7 +181,7 @@ def _drawn(size: int, seed: int) -> list[int]:
 
 
 def _joined(parts: Sequence[Tensor], whole: Tensor) -> Tensor | None:
-    """The parts joined along the axis where they add up to `whole`; None if there is none."""
+    """Return the parts joined along the axis where they add up to `whole`; None if there is none."""
     if len(parts) == 1:
         return parts[0] if parts[0].shape == whole.shape else None
     for axis in range(whole.ndim):

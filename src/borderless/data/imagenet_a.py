@@ -20,7 +20,7 @@ OF = 1000
 
 
 def folders_of(every: list[str]) -> list[str]:
-    """The names of the 200 among the `every` 1,000. Raises DataError for another number."""
+    """Return the names of the 200 among the `every` 1,000. Raises DataError for another number."""
     if len(every) != OF:
         raise DataError(f"got {len(every)} class folders; needed: all {OF} of ImageNet, to tell the 200 of ImageNet-A")
     return [sorted(every)[place] for place in PLACES]

@@ -119,7 +119,7 @@ def load_labeled(root: Path | str, kind: Kind | None = None, seed: int = 0, only
 
 
 def _seeded(split: LabeledSplit, seed: int) -> LabeledSplit:
-    """The numbers of random transforms follow from the seed as well."""
+    """Return the numbers of random transforms follow from the seed as well."""
     parts = (replace(part, seed=seed) for part in (split.train, split.validation, split.test))
     return LabeledSplit(*parts, classes=split.classes)
 
@@ -198,7 +198,7 @@ def _split(all_of_them: Labeled, classes: tuple[str, ...], seed: int) -> Labeled
 
 
 def _parted(data: Labeled, shares: tuple[float, ...], classes: Sequence[str], seed: int) -> list[Labeled]:
-    """What is left, then a part for each share, with one image of every class at least."""
+    """Return what is left, then a part for each share, with one image of every class at least."""
     labels, draw = np.asarray(data.labels), np.random.default_rng(seed)
     parts: list[list[int]] = [[] for _ in range(len(shares) + 1)]
     for label, name in enumerate(classes):
@@ -225,7 +225,7 @@ def _taken(images: Any, indices: Sequence[int]) -> Any:
 
 
 def _idx(root: Path, name: str) -> Path | None:
-    """A file of MNIST's format under any of the places and names that it is kept under."""
+    """Return a file of MNIST's format under any of the places and names that it is kept under."""
     folders = (root, root / "raw", root / "FashionMNIST" / "raw")
     candidates = [folder / f"{name}{suffix}" for folder in folders for suffix in ("", ".gz")]
     return next((path for path in candidates if path.is_file()), None)

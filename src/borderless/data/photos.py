@@ -68,7 +68,7 @@ def load_photo(name: str, size_px: int) -> Tensor:
 
 
 def scikit_image() -> Any:
-    """The module skimage.data; raises `MissingPackage` without scikit-image."""
+    """Return the module skimage.data; raises `MissingPackage` without scikit-image."""
     try:
         from skimage import data
     except ImportError as error:

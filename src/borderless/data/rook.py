@@ -15,7 +15,7 @@ CLASSES = ("upper left", "lower right")
 
 
 def images(margin: int = 0) -> Tensor:
-    """The two images, 2 × 1 × 32 × 32, values in [0, 1].
+    """Return the two images, 2 × 1 × 32 × 32, values in [0, 1].
 
     margin: pixels between the rook and the two edges of its corner.
     """
@@ -32,5 +32,5 @@ def images(margin: int = 0) -> Tensor:
 
 
 def labels() -> Tensor:
-    """The class of each of the two images: 0 and 1."""
+    """Return the class of each of the two images: 0 and 1."""
     return torch.tensor([0, 1])

@@ -232,7 +232,7 @@ def _hmdb_lists(lists: Path, split: int) -> tuple[list[tuple[str, str]], list[tu
 
 
 def _group(entry: tuple[str, str]) -> tuple[str, str]:
-    """The class and what videos of one scene share: UCF101's number of the group, else the video itself."""
+    """Return the class and what videos of one scene share: UCF101's number of the group, else the video itself."""
     name, video = entry
     found = re.search(r"_g\d+", video)
     return name, found.group() if found else video

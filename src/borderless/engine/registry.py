@@ -1,4 +1,4 @@
-"""Which rule answers for which torch function, and what it needs. The families register their rules on import."""
+"""The rules of torch functions, and what each needs. The families register their rules on import."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,14 +26,14 @@ _fallbacks: list[Callable[[Any], Rule | None]] = []
 
 
 class Need(NamedTuple):
-    """What each output cell of a call needs of the maps that go in.
+    """The cells of the incoming maps that each output cell of a call needs.
 
     kind: "nothing" (the call asks what a map is), "cell" (the same cell), "channels" (all channels of the same cell),
-    "neighborhood" (the cells that `slides` read, along each axis), "resampled" (the same, at another
-    resolution), "gathered" (all cells; of a part of a map the rule gathers what it needs from the other parts with
-    `Signal.gather`), "everything" (all cells, or nobody knows). slides: of "everything", what reads them if not all of
-    space is read, such as padding that mirrors the frame. over: of "everything", the dimensions that are read whole,
-    each cell along the others by itself; (): all.
+    "neighborhood" (the cells that `slides` read, along each axis), "resampled" (the same, at another resolution),
+    "gathered" (all cells; of a part of a map the rule gathers what it needs from the other parts with `Signal.gather`),
+    "everything" (all cells, or nobody knows). slides: of "everything", what reads them if not all of space is read,
+    such as padding that mirrors the frame. over: of "everything", the dimensions that are read whole, each cell along
+    the others by itself; (): all.
     """
 
     kind: Kind
@@ -51,7 +51,7 @@ Declared = Kind | tuple[Slide, ...] | Need
 
 @dataclass(frozen=True)
 class Traits:
-    """What a rule declares about its calls; whoever runs a model on parts of an image asks for nothing else.
+    """The properties that a rule declares about its calls; placement and tiling ask for nothing else.
 
     needs: what an output cell needs, or a function of the call, (function, *args, **kwargs), that returns it; slides
     stand for a neighborhood. gathers: how the value of a call over all of space follows from values over parts, or a

@@ -74,7 +74,7 @@ class Relabeled(Signal):
 
     @property
     def background(self) -> Tensor | None:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """What lies around them."""
+        """The background around the stored cells."""
         background = self.map.background
         if background is None:
             return None
@@ -84,7 +84,7 @@ class Relabeled(Signal):
 
     @property
     def start(self) -> tuple[int, ...]:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """Where the window of the map starts."""
+        """The frame index at which the window of the map starts."""
         return self.map.start
 
     @property
@@ -109,7 +109,7 @@ class Relabeled(Signal):
         return f"Relabeled({tuple(self.shape)}, of {self.map!r} of shape {tuple(self.map.shape)})"
 
     def operand(self, value: Any) -> Any:
-        """An ordinary tensor that the model joins this map with, in the dimensions of the map; all else as it is."""
+        """Return an ordinary tensor that the model joins with this map, in the map's dimensions; all else as it is."""
         if not isinstance(value, Tensor) or isinstance(value, Signal) or value.ndim == 0 or value.ndim > self.ndim:
             return value
         value = value.reshape(*[1] * (self.ndim - value.ndim), *value.shape)
@@ -123,7 +123,7 @@ class Relabeled(Signal):
         )
 
     def as_batch(self, function: Any) -> Signal:
-        """The map with its dimensions in the order that the model sees, where no row has a phase of its own."""
+        """Return the map with its dimensions in the order that the model sees, where no row has a phase of its own."""
         if self.tokens is not None or self.border.is_adaptive:
             raise self.refusal(function)
         signal, order = self.map, [group[0] for group in self.groups]
@@ -206,7 +206,7 @@ def groups_of(signal: Signal, batch: int, tokens: int | None) -> list[tuple[int,
 
 
 def as_seen(tensor: Tensor, groups: Sequence[tuple[int, ...]]) -> Tensor:
-    """An ordinary tensor in the dimensions of a map, in those that the model sees."""
+    """Return an ordinary tensor in the dimensions of a map, in those that the model sees."""
     moved = tensor.permute([d for group in groups for d in group])
     return moved.reshape([prod(tensor.shape[d] for d in group) for group in groups])
 
@@ -266,7 +266,7 @@ def maps_of(values: Any) -> Any:
 
 
 def seen_alike(result: Any, source: Relabeled, given: Sequence[Signal], dropped: set[int], function: Any) -> Any:
-    """What came of the maps, as the model sees it; dropped: the dimensions of the maps that may be gone."""
+    """Return what came of the maps, as the model sees it; dropped: the dimensions of the maps that may be gone."""
     own = {id(leaf.map): leaf for leaf in given if isinstance(leaf, Relabeled)}
     groups = source.groups
     left = [group for group in groups if not set(group) & dropped]
@@ -298,7 +298,7 @@ def seen_alike(result: Any, source: Relabeled, given: Sequence[Signal], dropped:
 def _named(
     function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], names: Sequence[str]
 ) -> dict[str, tuple[int | None, Any]]:
-    """Of the arguments `names`, the place (None: by keyword, or its default) and the value."""
+    """Return, of the arguments `names`, the index (None: by keyword, or its default) and the value."""
     if not names:
         return {}
     fitting = [s for s in signatures(function) if s.accepts(args, kwargs)]

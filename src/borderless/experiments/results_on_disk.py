@@ -122,7 +122,7 @@ def write_table(
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """A result file; KeyError, TypeError or ValueError if it is not one."""
+    """Return a result file; KeyError, TypeError or ValueError if it is not one."""
     record = json.loads(path.read_text(encoding="utf-8"))
     for key, kind in {"experiment": str, "cell": dict, "config": dict, "versions": dict, "metrics": dict}.items():
         if not isinstance(record[key], kind):

@@ -103,7 +103,7 @@ class _Called(nn.Module):
 
 
 def has_batch(leaf: Any, size: int) -> bool:
-    """Whether this is a tensor with a batch dimension of `size`."""
+    """Return whether this is a tensor with a batch dimension of `size`."""
     return isinstance(leaf, Tensor) and leaf.ndim > 0 and leaf.shape[0] == size
 
 

@@ -36,7 +36,7 @@ BUILDERS: dict[str, Callable[..., nn.Module]] = {
 
 
 def names() -> tuple[str, ...]:
-    """The networks of the paper that `load` builds, in alphabetical order.
+    """Return the networks of the paper that `load` builds, in alphabetical order.
 
     >>> [name for name in names() if "hardnet" in name]
     ['fconv_hardnet', 'fconv_hardnet_128', 'sconv_hardnet']

@@ -31,7 +31,7 @@ _NAMED = 3
 
 
 def read_weights(path: Path) -> Mapping[str, Tensor]:
-    """The state dict in the file at `path`, on the CPU: a plain one, or one under `state_dict` or `model`.
+    """Return the state dict in the file at `path`, on the CPU: a plain one, or one under `state_dict` or `model`.
 
     A prefix `module.` that all names have is taken off. `.safetensors` is read by that package, anything else by
     `torch.load(weights_only=True)`.
@@ -101,7 +101,7 @@ def _pickled(path: Path) -> Any:
 
 
 def _objects(path: Path) -> str:
-    """What besides tensors is in the file, as far as it can be told without loading it."""
+    """Return what besides tensors is in the file, as far as it can be told without loading it."""
     try:
         found = torch.serialization.get_unsafe_globals_in_checkpoint(path)
     except Exception:  # only files in the zip format can be looked through

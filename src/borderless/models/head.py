@@ -9,7 +9,8 @@ from borderless.runtime.evaluation import evaluating, seeded
 
 
 def with_classes(model: nn.Module, classes: int, image: Tensor, seed: int) -> nn.Module:
-    """A copy of `model` whose last linear layer is a new one with `classes` outputs; `model` itself if it has as many.
+    """Return a copy of `model` whose last linear layer is a new one with `classes` outputs; `model` itself if it has as
+    many.
 
     Classes are told by their number alone.
 
@@ -43,7 +44,7 @@ def with_classes(model: nn.Module, classes: int, image: Tensor, seed: int) -> nn
 
 
 def _answer(model: nn.Module, image: Tensor) -> tuple[int, ...] | str:
-    """The shape of what `model` says of `image`, or why there is none, in words."""
+    """Return the shape of what `model` says of `image`, or why there is none, in words."""
     try:
         with evaluating(model):
             answer = model(image)

@@ -16,7 +16,7 @@ from borderless.runtime.did_you_mean import unknown
 
 
 def load(name: str, weights: str | os.PathLike[str] | None = None, **options: Any) -> nn.Module:
-    """A network by name, in eval mode (call `.train()` to train it), on the CPU.
+    """Return a network by name, in eval mode (call `.train()` to train it), on the CPU.
 
     >>> import torch
     >>> load("fconv_hardnet")(torch.zeros(1, 1, 32, 32)).shape

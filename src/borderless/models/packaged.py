@@ -67,7 +67,7 @@ def normalize(images: Tensor) -> Tensor:
 
 @cache
 def class_names() -> tuple[str, ...]:
-    """The names of the 1,000 ImageNet classes, by index; of synonyms the first.
+    """Return the names of the 1,000 ImageNet classes, by index; of synonyms the first.
 
     >>> class_names()[967]
     'espresso'

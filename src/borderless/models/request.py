@@ -35,7 +35,7 @@ class NetworkRequest:
     seed: int = 0
 
     def load(self) -> nn.Module:
-        """The network, in eval mode.
+        """Return the network, in eval mode.
 
         Raises UnknownName and CheckpointError for what cannot be had, or cannot be read without running code from it.
         """
@@ -107,7 +107,7 @@ class NetworkRequest:
 
 
 def slug(name: str) -> str:
-    """A name as one of a folder.
+    """Return a name as one of a folder.
 
     >>> slug("timm/resnet18.a1_in1k")
     'timm-resnet18.a1_in1k'
@@ -116,7 +116,7 @@ def slug(name: str) -> str:
 
 
 def _is_script(path: Path) -> bool:
-    """Whether the file is an archive of TorchScript, which holds code beside its tensors."""
+    """Return whether the file is an archive of TorchScript, which holds code beside its tensors."""
     if not zipfile.is_zipfile(path):
         return False
     with zipfile.ZipFile(path) as archive:

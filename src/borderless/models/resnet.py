@@ -32,7 +32,7 @@ _BASIC_IDENTITY, _BASIC_STRIDED, _BOTTLENECK = 2, 3, 1
 
 
 def fconv_resnet(name: str, *, num_classes: int = 1000, zero_init_residual: bool = False) -> "ResNet":
-    """An F-Conv ResNet, ResNeXt or wide ResNet: `name` is one of `RESNETS`; the options are torchvision's.
+    """Return an F-Conv ResNet, ResNeXt or wide ResNet: `name` is one of `RESNETS`; the options are torchvision's.
 
     Images n × 3 × height × width give logits n × num_classes. The stem's max pool has kernel 2, stride 2, no padding.
     """

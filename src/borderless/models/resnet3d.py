@@ -49,7 +49,7 @@ def fconv_resnet3d(
     num_classes: int = 400,
     stem_stride: tuple[int, int, int] | None = None,
 ) -> "ResNet":
-    """A 3D ResNet with full convolution over space, or with `temporal=True` over space and time.
+    """Return a 3D ResNet with full convolution over space, or with `temporal=True` over space and time.
 
     Clips n × 3 × frames × height × width give logits. stem_stride: by default as published, `TEMPORAL_STEM_STRIDE`
     with `temporal=True`, else `STEM_STRIDE`.

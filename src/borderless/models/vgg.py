@@ -18,7 +18,7 @@ VGGS = tuple(f"vgg{depth}{norm}" for depth in (11, 13, 16, 19) for norm in ("", 
 
 
 def fconv_vgg(name: str, *, num_classes: int = 1000, init_weights: bool = True, dropout: float = 0.5) -> "VGG":
-    """An F-Conv VGG: `name` is one of `VGGS`; the options are torchvision's.
+    """Return an F-Conv VGG: `name` is one of `VGGS`; the options are torchvision's.
 
     Images n × 3 × height × width give logits n × num_classes.
     """

@@ -131,7 +131,7 @@ class Outputs:
 
 
 def shape_of(leaf: Tensor, has_batch: bool) -> tuple[int, ...]:
-    """The shape of an output for the whole image, without the axis of samples if the image has none."""
+    """Return the shape of an output for the whole image, without the axis of samples if the image has none."""
     shape = tuple(leaf.shape)
     return shape if has_batch or shape[:1] != (1,) else shape[1:]
 

@@ -248,7 +248,7 @@ def _first_part(args: tuple[Any, ...], kwargs: dict[str, Any]) -> PartSignal:
 
 
 def not_done(outputs: Sequence[tuple[int, int]], done: Sequence[int | None] | None) -> Box:
-    """The part of `outputs` that begins where earlier parts have stopped; empty if it does not reach there.
+    """Return the part of `outputs` that begins where earlier parts have stopped; empty if it does not reach there.
 
     done: None, of all axes or of one, where no part came before.
     """

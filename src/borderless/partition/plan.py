@@ -129,7 +129,7 @@ def _gives(recording: Recording, axis: int, pixels: Interval, wanted: Mapping[in
 def _demands(
     recording: Recording, axis: int, wanted: Mapping[int, Interval], *, is_interior: bool = False
 ) -> dict[int, Interval]:
-    """The hulls of what is read of each map. is_interior: as if the map had no edges."""
+    """Return the hulls of what is read of each map. is_interior: as if the map had no edges."""
     demands = dict(wanted)
     for call in reversed(recording.calls):
         asked = [demands[result] for result in call.results if result in demands]

@@ -137,7 +137,7 @@ class RecordingPass(CarryPass):
         return result
 
     def _as_part(self, leaf: Any) -> Any:
-        """A whole map that a call over all of space has made, as parts hold it."""
+        """Return a whole map that a call over all of space has made, as parts hold it."""
         if not isinstance(leaf, Signal) or isinstance(leaf, PartSignal):
             return leaf
         made: Any = PartSignal(  # pyright: ignore[reportCallIssue]  Tensor.__init__ takes anything
@@ -146,7 +146,7 @@ class RecordingPass(CarryPass):
         return made.within(leaf.box)
 
     def _note(self, signal: PartSignal, call: int) -> int:
-        """Number a map that a call has made."""
+        """Return the number a map that a call has made."""
         number = len(self.recording.maps)
         window = signal.window
         ref = StorageWeakRef(window.untyped_storage())

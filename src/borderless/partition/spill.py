@@ -112,7 +112,7 @@ class Spill:
 
 
 def _held_by(scope: PartPass) -> tuple[list[_View], list[torch.UntypedStorage]]:
-    """The maps of a pass that are alive, and their storages, each once; what is the same in every part stays."""
+    """Return the maps of a pass that are alive, and their storages, each once; what is the same in every part stays."""
     views: list[_View] = []
     storages: dict[int, torch.UntypedStorage] = {}
     for signal in list(scope.alive.values()):

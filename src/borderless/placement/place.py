@@ -26,7 +26,7 @@ def place(
     args: tuple[Any, ...] = (),
     kwargs: dict[str, Any] | None = None,
 ) -> Tensor:
-    """The model's answers to every patch at every position: (positions, patches, ...).
+    """Return the model's answers to every patch at every position: (positions, patches, ...).
 
     patches: (N, C, H, W), or one (C, H, W), which leaves out the second dimension. positions: (row, column) of a
     patch's upper left pixel; what sticks out of the canvas is cut off. canvas: (height, width) in pixels. background:

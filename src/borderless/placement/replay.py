@@ -136,7 +136,7 @@ class ReplayedSignal(TapedSignal):
         return self._canvas_cells(box)
 
     def _canvas_cells(self, box: Box) -> Tensor:
-        """The empty canvas's cells of `box`, for all samples; (1, C, …) where these are the same."""
+        """Return the empty canvas's cells of `box`, for all samples; (1, C, …) where these are the same."""
         offsets = self.placing.offsets
         if offsets is None:
             return self._for_each_sample(self.canvas.read(box, self.placing.beyond))
@@ -162,7 +162,7 @@ class ReplayedSignal(TapedSignal):
         return [box for offset in offsets for box in [self._moved(self.box, offset)] * rows]
 
     def on_whole_canvas(self) -> Signal:
-        """The same maps, all stored: a Signal under the border of the canvas."""
+        """Return the same maps, all stored: a Signal under the border of the canvas."""
         if self.whole is not None:
             return self.whole
         canvas = self.canvas.whole
@@ -198,7 +198,7 @@ class ReplayedSignal(TapedSignal):
         return value.reshape(len(value), *canvas_value.shape[1:])
 
     def _largest_elsewhere(self, box: Box) -> Tensor:
-        """The largest value of each channel of the empty canvas outside `box`: (1, C)."""
+        """Return the largest value of each channel of the empty canvas outside `box`: (1, C)."""
         canvas = self.canvas.whole
         missing = [(a - first, stop - b) for (a, b), (first, stop) in zip(box, canvas.box, strict=True)]
         largest = [strip.amax(self.axes) for strip in strips(canvas.window, self.axes, missing)]
@@ -286,7 +286,7 @@ def _global_pool(gather: Gather, step: Step, source: ReplayedSignal) -> Tensor |
 def _as_the_model_divides(
     func: Any, step: Step, result: ReplayedSignal, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> ReplayedSignal:
-    """An average under the model's own padding may count fewer cells at the edge than it has in its middle."""
+    """Return an average under the model's own padding may count fewer cells at the edge than it has in its middle."""
     if step.source.border.keeps != "frame":
         return result
     if step.divisors is None:
@@ -299,7 +299,7 @@ def _as_the_model_divides(
 
 
 def _divisors(func: Any, canvas: Signal, one: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
-    """What the model's own average of ones is, compared with one over whole kernels with zeros outside."""
+    """Return what the model's own average of ones is, compared with one over whole kernels with zeros outside."""
     ones = one.expand([n if axis in canvas.axes else 1 for axis, n in enumerate(canvas.shape)])
 
     def average(border: Edge) -> Tensor:

@@ -123,7 +123,7 @@ class Placement:
         margin, stride = tape.margin, tape.stride
 
         def kind(axis: int, p: int, size: int, n: int) -> tuple[Any, Any]:
-            """What must agree for positions to run together, and for them to have the same answer."""
+            """Return what must agree for positions to run together, and for them to have the same answer."""
             room = min(p, n - p - size)
             if room < margin[axis]:
                 return ("at", p), p

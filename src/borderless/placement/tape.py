@@ -91,7 +91,7 @@ class Tape(ForwardPass):
         return self.steps[0].source.lattice.total_stride
 
     def window_bytes(self, size: Sequence[int]) -> int:
-        """What the largest map takes for one object of `size` pixels, at most."""
+        """Return what the largest map takes for one object of `size` pixels, at most."""
         largest, windowed = 0, True
         for step in self.steps:
             windowed = windowed and step.need.is_local
@@ -108,7 +108,7 @@ class Tape(ForwardPass):
         return largest
 
     def within_reach(self, signal: Signal, results: "list[StoredMap]") -> Box:
-        """The cells of `signal` that `results` may depend on, where an object changes them."""
+        """Return the cells of `signal` that `results` may depend on, where an object changes them."""
         if self.region is None or len(self.region) != len(signal.box):  # a line needs all of its map
             return signal.box
         kept = tuple(
@@ -137,13 +137,13 @@ def _margin(size: int, maps: Sequence[tuple[int, Field]]) -> int:
 
 
 def _mirrored(size: int, frame: int, field: Field, cells: int) -> int:
-    """How many pixels from the edge those lie at most that `cells` cells at the edge of a map read."""
+    """Return how many pixels from the edge those lie at most that `cells` cells at the edge of a map read."""
     first, last = field.read_by((0, cells)), field.read_by((frame - cells, frame))
     return 0 if first is None or last is None else max(first[1], size - last[0])
 
 
 def _read_for(pixels: Interval, window: Interval, field: Field, results: Sequence[Field]) -> Interval:
-    """The cells of `window` that cells of `results` may read, where these read any of `pixels`."""
+    """Return the cells of `window` that cells of `results` may read, where these read any of `pixels`."""
     if field.has_gaps or any(result.has_gaps for result in results):  # what reads no pixel may read any cell
         return window
     # A window may hold a cell or two that read no object.
@@ -228,7 +228,7 @@ class TapedSignal(Signal):
         raise NotImplementedError
 
     def called(self, func: Any, rule: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """The model has called `func` on this map, the first of its arguments."""
+        """Return the model has called `func` on this map, the first of its arguments."""
         raise NotImplementedError
 
     @classmethod
@@ -306,7 +306,7 @@ def _new_record(leaf: Any) -> Any:
 
 
 def like(signal: Signal, window: Tensor, kind: type[Signal] = Signal) -> Signal:
-    """A Signal like `signal`, of another kind and with other cells."""
+    """Return a Signal like `signal`, of another kind and with other cells."""
     return kind(  # pyright: ignore[reportCallIssue]
         window,
         signal.start,

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 
 def unknown(kind: str, got: str, known: Sequence[str], otherwise: str, typed: str | None = None) -> str:
-    """The text of an error: `got` does not exist; the closest of `known`, or `otherwise` where nothing is close.
+    """Return the text of an error: `got` does not exist; the closest of `known`, or `otherwise` where nothing is close.
 
     >>> unknown("fruit", "aple", ["apple", "pear"], "see the list")
     "got the fruit 'aple', which does not exist; did you mean apple?"

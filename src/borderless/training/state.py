@@ -156,7 +156,7 @@ def _copied(weights: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _takes_images(model: nn.Module) -> bool:
-    """Whether it is a network of images, for which channels_last is made."""
+    """Return whether it is a network of images, for which channels_last is made."""
     return not any(parameter.ndim == 5 for parameter in model.parameters())
 
 

@@ -51,7 +51,7 @@ def alike(function: Any, signal: Any, *args: Any, **kwargs: Any) -> Any:
 
 
 def _dropout_seen(function: Any, source: Relabeled, *args: Any, **kwargs: Any) -> Any:
-    """Of tokens: of single values; what drops whole channels would count the dimensions."""
+    """Apply dropout to tokens: of single values; what drops whole channels would count the dimensions."""
     if not function.__name__.startswith(("dropout", "alpha")) or function.__name__[7:8].isdigit():
         return on_batches(function, args, kwargs)
     return on_maps(function, source, args, kwargs)

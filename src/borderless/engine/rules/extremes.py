@@ -58,7 +58,7 @@ def _need_of_extremum(function: Any, signal: Signal, *args: Any, **kwargs: Any) 
 
 
 def _extremum_seen(function: Any, source: Relabeled, *args: Any, **kwargs: Any) -> Any:
-    """Of tokens or of a stack: over all tokens they are those of all of space."""
+    """Return the extremes of tokens or of a stack: over all tokens they are those of all of space."""
     if isinstance(args[1] if len(args) > 1 else kwargs.get("other"), Tensor):
         return on_maps(function, source, args, kwargs)
     over = torch.amax if function.__name__ == "max" else torch.amin

@@ -129,7 +129,7 @@ def picked(signal: Signal, index: Any) -> Picked:
 
 
 def _lattice_of_picked(signal: Signal, first: Any, plain: list[Any]) -> Lattice:
-    """The lattice of what the entry `first` picks of the batch, whose rows may be what were channels before."""
+    """Return the lattice of what the entry `first` picks of the batch, whose rows may be what were channels before."""
     if not signal.border.is_adaptive:
         return signal.lattice
     count = len(signal.window)
@@ -162,7 +162,7 @@ def one_per_dimension(signal: Signal, index: tuple[Any, ...]) -> list[Any]:
 
 
 def _index_of(function: Any, signal: Signal, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
-    """The index that a call of `function` stands for."""
+    """Return the index that a call of `function` stands for."""
     given = arguments(function, (signal, *args), kwargs)
     dim, entry = given["dim"] % signal.ndim, given.get("index")
     if function.__name__ == "narrow":

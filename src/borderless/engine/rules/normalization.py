@@ -36,7 +36,7 @@ def torch_batch_norm(
     eps: float,
     cudnn_enabled: bool,
 ) -> Signal:
-    """The same as the one of torch.nn.functional, with its parameters in another order."""
+    """Return the same as the one of torch.nn.functional, with its parameters in another order."""
     return batch_norm(function, signal, running_mean, running_var, weight, bias, training, momentum, eps)
 
 
@@ -87,7 +87,7 @@ def _batch_norm_by_deviation(
     """Batch statistics of the window, taken over its deviation from the background.
 
     BatchNorm does not see a constant that is taken off a channel. Without it, cells of pure background are 0: sums do
-    not depend on where the object stands, and these cells come out as the new background.
+    not depend on the object's position, and these cells come out as the new background.
     """
     verify_batch_size(list(signal._sizes))
     if not is_constant(background, signal.axes):  # how many cells of each kind of a tile the window holds is chance
@@ -266,7 +266,7 @@ def group_norm(
 def _normalized_part(
     signal: Signal, mean: Tensor, var: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
 ) -> Signal:
-    """A part of a map, by the statistics of the whole map."""
+    """Normalize a part of a map by the statistics of the whole map."""
     around = signal.background
     around = None if around is None else _normalize(around, mean, var, weight, bias, eps)
     return signal.derive(_normalize(signal.window, mean, var, weight, bias, eps), around)

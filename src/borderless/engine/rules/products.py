@@ -56,7 +56,7 @@ def einsum(function: Any, equation: Any, *operands: Any) -> Any:
 
 
 def _spelled(term: str, free: Sequence[str], dots: int) -> Letters:
-    """The letters of a term of an equation, with those that its ellipsis stands for."""
+    """Return the letters of a term of an equation, with those that its ellipsis stands for."""
     before, ellipsis, after = term.partition("...")
     return (*before, *(free[dots - 1 - i] for i in range(dots)), *after) if ellipsis else tuple(term)
 
@@ -109,7 +109,7 @@ def product(
     *,
     is_sum: bool = True,
 ) -> Any:
-    """What `run` gives of the operands, Signals among them.
+    """Return what `run` gives of the operands, Signals among them.
 
     inputs, output: a letter for each dimension, as the model sees them; letters that the output lacks are summed over.
     is_sum: whether `run` is that very sum, in which dimensions may be split.
@@ -136,7 +136,7 @@ def product(
         )
     uniform = [_without_extent(v, spelled, space) for v, spelled in zip(values, letters, strict=True)]
     if any(value is None for value in uniform):
-        seen.scope.reads_position(describe(function), "an ordinary tensor with a value for each place enters")
+        seen.scope.reads_position(describe(function), "an ordinary tensor with a value for each position enters")
         return run(*(value.crop() if isinstance(value, Signal) else value for value in operands))
     is_taped = any(value.untaped() is not value for value in maps)
     if any(isinstance(value, Relabeled) for value in operands) and (is_taped or not seen.border.is_own):
@@ -170,7 +170,7 @@ def product(
 
 
 def _seen(result: Any, output: Letters, tokens: set[str], like: Signal) -> Any:
-    """What came of maps, as the model sees it."""
+    """Return what came of maps, as the model sees it."""
     merged = [i for i, letter in enumerate(output) if letter in tokens]
     call = like.flattened_by if isinstance(like, Relabeled) else None
     return Relabeled.of(result, 0, merged[0], call) if merged else result
@@ -188,7 +188,7 @@ def _split_letters(tokens: set[str], inputs: Sequence[Letters], seen: Signal) ->
 
 
 def _on_map(value: Any, letters: Letters, cells: dict[str, Letters], seen: Signal) -> tuple[Any, Letters]:
-    """An operand and its letters, in the dimensions of maps."""
+    """Return an operand and its letters, in the dimensions of maps."""
     spelled = tuple(c for letter in letters for c in cells.get(letter, (letter,)))
     if isinstance(value, Relabeled):
         batch = letters[value.batch]
@@ -204,7 +204,7 @@ def _on_map(value: Any, letters: Letters, cells: dict[str, Letters], seen: Signa
 
 
 def _check_letters(function: Any, values: Sequence[Any], letters: Sequence[Letters]) -> tuple[Letters, str]:
-    """The letters of space and of the batch, which all maps share."""
+    """Return the letters of space and of the batch, which all maps share."""
     found = [(v, spelled) for v, spelled in zip(values, letters, strict=True) if isinstance(v, Signal)]
     first, spelled = found[0]
     space = tuple(spelled[axis] for axis in first.axes)
@@ -227,7 +227,7 @@ def _refused(function: Any, signal: Signal, reason: str) -> Exception:
 
 
 def _without_extent(value: Any, letters: Letters, space: Letters) -> Any:
-    """An ordinary tensor of size 1 along space; None where it has a value for each position."""
+    """Return an ordinary tensor of size 1 along space; None where it has a value for each position."""
     if isinstance(value, Signal):
         return value
     spread = [i for i, letter in enumerate(letters) if letter in space and value.shape[i] != 1]
@@ -245,7 +245,7 @@ def _space_last(signal: Signal) -> Signal:
 
 
 def _around(values: Sequence[Any], *, dense: bool = False) -> list[Any]:
-    """The operands with the background of each map, over one common period, in its place."""
+    """Return the operands with each map replaced by its background, over one common period."""
     places = [i for i, value in enumerate(values) if isinstance(value, Signal)]
     tiles = same_period([values[i].background for i in places], [values[i].axes for i in places], dense=dense)
     result = list(values)

@@ -16,7 +16,7 @@ from borderless.engine.torch_internals import DisableTorchFunctionSubclass
 
 @rule(*named("expand_as"))
 def expand_as(function: Any, tensor: Any, other: Any) -> Any:
-    """A map spreads over channels and batch; an ordinary tensor without spatial extent broadcasts by itself."""
+    """Expand a map over channels and batch; an ordinary tensor without spatial extent broadcasts by itself."""
     if isinstance(tensor, Signal):
         return expand(function, tensor, *other.shape)
     if all(tensor.shape[axis - other.ndim] == 1 for axis in other.axes):

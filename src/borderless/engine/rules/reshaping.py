@@ -22,7 +22,7 @@ from borderless.engine.torch_internals import DisableTorchFunctionSubclass, gett
 
 
 def _order_after(function: Any, signal: Signal, *args: Any, **kwargs: Any) -> list[int]:
-    """Which dimension of `signal` each of the result is: PyTorch itself says, where each has its number as its size."""
+    """Return which dimension of `signal` each of the result is, from PyTorch itself on dimensions of distinct sizes."""
     numbered = function(torch.empty(tuple(range(1, signal.ndim + 1)), device="meta"), *args, **kwargs)
     return [size - 1 for size in numbered.shape]
 
@@ -119,7 +119,7 @@ def reshape(function: Any, signal: Signal, *args: Any, **kwargs: Any) -> Any:
 
 
 def _tokens_after(signal: Signal, target: tuple[int, ...]) -> int | None:
-    """Where a reshape to `target` merges all of space, of more than one axis and cell, to one dimension; else None."""
+    """Return the dimension to which a reshape to `target` merges space of more than one axis and cell; else None."""
     first, count = signal.axes[0], len(signal.axes)
     if count == 1 or signal.axes != tuple(range(first, first + count)) or set(signal.frame) == {1}:
         return None
@@ -131,7 +131,7 @@ def _tokens_after(signal: Signal, target: tuple[int, ...]) -> int | None:
 def _reshaped_to(
     function: Any, signal: Signal, target: tuple[int, ...], axes: tuple[int, ...], model_target: tuple[int, ...]
 ) -> Signal:
-    """The map in the shape `target`, with its `axes` there; in the unmodified model it has the shape `model_target`."""
+    """Return the map in the shape `target`, with its `axes` there; the unmodified model's shape is `model_target`."""
     keeps_batch = target[0] == signal.shape[0]
     lattice = lattice_of_reshaped(signal, target[0], function)
 
@@ -217,7 +217,7 @@ def _without_space(function: Any, source: Relabeled, target: tuple[int, ...]) ->
     if len(target) != 2 or target[0] != source.shape[0] or source.batch != 0:
         raise source.refusal(function)
     source.scope.reads_position(
-        describe(function), f"it flattens the tokens of a feature map to the shape {target}, a weight for each place"
+        describe(function), f"it flattens the tokens of a feature map to the shape {target}, a weight for each position"
     )
     return source.crop().reshape(target)
 

@@ -32,7 +32,7 @@ def _need_of_softmax(function: Any, signal: Any, *args: Any, **kwargs: Any) -> D
 
 
 def _softmax_seen(function: Any, source: Relabeled, *args: Any, **kwargs: Any) -> Any:
-    """Of tokens: over all of them it runs over all of space."""
+    """Run a softmax of tokens: over all of them it runs over all of space."""
     check_parameters(function, *args, *kwargs.values())
     if source.batch or source.tokens is None or _dim(function, source, args[1:], kwargs) != source.tokens:
         return on_maps(function, source, args, kwargs, ("dim",))

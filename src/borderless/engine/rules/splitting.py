@@ -99,7 +99,7 @@ def join(function: Any, tensors: Sequence[Any], dim: int = 0, **kwargs: Any) -> 
         return Relabeled.of(join(function, tensors, 1, **kwargs), 1, None)  # the map keeps its batch first
     uniform = [None if isinstance(t, Signal) else without_extent(t, signal) for t in tensors]
     if any(u is None and not isinstance(t, Signal) for t, u in zip(tensors, uniform, strict=True)):
-        reason = "an ordinary tensor with a value for each place enters"
+        reason = "an ordinary tensor with a value for each position enters"
         signal.scope.reads_position(describe(function), reason, signal.frame)
         return function([t.crop() if isinstance(t, Signal) else t for t in tensors], dim, **kwargs)
     if dim in signal.axes and not is_stack:

@@ -72,7 +72,7 @@ def run_cell(config: ActionsConfig, cell: Cell, folder: Path) -> dict[str, Any]:
 
 @torch.no_grad()
 def _tested(model: nn.Module, test: Any, device: str) -> np.ndarray:
-    """Whether each video is right: the class of the largest mean probability over its clips."""
+    """Return whether each video is right: the class of the largest mean probability over its clips."""
     predicted = [
         int(torch.cat([model(part.to(device)).softmax(1) for part in test.clips(i).split(16)]).mean(0).argmax())
         for i in range(len(test))

@@ -54,7 +54,7 @@ def run_cell(config: DataEfficiencyConfig, cell: Cell, folder: Path) -> dict[str
 
 
 def _arm(name: str, plain: nn.Module, size: tuple[int, ...]) -> tuple[nn.Module, float, int]:
-    """The model of an arm, what it costs relative to own padding, and the zeros around the image."""
+    """Return the model of an arm, what it costs relative to own padding, and the zeros around the image."""
     if name != PADDED:
         arm = ARMS[name]
         return arm.apply(plain), arm.explained(plain, size).cost, 0
@@ -73,7 +73,7 @@ def _data(folder: Path | None, seed: int) -> LabeledSplit:
 
 
 def _seen(images: Labeled, in_training: bool) -> Labeled:
-    """The images as the network is shown them: small ones whole, photographs as crops of 224 px."""
+    """Return the images as the network is shown them: small ones whole, photographs as crops of 224 px."""
     v2, first = imagenet.transforms(), images.images[0]
     if isinstance(first, Tensor):
         return images.through(v2.RGB())

@@ -84,7 +84,7 @@ def _maps(path: Path, config: EquivarianceConfig, found: dict[tuple[str, bool], 
 
 
 def _numbers(path: Path, errors: Errors) -> Path:
-    """The errors at shifts 1, 2, … px, by row: those without and those with a bias."""
+    """Return the errors at shifts 1, 2, … px, by row: those without and those with a bias."""
     rows = list(errors)
     largest_shift = len(errors[rows[0]][0])
     fig, axes = plots.new_figure(1, 2, (0.75 + 0.3 * len(rows), 4.5), sharey=True)

@@ -79,7 +79,7 @@ def _figure(path: Path, config: PlacedObjectConfig, background: str, found: Any,
 
 
 def _on_canvas(config: PlacedObjectConfig, photo: str, background: str) -> np.ndarray:
-    """The photograph at the middle position, height × width × 3."""
+    """Return the photograph at the middle position, height × width × 3."""
     canvas = torch.full((3, *SIZE_PX), BRIGHTNESS[background])
     first = config.offsets_px[len(config.offsets_px) // 2]
     canvas[:, first : first + config.size_px, first : first + config.size_px] = load_photo(photo, config.size_px)

@@ -109,13 +109,13 @@ def _data(config: QuadrantConfig, seed: int) -> Quadrant:
 
 @lru_cache(maxsize=1)
 def _network(config: QuadrantConfig, arch: str, init: Init, seed: int) -> nn.Module:
-    """The network that a cell starts from. Cells change no weights of it: training works on a copy."""
+    """Return the network that a cell starts from. Cells change no weights of it: training works on a copy."""
     return feature_network(arch, init, config.pool, seed, config.weights).to(memory_format=torch.channels_last)
 
 
 @lru_cache(maxsize=1)
 def _calibrated(config: QuadrantConfig, arch: str, seed: int) -> nn.Module:
-    """A random network with statistics from canvases without a border."""
+    """Return a random network with statistics from canvases without a border."""
     model = deepcopy(_network(config, arch, "random", seed))
     calibrate_(model, Canvases(_data(config, seed).train.pictures[:CALIBRATION_PICTURES], 0))
     return model
@@ -123,6 +123,6 @@ def _calibrated(config: QuadrantConfig, arch: str, seed: int) -> nn.Module:
 
 @lru_cache(maxsize=8)
 def _field_px(config: QuadrantConfig, arch: str) -> int:
-    """The receptive field of the features before they are pooled, the larger of height and width."""
+    """Return the receptive field of the features before they are pooled, the larger of height and width."""
     network = feature_network(arch, "random", config.pool, seed=0)
     return int(max(explain(network, quadrant.canvas_px(0)).receptive_field))

@@ -133,7 +133,7 @@ def _number(group: list[Result]) -> str:
 
 
 def _is_equal(group: list[Result]) -> bool:
-    """Whether the features at both positions are equal, to rounding."""
+    """Return whether the features at both positions are equal, to rounding."""
     return max(values(group, "change")) < ROUNDING
 
 
@@ -151,7 +151,7 @@ def _controls(curves: Curves) -> list[list[str]]:
 
 
 def _in_words(key: tuple[str, str, str], curve: dict[int, list[Result]]) -> dict[str, Any]:
-    """What the text says of a curve."""
+    """Return what the text says of a curve."""
     arch, init, policy = key
     first = next(iter(curve))
     return {

@@ -93,7 +93,7 @@ def _moment(model: RookNet, maps_of: nn.Module, images: Tensor, labels: Tensor) 
 
 
 def _learned_after(accuracies: list[float]) -> int | None:
-    """The epoch from which on both images are always right; None if they are not at the end."""
+    """Return the epoch from which on both images are always right; None if they are not at the end."""
     wrong = [epoch for epoch, accuracy in enumerate(accuracies) if accuracy < 1]
     last = wrong[-1] if wrong else -1
     return None if last == len(accuracies) - 1 else last + 1

@@ -91,7 +91,7 @@ def _range_px(config: ShiftsConfig, protocol: str) -> int:
 
 
 def _seen(config: ShiftsConfig, images: Labeled, purpose: str) -> Labeled:
-    """The images as a purpose needs them: "training", "center" (one crop), or to be moved by a protocol."""
+    """Return the images as a purpose needs them: "training", "center" (one crop), or to be moved by a protocol."""
     v2, crop_px = imagenet.transforms(), _crop_px(config)
     whole_px = crop_px + _range_px(config, purpose) if purpose in CROPPED else crop_px
     if config.data is None:

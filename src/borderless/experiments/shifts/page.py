@@ -58,7 +58,7 @@ def draw(config: ShiftsConfig, results: list[Result], folder: Path) -> Section:
 
 
 def _paper(config: ShiftsConfig, arch: str) -> str | None:
-    """The paper's name of the network, where it was trained on the same data."""
+    """Return the paper's name of the network, where it was trained on the same data."""
     return PAPER_NAMES.get(arch) if config.classes == "imagenet-a" else None
 
 
