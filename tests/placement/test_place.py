@@ -323,25 +323,28 @@ OBJECT = torch.zeros(2, 3, 8, 8)
 WRONG: dict[str, tuple[Callable[[], Tensor], str]] = {
     "training": (
         lambda: bl.place(in_training(residual()), OBJECT, [(0, 0)], (32, 32)),
-        r"got a Residual in training mode \(norm\); needed: eval mode.*model.eval\(\)",
+        r"Expected a model in eval mode but got a Residual in training mode \(norm\).*model.eval\(\)",
     ),
     "canvas too small": (
         lambda: bl.place(residual(), OBJECT, [(0, 0)], (32, 7)),
-        r"got patches of 8 × 8 pixels for a canvas of 32 × 7; needed: a canvas at least as large",
+        r"Expected a canvas at least as large as the patches but got patches of 8 × 8 pixels for 32 × 7",
     ),
-    "no canvas": (lambda: bl.place(residual(), OBJECT, [(0, 0)]), r"got canvas=None; needed: \(height, width\)"),
+    "no canvas": (
+        lambda: bl.place(residual(), OBJECT, [(0, 0)]),
+        r"Expected canvas to be \(height, width\) in pixels but got None",
+    ),
     "wholly outside": (
         lambda: bl.place(residual(), OBJECT, [(0, 0), (3, 32)], (32, 32)),
-        r"got position 1, \(3, 32\), where a patch of 8 × 8 pixels lies wholly outside.*needed: a pixel",
+        r"got position 1, \(3, 32\), where a patch of 8 × 8 pixels lies wholly outside the canvas",
     ),
     "wholly outside before": (lambda: bl.place(residual(), OBJECT, [(-8, 0)], (32, 32)), r"got position 0, \(-8, 0\)"),
     "colors": (
         lambda: bl.place(residual(), OBJECT, [(0, 0)], (32, 32), [0.1, 0.2]),
-        r"got a background of 2 numbers for patches with 3 channels; needed: one number, one per channel, or an image",
+        r"Expected a background of one number, one per channel, or an image but got 2 numbers for patches with 3 channels",
     ),
     "background image of whole numbers": (
         lambda: bl.place(residual(), OBJECT, [(0, 0)], background=torch.zeros(3, 32, 32, dtype=torch.uint8)),
-        r"got a background of torch.uint8 and shape \(3, 32, 32\).*needed: a floating-point image \(3, height, width\)",
+        r"floating-point image \(3, height, width\).* but got torch.uint8 of shape \(3, 32, 32\)",
     ),
     "background image with other channels": (
         lambda: bl.place(residual(), OBJECT, [(0, 0)], background=torch.zeros(1, 32, 32)),
@@ -349,32 +352,32 @@ WRONG: dict[str, tuple[Callable[[], Tensor], str]] = {
     ),
     "background image of another size": (
         lambda: bl.place(residual(), OBJECT, [(0, 0)], (40, 32), torch.zeros(3, 32, 32)),
-        r"got canvas=\(40, 32\) and a background image of \(32, 32\) pixels; needed: equal sizes",
+        r"background image's size \(32, 32\) but got canvas=\(40, 32\)",
     ),
     "positions": (
         lambda: bl.place(residual(), OBJECT, [(0.5, 1.0)], (32, 32)),
-        r"got positions of torch.float32 and shape \(1, 2\); needed: whole numbers, a \(row, column\)",
+        r"whole numbers, a \(row, column\) .*but got torch.float32 of shape \(1, 2\)",
     ),
-    "no positions": (lambda: bl.place(residual(), OBJECT, [], (32, 32)), r"got positions of .* shape \(0,\)"),
+    "no positions": (lambda: bl.place(residual(), OBJECT, [], (32, 32)), r"Expected positions .* shape \(0,\)"),
     "patches": (
         lambda: bl.place(residual(), OBJECT.byte(), [(0, 0)], (32, 32)),
-        r"got patches of torch.uint8, \(2, 3, 8, 8\); needed: a floating-point tensor",
+        r"floating-point tensor .*but got torch.uint8, \(2, 3, 8, 8\)",
     ),
     "no such module": (
         lambda: bl.place(residual(), OBJECT, [(0, 0)], (32, 32), output="stam"),
-        r"got output='stam'; needed: the name of a module of Residual.* such as stem, norm, pool",
+        r"name of a module of Residual.* such as stem, norm, pool, but got 'stam'",
     ),
     "pool": (
         lambda: bl.place(residual(), OBJECT, [(0, 0)], (32, 32), pool="mean"),
-        r"got pool='mean'; needed: one of 'average', 'max', or None",
+        r"Expected pool to be one of 'average', 'max', or None, but got 'mean'",
     ),
     "nothing to pool": (
         lambda: bl.place(residual(), OBJECT, [(0, 0)], (32, 32), pool="max"),
-        r"got pool='max' for an output of shape \(1, 5\); needed: a map",
+        r"Expected a feature map .* for pool='max' but got an output of shape \(1, 5\)",
     ),
     "several outputs": (
         lambda: bl.place(several(residual()), OBJECT, [(0, 0)], (32, 32)),
-        r"got a module that returns dict \(Several\); needed: one that returns one tensor",
+        r"Expected a module that returns one tensor but got dict from Several",
     ),
 }
 
