@@ -40,7 +40,7 @@ class Band(NamedTuple):
 
 @dataclass(frozen=True)
 class Work:
-    """What every worker needs. open_image: opens the image there."""
+    """The common inputs of all workers. open_image: opens the image there."""
 
     model: nn.Module
     open_image: Callable[[], Any]

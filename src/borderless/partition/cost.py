@@ -10,7 +10,7 @@ from borderless.partition.record import Recording
 
 
 class Cost(NamedTuple):
-    """What a run costs. macs: multiply-adds. maps, rims, waiting: the most bytes in memory at once.
+    """The cost of a run. macs: multiply-adds. maps, rims, waiting: the most bytes in memory at once.
 
     maps: feature maps of the part that runs, its input included. rims: what calls keep for later parts. waiting: the
     maps of all parts while they wait for one another, at an operation over all of space.

@@ -66,7 +66,7 @@ def region(
 
     Raises:
         ImageError: the box is not in the image, or the image cannot be read.
-        UnsupportedOperation: an operation of the model reads all of space, or has no answer for a part of an image; the
+        UnsupportedOperation: an operation of the model reads all of space, or cannot run on a part of an image; the
             text names the module.
 
     Example:
@@ -116,7 +116,7 @@ def parts(
 
     Raises:
         ImageError: the tile is no size, or the image cannot be read.
-        UnsupportedOperation: an operation of the model reads all of space, or has no answer for a part of an image; the
+        UnsupportedOperation: an operation of the model reads all of space, or cannot run on a part of an image; the
             text names the module.
 
     Example:

@@ -213,7 +213,7 @@ def read_by(recording: Recording, axis: int, pixels: Interval) -> Interval:
 def margins(recording: Recording, axis: int) -> Interval:
     """Return how many pixels before and after its own a tile reads, which begins and ends far from the edge.
 
-    Its ends are multiples of the total stride. Only where no operation weighs cells by their place in the frame.
+    Its ends are multiples of the total stride. Only where no operation weighs cells by their position in the frame.
     """
     step, found = total_stride(recording, axis), strides(recording, axis)
     wanted = {key: (0, step * found[key].denominator // found[key].numerator) for key in recording.outputs}

@@ -198,7 +198,7 @@ def record(
     """Record the calls that `model` makes on an image of `shape` (N, C, *space).
 
     Raises:
-        UnsupportedOperation: the model calls what has no answer for a part of an image; the text names the module.
+        UnsupportedOperation: the model calls what cannot run on a part of an image; the text names the module.
     """
     check_parts(model)
     kwargs, edge = kwargs or {}, edge_of(model)
@@ -214,8 +214,8 @@ def record(
                 stand_in(image, *args, **kwargs)
             except fake_tensor_errors() as error:
                 raise UnsupportedOperation(
-                    f"got a size or a branch that depends on values, in {_module_of(stand_in, error)}: what the "
-                    "model computes is known only once it has run"
+                    "Expected sizes and branches that follow from shapes but got one that depends on values, in "
+                    f"{_module_of(stand_in, error)}: what the model computes is known only once it has run"
                 ) from error
     return recorder.recording
 

@@ -18,7 +18,7 @@ from borderless.partition.part import PartSignal
 
 @dataclass(frozen=True)
 class Place:
-    """Where a part is in the grid: its index along each axis, and whether it is the last one there."""
+    """A part's position in the grid: its index along each axis, and whether it is the last one there."""
 
     index: tuple[int, ...]
     is_last: tuple[bool, ...]
@@ -59,7 +59,7 @@ class Rim:
 
 @dataclass
 class KeptCall:
-    """What one call of the model's keeps from part to part.
+    """The record that one call of the model's keeps from part to part.
 
     function: of PyTorch's; its name in a call that another process has kept. starts: for each axis, of the parts by
     their index, the first output that is theirs. rims: of each map, along each axis.

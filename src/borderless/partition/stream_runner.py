@@ -27,7 +27,7 @@ _REMAINDERS = (1, 2, 7)
 
 
 class Like(NamedTuple):
-    """What the chunks of a stream have in common. sizes: of one with a single sample. along: the stream's dimension."""
+    """The common properties of a stream's chunks. sizes: of one with a single sample. along: the stream's dimension."""
 
     sizes: tuple[int, ...]
     dtype: torch.dtype
@@ -56,7 +56,7 @@ class Like(NamedTuple):
 
 @dataclass
 class Progress:
-    """How far a stream has come, and what the calls of the model keep for the chunks to come."""
+    """The progress of a stream, and what the calls of the model keep for the chunks to come."""
 
     samples: int = 0
     chunks: int = 0
