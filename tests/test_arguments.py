@@ -340,7 +340,7 @@ def test_layouts(layout: str) -> None:
 
 
 def test_what_cannot_be_named_is_said(model: nn.Module) -> None:
-    with pytest.raises(ConversionError, match=r"argument of Timed.forward 'image', which does not exist; did you mean"):
+    with pytest.raises(ConversionError, match=r"argument of Timed.forward but got 'image'; did you mean"):
         bl.convert(model, "zero", images=("image",))
     with pytest.raises(ConversionError, match=r"a position among the 4 arguments of Timed\.forward but got 7"):
         bl.convert(model, "zero", images=(7,))

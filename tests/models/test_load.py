@@ -74,9 +74,9 @@ def test_networks_of_libraries_take_their_options() -> None:
 @pytest.mark.parametrize(
     ("name", "text"),
     [
-        ("fconv_resnet19", "got the network 'fconv_resnet19', which does not exist; did you mean fconv_resnet18"),
-        ("tim/resnet18", "got the library 'tim', which does not exist; did you mean timm?"),
-        ("qqqq", r"'qqqq', which does not exist; names are those of torchvision, of timm, and of borderless.models"),
+        ("fconv_resnet19", "Expected an existing network but got 'fconv_resnet19'; did you mean fconv_resnet18"),
+        ("tim/resnet18", "Expected an existing library but got 'tim'; did you mean timm?"),
+        ("qqqq", r"but got 'qqqq'; names are those of torchvision, of timm, and of borderless.models"),
     ],
 )
 def test_unknown_names(name: str, text: str) -> None:

@@ -64,7 +64,7 @@ class Progress:
 
     @property
     def nbytes(self) -> int:
-        """How many bytes of cells are kept."""
+        """The number of bytes of cells that are kept."""
         cells = [rim.cells for call in self.kept for rims in call.rims for rim in rims if rim.cells is not None]
         return sum(kept.numel() * kept.element_size() for kept in cells)
 
