@@ -239,20 +239,23 @@ def test_sizes_may_be_any_integers_and_sequences() -> None:
         (
             {"padding": 1},
             TypeError,
-            "Expected no padding but got padding=1 for FullConv2d: it pads with dilation * (kernel_size - 1) by definition. "
+            "Expected no padding but got padding=1 for FullConv2d: it pads with dilation * (kernel_size - 1) by "
+            "definition. "
             "Leave padding out, or use torch.nn.Conv2d to choose it.",
         ),
         (
             {"padding_mode": "circular"},
             TypeError,
-            "Expected no padding_mode but got padding_mode='circular' for FullConv2d: it pads with zeros by definition. "
+            "Expected no padding_mode but got padding_mode='circular' for FullConv2d: it pads with zeros by "
+            "definition. "
             "Leave padding_mode out, or use torch.nn.Conv2d to choose it.",
         ),
         ({"strides": 2}, TypeError, "FullConv2d got an unexpected argument strides=2"),
         (
             {"stride": (1, 1, 1)},
             ValueError,
-            "Expected stride to be one positive int, or one for each axis (height, width), but got (1, 1, 1) for FullConv2d.",
+            "Expected stride to be one positive int, or one for each axis (height, width), but got (1, 1, 1) for "
+            "FullConv2d.",
         ),
         (
             {"dilation": 0},
@@ -272,7 +275,8 @@ def test_sizes_may_be_any_integers_and_sequences() -> None:
         (
             {"dilation": "2"},
             TypeError,
-            "Expected dilation to be one positive int, or one for each axis (height, width), but got '2' for FullConv2d.",
+            "Expected dilation to be one positive int, or one for each axis (height, width), but got '2' for "
+            "FullConv2d.",
         ),
     ],
 )

@@ -55,7 +55,7 @@ def test_fashion_mnist_and_too_few_images(tmp_path: Path) -> None:
     run(EXPERIMENT, config, tmp_path / "run", progress=False)
     with (tmp_path / "run" / "table.csv").open() as file:
         assert [row["training_images"] for row in csv.DictReader(file)] == ["30", "90"]
-    with pytest.raises(DataError, match="got 9 training images of class 0; needed: 10"):
+    with pytest.raises(DataError, match="Expected 10 training images per class but got 9 of class 0"):
         run(EXPERIMENT, dataclasses.replace(config, per_class=(10,)), tmp_path / "other", progress=False)
 
 

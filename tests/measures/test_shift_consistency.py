@@ -121,7 +121,7 @@ def test_infinite_is_consistent_at_its_stride_and_with_an_adaptive_phase_everywh
     ("arguments", "text"),
     [
         ({"protocol": "mine"}, "Expected protocol to be one of zhang2019"),
-        ({"range_px": 20}, "images larger than that"),
+        ({"range_px": 20}, "images larger than the offsets"),
         ({"range_px": 0}, "at least 1 but got"),
         ({"multiple_px": 0}, "at least 1 but got"),
         ({"passes": 0}, "Expected at least one"),

@@ -194,12 +194,12 @@ def test_match_by_order_renames() -> None:
 @pytest.mark.parametrize(
     ("weights", "text"),
     [
-        ({"a.weight": torch.ones(2, 3)}, "got 1 entries of weights; tf_efficientnet_lite0 has 2"),
+        ({"a.weight": torch.ones(2, 3)}, "Expected 2 entries of weights for tf_efficientnet_lite0 but got 1"),
         (
             {"a.weight": torch.ones(2, 3), "a.bias": torch.ones(5)},
-            r"got the entry 'a.bias' of shape \(5,\) where tf_efficientnet_lite0 has 'bias' of shape \(2,\)",
+            r"Expected the entry 'bias' of shape \(2,\) for tf_efficientnet_lite0 but got 'a.bias' of shape \(5,\)",
         ),
-        ({"a.weight": torch.ones(2, 3), "a.running_mean": torch.ones(2)}, "got the entry 'a.running_mean'"),
+        ({"a.weight": torch.ones(2, 3), "a.running_mean": torch.ones(2)}, "but got 'a.running_mean'"),
     ],
 )
 def test_weights_of_another_network_are_refused_by_name(weights: dict[str, torch.Tensor], text: str) -> None:

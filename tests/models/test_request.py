@@ -32,5 +32,5 @@ def test_a_file_needs_its_architecture_whatever_is_asked_of_it(tmp_path: Path) -
     torch.save({}, path)
     request = NetworkRequest(str(path))
     for ask in (request.load, lambda: request.normalization):
-        with pytest.raises(CheckpointError, match="needed: --arch"):
+        with pytest.raises(CheckpointError, match="Expected --arch"):
             ask()

@@ -340,7 +340,7 @@ WRONG: dict[str, tuple[Callable[[], Tensor], str]] = {
     "wholly outside before": (lambda: bl.place(residual(), OBJECT, [(-8, 0)], (32, 32)), r"got position 0, \(-8, 0\)"),
     "colors": (
         lambda: bl.place(residual(), OBJECT, [(0, 0)], (32, 32), [0.1, 0.2]),
-        r"Expected a background of one number, one per channel, or an image but got 2 numbers for patches with 3 channels",
+        r"one number, one per channel, or an image but got 2 numbers for patches with 3 channels",
     ),
     "background image of whole numbers": (
         lambda: bl.place(residual(), OBJECT, [(0, 0)], background=torch.zeros(3, 32, 32, dtype=torch.uint8)),

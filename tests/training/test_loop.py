@@ -101,11 +101,11 @@ def test_a_checkpoint_of_another_training_is_refused_and_left_alone(tmp_path: Pa
     train, validation = Bars(16, seed=1), Bars(16, seed=2)
     fit(network(), train, validation, Recipe(epochs=1), tmp_path, 0)
     before = (tmp_path / LAST).read_bytes()
-    with pytest.raises(TrainingError, match=r"checkpoint of another training.*recipe"):
+    with pytest.raises(TrainingError, match=r"of another training.*recipe"):
         fit(network(), train, validation, Recipe(epochs=2), tmp_path, 0)
-    with pytest.raises(TrainingError, match=r"checkpoint of another training.*seed 0, here 1"):
+    with pytest.raises(TrainingError, match=r"of another training.*seed 0, here 1"):
         fit(network(), train, validation, Recipe(epochs=1), tmp_path, 1)
-    with pytest.raises(TrainingError, match=r"checkpoint of another training.*network"):
+    with pytest.raises(TrainingError, match=r"of another training.*network"):
         fit(network(norm=False), train, validation, Recipe(epochs=1), tmp_path, 0)
     assert (tmp_path / LAST).read_bytes() == before
     (tmp_path / LAST).write_bytes(before[: len(before) // 2])
@@ -170,7 +170,7 @@ def test_a_full_disk_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
     with monkeypatch.context() as broken:
         broken.setattr("os.fsync", full)
-        with pytest.raises(TrainingError, match=r"No space left on device.*what was there before is untouched"):
+        with pytest.raises(TrainingError, match=r"No space left on device.*earlier files are untouched"):
             fit(network(), train, validation, RECIPE, folder, 0)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
     parts = network()
@@ -311,11 +311,11 @@ def test_synchronized_norms_refuse_a_converted_model(tmp_path: Path) -> None:
 def test_a_loss_that_is_not_finite_is_an_error(tmp_path: Path) -> None:
     data = Bars(16, seed=1)
     data.images[3] = torch.inf
-    with pytest.raises(TrainingError, match=r"got a loss of nan in epoch 1.*smaller learning_rate"):
+    with pytest.raises(TrainingError, match=r"Expected a finite loss but got nan in epoch 1.*smaller learning_rate"):
         fit(network(), data, Bars(16, seed=2), RECIPE, tmp_path, 0)
     broken = Bars(16, seed=2)
     broken.images[5] = torch.nan
-    with pytest.raises(TrainingError, match=r"got a validation loss of nan in epoch 1"):
+    with pytest.raises(TrainingError, match=r"Expected a finite validation loss but got nan in epoch 1"):
         fit(network(), Bars(16, seed=1), broken, RECIPE, tmp_path, 0)
     assert not (tmp_path / LAST).exists()
 
@@ -323,11 +323,11 @@ def test_a_loss_that_is_not_finite_is_an_error(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("wrong", "text"),
     [
-        ({"epochs": 0}, "needed: epochs"),
-        ({"learning_rate": -1.0}, "needed: epochs"),
-        ({"stop_after": 0}, "needed: epochs"),
-        ({"factor": 1.0}, "needed: factor"),
-        ({"momentum": 1.0}, "needed: factor"),
+        ({"epochs": 0}, "Expected epochs"),
+        ({"learning_rate": -1.0}, "Expected epochs"),
+        ({"stop_after": 0}, "Expected epochs"),
+        ({"factor": 1.0}, "Expected factor"),
+        ({"momentum": 1.0}, "Expected factor"),
         ({"dampening": 0.9}, "nesterov=False"),
     ],
 )

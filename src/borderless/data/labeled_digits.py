@@ -29,13 +29,15 @@ def digits_anywhere(size_px: int, seed: int) -> LabeledSplit:
     digits = split_digits(load_digits(), seed)
     draw = torch.Generator().manual_seed(seed)
     train, validation, test = (
-        Labeled(place_digits(part.images, _places(len(part), size_px, draw), (size_px, size_px)), part.labels.tolist())
+        Labeled(
+            place_digits(part.images, _drawn_at(len(part), size_px, draw), (size_px, size_px)), part.labels.tolist()
+        )
         for part in (digits.train, digits.validation, digits.test)
     )
     return LabeledSplit(train, validation, test, tuple("0123456789"))
 
 
-def _places(count: int, size_px: int, draw: torch.Generator) -> Tensor:
+def _drawn_at(count: int, size_px: int, draw: torch.Generator) -> Tensor:
     return torch.randint(size_px - DIGIT_PX + 1, (count, 2), generator=draw)
 
 

@@ -43,7 +43,7 @@ def photograph_tiles(seed: int) -> LabeledSplit:
 def on_canvas(
     objects: Labeled, canvas_px: int, corner: tuple[int, int] | None = None, in_training: bool = False
 ) -> Labeled:
-    """Tiles as objects of OBJECT_PX, their upper left pixel at `corner` of an empty canvas; None: in its middle."""
+    """Return tiles as objects of OBJECT_PX, their upper left pixel at `corner` of an empty canvas; None: the middle."""
     room = canvas_px - OBJECT_PX
     top, left = corner or (room // 2, room // 2)
     v2 = imagenet.transforms()
@@ -58,9 +58,9 @@ def on_canvas(
 
 
 def edges(canvas_px: int) -> list[tuple[int, int]]:
-    """Corners of objects that touch the edge of the canvas: at its four corners, and at the middle of its sides."""
-    places = (0, (canvas_px - OBJECT_PX) // 2, canvas_px - OBJECT_PX)
-    return [(row, column) for row in places for column in places if (row, column) != (places[1], places[1])]
+    """Return the corners of objects that touch the canvas's edge: at its corners and the middle of its sides."""
+    positions = (0, (canvas_px - OBJECT_PX) // 2, canvas_px - OBJECT_PX)
+    return [(row, column) for row in positions for column in positions if (row, column) != (positions[1], positions[1])]
 
 
 def _tiles(name: str) -> list[np.ndarray]:

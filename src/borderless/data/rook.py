@@ -21,7 +21,9 @@ def images(margin: int = 0) -> Tensor:
     """
     height, width = ROOK.shape
     if not 0 <= margin <= LARGEST_ROOK_MARGIN_PX:
-        raise ValueError(f"got margin={margin}; the frame leaves 0 to {LARGEST_ROOK_MARGIN_PX} px; choose one of these")
+        raise ValueError(
+            f"Expected margin from 0 to {LARGEST_ROOK_MARGIN_PX} px, which the frame leaves, but got {margin}"
+        )
     rook = torch.from_numpy(ROOK).float() / 9
     canvas_height, canvas_width = ROOK_IMAGE_PX
     both = torch.full((2, 1, canvas_height, canvas_width), BACKGROUND)

@@ -88,9 +88,7 @@ class BorderEffect:
 
     @property
     def leak_px(self) -> float:
-        """The largest distance from the edge, in pixels, at which the border changes a feature map by more than
-        `TOUCHED`.
-        """
+        """The largest distance from the edge, in pixels, at which the border changes a map by more than `TOUCHED`."""
         return max((layer.leak_px() for layer in self.layers), default=0.0)
 
     @property

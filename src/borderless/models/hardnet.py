@@ -23,9 +23,9 @@ _LENGTH_EPS = 1e-10
 class HardNet(nn.Module):
     """Descriptors n × (128 · cells) of length 1 from patches n × 1 × height × width.
 
-    padding: zeros on each side of the 3×3 convolutions, 1 for same and 2 for full. last_kernel: side of the last
-    convolution's kernel. cells: how often it fits into the map, 1 for patches of 32 px and the two pairs (1, 8) and
-    (2, 14), and 49 for (2, 8).
+    Attributes:
+        cells: Number of positions at which the last kernel fits into the map: 1 for patches of 32 px and (padding,
+            last_kernel) = (1, 8) or (2, 14), and 49 for (2, 8).
     """
 
     def __init__(self, padding: int = 1, last_kernel: int = 8) -> None:

@@ -1,4 +1,4 @@
-"""The paper's 2-D ResNets: torchvision's, with full convolution in the place of same convolution.
+"""The paper's 2-D ResNets: torchvision's, with full instead of same convolution.
 
 F-Conv pads each convolution with kernel - 1 zeros, so both branches of a block must grow alike: two 3×3 convolutions
 grow a map by 2 pixels a side, and the shortcut is zero-padded as much. Only paddings differ from torchvision's network,

@@ -27,10 +27,10 @@ TEMPORAL_STEM_STRIDE = (2, 2, 2)
 
 
 def sconv_resnet3d(depth: int, *, num_classes: int = 400, stem_stride: tuple[int, int, int] = STEM_STRIDE) -> "ResNet":
-    """A 3D ResNet with same convolution, `depth` 18, 34 or 50. Clips n × 3 × frames × height × width give logits.
+    """Return a 3D ResNet with same convolution, `depth` 18, 34 or 50.
 
-    It averages the last map as a whole, as the F-Conv code does. The S-Conv code averages windows of 1 × 4 × 4 cells:
-    the same for clips of 16 frames of 112 px.
+    Clips n × 3 × frames × height × width give logits. It averages the last map as a whole, as the F-Conv code does. The
+    S-Conv code averages windows of 1 × 4 × 4 cells: the same for clips of 16 frames of 112 px.
     """
     import torchvision  # seconds to import: only who builds the network pays
 

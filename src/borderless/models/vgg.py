@@ -1,4 +1,4 @@
-"""The paper's VGGs: torchvision's, with full convolution in the place of same convolution.
+"""The paper's VGGs: torchvision's, with full instead of same convolution.
 
 Every 3×3 convolution pads 2 pixels; all else, with the state dict's names, is torchvision's. The adaptive average pool
 to 7×7 cells before the classifier stays, so these networks still read absolute position, coarsely.

@@ -16,11 +16,11 @@ from borderless.runtime.distributed import process_group
 
 
 class SynchronizedBatchNorm(AnyBatchNorm):
-    """Takes the place of a BatchNorm of any dimension, with its parameters' and buffers' names."""
+    """Replaces a BatchNorm of any dimension, with its parameters' and buffers' names."""
 
     def _check_input_dim(self, input: Tensor) -> None:
         if input.ndim < 2:
-            raise ValueError(f"got an input of shape {tuple(input.shape)}; needed: (batch, channels, …)")
+            raise ValueError(f"Expected an input (batch, channels, …) but got shape {tuple(input.shape)}")
 
     def forward(self, input: Tensor) -> Tensor:
         """Normalize `input` (batch, channels, …), in training by the statistics of all processes' batches."""
@@ -72,22 +72,22 @@ _KINDS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 
 def sync_batchnorm_(model: nn.Module) -> None:
-    """Put a SynchronizedBatchNorm in the place of every BatchNorm.
+    """Replace every BatchNorm by a SynchronizedBatchNorm.
 
     Raises:
         TrainingError: The model is converted, or a class adds something to BatchNorm.
     """
     if conversion_of(model) is not None:
         raise TrainingError(
-            f"got a converted {type(model).__name__} and sync_batchnorm=True; needed: one or the other, because "
-            "under a border statistics are taken from what an image changes; leave sync_batchnorm out"
+            "Expected a model that is not converted with sync_batchnorm=True but got a converted "
+            f"{type(model).__name__}, whose statistics are those of its content; leave sync_batchnorm out"
         )
     for name, norm in [*model.named_modules()]:
         if isinstance(norm, AnyBatchNorm) and not isinstance(norm, SynchronizedBatchNorm):
             if type(norm) not in _KINDS:
                 raise TrainingError(
-                    f"got {type(norm).__name__} ({name}) and sync_batchnorm=True; needed: BatchNorms of torch.nn, "
-                    "because what another class adds to them would be lost; leave sync_batchnorm out"
+                    f"Expected BatchNorms of torch.nn with sync_batchnorm=True but got {type(norm).__name__} ({name}), "
+                    "whose additions would be lost; leave sync_batchnorm out"
                 )
             made = SynchronizedBatchNorm(
                 norm.num_features, norm.eps, norm.momentum, norm.affine, norm.track_running_stats

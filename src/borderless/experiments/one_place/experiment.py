@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from borderless.data import digits
-from borderless.data.digits import Digits, PlacedDigits, all_places
+from borderless.data.digits import Digits, PlacedDigits, all_positions
 from borderless.experiments.experiment import Cell
 from borderless.experiments.one_place import ARMS, EVERYWHERE, OnePlaceConfig
 from borderless.models.small import STRIDE_PX, network
@@ -53,7 +53,7 @@ def run_cell(config: OnePlaceConfig, cell: Cell, folder: Path) -> dict[str, Any]
 @torch.inference_mode()
 def predict_everywhere(model: nn.Module, images: Tensor) -> Tensor:
     """Return the predicted class of every digit at every position: (positions, digits)."""
-    places = all_places()
+    places = all_positions()
     pairs = torch.cartesian_prod(torch.arange(len(places)), torch.arange(len(images)))
     found = [
         model(digits.place_digits(images[digit], places[place])).argmax(1)
@@ -64,7 +64,7 @@ def predict_everywhere(model: nn.Module, images: Tensor) -> Tensor:
 
 def summarize(predictions: Tensor, labels: Tensor) -> dict[str, float | int]:
     """Return accuracies in [0, 1] over a map of predictions (positions, digits), and how many of these change."""
-    places = all_places()
+    places = all_positions()
     at_place = (predictions == labels).double().mean(1)
     on_stride = (places % STRIDE_PX == 0).all(1)
     start = int((places == torch.tensor(digits.TRAINED_AT)).all(1).nonzero())
