@@ -107,7 +107,7 @@ def findings(text: str, line: int, rules: dict[re.Pattern[str], str]) -> Iterato
             row = sum(start <= match.start() for start in starts) - 1
             end = starts[row + 1] if row + 1 < len(starts) else len(text)
             if not OTHERS.search(text[starts[row] : end]):
-                yield line + row, f"{text[match.start() : match.end()]} → {better}"
+                yield line + row, f"{' '.join(text[match.start() : match.end()].split())} → {better}"
 
 
 def prose(tree: ast.Module) -> Iterator[tuple[int, str]]:

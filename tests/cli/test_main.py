@@ -157,7 +157,7 @@ def test_options_of_one_experiment_are_explained(capsys: pytest.CaptureFixture[s
     code, out, _ = call(capsys, "run", "rook", "--help")
     assert code == 0
     assert "--learning-rate" in out
-    assert "Step size of SGD." in out
+    assert "Learning rate of SGD." in out
 
 
 def test_tiling_prints_a_card(capsys: pytest.CaptureFixture[str]) -> None:

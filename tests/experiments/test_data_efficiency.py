@@ -31,7 +31,7 @@ def test_every_arm_runs_and_the_page_is_drawn(tmp_path: Path) -> None:
     costs = {row["arm"]: float(row["cost"]) for row in rows}
     assert costs["own"] == 1 and costs[PADDED] >= costs["full"] > 1.5
     assert section.figures[0].path.name == "data_efficiency.png"
-    assert "With 2 images a class, against own padding: full" in section.text[1]
+    assert "With 2 images per class, difference from original padding: full" in section.text[1]
     assert (tmp_path / "report.html").stat().st_size > 10_000
 
 

@@ -111,7 +111,7 @@ def test_drawing_writes_a_figure_and_a_table_for_each_background(tmp_path: Path)
     lines = (tmp_path / "table.csv").read_text().splitlines()
     assert len(lines) == 1 + len(results)
     assert "tabby 4; cup 12" in lines[1]
-    assert "right in 25 % of the cases with its own padding" in section.text[2]
+    assert "25 % with original padding" in section.text[2]
 
 
 @pytest.mark.parametrize(

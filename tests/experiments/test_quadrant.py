@@ -134,10 +134,10 @@ def test_a_run_on_a_folder_of_images_draws_figure_and_tables(tmp_path: Path) -> 
     table, control = section.tables
     assert table.columns[3:] == ["0 px"]
     assert [row[:3] for row in table.rows] == [
-        ["timm/resnet10t", "random", "own padding"],
+        ["timm/resnet10t", "random", "original padding"],
         ["timm/resnet10t", "random", "infinite"],
         ["ResNet-18", "random", "the paper's"],
-        ["ResNet-18", "random", "own padding"],
+        ["ResNet-18", "random", "original padding"],
         ["ResNet-18", "random", "infinite"],
     ]
     assert table.rows[2][3] == "≈ 100.0"

@@ -44,20 +44,21 @@ class ActionsConfig(PaperSettings):
     archs: Annotated[tuple[str, ...], Choice(NETWORKS)] = (SMALL,)
     """Networks: small, resnet3d18, resnet3d34, resnet3d50."""
     arms: Annotated[tuple[str, ...], Choice(tuple(ARMS))] = tuple(ARMS)
-    """What each network is trained as."""
+    """Arms to train."""
     training_clips: Annotated[int, Range(len(MOTIONS))] = 512
-    """Generated clips to train on, one of each motion at least."""
+    """Number of generated training clips, at least one of each motion."""
     test_clips: Annotated[int, Range(len(MOTIONS))] = 400
-    """Generated clips to validate on, and as many to test on."""
+    """Number of generated clips to validate on, and to test on."""
     data: Path | None = None
-    """The folder of UCF101's or HMDB51's videos; without it, generated clips. With it, what no option says is as in the
-    paper."""
+    """Folder of UCF101's or HMDB51's videos; by default generated clips. With it, the defaults of all other options are
+    the paper's.
+    """
     splits: Path | None = None
-    """The folder of the official split files; by default looked for in --data and beside it."""
+    """Folder of the official split files; by default looked for in --data and beside it."""
     split: Annotated[int, Range(1)] = 1
-    """Which of the official splits."""
+    """Number of the official split."""
     cache: Path = Path("runs/frames")
-    """Where decoded frames of videos are kept."""
+    """Folder for decoded frames of videos."""
     training: Recipe = EMBEDDED
 
     def __post_init__(self) -> None:

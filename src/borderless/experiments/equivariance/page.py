@@ -18,9 +18,9 @@ AT_THE_EDGE = {
     "valid": "the response near the edge is dropped",
     "zero": "the response is cropped; with a bias, the frame shows",
     "reflect": "the object meets its mirror image",
-    "replicate": "the object's edge is drawn out for ever",
+    "replicate": "the object's edge is repeated without end",
     "circular": "the response reappears on the far side",
-    "circular shift": "exact, because the object does so too",
+    "circular shift": "exact, because the object moves likewise",
     "full": "exact; with a bias, the frame shows",
     "infinite": "exact",
 }
@@ -59,7 +59,7 @@ def draw(config: EquivarianceConfig, results: list[Result], folder: Path) -> Sec
 
 
 def _maps(path: Path, config: EquivarianceConfig, found: dict[tuple[str, bool], Result]) -> Path:
-    """For each border its two feature maps and their difference, beside the images that they start from."""
+    """Draw for each border two feature maps and their difference, beside the images that they start from."""
     inputs = [image(shift)[0, 0].numpy() for shift in (config.largest_shift, 0)]
     peak = object_response(network(True, config.seed))
     frame = inputs[0].shape

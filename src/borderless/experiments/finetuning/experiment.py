@@ -1,4 +1,4 @@
-"""A pretrained network under another border: what conversion takes away, and what fine-tuning gives back.
+"""Fine-tuning: the accuracy of a pretrained network right after conversion, and after fine-tuning.
 
 A network that was trained with zeros around its feature maps relies on them: converted, it is less accurate until it is
 fine-tuned. Here a pretrained network first learns new classes under its original padding, on objects in the middle of
@@ -30,7 +30,7 @@ from borderless.training import fit
 
 
 def run_cell(config: FinetuningConfig, cell: Cell, folder: Path) -> dict[str, Any]:
-    """Learn the classes, convert, go on; each training has a folder of its own and can be resumed."""
+    """Learn the classes, convert, fine-tune; each training has its own folder and can be resumed."""
     seed = cell.parameters["seed"]
     split = photograph_tiles(seed)
     middle = LabeledSplit(
@@ -64,7 +64,7 @@ def arm_of(name: str, reach: int | None) -> Arm:
 
 
 def _tested(model: nn.Module, objects: Labeled, canvas_px: int) -> dict[str, float]:
-    """Accuracy with the objects in the middle, at the edges, at the worst of these places; predictions that change."""
+    """Return the accuracy with the objects in the middle, at the edges, at the worst edge; predictions that change."""
     with evaluating(model):
         middle = _predictions(model, on_canvas(objects, canvas_px))
         outside = np.stack([_predictions(model, on_canvas(objects, canvas_px, corner)) for corner in edges(canvas_px)])

@@ -1,8 +1,9 @@
-"""A small CNN learns digits that are all in one corner. What has it learned about digits elsewhere?
+"""One position: a small CNN learns digits that are all in one corner, and is tested at all positions.
 
 Every training digit lies at row 0, column 0 of a 32 × 32 canvas; test digits are put at each of the 19 × 19 = 361
-positions. Two things give a position away: the border, and the strides, which keep every fourth cell in the end and so
-see a digit differently at the positions between. The last arm trains at random positions under the usual padding.
+positions. Two things make the network depend on the position: the border, and the strides, which keep every fourth cell
+in the end and so sample a digit differently at the positions between. The last arm trains at random positions under the
+original padding.
 
 Shapes: digits n × 14 × 14; images n × 1 × 32 × 32; predictions (position, digit); maps over positions 19 × 19.
 """
@@ -63,7 +64,7 @@ def predict_everywhere(model: nn.Module, images: Tensor) -> Tensor:
 
 
 def summarize(predictions: Tensor, labels: Tensor) -> dict[str, float | int]:
-    """Return accuracies in [0, 1] over a map of predictions (positions, digits), and how many of these change."""
+    """Return accuracies in [0, 1] over a map of predictions (positions, digits), and how many predictions change."""
     places = all_positions()
     at_place = (predictions == labels).double().mean(1)
     on_stride = (places % STRIDE_PX == 0).all(1)

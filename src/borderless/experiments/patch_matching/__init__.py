@@ -35,15 +35,18 @@ class PatchMatchingConfig(PaperSettings):
     """Settings of `patch-matching`."""
 
     pairs: Annotated[tuple[int, ...], Range(2)] = (32, 64, 128)
-    """How many training pairs; a larger set holds the smaller ones."""
+    """Number of training pairs; a larger set holds the smaller ones."""
     arms: Annotated[tuple[str, ...], Choice(tuple(ARMS))] = tuple(ARMS)
-    """Which descriptors to train."""
+    """Arms to train."""
     seeds: Annotated[int, Range(1)] = 2
     test_matches: Annotated[int, Range(100)] = 500
-    """Matches, and as many others, to test on; a quarter to validate on. The Brown patches have lists of their own."""
+    """Number of matching, and of other, test pairs; a quarter as many to validate on. The Brown patches have their own
+    lists.
+    """
     data: Path | None = None
-    """A folder with the Brown patches (yosemite, notredame, liberty); without it, patches of photographs. With it, what
-    no option says is as in the paper."""
+    """Folder with the Brown patches (yosemite, notredame, liberty); by default patches of photographs. With it, the
+    defaults of all other options are the paper's.
+    """
     training: Recipe = EMBEDDED
 
     DEMO: ClassVar = {"pairs": (128,), "arms": ("same", "full-128"), "seeds": 1, "test_matches": 200, "training": FEW}

@@ -18,8 +18,8 @@ from borderless.report import Section, plots
 
 WRONG = "#ff6b4a"
 COLUMNS = [
-    *("probability, %", "spread, points", "right, %", "names", "change, whole strides", "change, between"),
-    *("10⁹ MACs", "cost", "ms an image"),
+    *("probability, %", "spread, points", "right, %", "classes", "change, whole strides", "change, between"),
+    *("10⁹ MACs", "cost", "ms per image"),
 ]
 TITLES = {arm: what.title.replace("\n", " ") for arm, what in ARMS.items()}
 
@@ -56,7 +56,7 @@ def _columns(metrics: dict[str, Any]) -> dict[str, Any]:
 
 
 def _figure(path: Path, config: PlacedObjectConfig, background: str, found: Any, ranges: Any) -> Path:
-    """One row per photograph, one column per arm."""
+    """Draw one row per photograph, one column per arm."""
     fig, axes = plots.new_figure(len(config.photos), 1 + len(ARMS), (1.4, 1.18))
     for ax, photo in zip(axes[:, 0], config.photos, strict=True):
         ax.imshow(_on_canvas(config, photo, background), interpolation="nearest")

@@ -103,12 +103,12 @@ def _legend(fig: Any, config: QuadrantConfig) -> None:
 
 
 def _name(arch: str) -> str:
-    """As the paper has it, if it does."""
+    """Return the paper's name of a network, if it has one."""
     return PUBLISHED.get(arch, arch)
 
 
 def _interval(group: list[Result]) -> tuple[float, float]:
-    """Over seeds if there are several, else over the test pictures; in percent."""
+    """Return the interval over seeds if there are several, else over the test pictures; in percent."""
     accuracies = percents(group, "accuracy")
     half = over_seeds(accuracies)
     if half is None:
@@ -151,7 +151,7 @@ def _controls(curves: Curves) -> list[list[str]]:
 
 
 def _in_words(key: tuple[str, str, str], curve: dict[int, list[Result]]) -> dict[str, Any]:
-    """Return what the text says of a curve."""
+    """Return the values that the text needs of a curve."""
     arch, init, policy = key
     first = next(iter(curve))
     return {

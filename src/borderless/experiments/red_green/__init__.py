@@ -18,8 +18,8 @@ RECIPE = replace(_ADADELTA, epochs=50, batch_size=200, stop_after=9, monitor="lo
 @register(
     name="red-green",
     chapter=7,
-    title="Red and green: the order, or the place?",
-    summary="Two colored squares whose order a network should learn, and whose place gives the answer away.",
+    title="Red and green: order or position?",
+    summary="Two colored squares whose order a network should learn, while their position predicts the class as well.",
     cells=lambda config: grid("{border}-seed{seed}", seed=range(config.seeds), border=config.borders),
 )
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class RedGreenConfig(TrainedSettings):
     borders: Annotated[tuple[str, ...], Choice(BORDERS)] = BORDERS
     """Borders to train under."""
     seeds: Annotated[int, Range(1)] = 10
-    """How many seeds (0, 1, …) of the initial weights, and of the images in the clean protocol."""
+    """Number of seeds (0, 1, …) of the initial weights, and of the images in the clean protocol."""
     protocol: SceneProtocol = "clean"
     """clean: no scene is in two splits. published: all splits begin with the same scenes, as in the paper's code."""
     training: Recipe = RECIPE

@@ -22,7 +22,7 @@ SHOW = (-4, -4, ROOK_IMAGE_PX[0] + 4, ROOK_IMAGE_PX[1] + 4)
 
 @dataclass(frozen=True)
 class FilmFiles:
-    """The film and its last picture; which borders and seed they show, and the accuracies at the end."""
+    """The film and its last picture, their borders and seed, and the final accuracies."""
 
     animation: Path
     last: Path

@@ -1,8 +1,8 @@
-"""Does a classifier that was trained under a border still say the same, and still the right thing, of a moved image?
+"""Shifts: consistency and accuracy of classifiers that were trained under a border, for moved images.
 
 The shift experiment of Kayhan and van Gemert (CVPR 2020), after Zhang (ICML 2019): networks trained from scratch, with
-and without anti-aliased strides, under their own padding, `full`, `infinite`, and an adaptive phase. Four ways to move
-an image: crops of two sizes, rolls, and places on an empty canvas.
+and without anti-aliased strides, under original padding, `full`, `infinite`, and an adaptive phase. Four ways to move
+an image: crops of two sizes, rolls, and positions on an empty canvas.
 
 Embedded data: digits among pieces of other digits, 48 px, trained on random crops of 32 px. `--data`: any folder of
 class folders, ImageNet as in the paper: images of 288 px, trained on random resized crops of 224 px.
@@ -53,7 +53,7 @@ def run_cell(config: ShiftsConfig, cell: Cell, folder: Path) -> dict[str, Any]:
 
 
 def _moved(config: ShiftsConfig, model: nn.Module, test: Labeled, seed: int, stride_px: int) -> dict[str, Any]:
-    """Consistency by every protocol, on `canvas` also at multiples of the total stride; accuracy along diagonals."""
+    """Return consistency by every protocol, on `canvas` also at multiples of the stride; accuracy along diagonals."""
     metrics: dict[str, Any] = {"stride_px": stride_px}
     for protocol in PROTOCOLS:
         images, range_px = _seen(config, test, protocol), _range_px(config, protocol)
@@ -91,7 +91,7 @@ def _range_px(config: ShiftsConfig, protocol: str) -> int:
 
 
 def _seen(config: ShiftsConfig, images: Labeled, purpose: str) -> Labeled:
-    """Return the images as a purpose needs them: "training", "center" (one crop), or to be moved by a protocol."""
+    """Return the images for a purpose: "training", "center" (one crop), or to be moved by a protocol."""
     v2, crop_px = imagenet.transforms(), _crop_px(config)
     whole_px = crop_px + _range_px(config, purpose) if purpose in CROPPED else crop_px
     if config.data is None:
