@@ -166,7 +166,7 @@ def test_several_seeds_and_inits_are_drawn(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="which is not there"):
+    with pytest.raises(DataError, match="which does not exist"):
         EXPERIMENT.run_cell(Config(data=tmp_path / "none", pictures=2), cell(), tmp_path)
 
 

@@ -244,7 +244,7 @@ def test_packaged_weights() -> None:
             UnknownName, match=f"the only network with weights in a package, but got weights='packaged' for {other}"
         ):
             load(other, "packaged")
-    with pytest.raises(WeightMismatch, match="need timm/tf_efficientnet_lite0 as it is but got num_classes"):
+    with pytest.raises(WeightMismatch, match="need timm/tf_efficientnet_lite0 as it is, but got num_classes"):
         load("timm/tf_efficientnet_lite0", "packaged", num_classes=3)
 
 
