@@ -206,10 +206,7 @@ class Signal(Aliased, Tensor):
         return less(self.window, self.around_window())
 
     def read(self, box: Box) -> Tensor:
-        """Return the cells of `box` (frame indices) as an ordinary tensor.
-
-        Only this and `take` know what lies outside.
-        """
+        """Return the cells of `box` (frame indices) as a tensor. Only this and `take` know what lies outside."""
         if box == self.box:
             return self.window
         if self.border.outside in ("reflect", "replicate", "circular"):
