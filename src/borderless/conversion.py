@@ -33,7 +33,7 @@ OUTPUTS: tuple[str, ...] = get_args(Output)
 
 @dataclass
 class Conversion:
-    """A conversion of a model, whose two methods `Hooks` calls; `warned` holds the modules that a warning has named."""
+    """A conversion of a model; `warned` holds the modules that a warning has named."""
 
     border: Border
     strict: bool = False
@@ -133,7 +133,7 @@ def convert_(
     output: Output = "frame",
     images: Images | None = None,
 ) -> Model:
-    """Convert `model` in place, as `convert` does for a copy, and return it; an earlier border is replaced."""
+    """Convert `model` in place, with the arguments of `convert`, and return it; an earlier border is replaced."""
     made = make_border(border, phase, background, reach)
     check_convertible(model)
     named = ImageArguments.of(images, model)

@@ -23,7 +23,16 @@ def ceil_div(numerator: int, denominator: int) -> int:
 
 
 class Slide(NamedTuple):
-    """One axis of a sliding operation; `padding` and `padding_after` are the model's own, at the start and the end."""
+    """One axis of a sliding operation.
+
+    Args:
+        kernel: Number of cells of a window.
+        stride: Distance between windows.
+        padding: The model's original padding before the first cell.
+        padding_after: The same after the last cell.
+        dilation: Distance between the cells of a window.
+        ceil_mode: Whether the last window may lie partly outside, as in PyTorch's pools.
+    """
 
     kernel: int
     stride: int = 1

@@ -116,10 +116,10 @@ def consistency(
             f"Expected at least one pass and a batch size of at least 1 but got passes={passes}, "
             f"batch_size={batch_size}."
         )
-    answers, labels = views.answers(model, views.drawn(passes, seed), batch_size, workers, progress)
-    agrees = answers[:, 0] == answers[:, 1]
+    predictions, labels = views.predictions(model, views.drawn(passes, seed), batch_size, workers, progress)
+    agrees = predictions[:, 0] == predictions[:, 1]
     low, high = over_objects(agrees.float().mean(0).numpy(), seed)
-    fidelity = None if labels is None else float((agrees & (answers[:, 0] == labels)).float().mean())
+    fidelity = None if labels is None else float((agrees & (predictions[:, 0] == labels)).float().mean())
     return Consistency(float(agrees.float().mean()), low, high, fidelity, agrees.numpy())
 
 
@@ -141,27 +141,33 @@ def diagonal(
     These are 33 crops in Zhang's protocol, 65 in Kayhan's.
 
     Args:
-        model: As for `consistency`.
-        images: As for `consistency`.
-        labels: As for `consistency`.
+        model: Returns logits (N, classes).
+        images: A tensor (N, C, H, W), or a data set of images or of (image, label) pairs, all equal in size.
+        labels: The right classes (N,), if the data set does not have them.
         protocol: As for `consistency`.
-        range_px: The largest offset.
-        seed: Of the interval's resampling.
-        background: As for `consistency`.
-        batch_size: As for `consistency`.
-        workers: As for `consistency`.
-        progress: As for `consistency`.
+        range_px: The largest offset; by default as for `consistency`.
+        seed: Seed of the interval's resampling.
+        background: Value of the canvas: a number, or one per channel.
+        batch_size: Images per pass.
+        workers: Processes that load the images of a data set.
+        progress: Called with the number of images that are done, and their total.
 
     Raises:
-        ImageError: Arguments that do not fit together, or no labels.
+        ImageError: Arguments do not fit together, or there are no labels.
+
+    Example:
+        >>> import torch, borderless as bl
+        >>> model = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3), torch.nn.AdaptiveMaxPool2d(1), torch.nn.Flatten())
+        >>> bl.diagonal(model, torch.rand(4, 1, 16, 16), torch.tensor([0, 1, 0, 1]), range_px=8).at.shape
+        (9,)
     """
     views = _Views(images, labels, protocol, range_px, 1, background)
     steps = torch.arange(views.range_px + 1)
     offsets = torch.stack([steps, steps], 1)[:, None, None].expand(-1, 1, views.count, -1)
-    answers, labels = views.answers(model, offsets, batch_size, workers, progress)
+    predictions, labels = views.predictions(model, offsets, batch_size, workers, progress)
     if labels is None:
         raise ImageError("Expected labels, or a data set of (image, label) pairs, but got images without labels.")
-    right = (answers[:, 0] == labels).double()
+    right = (predictions[:, 0] == labels).double()
     low, high = over_objects(right.mean(0).numpy(), seed)
     return Diagonal(float(right.mean()), low, high, right.mean(1).numpy())
 
@@ -199,7 +205,7 @@ class _Views:
         each = [torch.randint(choices, (passes, 2, 2), generator=draw) for _ in range(self.count)]
         return torch.stack(each, 2) * self.multiple_px
 
-    def answers(
+    def predictions(
         self,
         model: nn.Module,
         offsets: Tensor,
@@ -221,8 +227,8 @@ class _Views:
             return found
 
         found, known = of_each_batch(self.images, batch_size, model, answer, workers)
-        answers = torch.cat(found, 1).reshape(offsets.shape[:3])
-        return answers, known if self.labels is None else self.labels.cpu()
+        predictions = torch.cat(found, 1).reshape(offsets.shape[:3])
+        return predictions, known if self.labels is None else self.labels.cpu()
 
     def _check_size(self, images: Tensor) -> None:
         is_cropped = self.protocol in ("zhang2019", "kayhan2020")
