@@ -51,9 +51,7 @@ class Recipe:
     precision: Precision = "float32"
     """Precision of the forward pass; weights are float32."""
     accumulation_steps: int = 1
-    """Passes per step, whose gradients are summed: less memory, the same steps, except for BatchNorm, which takes its
-    statistics per pass.
-    """
+    """Passes per step, whose gradients are summed; BatchNorm takes its statistics per pass."""
     sync_batchnorm: bool = False
     """Whether BatchNorm takes its statistics over all processes."""
     workers: int = 0

@@ -50,9 +50,7 @@ class ActionsConfig(PaperSettings):
     test_clips: Annotated[int, Range(len(MOTIONS))] = 400
     """Number of generated clips to validate on, and to test on."""
     data: Path | None = None
-    """Folder of UCF101's or HMDB51's videos; by default generated clips. With it, the defaults of all other options are
-    the paper's.
-    """
+    """Folder of UCF101's or HMDB51's videos; by default generated clips. With it, defaults are the paper's."""
     splits: Path | None = None
     """Folder of the official split files; by default looked for in --data and beside it."""
     split: Annotated[int, Range(1)] = 1

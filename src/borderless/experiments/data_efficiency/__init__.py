@@ -42,9 +42,7 @@ class DataEfficiencyConfig(PaperSettings):
     """Arms to train."""
     seeds: Annotated[int, Range(1)] = 3
     data: Path | None = None
-    """Folder of class folders, of train and val with class folders, or with Fashion-MNIST's or CIFAR-10's files; by
-    default digits. With it, the defaults of all other options are the paper's.
-    """
+    """Folder of classes, or of Fashion-MNIST or CIFAR-10; by default digits. With it, defaults are the paper's."""
     training: Recipe = EMBEDDED
 
     DEMO: ClassVar = {"per_class": (5, 20), "arms": ("own", "full"), "seeds": 1, "training": FEW}

@@ -40,13 +40,9 @@ class PatchMatchingConfig(PaperSettings):
     """Arms to train."""
     seeds: Annotated[int, Range(1)] = 2
     test_matches: Annotated[int, Range(100)] = 500
-    """Number of matching, and of other, test pairs; a quarter as many to validate on. The Brown patches have their own
-    lists.
-    """
+    """Matching, and other, test pairs; a quarter as many to validate on. Brown patches have their own lists."""
     data: Path | None = None
-    """Folder with the Brown patches (yosemite, notredame, liberty); by default patches of photographs. With it, the
-    defaults of all other options are the paper's.
-    """
+    """Folder of the Brown patches; by default patches of photographs. With it, defaults are the paper's."""
     training: Recipe = EMBEDDED
 
     DEMO: ClassVar = {"pairs": (128,), "arms": ("same", "full-128"), "seeds": 1, "test_matches": 200, "training": FEW}

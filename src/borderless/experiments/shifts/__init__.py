@@ -34,9 +34,7 @@ class ShiftsConfig(PaperSettings):
     """Arms to train."""
     seeds: Annotated[int, Range(1)] = 2
     data: Path | None = None
-    """Folder of class folders, or of train and val with class folders; by default digits in clutter. With it, the
-    defaults of all other options are the paper's.
-    """
+    """Folder of classes, or of train and val with classes; by default digits. With it, defaults are the paper's."""
     classes: Literal["all", "imagenet-a"] = "all"
     """Classes of --data: all, or the 200 that the paper took from ImageNet."""
     test_images: Annotated[int, Range(0)] = 0
