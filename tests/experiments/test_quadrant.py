@@ -129,7 +129,7 @@ def test_a_run_on_a_folder_of_images_draws_figure_and_tables(tmp_path: Path) -> 
     config = Config(
         archs=("timm/resnet10t", "resnet18"), policies=("own", "infinite"), borders_px=(0,), pictures=5, data=folder
     )
-    with pytest.warns(UserWarning, match=r"cannot be read, broken\.png"):
+    with pytest.warns(UserWarning, match=r"broken\.png, which cannot be read"):
         section = run(EXPERIMENT, config, tmp_path / "run", progress=False)
     table, control = section.tables
     assert table.columns[3:] == ["0 px"]
