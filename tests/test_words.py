@@ -64,6 +64,7 @@ SPELLING = {
 # Lines on which a retired word is a name or means something else.
 EXCEPTIONS = (
     r"^\s*(places|answers|all_places): ",  # arguments and attributes that records of an audit have, too
+    r"needed: the inputs that they read",  # a field of that name
     r"Mind the Pad",  # the title of a paper
     r"same-answer-at-every-pixel|plot_2_same_answer_everywhere|trained-with-zeros",  # addresses of pages
 )
