@@ -96,7 +96,7 @@ def test_programs_are_told_apart_from_weights(capsys: pytest.CaptureFixture[str]
         status, _, err = audit(capsys, tmp_path / name, "--arch", "resnet18")
         assert status == 2
         assert "a compiled or exported program" in err
-        assert "save model.state_dict(), and give --arch" in err
+        assert "save model.state_dict() of the model" in err
 
 
 def test_a_real_exported_program_and_a_missing_file(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -115,7 +115,7 @@ def test_a_real_exported_program_and_a_missing_file(capsys: pytest.CaptureFixtur
     [
         (("--images", "x"), "write: borderless audit"),
         (("resnett18",), "did you mean"),
-        (("resnet18", "--arch", "resnet50"), "--arch is for files of weights"),
+        (("resnet18", "--arch", "resnet50"), "Expected a file of weights with --arch"),
         (("resnet18", "--weights", "random", "--images", "nowhere"), "Expected a folder of images"),
         (("resnet18", "--weights", "random", "--size", "0"), "Expected size to be from 1 to 16384"),
         (("resnet18", "--device", "cuda:99"), "Expected cpu, or cuda"),

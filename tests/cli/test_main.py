@@ -71,12 +71,12 @@ def test_the_options_of_an_experiment_are_there_at_once() -> None:
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (["exlain"], "got the command 'exlain', which does not exist; did you mean explain?"),
-        (["run", "rock"], "got the experiment 'rock', which does not exist; did you mean rook?"),
+        (["exlain"], "Expected an existing command but got 'exlain'; did you mean explain?"),
+        (["run", "rock"], "Expected an existing experiment but got 'rock'; did you mean rook?"),
         (["run", "xyz"], "choose one of equivariance, conv-types, rook, one-place, placed-object, quadrant"),
         (["explain", "resnet81"], "did you mean resnet18"),
-        (["explain", "tim/resnet18"], "got the library 'tim', which does not exist; did you mean timm?"),
-        (["explain", "torchvision/convnextv2_tiny"], "'torchvision/convnextv2_tiny', which does not exist"),
+        (["explain", "tim/resnet18"], "Expected an existing library but got 'tim'; did you mean timm?"),
+        (["explain", "torchvision/convnextv2_tiny"], "but got 'torchvision/convnextv2_tiny'"),
         (["explain", "--border", "full"], "write: borderless explain resnet50 --border"),
         (["explain", "resnet18", "--border", "zero", "--reach", "2"], "reach=2"),
         (["run", "conv-types", "--borders", "zeros"], "Expected borders to be one or more values"),
@@ -87,7 +87,7 @@ def test_the_options_of_an_experiment_are_there_at_once() -> None:
         (["run", "rook", "--learning-rate", "nan"], "but got learning_rate=nan"),
         (["run", "rook", "--learning-rate", "inf"], "but got learning_rate=inf"),
         (["run", "red-green", "--learning-rate", "nan"], "Expected learning_rate to be a finite number but got nan"),
-        (["run", "rook", "--sedes", "1"], "got the option '--sedes', which does not exist; did you mean --seeds"),
+        (["run", "rook", "--sedes", "1"], "Expected an existing option but got '--sedes'; did you mean --seeds"),
         (["run", "rook", "--seeds", "many"], "Expected a whole number for --seeds but got 'many'"),
         (["run", "rook", "--seeds"], "Expected a value after --seeds but got none"),
         (["run", "rook", "--seeds", "999999999"], "Expected seeds to be from 1 to 10000"),
@@ -176,7 +176,7 @@ def test_options_of_one_experiment_are_explained(capsys: pytest.CaptureFixture[s
     code, out, _ = call(capsys, "run", "rook", "--help")
     assert code == 0
     assert "--learning-rate" in out
-    assert "Step size of SGD (default: 0.1)" in out
+    assert "Learning rate of SGD (default: 0.1)" in out
 
 
 def test_tiling_prints_a_card(capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,7 +10,7 @@ from borderless.auditing.result import Measurements
 from borderless.measures.position_sensitivity import Sensitivity
 from borderless.measures.prediction_changes import Effect
 from borderless.report.content import Figure
-from borderless.report.plots import BORDER_COLOURS, heat_map, new_figure, save
+from borderless.report.plots import BORDER_COLORS, heat_map, new_figure, save
 
 _CONTROL, _STRIDE, _ALL = "#a5a299", "#8457a8", "#77736b"
 
@@ -50,13 +50,13 @@ def draw_causes(path: Path, audit: Measurements, found: Sensitivity) -> Figure:
     """Draw the share of changed predictions: of the network as it is, and of the converted networks, apart."""
     original: list[tuple[str, Effect, str]] = [
         ("empty canvas", found.all_places, _ALL),
-        ("… whole strides apart: border", found.border, BORDER_COLOURS["zero"]),
+        ("… whole strides apart: border", found.border, BORDER_COLORS["zero"]),
     ]
     if audit.results.get("on_photograph") is not None:
         original.insert(0, ("photographs", audit.results["on_photograph"], _ALL))
     converted: list[tuple[str, Effect, str]] = [
         ("infinite, whole strides apart", found.border_control, _CONTROL),
-        ("full, whole strides apart: bias", found.bias, BORDER_COLOURS["full"]),
+        ("full, whole strides apart: bias", found.bias, BORDER_COLORS["full"]),
         ("infinite, between strides: stride", found.stride, _STRIDE),
         ("… with an adaptive phase", found.stride_control, _CONTROL),
     ]

@@ -61,7 +61,7 @@ def run(name: str, options: Any) -> tuple[list[Finding], Path, float | None]:
     # Before minutes of work. One process writes for all.
     process_group().on_leader(lambda: check_writable(folder))
     model = asked.load().to(options.device)
-    mean, deviation = asked.normalisation
+    mean, deviation = asked.normalization
     if options.images is None:
         found = pictures.photographs(options.size, options.count, mean, deviation)
     else:

@@ -201,7 +201,7 @@ def shown(image: Image.Image, size_px: int, mean: Sequence[float], deviation: Se
         v2.CenterCrop(min(image.size)),  # before resizing, which would enlarge a narrow picture beyond memory
         v2.ToImage(),
         *imagenet.middle(size_px),
-        *imagenet.normalised(mean, deviation),
+        *imagenet.normalized(mean, deviation),
     ]
     return torch.as_tensor(v2.Compose(steps)(image))
 

@@ -1,10 +1,11 @@
-"""Does the prediction change with an object's position, and what makes it change: the border, the bias, or the stride?
+"""Position sensitivity: does the prediction change with an object's position, and is border, bias or stride the cause?
 
-An object is evaluated at many positions of a canvas, through `place`. Three effects are told apart by removing one
-cause at a time, exactly:
+An object is evaluated at many positions of a canvas, through `place`. Three effects are separated by removing one cause
+at a time, exactly:
 
-- border: positions a whole number of total strides apart, under the model's original padding. Strides cannot tell these
-  apart; under `infinite` the same positions give the same output, which is measured too, as the control.
+- border: positions a whole number of total strides apart, under the model's original padding. Strides do not
+  distinguish
+  these; under `infinite` the same positions give the same output, which is measured too, as the control.
 - bias: the same positions under `full`, which crops nothing but pads with 0 where the network's response to the
   background is not 0. Without a bias (or a normalization that acts like one) `full` gives the same outputs.
 - stride: positions between whole strides, under `infinite`, which has no border, with the model's own phase. With an
@@ -39,15 +40,15 @@ _CONTROL_PLACES, _CONTROL_OBJECTS = 5, 4
 
 @dataclass(frozen=True)
 class Sensitivity:
-    """How predictions depend on the position; the effects are named as in the module's text.
+    """Dependence of predictions on the position; the effects are named as in the module's text.
 
     Attributes:
         positions: (P, 2), all positions under the model's own border, the middle first.
-        answers: (P, N), the predicted class.
+        answers: (P, N), the predicted classes.
         probability: (P, N), of the class that is predicted at the middle, or of the label.
         stride_px: The model's total stride (rows, columns).
-        canvas: Its size (height, width).
-        object_px: The size of the objects (height, width).
+        canvas: Size of the canvas (height, width).
+        object_px: Size of the objects (height, width).
         all_places: All positions, under the model's own border.
         border: Positions whole strides apart.
         bias: The same positions under `full`.
@@ -89,19 +90,19 @@ def sensitivity(
     cause_objects: int | None = None,
     progress: Callable[[float], Any] | None = None,
 ) -> Sensitivity:
-    """Evaluate `model`, as it is, on `objects` at positions of a canvas, and tell why its predictions differ.
+    """Evaluate `model`, as it is, on `objects` at positions of a canvas, and separate what makes predictions differ.
 
     Args:
         model: Returns logits (N, classes).
         objects: (N, C, h, w).
-        canvas: Its size (height, width).
+        canvas: Size of the canvas (height, width).
         stride_px: The model's total stride along each axis, as `explain` gives it.
-        labels: The right classes (N,); without them the class that is predicted at the middle takes their place.
-        background: Of the canvas, as for `place`; under `infinite` its color (of an image: the mean), and under `full`
-            0, which is what that pads with.
-        places: About how many positions, from edge to edge.
-        seed: Draws the positions between strides, and resamples for the intervals.
-        cause_objects: How many of the objects are used to tell the causes apart; by default all.
+        labels: The right classes (N,); by default the class that is predicted at the middle.
+        background: Value of the canvas, as for `place`; under `infinite` its color (of an image: the mean), and under
+            `full` 0, which is what that pads with.
+        places: Approximate number of positions, from edge to edge.
+        seed: Seed of the positions between strides, and of the resampling for the intervals.
+        cause_objects: Number of objects that are used to tell the causes apart; by default all.
         progress: Called with the share that is done, in [0, 1].
 
     Raises:

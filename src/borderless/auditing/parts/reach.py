@@ -20,7 +20,7 @@ from borderless.measures.position_sensitivity import on_canvases
 from borderless.measures.prediction_changes import effect
 from borderless.report.content import Figure, Section
 from borderless.report.numbers import percent
-from borderless.report.plots import BORDER_COLOURS, ROUNDING, new_figure, save
+from borderless.report.plots import BORDER_COLORS, ROUNDING, new_figure, save
 from borderless.runtime.evaluation import evaluating
 
 NAME = "reach"
@@ -156,7 +156,7 @@ def _draw(path: Path, points: tuple[ReachPoint, ...], has_labels: bool) -> Figur
         ),
     )
     for ax, values, title, scale in panels:
-        ax.plot(cost, values, color=BORDER_COLOURS["infinite"], marker="^")
+        ax.plot(cost, values, color=BORDER_COLORS["infinite"], marker="^")
         for reaches, at, value in _labels(points, values):
             ax.annotate(
                 reaches,
