@@ -42,7 +42,7 @@ class Accuracy:
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a model and its images come from, as the page names them; the audit itself does not need it.
+    """Source of a model and its images, as the page names them; the audit itself does not need it.
 
     Attributes:
         network: What a command calls the network, with the options that it needs; "" for a model in Python.

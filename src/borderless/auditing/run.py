@@ -79,12 +79,12 @@ class Audit(Measurements):
 
     @property
     def accuracy_at_middle(self) -> float | None:
-        """Of the objects at the middle of the canvas; None without labels."""
+        """Accuracy of the objects at the middle of the canvas; None without labels."""
         return self.results.get("accuracy_at_middle")
 
     @property
     def accuracy_elsewhere(self) -> float | None:
-        """Of the objects at all other positions; None without labels."""
+        """Accuracy of the objects at all other positions; None without labels."""
         return self.results.get("accuracy_elsewhere")
 
     @property

@@ -91,7 +91,7 @@ def _headline(audit: Measurements) -> Finding:
 
 
 def _conclusion(audit: Measurements, placed: "Sensitivity") -> tuple[Level, str, str]:
-    """Return the level of the verdict, what it says of the network, and the numbers that belong to it."""
+    """Return the level of the verdict, its sentence about the network, and the numbers that belong to it."""
     layout = audit.results.get("layout")
     reads = () if layout is None else layout.position_reads
     reading = f", by reading it in {safe(reads[0].module) or 'the model itself'}" if reads else ""

@@ -180,7 +180,7 @@ def section(audit: Measurements, folder: Path) -> Section | None:
         f"Objects, the middles of the first images unless others were given, are at one position after the other: on "
         f"photographs that they are not cut from, and on an empty canvas of {found.canvas[0]} × {found.canvas[1]} px. "
         "Each prediction is compared with the one in the middle. On a photograph, an object also covers another part "
-        "of the background at each position. The causes are told apart by removing one at a time, which takes "
+        "of the background at each position. The causes are separated by removing one at a time, which takes "
         "converted networks: their numbers are no parts of those of the network as it is.",
     ]
     at_middle, elsewhere = (audit.results.get(f"accuracy_{where}") for where in ("at_middle", "elsewhere"))
