@@ -28,8 +28,8 @@ async def saving(scope: Any, receive: Any, send: Any) -> None:
     await JSONResponse(sizes)(scope, receive, send)
 
 
-def client(folder: Path, host: str = "127.0.0.1", limits: Limits = Limits()) -> TestClient:
-    return TestClient(Guard(saving, host, folder, limits), base_url=LOCAL, headers={"folder": str(folder)})
+def client(folder: Path, host: str = "127.0.0.1", limits: Limits | None = None) -> TestClient:
+    return TestClient(Guard(saving, host, folder, limits or Limits()), base_url=LOCAL, headers={"folder": str(folder)})
 
 
 def pictures(count: int, size: int = 100) -> list[tuple[str, tuple[str, bytes]]]:

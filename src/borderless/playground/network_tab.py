@@ -34,7 +34,9 @@ from borderless.report.numbers import percent
 NAME, TITLE = "network", "Network"
 LEAD = (
     "A photograph on a gray canvas, seen by a network with its original padding and by the same weights under a "
-    "border. Click where it stands, or press Play: only one of the two changes its mind."
+    "border. Click where the photograph is to be, press Play to move it from left to right, or compute both maps. The "
+    "reach bounds how far feature maps grow: unlimited, the prediction is exactly the same everywhere, but weights "
+    "that were trained with the original padding then recognize less until they are fine-tuned."
 )
 # Positions per axis: as many as fit into a quarter of a minute for the packaged network on two cores.
 MAP_SIDE = 7
@@ -52,12 +54,12 @@ def controls(gr: Any) -> dict[str, Any]:
         border = gr.Radio(list(BORDERS), value="infinite", label="Border, compared with the original padding")
     with gr.Row():
         row = gr.Slider(0, ROOM_PX, value=0, step=4, label="Row of the photograph, px")
-        column = gr.Slider(0, ROOM_PX, value=0, step=4, label="Column of the photograph, px", elem_id="column")
+        column = gr.Slider(0, ROOM_PX, value=20, step=4, label="Column of the photograph, px", elem_id="column")
+    with gr.Row():
+        reach = gr.Radio(["0", "2", "4", "8", UNLIMITED], value="2", label="Reach, cells (full and infinite)")
+        phase = gr.Radio(list(PHASES), value="adaptive", label="Phase of strided layers")
     with gr.Accordion("Another network", open=False):
         name, weights = network_controls(gr)
-        with gr.Row():
-            phase = gr.Radio(list(PHASES), value="adaptive", label="Phase of strided layers")
-            reach = gr.Radio([UNLIMITED, "0", "2", "4", "8"], value=UNLIMITED, label="Reach, cells (full and infinite)")
     return {
         "photo": photo,
         "border": border,
@@ -88,10 +90,11 @@ def clicked(down: float, right: float) -> dict[str, int]:
 
 @dataclass(frozen=True)
 class Label:
-    """The classes that count as right, and what they are called together."""
+    """The classes that count as right, what they are called together, and what each is called."""
 
     classes: tuple[int, ...]
     name: str
+    names: str
 
     def share(self, probabilities: torch.Tensor) -> float:
         """Return their probability, of (classes,)."""
@@ -104,9 +107,9 @@ def label_of(photo: str, original: Choice) -> Label:
     probabilities = _asked(original, photo, (MIDDLE,))[0]
     right = PHOTOS[photo].right
     if class_name(next(iter(right)), len(probabilities)) in right.values():
-        return Label(tuple(right), " or ".join(right.values()))
+        return Label(tuple(right), photo, ", ".join(right.values()))
     best = int(probabilities.argmax())
-    return Label((best,), class_name(best, len(probabilities)))
+    return Label((best,), *2 * (class_name(best, len(probabilities)),))
 
 
 def choices(border: str, name: str, weights: str, phase: str, reach: str) -> tuple[Choice, Choice]:
@@ -165,8 +168,9 @@ def _shown(
     titles = ("Original padding", f"{border}, {both[1].phase} phase")
     shares = [[label.share(p) for p in pair] for pair in pairs]
     sentence = (
-        f"The probability of {label.name}, here and in the middle: {percent(shares[0][1])} and {percent(shares[0][0])} "
-        f"with the original padding, {percent(shares[1][1])} and {percent(shares[1][0])} under {border}."
+        f"The probability of {label.name} here: {percent(shares[0][1])} with the original padding "
+        f"({percent(shares[0][0])} in the middle), {percent(shares[1][1])} under {border} ({percent(shares[1][0])} in "
+        "the middle)."
     )
     panels: list[Any] = [
         Picture(
@@ -190,27 +194,28 @@ def _shown(
     maps = [_MAPS.get((choice, photo)) for choice in both]
     if all(found is not None for found in maps):
         known = np.concatenate([found[~np.isnan(found)] for found in maps if found is not None])
-        largest = float(known.max(initial=0.0))
+        limits = (float(known.min(initial=1.0)), float(known.max(initial=0.0)))
         pictures = [
-            _map(title, found, largest, position)
-            for title, found in zip(titles, maps, strict=True)
-            if found is not None
+            _map(title, found, limits, position) for title, found in zip(titles, maps, strict=True) if found is not None
         ]
-        heading = f"The probability of {label.name}, with the photograph at each position (yellow: {percent(largest)})"
+        heading = (
+            f"The probability of {label.names} at each position: violet is {percent(limits[0])}, yellow "
+            f"{percent(limits[1])}"
+        )
         rows.append(Row(pictures, heading))
     return Shown(" ".join([sentence, *dict.fromkeys(notes)]), rows)
 
 
-def _map(title: str, found: np.ndarray, largest: float, position: tuple[int, int]) -> Picture:
+def _map(title: str, found: np.ndarray, limits: tuple[float, float], position: tuple[int, int]) -> Picture:
     box = (0, 0, MAP_SIDE, MAP_SIDE)
-    image = feature_map(found, box, low=0, high=largest, colors=plots.SEQUENTIAL)
+    image = feature_map(found, box, low=limits[0], high=limits[1], colors=plots.SEQUENTIAL)
     image = image.resize((_MAP_PX, _MAP_PX), Image.Resampling.NEAREST)
     row, column = (_MAP_PX * (at / ROOM_PX * (MAP_SIDE - 1) + 0.5) / MAP_SIDE for at in position)
     draw = ImageDraw.Draw(image)
     draw.ellipse((column - 8, row - 8, column + 8, row + 8), outline="black", width=4)
     draw.ellipse((column - 7, row - 7, column + 7, row + 7), outline="white", width=2)
     known = found[~np.isnan(found)]
-    note = f"{percent(known.min())} to {percent(known.max())}; the circle: here" if known.size else "not computed yet"
+    note = f"{percent(known.min())} to {percent(known.max())}; circle: here" if known.size else "not computed yet"
     return Picture(title, image, f"map of probabilities, {note}", note)
 
 
@@ -257,5 +262,5 @@ positions = [{MIDDLE}, ({int(row)}, {int(column)})]  # the middle, and here
 
 for network in (model, converted):
     logits = bl.place(network, photo, positions, canvas=({CANVAS_PX}, {CANVAS_PX}))
-    print(logits.softmax(1)[:, {list(label.classes)}].sum(1))  # {label.name}
+    print(logits.softmax(1)[:, {list(label.classes)}].sum(1))  # {label.names}
 """

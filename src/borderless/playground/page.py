@@ -32,10 +32,12 @@ TABS = (shift_tab, rook_tab, network_tab)
 PRESETS = {
     "An F in the corner": "?tab=shift&border=zero&direction=↖&shift=8",
     "The rook of Kayhan and van Gemert": "?tab=rook&border=full&seed=0&epoch=100",
-    "The cat at the edge": "?tab=network&photo=cat&border=infinite&row=0&column=0",
+    "The cat at the edge": "?tab=network&photo=cat&border=infinite&row=0&column=20",
 }
 _HERE = Path(__file__).parent
+# Tabs are selected before the address has been read, too.
 _REMEMBER = """(...values) => {{
+  if (!window.isRestored) return values;
   const address = new URL(window.location), names = {names};
   for (const key of [...address.searchParams.keys()])
     if (!key.startsWith("__")) address.searchParams.delete(key);
@@ -120,7 +122,7 @@ def build() -> gr.Blocks:
         controls = [control for each in wired for control in each.controls.values()]
         page.load(_restored(wired), None, [tabs, *controls], show_progress="hidden").then(
             wired[0].fill, list(wired[0].controls.values()), list(wired[0].outputs), show_progress="hidden"
-        )
+        ).then(None, None, None, js="() => { window.isRestored = true; }")
     return page
 
 
@@ -171,7 +173,7 @@ def _tab(module: ModuleType) -> Wired:
         running.append(maps.click(mapped, inputs, contents, show_progress="hidden"))
     stop.click(None, cancels=running)
 
-    def click(*values: Any, event: gr.EventData) -> tuple[Any, ...]:
+    def click(event: gr.EventData, *values: Any) -> tuple[Any, ...]:
         moved = module.clicked(event.down, event.right)
         values = tuple(moved.get(name, value) for name, value in zip(controls, values, strict=True))
         return *fill(*values), *values

@@ -81,7 +81,7 @@ class Curves:
     def html(self) -> str:
         """Return the figure, whose text has the page's color."""
         lines = []
-        for name, points in self._points(100, 60).items():
+        for name, points in self._points(100, 92).items():
             path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
             x, y = points[min(self.at, len(points) - 1)]
             color = _line_color(name)
@@ -91,8 +91,8 @@ class Curves:
             f'<span><i style="background:{_line_color(name)}"></i>{html.escape(name)}</span>' for name in self.lines
         )
         return (
-            f'<figure><figcaption>{html.escape(self.title)}</figcaption><svg viewBox="-3 -4 106 68" role="img" '
-            f'aria-label="{html.escape(self.title)}"><path d="M0 0V60H100" fill="none" stroke="currentColor" '
+            f'<figure><figcaption>{html.escape(self.title)}</figcaption><svg viewBox="-3 -4 106 100" role="img" '
+            f'aria-label="{html.escape(self.title)}"><path d="M0 0V92H100" fill="none" stroke="currentColor" '
             f'stroke-width=".6" opacity=".5"/>{"".join(lines)}</svg><p class="note legend">{names}</p></figure>'
         )
 

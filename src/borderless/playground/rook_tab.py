@@ -53,17 +53,18 @@ def shown(border: str, seed: float, epoch: float) -> Shown:
     at = int(epoch)
     borders = list(dict.fromkeys((COMPARED, border)))
     moments = {name: history(name, int(seed)) for name in borders}
-    accuracies = [f"{100 * moments[name][at].accuracy:.0f} % under {name}" for name in borders]
-    sentence = f"Epoch {at} of {EPOCHS}: {' and '.join(accuracies)} of the two images are right; chance is 50 %."
+    right = [f"{round(2 * moments[name][at].accuracy)} of 2 under {name}" for name in borders]
+    sentence = f"Epoch {at} of {EPOCHS}, images classified correctly: {', '.join(right)}. Chance is 1 of 2."
     images = [
         Picture(
             f"Class {i + 1}: {where}",
             feature_map(pixels, SHOW, frame=ROOK_IMAGE_PX, low=0, high=1),
             f"a rook in the {where} corner",
+            "gray: outside the image",
         )
         for i, (pixels, where) in enumerate(zip(rook.images()[:, 0].numpy(), rook.CLASSES, strict=True))
     ]
-    loss = Curves("Loss", {name: [moment.loss for moment in moments[name]] for name in borders}, at)
+    loss = Curves("Loss by epoch", {name: [moment.loss for moment in moments[name]] for name in borders}, at)
     rows = [Row([*images, loss], "The two images")]
     return Shown(sentence, rows + [Row(_panels(moments[name][at]), name) for name in borders])
 

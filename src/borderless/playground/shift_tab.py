@@ -19,7 +19,7 @@ from borderless.engine.border import BORDERS
 from borderless.experiments.equivariance.experiment import empty_response, on_plane, relative_difference
 from borderless.playground.panels import Picture, Row, Shown, feature_map
 from borderless.report import plots
-from borderless.report.numbers import percent
+from borderless.report.numbers import percent, small
 
 NAME, TITLE = "shift", "Shift"
 LEAD = (
@@ -70,11 +70,13 @@ def controls(gr: Any) -> dict[str, Any]:
     """Return the controls by their names in the page's address."""
     border = gr.Radio(list(BORDERS), value="zero", label="Border")
     with gr.Row():
-        direction = gr.Radio(list(DIRECTIONS), value="↖", label="Direction of the shift", elem_classes="compact")
-        shift = gr.Slider(0, ROOM_PX, value=ROOM_PX // 2, step=1, label="Shift, px", elem_id="shift-px")
+        direction = gr.Radio(list(DIRECTIONS), value="↖", label="Direction of the shift", scale=3, min_width=300)
+        shift = gr.Slider(0, ROOM_PX, value=ROOM_PX // 2, step=1, label="Shift, px", scale=2, min_width=240)
     with gr.Accordion("Filter and position", open=False):
         with gr.Row():
-            name = gr.Radio(list(FILTERS), value="corner", label="Filter of both layers, with a ReLU between them")
+            name = gr.Radio(
+                list(FILTERS), value="corner", label="Filter of both layers, with a ReLU between them", min_width=300
+            )
             bias = gr.Slider(0, 1, value=0, step=0.25, label="Bias of both layers")
         with gr.Row():
             row = gr.Slider(0, ROOM_PX, value=ROOM_PX // 2, step=1, label="Row of the letter, px")
@@ -101,19 +103,28 @@ def clicked(down: float, right: float) -> dict[str, int]:
 def compare(
     border: str, direction: str, shift: float, filter_name: str, bias: float, row: float, column: float
 ) -> Comparison:
-    """Convolve and shift, shift and convolve; a shift that leaves the image ends at its edge."""
+    """Convolve and shift, shift and convolve.
+
+    A shift that would leave the image ends at its edge; one that could not even begin goes the other way.
+    """
     position = (int(row), int(column))
-    steps = DIRECTIONS[direction]
-    target = tuple(min(max(at + int(shift) * step, 0), ROOM_PX) for at, step in zip(position, steps, strict=True))
-    moved = (target[0] - position[0], target[1] - position[1])
+    moved = _moved(position, DIRECTIONS[direction], int(shift))
+    if moved == (0, 0):  # the letter stands at the edge already
+        moved = _moved(position, DIRECTIONS[direction], -int(shift))
     layers = _twice(filter_name, bias)
     with torch.no_grad():
         model = convert(layers, border, output="signal")  # pyright: ignore[reportArgumentType]
-        before, after = model(scene(position)), model(scene((target[0], target[1])))
+        before, after = model(scene(position)), model(scene((position[0] + moved[0], position[1] + moved[1])))
         empty = empty_response(layers)
     first = np.roll(on_plane(before, empty), moved, (0, 1))
     second = on_plane(after, empty)
     return Comparison(moved, first, second, relative_difference(first, second, max(float(np.abs(first).max()), 1e-12)))
+
+
+def _moved(position: tuple[int, int], steps: tuple[int, int], shift: int) -> tuple[int, int]:
+    """Return by how many rows and columns the letter can move and stay in the image."""
+    row, column = (min(max(at + shift * step, 0), ROOM_PX) - at for at, step in zip(position, steps, strict=True))
+    return row, column
 
 
 def shown(*values: Any) -> Shown:
@@ -123,9 +134,9 @@ def shown(*values: Any) -> Shown:
     largest = max(float(np.abs(found.convolved_first).max()), 1e-12)
     is_exact = found.difference < _EXACT
     if found.shift == (0, 0):
-        sentence = "Nothing has moved yet: choose a larger shift, or another direction."
+        sentence = "Nothing has moved yet: choose a larger shift, or press Play."
     elif is_exact:
-        sentence = f"Under {border} both orders agree (difference {found.difference:.0e}): the position has no effect."
+        sentence = f"Under {border} both orders agree (difference {small(found.difference)}): position has no effect."
     else:
         sentence = (
             f"Under {border} the two orders differ by {percent(found.difference)} of the largest value: the output "
@@ -154,7 +165,7 @@ def shown(*values: Any) -> Shown:
             f"shift {down:+d} rows, {right:+d} columns",
             is_clickable=True,
         ),
-        picture("Convolve, then shift", found.convolved_first, largest, "dashed: the frame of the image"),
+        picture("Convolve, then shift", found.convolved_first, largest, "dashed: the image"),
         picture("Shift, then convolve", found.shifted_first, largest),
         picture(
             "Difference",
