@@ -105,7 +105,7 @@ def test_an_audit_ends_with_its_report_in_the_page(tab: Any, playground: Playgro
     tab.click("#audit")
     tab.wait_for_function("document.querySelector('#audit-state textarea, #audit-state input').value.includes('parts')")
     tab.click("#audit-stop")
-    tab.wait_for_function("document.querySelector('#audit-state textarea, #audit-state input').value == 'cancelled'")
+    tab.wait_for_function("document.querySelector('#audit-state textarea, #audit-state input').value == 'canceled'")
 
 
 def test_another_web_site_cannot_upload_and_a_rebound_name_reaches_nothing(

@@ -44,20 +44,26 @@ OFFSETS: tuple[int, ...] = tuple(np.linspace(0, ROOM_PX, MAP_SIDE).round().astyp
 MIDDLE = (ROOM_PX // 2, ROOM_PX // 2)
 _TOP = 4
 _PLAYED_PX = 8
+# Of a control, which goes below the one before it where there is less room.
+_WIDE: Any = {"min_width": 280}
 _MAP_PX = 24 * MAP_SIDE
 
 
 def controls(gr: Any) -> dict[str, Any]:
     """Return the controls by their names in the page's address."""
     with gr.Row():
-        photo = gr.Radio(list(PHOTOS), value="cat", label="Photograph")
-        border = gr.Radio(list(BORDERS), value="infinite", label="Border, compared with the original padding")
+        photo = gr.Radio(list(PHOTOS), value="cat", label="Photograph", **_WIDE)
+        border = gr.Radio(
+            list(BORDERS), value="infinite", label="Border, compared with the original padding", min_width=280
+        )
     with gr.Row():
         row = gr.Slider(0, ROOM_PX, value=0, step=4, label="Row of the photograph, px")
         column = gr.Slider(0, ROOM_PX, value=20, step=4, label="Column of the photograph, px", elem_id="column")
     with gr.Row():
-        reach = gr.Radio(["0", "2", "4", "8", UNLIMITED], value="2", label="Reach, cells (full and infinite)")
-        phase = gr.Radio(list(PHASES), value="adaptive", label="Phase of strided layers")
+        reach = gr.Radio(
+            ["0", "2", "4", "8", UNLIMITED], value="2", label="Reach, cells (full and infinite)", min_width=280
+        )
+        phase = gr.Radio(list(PHASES), value="adaptive", label="Phase of strided layers", **_WIDE)
     with gr.Accordion("Another network", open=False):
         name, weights = network_controls(gr)
     return {
@@ -75,8 +81,12 @@ def controls(gr: Any) -> dict[str, Any]:
 def network_controls(gr: Any) -> tuple[Any, Any]:
     """Return the two controls that choose a network."""
     with gr.Row():
-        name = gr.Textbox(ARCHITECTURE, label="Network of torchvision, timm/NAME, or of the paper", max_lines=1)
-        weights = gr.Radio(list(WEIGHTS), value=WEIGHTS[0], label="Weights (default, pretrained: a download)")
+        name = gr.Textbox(
+            ARCHITECTURE, label="Network: NAME, timm/NAME or torchvision/NAME", max_lines=1, min_width=280
+        )
+        weights = gr.Radio(
+            list(WEIGHTS), value=WEIGHTS[0], label="Weights (default, pretrained: a download)", min_width=280
+        )
     return name, weights
 
 

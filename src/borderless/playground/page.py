@@ -223,7 +223,7 @@ def _audit() -> Wired:
 
     running = start.click(audit, [files, *inputs], [state, report], show_progress="hidden")
     # Said once it has ended: what it still yields on the way would be read last.
-    stop.click(None, cancels=[running]).then(lambda: "cancelled", None, state)
+    stop.click(None, cancels=[running]).then(lambda: "canceled", None, state)
     save.click(None, None, None, js=_SAVE_REPORT)
     files.change(lambda paths: told(lambda: audit_tab.thumbnails(paths)), files, thumbnails, show_progress="hidden")
     return wired
