@@ -14,7 +14,7 @@ from PIL import Image
 from borderless.data.photos import load_photo
 from borderless.errors import DataError, ImageError
 from borderless.playground import audit_tab, audits, network_tab, networks, rook_tab, shift_tab
-from borderless.playground.networks import Choice, prepare
+from borderless.playground.networks import NetworkChoice, prepare
 
 pytest.importorskip("skimage")
 TINY = ("timm/test_resnet", "random", "fixed", "2")
@@ -93,7 +93,7 @@ def test_the_program_of_the_rook_prints_its_accuracies(short: None) -> None:
 
 
 def test_predictions_are_those_of_the_canvas_run_whole() -> None:
-    chosen = prepare(Choice(*TINY[:2]))
+    chosen = prepare(NetworkChoice(*TINY[:2]))
     position = (10, 100)
     whole = torch.zeros(2, 3, 224, 224)
     pixels = load_photo("coffee", 96)
@@ -151,14 +151,14 @@ def test_networks_that_are_too_large_are_refused_before_they_are_built(monkeypat
 def test_what_takes_too_long_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(networks, "MOST_MACS", 1e6)
     with pytest.raises(ImageError, match=r"multiply-adds per image but got .* Choose a smaller network"):
-        prepare.__wrapped__(Choice(*TINY[:2]))
+        prepare.__wrapped__(NetworkChoice(*TINY[:2]))
 
 
 def test_uploads_are_read_safely_and_named_without_their_folder(tmp_path: Path) -> None:
     Image.new("RGB", (40, 30), "red").save(tmp_path / "good.png")
     (tmp_path / "<b>.png").write_text("no picture")
     files = [tmp_path / "good.png", tmp_path / "<b>.png"]
-    chosen = prepare(Choice(*TINY[:2]))
+    chosen = prepare(NetworkChoice(*TINY[:2]))
     images, problems = audit_tab.read(files, 32, chosen)
     assert images.shape == (1, 3, 32, 32) and problems[0].startswith("<b>.png: ")
     shown = audit_tab.thumbnails(files)
@@ -193,7 +193,7 @@ def test_an_audit_without_files_takes_the_photographs_and_can_be_left(monkeypatc
     while audits._RUNNING and time.monotonic() < until:
         time.sleep(0.1)
     assert not audits._RUNNING
-    assert not prepare(Choice(*TINY[:2])).model._forward_pre_hooks
+    assert not prepare(NetworkChoice(*TINY[:2])).model._forward_pre_hooks
 
 
 @pytest.mark.slow

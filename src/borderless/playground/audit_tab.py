@@ -17,7 +17,7 @@ from torch import Tensor
 from borderless.data.pictures import PHOTOGRAPHS, opened, photograph, shown
 from borderless.errors import DataError
 from borderless.playground.audits import audited
-from borderless.playground.networks import Choice, Prepared, prepare
+from borderless.playground.networks import NetworkChoice, Prepared, prepare
 
 NAME, TITLE = "audit", "Audit"
 MOST_IMAGES = 32
@@ -82,7 +82,7 @@ def _jpeg(image: Image.Image) -> str:
 def run(paths: Sequence[str | Path] | None, name: str, weights: str, size_px: float) -> Iterator[tuple[str, str]]:
     """Audit, and yield what is being done and the report as HTML, which is empty until the end."""
     yield "preparing the network", ""
-    network = prepare(Choice(name.strip(), weights))
+    network = prepare(NetworkChoice(name.strip(), weights))
     images, problems = read(paths or [], int(size_px), network)
     left_out = f"; left out: {'; '.join(problems)}" if problems else ""
     for done, of, part, found in audited(copy.deepcopy(network.model), images, name.strip()):

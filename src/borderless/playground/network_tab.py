@@ -23,7 +23,7 @@ from borderless.playground.networks import (
     ROOM_PX,
     UNLIMITED,
     WEIGHTS,
-    Choice,
+    NetworkChoice,
     class_name,
     prepare,
 )
@@ -112,7 +112,7 @@ class Label:
 
 
 @lru_cache(maxsize=64)
-def label_of(photo: str, original: Choice) -> Label:
+def label_of(photo: str, original: NetworkChoice) -> Label:
     """Return the photograph's own label; for other than ImageNet's classes, what the original network sees."""
     probabilities = _asked(original, photo, (MIDDLE,))[0]
     right = PHOTOS[photo].right
@@ -122,19 +122,19 @@ def label_of(photo: str, original: Choice) -> Label:
     return Label((best,), *2 * (class_name(best, len(probabilities)),))
 
 
-def choices(border: str, name: str, weights: str, phase: str, reach: str) -> tuple[Choice, Choice]:
+def choices(border: str, name: str, weights: str, phase: str, reach: str) -> tuple[NetworkChoice, NetworkChoice]:
     """Return the network with its original padding, and under the border."""
-    return Choice(name.strip(), weights), Choice(name.strip(), weights, border, phase, reach)
+    return NetworkChoice(name.strip(), weights), NetworkChoice(name.strip(), weights, border, phase, reach)
 
 
 @lru_cache(maxsize=512)
-def _asked(choice: Choice, photo: str, positions: tuple[tuple[int, int], ...]) -> torch.Tensor:
+def _asked(choice: NetworkChoice, photo: str, positions: tuple[tuple[int, int], ...]) -> torch.Tensor:
     """Return the probabilities (positions, classes)."""
     return prepare(choice).probabilities(photo, positions)
 
 
 # Probabilities of the label, (MAP_SIDE, MAP_SIDE), with NaN where no row has been computed yet.
-_MAPS: dict[tuple[Choice, str], np.ndarray] = {}
+_MAPS: dict[tuple[NetworkChoice, str], np.ndarray] = {}
 _MOST_MAPS = 64
 _MAPS_LOCK = threading.Lock()
 
@@ -171,7 +171,7 @@ def _shown(
     border: str,
     position: tuple[int, int],
     label: Label,
-    both: Sequence[Choice],
+    both: Sequence[NetworkChoice],
     pairs: Sequence[torch.Tensor],
 ) -> Shown:
     """Pairs: of each network, the probabilities (2, classes) in the middle and at `position`."""

@@ -40,7 +40,7 @@ DRAWING = threading.RLock()
 
 
 @dataclass(frozen=True)
-class Choice:
+class NetworkChoice:
     """A network under a border.
 
     Attributes:
@@ -88,7 +88,7 @@ class Prepared:
 
 
 @lru_cache(maxsize=4)
-def prepare(choice: Choice) -> Prepared:
+def prepare(choice: NetworkChoice) -> Prepared:
     """Return a network under a border. It is shared: whoever changes it takes a copy.
 
     Raises:

@@ -18,7 +18,7 @@ import gradio as gr
 
 from borderless.errors import BorderlessError
 from borderless.playground import audit_tab, network_tab, rook_tab, shift_tab
-from borderless.playground.guard import KEPT_S
+from borderless.playground.door import KEPT_S
 from borderless.playground.panels import animation_address, data_address
 
 if TYPE_CHECKING:

@@ -62,7 +62,7 @@ class Picture:
 
 
 @dataclass(frozen=True)
-class Curves:
+class Lines:
     """Lines over steps 0, 1, …, by name, with a mark at the step that is shown."""
 
     title: str
@@ -142,7 +142,7 @@ class Bars:
         draw.text((left, top + _TITLE_PX + PANEL_PX + 4), self.note, _SOFT, _font(12))
 
 
-Panel = Picture | Curves | Bars
+Panel = Picture | Lines | Bars
 
 
 @dataclass(frozen=True)

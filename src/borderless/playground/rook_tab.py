@@ -16,7 +16,7 @@ from borderless.experiments.rook import RookConfig
 from borderless.experiments.rook.experiment import Moment, training
 from borderless.experiments.rook.film import SHOW
 from borderless.playground.networks import DRAWING
-from borderless.playground.panels import Curves, Picture, Row, Shown, feature_map
+from borderless.playground.panels import Lines, Picture, Row, Shown, feature_map
 from borderless.report import plots
 
 NAME, TITLE = "rook", "Rook"
@@ -64,7 +64,7 @@ def shown(border: str, seed: float, epoch: float) -> Shown:
         )
         for i, (pixels, where) in enumerate(zip(rook.images()[:, 0].numpy(), rook.CLASSES, strict=True))
     ]
-    loss = Curves("Loss by epoch", {name: [moment.loss for moment in moments[name]] for name in borders}, at)
+    loss = Lines("Loss by epoch", {name: [moment.loss for moment in moments[name]] for name in borders}, at)
     rows = [Row([*images, loss], "The two images")]
     return Shown(sentence, rows + [Row(_panels(moments[name][at]), name) for name in borders])
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from borderless.errors import ConfigError, MissingPackage
+from borderless.playground.door import Door, Limits
 from borderless.playground.folder import own_folder
-from borderless.playground.guard import Guard, Limits
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -64,7 +64,7 @@ def serve(host: str = LOCAL, port: int | None = None, *, browse: bool = False, s
     return ended.status
 
 
-def application(host: str, folder: Path, limits: Limits | None = None) -> Guard:
+def application(host: str, folder: Path, limits: Limits | None = None) -> Door:
     """Return the whole application for an address, with what is uploaded below `folder`.
 
     Raises:
@@ -82,7 +82,7 @@ def application(host: str, folder: Path, limits: Limits | None = None) -> Guard:
         ) from error
     from borderless.playground.page import mounted
 
-    return Guard(mounted(), host, folder, limits or Limits())
+    return Door(mounted(), host, folder, limits or Limits())
 
 
 @contextmanager

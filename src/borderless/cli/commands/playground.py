@@ -12,7 +12,7 @@ def execute(words: list[str]) -> None:
     """Serve the playground until Ctrl-C."""
     options = tyro.cli(PlaygroundOptions, args=words, prog="borderless playground")
     # Not before the options are read: PyTorch and gradio take seconds.
-    from borderless.playground.guard import is_local
+    from borderless.playground.door import is_local
     from borderless.playground.server import serve
 
     if not is_local(options.host):

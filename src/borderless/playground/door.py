@@ -33,15 +33,15 @@ class Limits:
     """How much may be uploaded.
 
     Attributes:
-        files: In one request, and by one visitor within an hour.
-        visitor_bytes: By one visitor (one address) within an hour.
+        files: By one visitor (one address) within an hour.
+        visitor_bytes: The same.
         all_files: Kept at a time.
         all_bytes: Kept at a time.
     """
 
-    files: int = 64
-    visitor_bytes: int = 256 * 2**20
-    all_files: int = 512
+    files: int = 200
+    visitor_bytes: int = 512 * 2**20
+    all_files: int = 1000
     all_bytes: int = 2**30
 
 
@@ -54,7 +54,7 @@ class Refused(Exception):
 
 
 @dataclass
-class Guard:
+class Door:
     """Refuse foreign requests and too many uploads; pass everything else on to `app`.
 
     Attributes:

@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.testclient import TestClient
 
-from borderless.playground.guard import LARGEST_REQUEST_BYTES, Guard, Limits
+from borderless.playground.door import LARGEST_REQUEST_BYTES, Door, Limits
 
 LOCAL = "http://127.0.0.1:7860"
 UPLOAD = f"{LOCAL}/gradio_api/upload"
@@ -29,7 +29,7 @@ async def saving(scope: Any, receive: Any, send: Any) -> None:
 
 
 def client(folder: Path, host: str = "127.0.0.1", limits: Limits | None = None) -> TestClient:
-    return TestClient(Guard(saving, host, folder, limits or Limits()), base_url=LOCAL, headers={"folder": str(folder)})
+    return TestClient(Door(saving, host, folder, limits or Limits()), base_url=LOCAL, headers={"folder": str(folder)})
 
 
 def pictures(count: int, size: int = 100) -> list[tuple[str, tuple[str, bytes]]]:
