@@ -88,9 +88,9 @@ def test_uploads_are_bounded_for_one_and_for_all(
     limits: Limits, first: int, status: int, second: int, tmp_path: Path
 ) -> None:
     door = client(tmp_path, limits=limits)
-    answers = [door.post(UPLOAD, files=pictures(count)) for count in (first, second) if count]
-    assert [answer.status_code for answer in answers[:-1]] == [200] * (len(answers) - 1)
-    assert answers[-1].status_code == status and answers[-1].text.startswith("Expected")
+    responses = [door.post(UPLOAD, files=pictures(count)) for count in (first, second) if count]
+    assert [response.status_code for response in responses[:-1]] == [200] * (len(responses) - 1)
+    assert responses[-1].status_code == status and responses[-1].text.startswith("Expected")
     assert len(list(tmp_path.iterdir())) == (first if second else 0)
 
 

@@ -113,10 +113,10 @@ def code(name: str, weights: str, size_px: float) -> str:
     return f"""\
 {seeded}import borderless as bl
 from borderless.data.pictures import photographs
-from borderless.models.preprocessing import normalisation
+from borderless.models.preprocessing import normalization
 
 {draw}model = bl.models.load({name.strip()!r}, {given!r})
-mean, deviation = normalisation({name.strip()!r}, {weights!r})
+mean, deviation = normalization({name.strip()!r}, {weights!r})
 images = photographs({int(size_px)}, mean=mean, deviation=deviation)  # or from_folder(...) of the same module
 found = bl.audit(model, images, name={name.strip()!r})
 print(found)

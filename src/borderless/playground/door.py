@@ -73,7 +73,7 @@ class Door:
     _arriving_bytes: int = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request, or refuse it."""
+        """Pass a request on, or refuse it."""
         if scope["type"] == "lifespan":
             await self.app(scope, receive, send)
             return
@@ -89,7 +89,7 @@ class Door:
                 await self.app(scope, receive, send)
         except Refused as refused:
             await PlainTextResponse(str(refused), refused.status)(scope, receive, send)
-        except ClientDisconnect:  # while its files were arriving: there is nobody to answer
+        except ClientDisconnect:  # while its files were arriving: nobody waits for a response
             return
 
     def _check_sender(self, headers: Headers) -> None:

@@ -262,11 +262,11 @@ import torch
 
 import borderless as bl
 from borderless.data.photos import load_photo
-from borderless.models.preprocessing import normalisation
+from borderless.models.preprocessing import normalization
 
 {seeded}model = bl.models.load({chosen.name!r}, {given!r})
 converted = bl.convert(model, bl.Border({border!r}, {phase!r}, reach={bound}))
-mean, deviation = (torch.tensor(values)[:, None, None] for values in normalisation({chosen.name!r}, {weights!r}))
+mean, deviation = (torch.tensor(values)[:, None, None] for values in normalization({chosen.name!r}, {weights!r}))
 photo = (load_photo({photo!r}, {OBJECT_PX}) - mean) / deviation
 positions = [{MIDDLE}, ({int(row)}, {int(column)})]  # the middle, and here
 

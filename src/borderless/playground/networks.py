@@ -21,7 +21,7 @@ from borderless.errors import ApproximatePhaseWarning, BorderlessError, ImageErr
 from borderless.explanation import explain
 from borderless.models.loading import load
 from borderless.models.packaged import class_names
-from borderless.models.preprocessing import normalisation
+from borderless.models.preprocessing import normalization
 from borderless.placement.place import place
 from borderless.runtime.evaluation import evaluating, seeded
 
@@ -97,7 +97,7 @@ def prepare(choice: NetworkChoice) -> Prepared:
     """
     name = choice.name.strip()
     model = copy.deepcopy(_loaded(name, choice.weights))
-    mean, deviation = (torch.tensor(values).reshape(3, 1, 1) for values in normalisation(name, choice.weights))
+    mean, deviation = (torch.tensor(values).reshape(3, 1, 1) for values in normalization(name, choice.weights))
     is_original = choice.border == ORIGINAL
     reach = None if choice.reach == UNLIMITED or choice.border not in ("full", "infinite") else int(choice.reach)
     border = Border("zero") if is_original else Border(choice.border, choice.phase, reach)  # pyright: ignore[reportArgumentType]

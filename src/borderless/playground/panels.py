@@ -19,7 +19,7 @@ from PIL import Image, ImageDraw, ImageFont
 from borderless.report import plots
 
 PANEL_PX, _GAP_PX, _TITLE_PX, _LINE_PX = 240, 20, 26, 18
-_PAPER, _INK, _SOFT, _MARK = "white", plots.INK, plots.GREY, "#e0541b"
+_PAPER, _INK, _SOFT, _MARK = "white", plots.INK, plots.GRAY, "#e0541b"
 # Of one cell of a feature map, so that the outline of the frame is thinner than a cell.
 _CELL_PX = 6
 _NOT_KEPT = (128, 128, 128)
@@ -262,7 +262,7 @@ def _address(data: io.BytesIO, file_format: str) -> str:
 
 
 def _line_color(name: str) -> str:
-    return plots.BORDER_COLOURS.get(name, _MARK)
+    return plots.BORDER_COLORS.get(name, _MARK)
 
 
 @lru_cache
