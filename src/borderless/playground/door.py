@@ -30,7 +30,7 @@ def is_local(host: str) -> bool:
 
 @dataclass(frozen=True)
 class Limits:
-    """How much may be uploaded.
+    """Bounds of what is uploaded.
 
     Attributes:
         files: By one visitor (one address) within an hour.

@@ -1,4 +1,4 @@
-"""What a tab shows, in rows of pictures, curves and bars: as HTML in the colors of the page, and as a picture to save.
+"""Rows of pictures, curves and bars that a tab shows: as HTML in the colors of the page, and as a picture to save.
 
 Text is HTML, so that it stays legible on a phone and in the dark; pixels are small PNGs that the browser enlarges.
 """
@@ -155,7 +155,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Shown:
-    """What a tab shows: one sentence that says what is seen, and rows of panels."""
+    """The contents of a tab: one sentence that says what is seen, and rows of panels."""
 
     sentence: str
     rows: Sequence[Row]

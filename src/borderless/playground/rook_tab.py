@@ -1,4 +1,4 @@
-"""The second tab: one filter learns where a rook stands, under zero padding; under the chosen border it may not.
+"""The second tab: one filter learns the position of a rook under zero padding; under the chosen border it may not.
 
 The set-up of Kayhan and van Gemert (CVPR 2020, figure 1).
 """

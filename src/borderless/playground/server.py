@@ -132,7 +132,7 @@ def _bind(listener: socket.socket, address: str, ports: "tuple[int] | range") ->
 
 
 class _Ended:
-    """Whether a signal has ended the server, and the exit status that it asks for."""
+    """A signal that ends the server, and the exit status that it asks for."""
 
     def __init__(self) -> None:
         self.event, self.status = threading.Event(), 0
