@@ -88,7 +88,7 @@ def mounted() -> "FastAPI":
 
     page = build()
     page.queue(default_concurrency_limit=AT_ONCE, max_size=WAITING)
-    hues = {"primary_hue": gr.themes.colors.emerald, "neutral_hue": gr.themes.colors.stone}
+    hues: dict[str, Any] = {"primary_hue": gr.themes.colors.emerald, "neutral_hue": gr.themes.colors.stone}
     return gr.mount_gradio_app(
         FastAPI(openapi_url=None),
         page,
@@ -160,7 +160,7 @@ def _tab(module: ModuleType) -> Wired:
             yield shown.html(), *(moved.get(name, value) for name, value in zip(controls, values, strict=True))
             time.sleep(FRAME_S)
 
-    running = [play.click(played, inputs, [contents, *inputs], show_progress="hidden")]
+    running: list[Any] = [play.click(played, inputs, [contents, *inputs], show_progress="hidden")]
     if maps is not None:
 
         def mapped(*values: Any) -> Iterator[str]:
