@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from borderless.batching.batch_signal import BatchPass, BatchSignal
 from borderless.batching.sizes import of_image, per_image
 from borderless.engine.geometry import union
-from borderless.engine.leaving import LeftCells, unwatched
+from borderless.engine.leaving import unwatched
 from borderless.engine.naming import describe
 from borderless.engine.relabelled import Relabelled
 from borderless.engine.signal import Signal
@@ -52,10 +52,10 @@ def one_by_one(
     if any(structure != structures[0] for structure in structures):
         raise scope.unsupported(describe(func), "it returns something else for each size of image")
     parts = zip(*(leaves for leaves, _ in made), strict=True)
-    return tree_unflatten([_joined(scope, func, all_rows, some) for some in parts], structures[0])
+    return tree_unflatten([_joined(scope, func, maps[0], all_rows, some) for some in parts], structures[0])
 
 
-def _joined(scope: BatchPass, func: Any, rows: list[list[int]], parts: Sequence[Any]) -> Any:
+def _joined(scope: BatchPass, func: Any, like: BatchSignal, rows: list[list[int]], parts: Sequence[Any]) -> Any:
     if all(isinstance(part, Relabelled) for part in parts):
         first = parts[0]
         made = _packed(scope, func, rows, [part.map for part in parts])
@@ -63,7 +63,13 @@ def _joined(scope: BatchPass, func: Any, rows: list[list[int]], parts: Sequence[
     if all(isinstance(part, Signal) for part in parts):
         return _packed(scope, func, rows, parts)
     if all(isinstance(part, Tensor) for part in parts):
-        return _in_rows(scope, func, rows, parts)
+        if any(isinstance(part, Signal) for part in parts) and scope.cropped is not scope:
+            raise scope.unsupported(
+                describe(func), "it crops the feature maps of some images to their frames, and of others it does not"
+            )
+        parts = [part.crop() if isinstance(part, Signal) else unwatched(part) for part in parts]
+        is_map = all(part.ndim == like.ndim for part in parts) and len({part.shape[2:] for part in parts}) > 1
+        return _cropped(scope, func, like, rows, parts) if is_map else _in_rows(scope, func, rows, parts)
     numbers = [(row, part) for some, part in zip(rows, parts, strict=True) for row in some]
     values = [part for _, part in sorted(numbers, key=lambda one: one[0])]
     if all(isinstance(value, int) and not isinstance(value, bool) for value in values):
@@ -82,10 +88,23 @@ def _in_rows(scope: BatchPass, func: Any, rows: list[list[int]], parts: Sequence
             f"it makes ordinary tensors of unequal shapes of the images, {[tuple(part.shape) for part in parts]}: a "
             "flattened feature map has as many values as the image has positions",
         )
-    plain = [unwatched(part) if isinstance(part, LeftCells) else part for part in parts]
-    order = [row for some in rows for row in some]
-    index = torch.tensor(order, device=plain[0].device).argsort()
-    return torch.cat(plain).index_select(0, index)
+    index = torch.tensor([row for some in rows for row in some], device=parts[0].device).argsort()
+    return torch.cat(list(parts)).index_select(0, index)
+
+
+def _cropped(
+    scope: BatchPass, func: Any, like: BatchSignal, rows: list[list[int]], parts: Sequence[Tensor]
+) -> BatchSignal:
+    """Ordinary tensors that are maps cropped to their frames: from there on the model's own padding lies around."""
+    others = [d for d in range(1, like.ndim) if d not in like.axes]
+    if len({tuple(part.shape[d] for d in others) for part in parts}) > 1:
+        return _in_rows(scope, func, rows, parts)  # pyright: ignore[reportReturnType]  which says what is wrong
+    maps = []
+    for part in parts:
+        frame = tuple(part.shape[axis] for axis in like.axes)
+        given = (part, (0,) * len(frame), frame, like.axes, None, like.lattice, scope.cropped.alone, like.field)
+        maps.append(Signal(*given))  # pyright: ignore[reportCallIssue]
+    return _packed(scope.cropped, func, rows, maps)
 
 
 def _packed(scope: BatchPass, func: Any, rows: list[list[int]], parts: Sequence[Any]) -> BatchSignal:

@@ -78,6 +78,11 @@ class BatchPass(ForwardPass):
             f"{module or self.describe_module()}: {reason}. Run it on one image at a time, or on images of one size."
         )
 
+    @property
+    def cropped(self) -> "BatchPass":
+        """The pass of maps that were cropped to their frames."""
+        raise NotImplementedError
+
     def call(self, source: "BatchSignal", func: Any, rule: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run a call of the model's whose first map is `source`."""
         raise NotImplementedError
@@ -197,6 +202,18 @@ class BatchSignal(Signal):
         return Signal(  # pyright: ignore[reportCallIssue]
             cells, start, frame, self.axes, background, self.lattice, self.batch.alone, self.field, aliased=True
         )
+
+    def cropped(self) -> "BatchSignal":
+        """Return the samples on their frames, from where on the model's own padding lies around them."""
+        if self.batch.cropped is self.batch:
+            return self
+        around = 0.0 if self.background is None else self.around_window()
+        window = Signal.crop(self.surrounded(around))
+        frame = self.__dict__["frame"]
+        made = BatchSignal(  # pyright: ignore[reportCallIssue]
+            window, (0,) * len(frame), frame, self.axes, None, self.lattice, self.batch.cropped, self.field, aliased=True
+        )
+        return made.on(self._frames, tuple(tuple((0, n) for n in own) for own in self._frames))
 
     def crop(self) -> Tensor:
         """Refuse to be one tensor."""

@@ -7,18 +7,22 @@ on ordinary maps, one for each size, and what comes out is put together again.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from torch import Tensor
 
 from borderless.batching.apart import one_by_one, same_sizes
-from borderless.batching.batch_signal import BatchPass, BatchSignal, Boxes, Frames
+from borderless.batching.batch_signal import BatchEdge, BatchPass, BatchSignal, Boxes, Frames
 from borderless.batching.sizes import has_sizes, of_image
-from borderless.engine.geometry import intersection, union
+from borderless.engine.border import Border
+from borderless.engine.forward_pass import SilentPass
+from borderless.engine.geometry import Slide, intersection, union
 from borderless.engine.naming import describe
 from borderless.engine.operations import Interpolation, Mirror
 from borderless.engine.registry import Need, Traits, traits_of
 from borderless.engine.torch_internals import tree_leaves, tree_map
+from borderless.errors import ImageError
 
 _AT_ONCE = ("cell", "channels", "neighborhood", "resampled", "gathered")
 
@@ -27,9 +31,21 @@ _AT_ONCE = ("cell", "channels", "neighborhood", "resampled", "gathered")
 class UnevenPass(BatchPass):
     """A pass whose calls run on all samples at once, or apart."""
 
+    @cached_property
+    def cropped(self) -> "UnevenPass":
+        """The pass of maps that were cropped to their frames: from there on the model's own padding lies around."""
+        if self.alone.border.is_own:
+            return self
+        border = Border("zero")
+        return UnevenPass(BatchEdge(border), self.root, alone=SilentPass(border, self.root))
+
     def call(self, source: BatchSignal, func: Any, rule: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run a call of the model's."""
         maps = _maps_of(args, kwargs)
+        if any(one.scope is not maps[0].scope for one in maps):  # some are cropped to their frames
+            cropped = {id(one): one.cropped() for one in maps}
+            args, kwargs = tree_map(lambda leaf: cropped.get(id(leaf), leaf), (args, kwargs))
+            return func(*args, **kwargs)
         traits = traits_of(rule)
         needs = self._needs(traits, func, args, kwargs, maps)
         if needs is None or not _runs_at_once(needs[0], maps):
@@ -69,7 +85,7 @@ class UnevenPass(BatchPass):
         first, need = maps[0], needs[0]
         args, kwargs = tree_map(lambda leaf: of_image(leaf, None), (args, kwargs))
         if need.slides:
-            frames, boxes = _after(first, needs)
+            frames, boxes = _after(func, first, needs)
             around = _around(first, needs, boxes, traits.beyond)
             run_on = maps if around is None else [around, *maps[1:]]
         else:
@@ -129,14 +145,22 @@ def _runs_at_once(need: Need, maps: Sequence[BatchSignal]) -> bool:
     return all(one.frames == first.frames for one in maps)
 
 
-def _after(source: BatchSignal, needs: Sequence[Need]) -> tuple[Frames, Boxes]:
+def _after(func: Any, source: BatchSignal, needs: Sequence[Need]) -> tuple[Frames, Boxes]:
     """The frames and boxes of what operations leave of each sample."""
     edge, frames, boxes = source.border, [], []
     each = needs if len(needs) > 1 else [needs[0]] * len(source.frames)
-    for need, frame, box in zip(each, source.frames, source.boxes, strict=True):
-        frames.append(tuple(o.frame(n) for o, n in zip(need.slides, frame, strict=True)))
-        axes = zip(need.slides, box, frame, strict=True)
+    for image, (need, frame, box) in enumerate(zip(each, source.frames, source.boxes, strict=True)):
+        slides = need.slides
+        if not edge.has_own_padding:  # padding that mirrors then only numbers the cells anew
+            slides = [Slide(1, 1, o.padding, o.padding_after) if isinstance(o, Mirror) else o for o in slides]
+        frames.append(tuple(o.frame(n) for o, n in zip(slides, frame, strict=True)))
+        axes = zip(slides, box, frame, strict=True)
         boxes.append(tuple(o.kept(window, n, edge.keeps, edge.reach) for o, window, n in axes))
+        if min(frames[-1]) < 1 or any(a >= b for a, b in boxes[-1]):
+            raise ImageError(
+                f"Expected larger images but got image {image}, of whose feature map of {frame} cells "
+                f"{describe(func)} in {source.batch.describe_module()} leaves none."
+            )
     return tuple(frames), tuple(boxes)
 
 
