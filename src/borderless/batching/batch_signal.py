@@ -6,26 +6,23 @@ anything finite. Before a rule reads beyond the cell, they take what the border 
 Shapes: boxes are in frame indices, one interval [start, stop) an axis.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from borderless.batching.filling import beside, filled, own_mask, read_mirrored_apart
+from borderless.batching.extents import Boxes, Frames
+from borderless.batching.filling import Reads, masked, may_write, own_mask, read_mirrored_apart, write_strips
 from borderless.batching.sizes import per_image
 from borderless.engine.edge import EdgeWithin
 from borderless.engine.forward_pass import ForwardPass
-from borderless.engine.geometry import Box, union
+from borderless.engine.geometry import Box
 from borderless.engine.naming import describe
 from borderless.engine.registry import find_rule, traits_of
 from borderless.engine.signal import Signal, as_rules_take_it
-from borderless.engine.torch_internals import tree_leaves
 from borderless.errors import UnsupportedOperation
-
-Frames = tuple[tuple[int, ...], ...]
-Boxes = tuple[Box, ...]
 
 
 @dataclass(frozen=True, repr=False)
@@ -39,11 +36,13 @@ class BatchPass(ForwardPass):
 
     alone: a pass over images of equal sizes, under the border of the samples. calls: how many calls of rules are under
     way; what a rule calls itself is no call of the model's. asked_size: whether a size was asked for since it was False.
+    asking: the image whose sizes all maps have, while a call is asked what it needs of that one.
     """
 
     alone: ForwardPass = field(kw_only=True)
     calls: int = 0
     asked_size: bool = False
+    asking: int | None = None
     _masks: dict[Any, Tensor] = field(default_factory=dict, repr=False)
 
     def mask(self, boxes: Boxes, box: Box, device: torch.device) -> Tensor:
@@ -135,12 +134,15 @@ class BatchSignal(Signal):
     def frame(self) -> tuple[int, ...]:  # pyright: ignore[reportIncompatibleVariableOverride]
         """The frame of a map that holds all samples."""
         self.batch.asked_size = True
-        return self.__dict__["frame"]
+        return self.__dict__["frame"] if self.batch.asking is None else self._frames[self.batch.asking]
 
     @property
     def shape(self) -> torch.Size:  # pyright: ignore[reportIncompatibleMethodOverride]
         """The shape that the unmodified model would see, with a size for each image where these differ."""
         self.batch.asked_size = True
+        if self.batch.asking is not None:
+            own = dict(zip(self.axes, self._frames[self.batch.asking], strict=True))
+            return torch.Size([own.get(axis, n) for axis, n in enumerate(self._shape)])
         if self._seen is None:
             sizes = list(self._shape)
             for i, axis in enumerate(self.axes):
@@ -166,14 +168,23 @@ class BatchSignal(Signal):
 
     def own(self, cells: Tensor, around: float = 0.0, axes: tuple[int, ...] | None = None) -> Tensor:
         """Return `cells` of the window, with `around` where they are none of a sample's own."""
-        mask = self.batch.mask(self._boxes, self.box, cells.device)
-        return filled(cells, beside(mask, axes or self.axes, cells.ndim), around)
+        return self._put_around(cells, around, self.axes if axes is None else axes, None)
 
-    def surrounded(self, around: Tensor | float) -> "BatchSignal":
-        """Return the same map with `around` on the cells that are nobody's."""
-        mask = self.batch.mask(self._boxes, self.box, self.window.device)
-        cells = filled(self.window, beside(mask, self.axes, self.ndim), around)
-        return self.derive(cells, self.background, aliased=True)
+    def surrounded(self, around: Tensor | float, reads: Reads | None = None) -> "BatchSignal":
+        """Return the same map with `around` on the cells that are nobody's.
+
+        reads: how many cells after its own are read of each sample along each axis; None: any.
+        """
+        cells = self._put_around(self.window, around, self.axes, reads)
+        return self if cells is self.window else self.derive(cells, self.background, aliased=True)
+
+    def _put_around(self, cells: Tensor, around: Tensor | float, axes: tuple[int, ...], reads: Reads | None) -> Tensor:
+        starts_alike = all(a == start for own in self._boxes for (a, _), start in zip(own, self.start, strict=True))
+        is_finite = isinstance(around, Tensor) or abs(around) < torch.inf
+        if starts_alike and is_finite and may_write(cells):
+            write_strips(cells, axes, self._boxes, self.box, around, reads)
+            return cells
+        return masked(cells, self.batch.mask(self._boxes, self.box, cells.device), axes, around)
 
     def repeated(self) -> "BatchSignal":
         """Return the same map with each sample's last cell repeated on the cells that are nobody's."""
@@ -227,7 +238,7 @@ class BatchSignal(Signal):
         cls, func: Any, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         args, kwargs = as_rules_take_it(func, types, args, kwargs)
-        source = next(leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, BatchSignal))
+        source = args[0] if args and isinstance(args[0], BatchSignal) else maps_of((args, kwargs))[0]
         scope, rule = source.batch, find_rule(func)
         if scope.calls or traits_of(rule).needs == "nothing":
             return rule(func, *args, **kwargs)
@@ -238,3 +249,16 @@ class BatchSignal(Signal):
             scope.calls -= 1
 
 
+def maps_of(values: Any) -> list[BatchSignal]:
+    """Return the maps of a batch in `values`, and in the lists, tuples and dicts in it, each once."""
+    found: dict[int, BatchSignal] = {}
+    waiting = [values]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, BatchSignal):
+            found[id(value)] = value
+        elif isinstance(value, tuple | list):
+            waiting.extend(reversed(value))
+        elif isinstance(value, dict):
+            waiting.extend(reversed(value.values()))
+    return list(found.values())

@@ -12,12 +12,12 @@ from typing import Any
 
 from torch import Tensor
 
-from borderless.batching.apart import one_by_one, same_sizes
-from borderless.batching.batch_signal import BatchEdge, BatchPass, BatchSignal, Boxes, Frames
+from borderless.batching.apart import one_by_one
+from borderless.batching.batch_signal import BatchEdge, BatchPass, BatchSignal, maps_of
+from borderless.batching.extents import After, after, is_alike, joint
 from borderless.batching.sizes import has_sizes, of_image
 from borderless.engine.border import Border
 from borderless.engine.forward_pass import SilentPass
-from borderless.engine.geometry import Slide, intersection, union
 from borderless.engine.naming import describe
 from borderless.engine.operations import Interpolation, Mirror
 from borderless.engine.registry import Need, Traits, traits_of
@@ -41,76 +41,93 @@ class UnevenPass(BatchPass):
 
     def call(self, source: BatchSignal, func: Any, rule: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run a call of the model's."""
-        maps = _maps_of(args, kwargs)
+        maps = maps_of((args, kwargs))
         if any(one.scope is not maps[0].scope for one in maps):  # some are cropped to their frames
-            cropped = {id(one): one.cropped() for one in maps}
-            args, kwargs = tree_map(lambda leaf: cropped.get(id(leaf), leaf), (args, kwargs))
+            args, kwargs = _with(maps, [one.cropped() for one in maps], args, kwargs)
             return func(*args, **kwargs)
         traits = traits_of(rule)
         needs = self._needs(traits, func, args, kwargs, maps)
         if needs is None or not _runs_at_once(needs[0], maps):
             result = one_by_one(self, func, maps, args, kwargs)
+        elif needs[0].slides:
+            result = self._sliding(needs, traits, maps[0], func, rule, args, kwargs)
         else:
-            result = self._at_once(needs, traits, maps, func, rule, args, kwargs)
+            result = self._on_cells(needs[0], maps, func, rule, args, kwargs)
         return self._checked(func, source, result)
 
     def _needs(
         self, traits: Traits, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], maps: list[BatchSignal]
     ) -> list[Need] | None:
         """What the call needs of each sample, one for all where no size was asked for; None where they differ."""
-        is_sized = any(map(has_sizes, (args, tuple(kwargs.values()))))
+        is_sized = has_sizes(args) or (bool(kwargs) and has_sizes(tuple(kwargs.values())))
         if not is_sized:
             self.asked_size = False
             need = traits.need(func, args, kwargs)
             if not self.asked_size:
                 return [need]
-        found: list[Need | None] = [None] * len(maps[0].frames)
-        for rows, own_args, own_kwargs in same_sizes(maps, args, kwargs):
-            need = traits.need(func, own_args, own_kwargs)
-            for row in rows:
-                found[row] = need
-        needs = [need for need in found if need is not None]
-        return needs if len({_comparable(need) for need in needs}) == 1 else None
+        needs = []
+        try:
+            for self.asking in range(len(maps[0].boxes)):
+                own_args, own_kwargs = args, kwargs
+                if is_sized:
+                    own_args, own_kwargs = tree_map(lambda leaf: of_image(leaf, self.asking), (args, kwargs))
+                needs.append(traits.need(func, own_args, own_kwargs))
+        finally:
+            self.asking = None
+        same_kind = all(need.kind == needs[0].kind and need.over == needs[0].over for need in needs)
+        return needs if same_kind and is_alike([need.slides for need in needs]) else None
 
-    def _at_once(
+    def _sliding(
         self,
         needs: list[Need],
         traits: Traits,
-        maps: list[BatchSignal],
+        source: BatchSignal,
         func: Any,
         rule: Any,
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
     ) -> Any:
-        first, need = maps[0], needs[0]
-        args, kwargs = tree_map(lambda leaf: of_image(leaf, None), (args, kwargs))
-        if need.slides:
-            frames, boxes = _after(func, first, needs)
-            around = _around(first, needs, boxes, traits.beyond)
-            run_on = maps if around is None else [around, *maps[1:]]
-        else:
-            whole = max(maps, key=lambda one: len(one.axes))
-            frames, boxes = whole.frames, _joint_boxes(maps, whole)
-            run_on = [one if one.boxes == boxes or need.kind == "gathered" else _with_background(one) for one in maps]
-        put = {id(one): other for one, other in zip(maps, run_on, strict=True) if other is not one}
-        if put:
-            args, kwargs = tree_map(lambda leaf: put.get(id(leaf), leaf), (args, kwargs))
+        """A call that reads intervals of its first map."""
+        edge = source.border
+        operations = tuple(need.slides for need in needs) if any_mirrors(needs[0]) else (needs[0].slides,)
+        left = after(operations, source.frames, source.boxes, edge.keeps, edge.reach, edge.has_own_padding)
+        if left.empty is not None:
+            raise ImageError(
+                f"Expected larger images but got image {left.empty}, of whose feature map of "
+                f"{source.frames[left.empty]} cells {describe(func)} in {self.describe_module()} leaves none."
+            )
+        args, kwargs = _plain(args, kwargs)
+        args, kwargs = _with([source], [_surrounded(source, needs[0], left, traits.beyond)], args, kwargs)
+        result = rule(func, *args, **kwargs)
+        return _each_map(result, lambda one: one.on(left.frames, left.boxes))
+
+    def _on_cells(
+        self, need: Need, maps: list[BatchSignal], func: Any, rule: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        """A call that treats each cell by itself, or gathers them."""
+        args, kwargs = _plain(args, kwargs)
+        if len(maps) == 1:
+            return rule(func, *args, **kwargs)
+        whole = max(maps, key=lambda one: len(one.axes))
+        frames = whole.frames
+        boxes = joint(tuple(one.boxes for one in maps if len(one.axes) == len(whole.axes)), whole.border.keeps)
+        is_there = [one.boxes == boxes or len(one.axes) < len(whole.axes) for one in maps]
+        run_on = [one if there else _on_background(one) for one, there in zip(maps, is_there, strict=True)]
+        args, kwargs = _with(maps, run_on, args, kwargs)
         result = rule(func, *args, **kwargs)
         back = {id(other): one for one, other in zip(maps, run_on, strict=True) if other is not one}
 
-        def noted(leaf: Any) -> Any:
-            if not isinstance(leaf, BatchSignal):
-                return leaf
-            if (changed := back.get(id(leaf))) is not None:  # in place
-                changed.become(func, leaf.window, leaf.background, box=leaf.box, field=leaf.field)
-                leaf = changed
+        def noted(leaf: BatchSignal) -> BatchSignal:
+            changed = back.get(id(leaf))
+            if changed is not None:  # in place
+                leaf = changed.become(func, leaf.window, leaf.background, box=leaf.box, field=leaf.field)
             return leaf.on(frames, boxes)
 
-        return tree_map(noted, result)
+        return _each_map(result, noted)
 
     def _checked(self, func: Any, source: BatchSignal, result: Any) -> Any:
         """`result`, with a row for each image in every tensor of it."""
-        for leaf in tree_leaves(result):
+        for leaf in [result] if isinstance(result, Tensor) else tree_leaves(result):
             if isinstance(leaf, BatchSignal):
                 count = len(leaf.window)
             elif type(leaf) is Tensor:
@@ -124,13 +141,30 @@ class UnevenPass(BatchPass):
         return result
 
 
-def _maps_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[BatchSignal]:
-    return list({id(leaf): leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, BatchSignal)}.values())
+def any_mirrors(need: Need) -> bool:
+    """Whether the operations carry the size of a frame."""
+    return any(isinstance(operation, Mirror) for operation in need.slides)
 
 
-def _comparable(need: Need) -> Need:
-    """The need without the sizes that some operations carry."""
-    return need._replace(slides=tuple(s._replace(n=0) if isinstance(s, Mirror) else s for s in need.slides))
+def _plain(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
+    """The arguments with the sizes of the map that holds all samples."""
+    if has_sizes(args) or (kwargs and has_sizes(tuple(kwargs.values()))):
+        return tree_map(lambda leaf: of_image(leaf, None), (args, kwargs))
+    return args, kwargs
+
+
+def _with(
+    maps: Sequence[BatchSignal], others: Sequence[BatchSignal], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[Any, Any]:
+    """The arguments with `others` in the places of `maps`."""
+    put = {id(one): other for one, other in zip(maps, others, strict=True) if other is not one}
+    return tree_map(lambda leaf: put.get(id(leaf), leaf), (args, kwargs)) if put else (args, kwargs)
+
+
+def _each_map(result: Any, note: Any) -> Any:
+    if isinstance(result, BatchSignal):
+        return note(result)
+    return tree_map(lambda leaf: note(leaf) if isinstance(leaf, BatchSignal) else leaf, result)
 
 
 def _runs_at_once(need: Need, maps: Sequence[BatchSignal]) -> bool:
@@ -145,54 +179,19 @@ def _runs_at_once(need: Need, maps: Sequence[BatchSignal]) -> bool:
     return all(one.frames == first.frames for one in maps)
 
 
-def _after(func: Any, source: BatchSignal, needs: Sequence[Need]) -> tuple[Frames, Boxes]:
-    """The frames and boxes of what operations leave of each sample."""
-    edge, frames, boxes = source.border, [], []
-    each = needs if len(needs) > 1 else [needs[0]] * len(source.frames)
-    for image, (need, frame, box) in enumerate(zip(each, source.frames, source.boxes, strict=True)):
-        slides = need.slides
-        if not edge.has_own_padding:  # padding that mirrors then only numbers the cells anew
-            slides = [Slide(1, 1, o.padding, o.padding_after) if isinstance(o, Mirror) else o for o in slides]
-        frames.append(tuple(o.frame(n) for o, n in zip(slides, frame, strict=True)))
-        axes = zip(slides, box, frame, strict=True)
-        boxes.append(tuple(o.kept(window, n, edge.keeps, edge.reach) for o, window, n in axes))
-        if min(frames[-1]) < 1 or any(a >= b for a, b in boxes[-1]):
-            raise ImageError(
-                f"Expected larger images but got image {image}, of whose feature map of {frame} cells "
-                f"{describe(func)} in {source.batch.describe_module()} leaves none."
-            )
-    return tuple(frames), tuple(boxes)
-
-
-def _around(source: BatchSignal, needs: Sequence[Need], outputs: Boxes, beyond: float) -> BatchSignal | None:
-    """`source` with what a call reads around each sample; None where the call, or `Signal.read`, sees to it itself."""
+def _surrounded(source: BatchSignal, need: Need, left: After, beyond: float) -> BatchSignal:
+    """`source` with what a call reads around each sample, but for what `Signal.read` sees to."""
     edge = source.border
-    if edge.keeps == "inside" or any(isinstance(o, Mirror) for o in needs[0].slides):
-        return None
-    each = needs if len(needs) > 1 else [needs[0]] * len(outputs)
-    is_read = any(
-        stop < last
-        for need, box, wanted in zip(each, source.boxes, outputs, strict=True)
-        for o, (_, stop), interval in zip(need.slides, box, wanted, strict=True)
-        for _, last in (o.needed(interval),)
-    )
-    if not is_read:
-        return None
-    if edge.has_own_padding and any(isinstance(o, Interpolation) for o in needs[0].slides):
+    if edge.keeps == "inside" or any_mirrors(need) or not left.is_beyond:
+        return source
+    if edge.has_own_padding and any(isinstance(operation, Interpolation) for operation in need.slides):
         return source.repeated()
     if edge.keeps == "frame" and beyond:
         return source.surrounded(beyond)
-    return None if edge.outside in ("reflect", "replicate", "circular") else _with_background(source)
+    is_mirrored = edge.outside in ("reflect", "replicate", "circular")
+    return source if is_mirrored else _on_background(source, left)
 
 
-def _with_background(source: BatchSignal) -> BatchSignal:
-    return source.surrounded(0.0 if source.background is None else source.around_window())
-
-
-def _joint_boxes(maps: Sequence[BatchSignal], whole: BatchSignal) -> Boxes:
-    """The boxes of the samples of maps that are joined."""
-    joined = [one for one in maps if len(one.axes) == len(whole.axes)]
-    if len(joined) == 1:
-        return whole.boxes
-    pick = intersection if whole.border.keeps == "inside" else union
-    return tuple(pick(boxes) for boxes in zip(*(one.boxes for one in joined), strict=True))
+def _on_background(source: BatchSignal, left: After | None = None) -> BatchSignal:
+    around = 0.0 if source.background is None else source.around_window()
+    return source.surrounded(around, None if left is None else left.reads)

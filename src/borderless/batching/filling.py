@@ -1,5 +1,8 @@
 """What lies around each sample of a batch of unequal maps: put there before a rule reads beyond a cell.
 
+Cells outside of all samples are nobody's, so without gradients they are written in place, and of them just the strips
+that are read: 30 short writes take a tenth of the time of a copy of the map through a mask.
+
 Shapes: cells (N, C, *space) on a box that holds all samples; `axes` are the dimensions of space; a mask is (N, *space).
 """
 
@@ -9,6 +12,8 @@ import torch
 from torch import Tensor
 
 from borderless.engine.geometry import Box, Mirroring, outside_indices
+
+Reads = tuple[tuple[int, ...], ...]  # for each sample and axis, how many cells after its own are read
 
 
 def own_mask(boxes: Sequence[Box], box: Box, device: torch.device) -> Tensor:
@@ -22,17 +27,43 @@ def own_mask(boxes: Sequence[Box], box: Box, device: torch.device) -> Tensor:
     return mask
 
 
-def beside(mask: Tensor, axes: Sequence[int], ndim: int) -> Tensor:
-    """Return a mask (N, *space) as it stands beside cells of `ndim` dimensions, whose spatial ones are `axes`."""
+def masked(cells: Tensor, mask: Tensor, axes: Sequence[int], around: Tensor | float) -> Tensor:
+    """Return `cells`, with `around` where the mask (N, *space) says that they are none of a sample's own."""
     sizes = iter(mask.shape[1:])
-    return mask.reshape(len(mask), *[next(sizes) if d in axes else 1 for d in range(1, ndim)])
-
-
-def filled(cells: Tensor, mask: Tensor, around: Tensor | float) -> Tensor:
-    """Return `cells`, with `around` where the mask says that they are none of a sample's own."""
+    mask = mask.reshape(len(mask), *[next(sizes) if d in axes else 1 for d in range(1, cells.ndim)])
     if not isinstance(around, Tensor):
         around = torch.full((), around, dtype=cells.dtype, device=cells.device)
     return torch.where(mask, cells, around.to(cells.dtype))
+
+
+def may_write(cells: Tensor) -> bool:
+    """Whether cells that are nobody's may be written in place: nothing is recorded, and no other map owns them.
+
+    What shares all of a tensor's memory owns the same cells of it; what shares a part of it, a crop, owns fewer.
+    """
+    if torch.is_grad_enabled() or cells.device.type != "cpu" or torch.compiler.is_compiling():
+        return False
+    return cells.untyped_storage().nbytes() == cells.numel() * cells.element_size()
+
+
+def write_strips(
+    cells: Tensor, axes: Sequence[int], boxes: Sequence[Box], box: Box, around: Tensor | float, reads: Reads | None
+) -> None:
+    """Write `around` to the cells after each sample's own, in place: to those that are read, or to all of them."""
+    for row, own in enumerate(boxes):
+        sample = cells[row]
+        around_it = around[row if len(around) > 1 else 0] if isinstance(around, Tensor) else around
+        for i, (axis, (_, stop), (first, last)) in enumerate(zip(axes, own, box, strict=True)):
+            count = last - stop if reads is None else min(reads[row][i], last - stop)
+            if count <= 0:
+                continue
+            strip = sample.narrow(axis - 1, stop - first, count)
+            if not isinstance(around_it, Tensor):
+                strip.fill_(around_it)
+            elif around_it.shape[axis - 1] == 1:
+                strip.copy_(around_it)
+            else:
+                strip.copy_(around_it.narrow(axis - 1, stop - first, count))
 
 
 def read_mirrored_apart(
@@ -49,7 +80,9 @@ def read_mirrored_apart(
     """
     for i, axis in enumerate(axes):
         first, stop = stored[i]
-        rows = [[min(max(at, first), stop - 1) - first for at in _sources(wanted[i], n[i], outside)] for n in frames]
+        rows = [
+            [min(max(at, first), stop - 1) - first for at in outside_indices(wanted[i], n[i], outside)] for n in frames
+        ]
         if all(row == list(range(cells.shape[axis])) for row in rows):
             continue
         index = torch.tensor(rows, device=cells.device)
@@ -57,7 +90,3 @@ def read_mirrored_apart(
         shape = [index.shape[axis] if d == axis else n for d, n in enumerate(cells.shape)]
         cells = cells.gather(axis, index.expand(shape))
     return cells
-
-
-def _sources(wanted: tuple[int, int], n: int, outside: Mirroring) -> list[int]:
-    return outside_indices(wanted, n, outside)

@@ -295,4 +295,4 @@ def _normalise(
         scale, shift = scale * weight, shift * weight
     if bias is not None:
         shift = shift + bias.reshape(-1, *[1] * (cells.ndim - 2))
-    return (cells * scale + shift).to(cells.dtype)
+    return torch.addcmul(shift, cells, scale).to(cells.dtype)
