@@ -117,27 +117,18 @@ def _packed(scope: BatchPass, func: Any, rows: list[list[int]], parts: Sequence[
     box = union([part.box for part in parts])
     frame = tuple(max(along) for along in zip(*(part.frame for part in parts), strict=True))
     count = sum(map(len, rows))
-    frames, boxes, windows = [frame] * count, [box] * count, []
+    frames, boxes, windows, around = [frame] * count, [box] * count, [first.window] * count, [first.background] * count
     for some, part in zip(rows, parts, strict=True):
         amounts = [0] * (2 * part.ndim)
         for axis, (a, b), (low, high) in zip(part.axes, part.box, box, strict=True):
             amounts[2 * (part.ndim - 1 - axis) : 2 * (part.ndim - axis)] = [a - low, high - b]
-        windows.append(F.pad(part.window, amounts))
-        for row in some:
-            frames[row], boxes[row] = part.frame, part.box
-    index = torch.tensor([row for some in rows for row in some], device=first.window.device).argsort()
-    background = None
-    if first.background is not None:
-        around = [part.background.expand(len(some), *part.background.shape[1:]) for part, some in zip(parts, rows, strict=True)]
-        background = torch.cat(around).index_select(0, index)
+        grown = F.pad(part.window, amounts) if any(amounts) else part.window
+        for at, row in enumerate(some):
+            frames[row], boxes[row], windows[row] = part.frame, part.box, grown[at : at + 1]
+            if part.background is not None:
+                around[row] = part.background[min(at, len(part.background) - 1)].unsqueeze(0)
+    background = None if first.background is None else torch.cat(around)  # pyright: ignore[reportArgumentType]
     made = BatchSignal(  # pyright: ignore[reportCallIssue]
-        torch.cat(windows).index_select(0, index),
-        tuple(a for a, _ in box),
-        frame,
-        first.axes,
-        background,
-        first.lattice,
-        scope,
-        first.field,
+        torch.cat(windows), tuple(a for a, _ in box), frame, first.axes, background, first.lattice, scope, first.field
     )
     return made.on(tuple(frames), tuple(boxes))

@@ -20,6 +20,7 @@ from borderless.engine.edge import EdgeWithin
 from borderless.engine.forward_pass import ForwardPass
 from borderless.engine.geometry import Box
 from borderless.engine.naming import describe
+from borderless.engine.reading import cut
 from borderless.engine.registry import find_rule, traits_of
 from borderless.engine.signal import Signal, as_rules_take_it
 from borderless.errors import UnsupportedOperation
@@ -35,7 +36,7 @@ class BatchPass(ForwardPass):
     """A pass over images of unequal sizes.
 
     alone: a pass over images of equal sizes, under the border of the samples. calls: how many calls of rules are under
-    way; what a rule calls itself is no call of the model's. asked_size: whether a size was asked for since it was False.
+    way; what a rule calls itself is no call of the model's. asked_size: whether a size was asked for since it was reset.
     asking: the image whose sizes all maps have, while a call is asked what it needs of that one.
     """
 
@@ -96,6 +97,7 @@ class BatchSignal(Signal):
     _frames: Frames
     _boxes: Boxes
     _seen: torch.Size | None = None
+    _reads: Reads | None = None
     is_gathered = True
     may_pool_frame = False
 
@@ -186,27 +188,34 @@ class BatchSignal(Signal):
             return cells
         return masked(cells, self.batch.mask(self._boxes, self.box, cells.device), axes, around)
 
-    def repeated(self) -> "BatchSignal":
-        """Return the same map with each sample's last cell repeated on the cells that are nobody's."""
-        cells = read_mirrored_apart(self.window, self.axes, self.box, self.box, self._frames, "replicate")
-        return self.derive(cells, self.background, aliased=True)
+    def repeated(self, reads: Reads) -> "BatchSignal":
+        """Return the same map with each sample's last cell repeated on the cells after its own that are read."""
+        cells = read_mirrored_apart(self.window, self.axes, self.box, self.box, self._frames, "replicate", reads)
+        return self if cells is self.window else self.derive(cells, self.background, aliased=True)
+
+    def to_read(self, reads: Reads) -> "BatchSignal":
+        """Return the same map, for `read` to know how many cells after its own are read of each sample."""
+        made = self.derive(self.stored, self.background, aliased=True, is_deviation=self._deviation is not None)
+        made._reads = reads
+        return made
 
     def read_padded(self, box: Box, mode: str, value: float | None) -> Tensor:
         """Return the cells of `box`, outside of each sample those that the padding `mode` of PyTorch puts there."""
         if mode != "constant":
-            return read_mirrored_apart(self.window, self.axes, self.box, box, self._frames, mode)  # pyright: ignore[reportArgumentType]
-        return super(BatchSignal, self.surrounded(value or 0.0)).read_padded(box, mode, value)
+            return self._mirrored(box, mode)
+        return Signal.read_padded(self.surrounded(value or 0.0, self._reads), box, mode, value)
 
     def _read_mirrored(self, box: Box) -> Tensor:
-        outside: Any = self.border.outside
-        return read_mirrored_apart(self.window, self.axes, self.box, box, self._frames, outside)
+        return self._mirrored(box, self.border.outside)
+
+    def _mirrored(self, box: Box, mode: Any) -> Tensor:
+        return read_mirrored_apart(self.window, self.axes, self.box, box, self._frames, mode, self._reads)
 
     def rows(self, rows: Sequence[int]) -> Signal:
         """Return the samples `rows`, which are of one size, as an ordinary map."""
         box, background = self._boxes[rows[0]], self.background
-        cells = self.window[list(rows)]
-        for axis, (first, _), (a, b) in zip(self.axes, self.box, box, strict=True):
-            cells = cells.narrow(axis, a - first, b - a)
+        cells = cut(self.window, self.axes, self.box, box)
+        cells = cells[rows[0] : rows[0] + 1] if len(rows) == 1 else cells[list(rows)]
         if background is not None and len(background) > 1:
             background = background[list(rows)]
         frame, start = self._frames[rows[0]], tuple(a for a, _ in box)
@@ -221,8 +230,9 @@ class BatchSignal(Signal):
         around = 0.0 if self.background is None else self.around_window()
         window = Signal.crop(self.surrounded(around))
         frame = self.__dict__["frame"]
+        start = (0,) * len(frame)
         made = BatchSignal(  # pyright: ignore[reportCallIssue]
-            window, (0,) * len(frame), frame, self.axes, None, self.lattice, self.batch.cropped, self.field, aliased=True
+            window, start, frame, self.axes, None, self.lattice, self.batch.cropped, self.field, aliased=True
         )
         return made.on(self._frames, tuple(tuple((0, n) for n in own) for own in self._frames))
 

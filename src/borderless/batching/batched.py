@@ -99,7 +99,7 @@ class _Call:
 
         return put_images(module, self.images, args, kwargs, make)
 
-    def leave(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> Any:
+    def leave(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> Any:  # noqa: ARG002
         """Return the output with a list for each map of the batch."""
         release(module, self._listed)  # pyright: ignore[reportArgumentType]
         return ordinary(output, self._listed)
@@ -118,7 +118,7 @@ class _Call:
 def _as_maps(images: Any, layout: str | None) -> list[Tensor]:
     """The images as (1, C, *space)."""
     if isinstance(images, Tensor) or not isinstance(images, Sequence):
-        raise BatchError(f"Expected a list of images (C, *space) but got {_described(images)}. Call list(images) on it.")
+        raise BatchError(f"Expected a list of images (C, *space) but got {_described(images)}. Write list(images).")
     if not images:
         raise BatchError("Expected at least one image but got an empty list.")
     for number, image in enumerate(images):
@@ -147,7 +147,9 @@ def _as_maps(images: Any, layout: str | None) -> list[Tensor]:
 
 
 def _described(value: Any) -> str:
-    return f"a tensor of {value.dtype} and shape {tuple(value.shape)}" if isinstance(value, Tensor) else repr(type(value))
+    if isinstance(value, Tensor):
+        return f"a tensor of {value.dtype} and shape {tuple(value.shape)}"
+    return f"{type(value).__name__} {value!r}"[:80]
 
 
 def _padded(maps: list[Tensor]) -> Tensor:
@@ -158,5 +160,3 @@ def _padded(maps: list[Tensor]) -> Tensor:
         missing = [n - size for n, size in zip(largest, one.shape[2:], strict=True)]
         rows.append(F.pad(one, [amount for n in reversed(missing) for amount in (0, n)]))
     return torch.cat(rows)
-
-

@@ -52,7 +52,7 @@ class UnevenPass(BatchPass):
         elif needs[0].slides:
             result = self._sliding(needs, traits, maps[0], func, rule, args, kwargs)
         else:
-            result = self._on_cells(needs[0], maps, func, rule, args, kwargs)
+            result = self._on_cells(maps, func, rule, args, kwargs)
         return self._checked(func, source, result)
 
     def _needs(
@@ -102,7 +102,7 @@ class UnevenPass(BatchPass):
         return _each_map(result, lambda one: one.on(left.frames, left.boxes))
 
     def _on_cells(
-        self, need: Need, maps: list[BatchSignal], func: Any, rule: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+        self, maps: list[BatchSignal], func: Any, rule: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         """A call that treats each cell by itself, or gathers them."""
         args, kwargs = _plain(args, kwargs)
@@ -182,14 +182,16 @@ def _runs_at_once(need: Need, maps: Sequence[BatchSignal]) -> bool:
 def _surrounded(source: BatchSignal, need: Need, left: After, beyond: float) -> BatchSignal:
     """`source` with what a call reads around each sample, but for what `Signal.read` sees to."""
     edge = source.border
-    if edge.keeps == "inside" or any_mirrors(need) or not left.is_beyond:
+    if any_mirrors(need):
+        return source.to_read(left.reads)
+    if edge.keeps == "inside" or not left.is_beyond:
         return source
     if edge.has_own_padding and any(isinstance(operation, Interpolation) for operation in need.slides):
-        return source.repeated()
+        return source.repeated(left.reads)
     if edge.keeps == "frame" and beyond:
         return source.surrounded(beyond)
     is_mirrored = edge.outside in ("reflect", "replicate", "circular")
-    return source if is_mirrored else _on_background(source, left)
+    return source.to_read(left.reads) if is_mirrored else _on_background(source, left)
 
 
 def _on_background(source: BatchSignal, left: After | None = None) -> BatchSignal:

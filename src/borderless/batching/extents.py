@@ -5,7 +5,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from borderless.batching.filling import Reads
-from borderless.engine.geometry import Box, Keep, Slide, intersection, union
+from borderless.engine.geometry import Box, Interval, Keep, Slide, intersection, union
 from borderless.engine.operations import Mirror
 
 Frames = tuple[tuple[int, ...], ...]
@@ -49,8 +49,15 @@ def after(
         new_frames.append(tuple(o.frame(n) for o, n in zip(own, frame, strict=True)))
         new_boxes.append(kept)
         axes = zip(own, kept, box, strict=True)
-        reads.append(tuple(o.needed((a, b))[1] - stop if a < b else 0 for o, (a, b), (_, stop) in axes))
+        reads.append(tuple(_beyond(*one) for one in axes))
     return After(tuple(new_frames), tuple(new_boxes), tuple(reads))
+
+
+def _beyond(operation: Any, kept: Interval, window: Interval) -> int:
+    """How many cells after a window an operation reads for the outputs that are kept of it."""
+    if isinstance(operation, Mirror):
+        return operation.padding_after
+    return operation.needed(kept)[1] - window[1] if kept[0] < kept[1] else 0
 
 
 @lru_cache(4096)

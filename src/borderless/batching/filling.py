@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from borderless.engine.geometry import Box, Mirroring, outside_indices
+from borderless.engine.reading import read
 
 Reads = tuple[tuple[int, ...], ...]  # for each sample and axis, how many cells after its own are read
 
@@ -73,11 +74,17 @@ def read_mirrored_apart(
     wanted: Box,
     frames: Sequence[Sequence[int]],
     outside: Mirroring,
+    reads: Reads | None = None,
 ) -> Tensor:
     """Return the cells of `wanted`, of maps that go on outside their own frames by mirroring, repeating or going round.
 
-    Far away from a sample, where none of its outputs reads, any cell stands there.
+    reads: how many cells after its own are read of each sample along each axis; None: any.
     """
+    if not torch.is_grad_enabled() and cells.device.type == "cpu" and reads is not None:
+        whole = read(cells, axes, stored, wanted, None)
+        whole = whole.clone() if whole is cells and not may_write(cells) else whole
+        _mirror_strips(whole, axes, wanted, frames, outside, reads)
+        return whole
     for i, axis in enumerate(axes):
         first, stop = stored[i]
         rows = [
@@ -90,3 +97,17 @@ def read_mirrored_apart(
         shape = [index.shape[axis] if d == axis else n for d, n in enumerate(cells.shape)]
         cells = cells.gather(axis, index.expand(shape))
     return cells
+
+
+def _mirror_strips(
+    cells: Tensor, axes: Sequence[int], box: Box, frames: Sequence[Sequence[int]], outside: Mirroring, reads: Reads
+) -> None:
+    """Write the cells around each sample, in place, from those of its own: corners are made of the axes before."""
+    for sample, frame, counts in zip(cells, frames, reads, strict=True):
+        for axis, (first, stop), n, count in zip(axes, box, frame, counts, strict=True):
+            for a, b in ((first, 0), (n, min(n + count, stop))):
+                if a >= b:
+                    continue
+                sources = [at - first for at in outside_indices((a, b), n, outside)]
+                index = torch.tensor(sources, device=cells.device)
+                sample.narrow(axis - 1, a - first, b - a).copy_(sample.index_select(axis - 1, index))

@@ -76,6 +76,10 @@ def _arithmetic(function: Callable[..., Any]) -> tuple[Callable[..., Any], Calla
     return forward, backward
 
 
+def _comparison(function: Callable[[Any, Any], Any]) -> Callable[[_PerImage, Any], Any]:
+    return lambda self, other: self._agree(function, other)
+
+
 for _name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow"):
     _forward, _backward = _arithmetic(getattr(operator, _name))
     setattr(_PerImage, f"__{_name}__", _forward)
@@ -83,9 +87,7 @@ for _name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow"):
 for _name in ("neg", "pos", "abs"):
     setattr(_PerImage, f"__{_name}__", _arithmetic(getattr(operator, _name))[0])
 for _name in ("eq", "ne", "lt", "le", "gt", "ge"):
-    setattr(
-        _PerImage, f"__{_name}__", lambda self, other, function=getattr(operator, _name): self._agree(function, other)
-    )
+    setattr(_PerImage, f"__{_name}__", _comparison(getattr(operator, _name)))
 
 
 class SizePerImage(_PerImage, int):
@@ -114,7 +116,7 @@ def _largest(value: Any) -> Any:
 
 
 def of_image(value: Any, image: int | None) -> Any:
-    """Return `value`, and what is in slices and tuples in it, with the number of one image, or (None) of the largest."""
+    """Return `value`, with slices and tuples in it, with the numbers of one image, or (None) of the largest."""
     if isinstance(value, _PerImage):
         return _largest(value) if image is None else value.of[image]
     if isinstance(value, slice):

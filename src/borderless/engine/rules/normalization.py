@@ -70,7 +70,8 @@ def batch_norm(
     if training and signal.is_gathered:
         over = (0, *signal.axes)
         mean, var = moments_of_whole(signal, signal.window, over)
-        _update_running(running_mean, running_var, mean.flatten(), var.flatten(), cells_of_whole(signal, over), momentum)
+        count = cells_of_whole(signal, over)
+        _update_running(running_mean, running_var, mean.flatten(), var.flatten(), count, momentum)
         return _normalised_part(signal, mean, var, weight, bias, eps)
     if training and background is not None:
         return _batch_norm_by_deviation(signal, background, running_mean, running_var, weight, bias, momentum, eps)
@@ -236,7 +237,8 @@ def instance_norm(
     around = _normalise(background, mean, var, weight, bias, eps)
     if is_constant(background, signal.axes):
         return signal.derive(function(window, *numbers), around)
-    _update_running(running_mean, running_var, mean.mean(0).flatten(), var.mean(0).flatten(), _cells_of(window[:1]), momentum)
+    count = _cells_of(window[:1])
+    _update_running(running_mean, running_var, mean.mean(0).flatten(), var.mean(0).flatten(), count, momentum)
     return signal.derive(_normalise(window, mean, var, weight, bias, eps), around)
 
 

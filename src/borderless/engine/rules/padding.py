@@ -86,10 +86,8 @@ def _pad_part(
     outputs = signal.kept(operations)
     frame = tuple(operation.frame(n) for operation, n in zip(operations, signal.frame, strict=True))
     wanted = tuple((a - s.padding, b - s.padding) for (a, b), s in zip(outputs, operations, strict=True))
-    if not signal.border.has_own_padding:
-        window = signal.read(wanted)
-    else:
-        window = signal.read_padded(wanted, mode, value)
+    is_own = signal.border.has_own_padding
+    window = signal.read_padded(wanted, mode, value) if is_own else signal.read(wanted)
     channels = [0 if signal.ndim - 1 - i // 2 in signal.axes else int(p) for i, p in enumerate(pad)]
     background = signal.background
     if any(channels):

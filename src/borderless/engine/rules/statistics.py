@@ -101,10 +101,10 @@ def moments_of_whole(
     as Chan, Golub and LeVeque do (1983).
     """
     is_part = len(signal.boxes) == 1
-    count = max(1, prod(cells.shape[d] for d in dims)) if is_part else cells_of_whole(signal, dims, cells, axes)
+    count = prod(cells.shape[d] for d in dims) if is_part else cells_of_whole(signal, dims, cells, axes)
     wide = cells.double() if is_part else cells.float() if cells.dtype.itemsize < 4 else cells
-    mean = signal.own(wide, axes=axes).sum(dims, keepdim=True) / count
-    spread = signal.own(wide - mean, axes=axes).square().sum(dims, keepdim=True)
+    mean = signal.own(wide, axes=axes).sum(dims, keepdim=True) / (count or 1 if is_part else count)
+    spread = signal.own(wide - mean, axes=axes).square_().sum(dims, keepdim=True)
 
     def merge(parts: list[tuple[Any, Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
         if len(parts) == 1:
