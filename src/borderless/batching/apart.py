@@ -68,7 +68,7 @@ def _joined(scope: BatchPass, func: Any, like: BatchSignal, rows: list[list[int]
                 describe(func), "it crops the feature maps of some images to their frames, and of others it does not"
             )
         parts = [part.crop() if isinstance(part, Signal) else unwatched(part) for part in parts]
-        is_map = all(part.ndim == like.ndim for part in parts) and len({part.shape[2:] for part in parts}) > 1
+        is_map = all(part.ndim == like.ndim and _has_space(part, like) for part in parts)
         return _cropped(scope, func, like, rows, parts) if is_map else _in_rows(scope, func, rows, parts)
     numbers = [(row, part) for some, part in zip(rows, parts, strict=True) for row in some]
     values = [part for _, part in sorted(numbers, key=lambda one: one[0])]
@@ -77,6 +77,10 @@ def _joined(scope: BatchPass, func: Any, like: BatchSignal, rows: list[list[int]
     if any(value != values[0] for value in values):
         raise scope.unsupported(describe(func), f"it returns another value for each size of image: {values}")
     return values[0]
+
+
+def _has_space(part: Tensor, like: BatchSignal) -> bool:
+    return any(part.shape[axis] > 1 for axis in like.axes)
 
 
 def _in_rows(scope: BatchPass, func: Any, rows: list[list[int]], parts: Sequence[Any]) -> Tensor:

@@ -36,7 +36,7 @@ class BatchPass(ForwardPass):
     """A pass over images of unequal sizes.
 
     alone: a pass over images of equal sizes, under the border of the samples. calls: how many calls of rules are under
-    way; what a rule calls itself is no call of the model's. asked_size: whether a size was asked for since it was reset.
+    way; what a rule calls itself is no call of the model's. asked_size: whether a rule has asked for a size lately.
     asking: the image whose sizes all maps have, while a call is asked what it needs of that one.
     """
 
@@ -227,8 +227,7 @@ class BatchSignal(Signal):
         """Return the samples on their frames, from where on the model's own padding lies around them."""
         if self.batch.cropped is self.batch:
             return self
-        around = 0.0 if self.background is None else self.around_window()
-        window = Signal.crop(self.surrounded(around))
+        window = Signal.crop(self.surrounded(self._around()))
         frame = self.__dict__["frame"]
         start = (0,) * len(frame)
         made = BatchSignal(  # pyright: ignore[reportCallIssue]
@@ -237,11 +236,17 @@ class BatchSignal(Signal):
         return made.on(self._frames, tuple(tuple((0, n) for n in own) for own in self._frames))
 
     def crop(self) -> Tensor:
-        """Refuse to be one tensor."""
+        """Return the samples on their frames, if these are equal; refuse to be one tensor elsewhere."""
+        if len(set(self._frames)) == 1:
+            return Signal.crop(self.surrounded(self._around()))
         raise self.batch.unsupported(
-            "a function that reads the whole frame",
-            f"the feature maps of the images have unequal frames, {sorted(set(self._frames))}",
+            "a function of whole feature maps",
+            "it does not treat all positions alike (attention, or a tensor with a value for each position, for "
+            f"example), and the feature maps of the images have unequal frames, {sorted(set(self._frames))}",
         )
+
+    def _around(self) -> Tensor | float:
+        return 0.0 if self.background is None else self.around_window()
 
     @classmethod
     def __torch_function__(

@@ -62,6 +62,8 @@ def reduction(function: Any, signal: Signal, *args: Any, **kwargs: Any) -> Any:
     others = tuple(d for d in asked.dims if d not in signal.axes)
     if not spatial:
         return over_channels(function, signal, others, asked.keepdim, asked.options)
+    if 0 in asked.dims:
+        signal.scope.mixes_rows(function)
     if signal.border.is_own:
         return natively(function, signal, asked, args, kwargs)
     signal.check_gradients()
