@@ -3,8 +3,9 @@
     python benchmarks/batching.py                          # batch 16, sides from 112 to 224 px
     python benchmarks/batching.py --networks resnet50 --backward
 
-Sides are drawn evenly, in steps of 16 px, between half of --size and --size; one image has --size on both. The two arms, and a loop over
-single images, take turns in one process; times are processor seconds relative to the padded batch of the same turn.
+Sides are drawn evenly, in steps of 16 px, between half of --size and --size; one image has --size on both. The two
+arms, and a loop over single images, take turns in one process; times are processor seconds relative to the padded batch
+of the same turn.
 `error` is the largest difference of each arm from the image alone, relative to the largest value. Other jobs on the
 machine (`load`, the mean number of running processes) stretch all arms.
 """

@@ -183,7 +183,6 @@ LARGE = {
     "RegNetY": lambda: timm.create_model("regnety_002"),
     "ResNet-50-D": lambda: timm.create_model("resnet50d"),
     "TF-EfficientNet": lambda: timm.create_model("tf_efficientnet_b0"),
-    "HRNet": lambda: timm.create_model("hrnet_w18_small"),
     "FPN": lambda: Pyramid("resnet18"),
 }
 

@@ -204,6 +204,20 @@ def test_nested_outputs_keep_their_structure() -> None:
     assert worst(model, given_images) < EXACT
 
 
+def test_sizes_that_a_model_returns_are_numbers_of_each_image() -> None:
+    class Sized(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Conv2d(2, 3, 3, 2)
+
+        def forward(self, x: Tensor) -> tuple[int, torch.Size, int]:
+            y = self.layer(x)
+            return y.shape[-1] // 2, y.shape, y.shape[1]
+
+    half, shape, channels = bl.batched(Sized(), [torch.rand(2, 9, 13), torch.rand(2, 9, 21)])
+    assert half == [3, 5] and shape == (2, 3, 4, [6, 10]) and channels == 3
+
+
 def test_a_grid_of_one_size_is_stacked() -> None:
     model = randomized(nn.Sequential(nn.Conv2d(2, 3, 3, 1, 1), nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(48, 2)))
     assert bl.batched(model, images(PLANE)).shape == (5, 2)

@@ -84,6 +84,19 @@ def test_an_image_of_which_nothing_is_left() -> None:
         bl.batched(model, [torch.rand(2, 20, 20), torch.rand(2, 7, 10)])
 
 
+def test_two_arguments_of_images() -> None:
+    class Two(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Conv2d(2, 3, 3)
+
+        def forward(self, x: Tensor, y: Tensor) -> Tensor:
+            return self.layer(x + y)
+
+    with pytest.raises(bl.BatchError, match=r"got another tensor of shape \(1, 2, 24, 28\) among those of Two"):
+        bl.batched(Two(), IMAGES, args=(torch.rand(1, 2, 24, 28),))
+
+
 def test_no_model() -> None:
     with pytest.raises(bl.ConversionError, match=r"needed: a torch\.nn\.Module"):
         bl.batched(len, IMAGES)  # pyright: ignore[reportArgumentType]

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from borderless.batching.batch_signal import BatchEdge, BatchSignal
 from borderless.batching.calls import UnevenPass
+from borderless.batching.sizes import numbers_of_images
 from borderless.conversion import attached, check_convertible, conversion_of
 from borderless.engine.border import Border
 from borderless.engine.forward_pass import ForwardPass, SilentPass
@@ -66,17 +67,18 @@ def batched(
             "Expected a model with phase='fixed' for images of unequal sizes but got phase='adaptive', which numbers "
             "the cells of each image by its size. Run the images one by one, or give them one size."
         )
-    call = _Call(model, border, frames, converted)
-    given = with_image(model, named, in_layout(_padded(maps), layout), args, kwargs or {})
+    batch = in_layout(_padded(maps), layout)
+    call = _Call(batch, border, frames, converted)
+    given = with_image(model, named, batch, args, kwargs or {})
     with attached(model, call), arguments_named(model, args, kwargs or {}, named):  # pyright: ignore[reportArgumentType]
         return model(*given[0], **given[1])
 
 
 @dataclass
 class _Call:
-    """What stands in the place of a model's conversion while it runs on a batch."""
+    """What stands in the place of a model's conversion while it runs on `batch`, all images in one tensor."""
 
-    model: nn.Module
+    batch: Tensor
     border: Border
     frames: tuple[tuple[int, ...], ...]
     converted: Any
@@ -95,6 +97,11 @@ class _Call:
         scope = UnevenPass(BatchEdge(self.border), module, alone=alone)
 
         def make(leaf: Tensor, layout: str | None) -> Any:
+            if leaf is not self.batch:
+                raise BatchError(
+                    f"Expected one argument of images but got another tensor of shape {tuple(leaf.shape)} among those "
+                    f"of {type(module).__name__}. Name the images: bl.convert(model, 'zero', images=('x',))."
+                )
             return in_layout(BatchSignal.from_images(out_of_layout(leaf, layout), self.frames, scope), layout)
 
         return put_images(module, self.images, args, kwargs, make)
@@ -102,7 +109,7 @@ class _Call:
     def leave(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> Any:  # noqa: ARG002
         """Return the output with a list for each map of the batch."""
         release(module, self._listed)  # pyright: ignore[reportArgumentType]
-        return ordinary(output, self._listed)
+        return ordinary(numbers_of_images(output), self._listed)
 
     def _listed(self, signal: Signal) -> Any:
         whole = signal.map if isinstance(signal, Relabelled) else signal
@@ -111,8 +118,8 @@ class _Call:
         alone = [whole.rows([row]) for row in range(len(whole.frames))]
         if isinstance(signal, Relabelled):
             alone = [Relabelled.of(one, signal.batch, signal.tokens) for one in alone]
-            return [one.crop().squeeze(signal.batch) for one in alone]
-        return alone if self.is_signal else [one.crop()[0] for one in alone]
+            return [one.crop().squeeze(signal.batch).contiguous() for one in alone]
+        return alone if self.is_signal else [one.crop()[0].contiguous() for one in alone]
 
 
 def _as_maps(images: Any, layout: str | None) -> list[Tensor]:

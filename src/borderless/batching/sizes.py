@@ -11,6 +11,8 @@ from typing import Any
 
 import torch
 
+from borderless.engine.torch_internals import tree_map
+
 Refuse = Callable[[str], Exception]
 _WRITE_FLOOR = "int() keeps one number of many. Write //, round(…), math.floor(…) or math.ceil(…)"
 
@@ -133,3 +135,14 @@ def has_sizes(value: Any) -> bool:
     if isinstance(value, tuple | list):
         return any(map(has_sizes, value))
     return isinstance(value, _PerImage)
+
+
+def numbers_of_images(value: Any) -> Any:
+    """Return `value`, an output, with a list of ordinary numbers for each number that differs between images."""
+
+    def listed(leaf: Any) -> Any:
+        if isinstance(leaf, torch.Size):
+            return tuple(listed(size) for size in leaf)
+        return list(leaf.of) if isinstance(leaf, _PerImage) else leaf
+
+    return tree_map(listed, value, is_leaf=lambda leaf: isinstance(leaf, torch.Size))
