@@ -71,7 +71,7 @@ def compare(name: str, options: argparse.Namespace) -> dict[str, Any]:
                 start = time.process_time()
                 output = run()
                 if options.backward:
-                    sum(one.float().sum() for one in output).backward()
+                    torch.stack([one.float().sum() for one in output]).sum().backward()
                 if turn:
                     seconds[arm].append(time.process_time() - start)
     with torch.no_grad():

@@ -2,6 +2,7 @@
 
 from collections import OrderedDict
 from dataclasses import dataclass
+from typing import Any
 
 import timm
 import torch
@@ -102,7 +103,7 @@ class Pyramid(nn.Module):
 
     def __init__(self, name: str = "test_resnet") -> None:
         super().__init__()
-        self.body = timm.create_model(name, features_only=True)
+        self.body: Any = timm.create_model(name, features_only=True)
         self.fpn = torchvision.ops.FeaturePyramidNetwork(self.body.feature_info.channels(), 8)
 
     def forward(self, x: Tensor) -> OrderedDict[str, Tensor]:
@@ -169,7 +170,7 @@ LIBRARY = {
     "MobileNetV3": lambda: torchvision.models.mobilenet_v3_small(width_mult=0.25),
     "EfficientNet": lambda: timm.create_model("test_efficientnet"),
     "ConvNeXt": lambda: timm.create_model("test_convnext"),
-    "DenseNet": lambda: torchvision.models.DenseNet(8, (2, 2, 2), 8),
+    "DenseNet": lambda: torchvision.models.DenseNet(8, (2, 2, 2, 2), 8),
     "FPN": Pyramid,
 }
 LARGE = {

@@ -132,7 +132,7 @@ def _packed(scope: BatchPass, func: Any, rows: list[list[int]], parts: Sequence[
             if part.background is not None:
                 around[row] = part.background[min(at, len(part.background) - 1)].unsqueeze(0)
     background = None if first.background is None else torch.cat(around)  # pyright: ignore[reportArgumentType]
-    made = BatchSignal(  # pyright: ignore[reportCallIssue]
+    made: Any = BatchSignal(  # pyright: ignore[reportCallIssue]
         torch.cat(windows), tuple(a for a, _ in box), frame, first.axes, background, first.lattice, scope, first.field
     )
     return made.on(tuple(frames), tuple(boxes))

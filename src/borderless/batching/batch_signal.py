@@ -230,7 +230,7 @@ class BatchSignal(Signal):
         window = Signal.crop(self.surrounded(self._around()))
         frame = self.__dict__["frame"]
         start = (0,) * len(frame)
-        made = BatchSignal(  # pyright: ignore[reportCallIssue]
+        made: Any = BatchSignal(  # pyright: ignore[reportCallIssue]
             window, start, frame, self.axes, None, self.lattice, self.batch.cropped, self.field, aliased=True
         )
         return made.on(self._frames, tuple(tuple((0, n) for n in own) for own in self._frames))
