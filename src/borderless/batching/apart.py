@@ -12,7 +12,7 @@ from borderless.batching.sizes import of_image, per_image
 from borderless.engine.geometry import union
 from borderless.engine.leaving import unwatched
 from borderless.engine.naming import describe
-from borderless.engine.relabelled import Relabelled
+from borderless.engine.relabeled import Relabeled
 from borderless.engine.signal import Signal
 from borderless.engine.torch_internals import tree_flatten, tree_map, tree_unflatten
 
@@ -56,10 +56,10 @@ def one_by_one(
 
 
 def _joined(scope: BatchPass, func: Any, like: BatchSignal, rows: list[list[int]], parts: Sequence[Any]) -> Any:
-    if all(isinstance(part, Relabelled) for part in parts):
+    if all(isinstance(part, Relabeled) for part in parts):
         first = parts[0]
         made = _packed(scope, func, rows, [part.map for part in parts])
-        return Relabelled.of(made, first.batch, first.tokens, first.flattened_by)
+        return Relabeled.of(made, first.batch, first.tokens, first.flattened_by)
     if all(isinstance(part, Signal) for part in parts):
         return _packed(scope, func, rows, parts)
     if all(isinstance(part, Tensor) for part in parts):

@@ -17,7 +17,7 @@ from borderless.engine.forward_pass import ForwardPass, SilentPass
 from borderless.engine.image_arguments import in_layout, out_of_layout, put_images, with_image
 from borderless.engine.inputs import arguments_named
 from borderless.engine.outputs import ordinary, release
-from borderless.engine.relabelled import Relabelled
+from borderless.engine.relabeled import Relabeled
 from borderless.engine.signal import Signal
 from borderless.errors import BatchError
 
@@ -112,12 +112,12 @@ class _Call:
         return ordinary(numbers_of_images(output), self._listed)
 
     def _listed(self, signal: Signal) -> Any:
-        whole = signal.map if isinstance(signal, Relabelled) else signal
+        whole = signal.map if isinstance(signal, Relabeled) else signal
         if not isinstance(whole, BatchSignal):
             return signal.crop()
         alone = [whole.rows([row]) for row in range(len(whole.frames))]
-        if isinstance(signal, Relabelled):
-            alone = [Relabelled.of(one, signal.batch, signal.tokens) for one in alone]
+        if isinstance(signal, Relabeled):
+            alone = [Relabeled.of(one, signal.batch, signal.tokens) for one in alone]
             return [one.crop().squeeze(signal.batch).contiguous() for one in alone]
         return alone if self.is_signal else [one.crop()[0].contiguous() for one in alone]
 

@@ -12,7 +12,7 @@ from borderless.batching.batch_signal import BatchSignal
 from borderless.batching.batched import batched
 from borderless.conversion import copied
 from borderless.engine.outputs import kept_map
-from borderless.engine.relabelled import Relabelled
+from borderless.engine.relabeled import Relabeled
 from borderless.engine.signal import Signal
 from borderless.engine.torch_internals import tree_leaves
 
@@ -73,7 +73,7 @@ def _recorded(model: nn.Module, found: list[Outputs]) -> Iterator[None]:
 
 def _of_image(value: Tensor, number: int, count: int) -> Tensor:
     """A copy of what belongs to one image, on its frame."""
-    whole = value.map if isinstance(value, Relabelled) else value
+    whole = value.map if isinstance(value, Relabeled) else value
     if isinstance(whole, BatchSignal):
         return kept_map(whole.rows([number])).clone()
     cells = kept_map(whole) if isinstance(whole, Signal) else whole

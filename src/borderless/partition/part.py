@@ -201,7 +201,7 @@ def _first_part(args: tuple[Any, ...], kwargs: dict[str, Any]) -> PartSignal:
 
 
 def not_done(outputs: Sequence[tuple[int, int]], done: Sequence[int | None] | None) -> Box:
-    """The part of `outputs` that begins where earlier parts have stopped; empty if it does not reach there.
+    """Return the part of `outputs` that begins where earlier parts have stopped; empty if it does not reach there.
 
     done: None, of all axes or of one, where no part came before.
     """
@@ -221,7 +221,7 @@ def parts_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[PartSignal]:
 def with_maps_placed(source: PartSignal, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
     """Return the arguments of a call with everything that has a value for each position as a settled `PartSignal`.
 
-    That is, whole maps, and (under the model's own padding) ordinary tensors of the size of the frame.
+    That is, whole maps, and (under the original padding) ordinary tensors of the size of the frame.
     """
 
     def placed(leaf: Any) -> Any:
