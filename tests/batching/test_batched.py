@@ -184,7 +184,8 @@ def test_batch_norm_in_training_after_padding() -> None:
     )
     given_images = images(PLANE)
     found = bl.batched(model.train(), given_images)
-    conv, norm, last = (model.get_submodule(name) for name in "013")
+    layers: list[Any] = [model.get_submodule(name) for name in "013"]
+    conv, norm, last = layers
     maps = [conv(image[None]) for image in given_images]
     cells = torch.cat([one.flatten(2)[0].T for one in maps])
     mean, var = cells.mean(0), cells.var(0, correction=0)

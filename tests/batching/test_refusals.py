@@ -98,5 +98,5 @@ def test_two_arguments_of_images() -> None:
 
 
 def test_no_model() -> None:
-    with pytest.raises(bl.ConversionError, match=r"needed: a torch\.nn\.Module"):
+    with pytest.raises(bl.ConversionError, match=r"Expected a torch\.nn\.Module"):
         bl.batched(len, IMAGES)  # pyright: ignore[reportArgumentType]
