@@ -88,7 +88,8 @@ def measure(config: argparse.Namespace) -> dict[str, Any]:
         runner = Runner(model)
         grid = Grid.regular((config.size, config.size), (config.tile, config.tile))
         runner.run(grid, lambda box: image[(..., *(slice(a, b) for a, b in box))], lambda *_: None, range(1))
-        kept = sum(leaf.nbytes for leaf in tree_leaves([call.state() for call in runner.kept]) if isinstance(leaf, Tensor))
+        cells = [leaf for leaf in tree_leaves([call.state() for call in runner.kept]) if isinstance(leaf, Tensor)]
+        kept = sum(one.nbytes for one in cells)
     return {"most_mb": most - before, "after_mb": after - before, "kept_mb": kept / 2**20, "cpu_s": seconds}
 
 

@@ -103,7 +103,7 @@ def test_an_audit_ends_with_its_report_in_the_page(tab: Any, playground: Playgro
         tab.click("#audit-save")
     assert b"timm/test_resnet" in Path(download.value.path()).read_bytes()
     tab.click("#audit")
-    tab.wait_for_function("document.querySelector('#audit-state textarea, #audit-state input').value.includes('parts')")
+    tab.wait_for_function("document.querySelector('#audit-state textarea, #audit-state input').value.includes('done')")
     tab.click("#audit-stop")
     tab.wait_for_function("document.querySelector('#audit-state textarea, #audit-state input').value == 'canceled'")
 

@@ -83,7 +83,10 @@ def test_nothing_is_left_behind_however_it_ends(tmp_path: Path, photographs: Pat
         assert len(list(temporary.rglob("*.png"))) == len(files)  # the next start has cleared what a kill left
         audit = client.submit(files, "timm/test_resnet", "random", 96, api_name="/audit")
         until = time.monotonic() + 120
-        while not any("parts done" in step[0] for step in audit.outputs()) and time.monotonic() < until:
+        while (
+            not any("now: " in step[0] and "waiting" not in step[0] for step in audit.outputs())
+            and time.monotonic() < until
+        ):
             time.sleep(0.1)
         found, errors = playground.end(number)
         assert found == status, errors

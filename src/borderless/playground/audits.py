@@ -21,7 +21,7 @@ Step = tuple[float, int, str, Any]
 
 
 def audited(model: nn.Module, images: Any, name: str) -> Iterator[Step]:
-    """Audit `model`, and yield (steps done, steps in all, what is being done, None); at the end the audit in place of None.
+    """Audit `model`, and yield (steps done, of all, what is being done, None); at the end the audit, not None.
 
     Closing the iterator ends the work: at the next part, or the next time that the model runs.
     """
