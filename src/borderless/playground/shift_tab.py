@@ -19,7 +19,7 @@ from borderless.engine.border import BORDERS
 from borderless.experiments.equivariance.experiment import empty_response, on_plane, relative_difference
 from borderless.playground.panels import Picture, Row, Shown, feature_map
 from borderless.report import plots
-from borderless.report.numbers import percent, small
+from borderless.report.numbers import percent
 
 NAME, TITLE = "shift", "Shift"
 LEAD = (
@@ -136,7 +136,7 @@ def shown(*values: Any) -> Shown:
     if found.shift == (0, 0):
         sentence = "Nothing has moved yet: choose a larger shift, or press Play."
     elif is_exact:
-        sentence = f"Under {border} both orders agree (difference {small(found.difference)}): position has no effect."
+        sentence = f"Under {border} both orders agree (difference {percent(found.difference)}): position has no effect."
     else:
         sentence = (
             f"Under {border} the two orders differ by {percent(found.difference)} of the largest value: the output "
