@@ -88,6 +88,7 @@ def test_the_first_actions_of_the_tabs_work_and_the_address_brings_them_back(
     assert tab.evaluate("document.documentElement.scrollWidth") <= 390
 
 
+@pytest.mark.nightly
 def test_an_audit_ends_with_its_report_in_the_page(tab: Any, playground: Playground, photographs: Path) -> None:
     tab.goto(f"{playground.address}/?tab=audit&{TINY}&size=32")
     (photographs / "text.png").write_text("not a picture")

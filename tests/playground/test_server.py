@@ -76,7 +76,7 @@ def test_nothing_is_left_behind_however_it_ends(tmp_path: Path, photographs: Pat
     gradio_client = pytest.importorskip("gradio_client")
     temporary = tmp_path / "temporary"
     temporary.mkdir()
-    for number, status in ((signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9), (signal.SIGINT, 130)):
+    for number, status in ((signal.SIGTERM, 143), (signal.SIGKILL, -9), (signal.SIGINT, 130)):
         playground = Playground(temporary)
         client = gradio_client.Client(playground.address, verbose=False)
         files = [playground.upload(path) for path in sorted(photographs.iterdir())]
