@@ -7,23 +7,26 @@
     /somewhere/bin/python -m benchmarks.networks --again refused failed   # once more, those of some categories
     /somewhere/bin/python -m benchmarks.networks --render      # only the page, from the results there are
 
-Each family of packages (a file of benchmarks/networks) runs in a process of its own, each network in a child of that
-with a limit on memory and time. The file of results has one line a network and run; the last one at one commit of the
+Each family of packages (a file of benchmarks/networks) runs in a process of its own, which imports what its networks
+need, each network in a child of that with a limit on memory and time. The file of results has one line a network and run; the last one at one commit of the
 library counts, so that a page never mixes commits.
 """
 
 import argparse
+import contextlib
 import fnmatch
 import importlib
 import json
 import multiprocessing
 import resource
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from benchmarks.networks import FAMILIES, Network
 from benchmarks.networks.check import check, library_commit, today
@@ -75,13 +78,27 @@ def _apart(function: Any, *args: Any) -> None:
 def _run_family(family: str, options: argparse.Namespace) -> None:
     networks: dict[str, Network] = importlib.import_module(f"benchmarks.networks.{family}").NETWORKS
     done = {key for key, row in latest(options.out, options.commit).items() if row["category"] not in options.again}
+    imported: set[str] = set()
     for key, network in networks.items():
         if key in done or not any(fnmatch.fnmatchcase(key, pattern) for pattern in options.only):
             continue
+        package = key.partition("/")[0]
+        if not imported:
+            check("warm-up", Network(lambda: nn.Conv2d(3, 4, 3, padding=1)))
+        if package not in imported:
+            imported.add(package)
+            _import_package(network)
         row = _check_apart(key, network, options)
         with options.out.open("a", encoding="utf-8") as lines:
             lines.write(json.dumps(row) + "\n")
         print(key, row["category"], *_errors(row), f"{row.get('duration_s', 0)} s", sep="  ", flush=True)
+
+
+def _import_package(network: Network) -> None:
+    """Build a network here, which imports its package (up to 20 s) once for all processes that are forked later."""
+    with contextlib.suppress(Exception), warnings.catch_warnings():  # the row of the network says what is wrong
+        warnings.simplefilter("ignore")
+        network.build()
 
 
 def _errors(row: dict[str, Any]) -> list[str]:

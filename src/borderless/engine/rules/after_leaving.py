@@ -19,6 +19,7 @@ from borderless.engine.registry import LEFT, REFUSED, find_rule, rule, traits_of
 from borderless.engine.relabelled import Relabelled
 from borderless.engine.rules import casts, pointwise
 from borderless.engine.rules.cell_products import AfterCall, of_einsum, of_product
+from borderless.engine.rules.losses import LOSSES
 from borderless.engine.rules.unfolding import FOLD
 from borderless.engine.signal import Signal, first_signal
 from borderless.engine.signatures import arguments
@@ -38,10 +39,6 @@ _CHOICES = frozenset(
     named("max", "min", "amax", "amin", "argmax", "argmin", "aminmax", "topk", "sort", "argsort", "kthvalue", "median")
     + named("nonzero", "argwhere", "masked_select", "any", "all", "count_nonzero", "unique", "isin", "tolist", "item")
     + named("numpy", "bincount", "equal", "allclose", "msort")
-)
-_LOSSES = frozenset(
-    named("cross_entropy", "nll_loss", "binary_cross_entropy", "binary_cross_entropy_with_logits", "mse_loss", "kl_div")
-    + named("l1_loss", "smooth_l1_loss", "huber_loss", "poisson_nll_loss", "gaussian_nll_loss", "hinge_embedding_loss")
 )
 _RECURRENT = frozenset(named("lstm", "gru", "rnn_tanh", "rnn_relu", "lstm_cell", "gru_cell"))
 _SPECTRA = frozenset(
@@ -154,7 +151,7 @@ def _outcome(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], cells
         return _of_index(args, kwargs, cells)
     if function is F.fold:
         return AfterCall(None, FOLD, is_refused=True)
-    if function in _LOSSES:
+    if function in LOSSES:
         return _CHOSEN
     if function in _RECURRENT or function in _SPECTRA:
         return AfterCall(None, "runs along cells", is_refused=True)
