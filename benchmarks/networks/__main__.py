@@ -8,8 +8,8 @@
     /somewhere/bin/python -m benchmarks.networks --render      # only the page, from the results there are
 
 Each family of packages (a file of benchmarks/networks) runs in a process of its own, which imports what its networks
-need, each network in a child of that with a limit on memory and time. The file of results has one line a network and run; the last one at one commit of the
-library counts, so that a page never mixes commits.
+need, each network in a child of that with a limit on memory and CPU time. The file of results has one line a network
+and run; the last one at one commit of the library counts, so that a page never mixes commits.
 """
 
 import argparse
@@ -19,6 +19,7 @@ import importlib
 import json
 import multiprocessing
 import resource
+import signal
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Connection
@@ -44,7 +45,7 @@ def main() -> None:
     )
     parser.add_argument("--again", metavar="CATEGORY", nargs="*", default=[], help="also those that ended so")
     parser.add_argument("--jobs", type=int, default=1, help="families at a time, each with one thread")
-    parser.add_argument("--limit-s", type=float, default=240, help="time for one network")
+    parser.add_argument("--limit-s", type=float, default=240, help="CPU time for one network")
     parser.add_argument("--limit-gib", type=float, default=6, help="memory for one network")
     parser.add_argument("--out", type=Path, default=REPOSITORY / "runs" / "networks" / "results.jsonl")
     parser.add_argument("--page", type=Path, default=REPOSITORY / "docs" / "reference" / "networks.md")
@@ -114,16 +115,18 @@ def _errors(row: dict[str, Any]) -> list[str]:
 def _check_apart(key: str, network: Network, options: argparse.Namespace) -> dict[str, Any]:
     """`check` in a forked process, so that neither its memory nor its end touches the others."""
     receiver, sender = FORK.Pipe(duplex=False)
-    process = FORK.Process(target=_child, args=(key, network, options.limit_gib, sender))
+    process = FORK.Process(target=_child, args=(key, network, options.limit_gib, options.limit_s, sender))
     process.start()
     sender.close()
-    message = f"no result within {options.limit_s:.0f} s"
-    if receiver.poll(options.limit_s):
+    late = f"no result within {options.limit_s:.0f} s of CPU time"
+    message = late
+    if receiver.poll(20 * options.limit_s):  # of the clock, where others use the machine
         try:
             return receiver.recv()
         except EOFError:
             process.join()
-            message = f"the process ended with exit code {process.exitcode}"
+            is_late = process.exitcode == -signal.SIGXCPU
+            message = late if is_late else f"the process ended with exit code {process.exitcode}"
         finally:
             process.join()
     process.kill()
@@ -132,9 +135,10 @@ def _check_apart(key: str, network: Network, options: argparse.Namespace) -> dic
     return {"key": key, "shape": network.shape, "commit": library_commit(), "date": today()} | stopped
 
 
-def _child(key: str, network: Network, limit_gib: float, sender: Connection) -> None:
+def _child(key: str, network: Network, limit_gib: float, limit_s: float, sender: Connection) -> None:
     limit = int(limit_gib * 2**30)
     resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+    resource.setrlimit(resource.RLIMIT_CPU, (int(limit_s), int(limit_s) + 5))
     sender.send(check(key, network))
 
 
