@@ -153,7 +153,7 @@ def per_axis(value: Any, count: int) -> tuple[int, ...]:
 
 
 def has_other_dimensions(signal: Any, count: int) -> bool:
-    """Whether a map has `count` dimensions after its channels, of which some are not space: lines, or unsqueezed ones."""
+    """Whether a map has `count` dimensions after its channels, of which some are not space, as those of lines."""
     if not isinstance(signal, Signal) or not signal.axes:
         return False
     return signal.ndim == 2 + count and signal.axes[0] >= 2 and len(signal.axes) < count

@@ -15,11 +15,18 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from borderless.engine.geometry import Interval, Slide, cover, intersection
-from borderless.engine.naming import describe
 from borderless.engine.padding import pad
 from borderless.engine.reading import thin
 from borderless.engine.registry import rule
-from borderless.engine.rules.plan import Plan, along_space, check_axes, has_other_dimensions, padding_beside_space, per_axis, plan
+from borderless.engine.rules.plan import (
+    Plan,
+    along_space,
+    check_axes,
+    has_other_dimensions,
+    padding_beside_space,
+    per_axis,
+    plan,
+)
 from borderless.engine.shifting import take_shifted
 from borderless.engine.signal import Signal
 from borderless.engine.tiles import less, ranges_of, tile

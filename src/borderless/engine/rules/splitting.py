@@ -70,6 +70,12 @@ def _join_seen(function: Any, source: Relabelled, tensors: Sequence[Any], dim: i
     """Tokens and stacks are joined along what is neither space nor the batch."""
     dim = kwargs.pop("axis", dim)
     if function.__name__ != "stack":
+        tensors = [source.operand(t) for t in tensors]
+        is_ordinary = [isinstance(t, torch.Tensor) and not isinstance(t, Signal) for t in tensors]
+        if source.tokens is not None and any(
+            plain and without_extent(t, source.map) is None for t, plain in zip(tensors, is_ordinary, strict=True)
+        ):
+            raise source.refusal(function, "it has a value for each token (coordinates, for example)")
         return on_maps(function, source, (tensors,), {"dim": dim, **kwargs}, ("dim",))
     check_alike(function, source, [t for t in tensors if isinstance(t, Signal)])
     if any(not isinstance(t, Signal) for t in tensors):
@@ -77,6 +83,8 @@ def _join_seen(function: Any, source: Relabelled, tensors: Sequence[Any], dim: i
     dim %= source.ndim + 1
     before = [group for i, group in enumerate(source.groups) if i < dim and i != source.batch]
     made = function(maps_of(tensors), 1 + sum(map(len, before)), **kwargs)
+    if not isinstance(made, Signal):
+        raise source.refusal(function, "means of rows or columns enter")
     tokens = None if source.tokens is None else source.tokens + (dim <= source.tokens)
     return Relabelled.of(made, source.batch + (dim <= source.batch), tokens, source.flattened_by)
 
@@ -92,16 +100,17 @@ def join(function: Any, tensors: Sequence[Any], dim: int = 0, **kwargs: Any) -> 
     dim = kwargs.pop("axis", dim)
     is_stack = function.__name__ == "stack"
     dim %= signal.ndim + is_stack
-    if is_stack and dim == 0:
-        is_sample = signal.axes[0] == 1 or not all(are_alike(signal, other) for other in signals)
-        if is_sample and len(signals) == len(tensors):  # each with its own phase
-            return torch.cat([sample.unsqueeze(0) for sample in signals])
-        return Relabelled.of(join(function, tensors, 1, **kwargs), 1, None)  # the map keeps its batch first
     uniform = [None if isinstance(t, Signal) else without_extent(t, signal) for t in tensors]
     if any(u is None and not isinstance(t, Signal) for t, u in zip(tensors, uniform, strict=True)):
         reason = "an ordinary tensor with a value for each place enters"
         signal.scope.reads_position(describe(function), reason, signal.frame)
         return function([t.crop() if isinstance(t, Signal) else t for t in tensors], dim, **kwargs)
+    if is_stack and dim == 0:
+        is_sample = signal.axes[0] == 1 or not all(are_alike(signal, other) for other in signals)
+        if is_sample and len(signals) == len(tensors):  # each with its own phase
+            return torch.cat([sample.unsqueeze(0) for sample in signals])
+        made = join(function, tensors, 1, **kwargs)  # the map keeps its batch first
+        return Relabelled.of(made, 1, None) if isinstance(made, Signal) else made.movedim(1, 0)
     if dim in signal.axes and not is_stack:
         raise signal.scope.unsupported(describe(function), "it joins maps along space, at absolute positions")
     lattice = None
