@@ -80,9 +80,10 @@ def convert(
     cells that a map may grow beyond its frame. strict: refuse what reads absolute position instead of warning.
     output: "frame" returns tensors of the unmodified model's shapes, "signal" returns dense outputs as Signals. images:
     which arguments of `forward` are images: names or positions, `("x",)`, or with layouts, `{"wave": "NT"}`, `{"x":
-    "NTC"}`, `{"x": "NHWC"}`. By default the first floating-point tensor with as many dimensions as the first
-    convolution takes, and others of its size along space. Everything else passes as it is: text, time steps, labels,
-    masks, hidden states. An argument that is named may be a list of images, also of smaller ones by a whole stride.
+    "NTC"}`, `{"x": "NHWC"}`, or `{"x": "NBCHW"}` for B images per sample. By default the first floating-point tensor
+    with as many dimensions as the first convolution takes, and others of its size along space. Everything else passes
+    as it is: text, time steps, labels, masks, hidden states. An argument that is named may be a list of images, also
+    of smaller ones by a whole stride.
 
     Parameter names, device, dtype and mode stay as they are, also through copying, saving and loading. Only a call of
     the model itself runs under the border. `model.forward(...)`, `model.forward_features(...)`, calls of its children,

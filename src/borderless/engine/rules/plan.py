@@ -200,8 +200,8 @@ def _remedy(signal: Signal, count: int) -> str:
     if len(signal.axes) > count:
         names = _AXIS_NAMES.get(count, "*space")
         return (
-            f"Give several images per sample, (N, B, C, {names}), as (N * B, C, {names}), or convert only the part of "
-            "the model that takes single images"
+            f"Name several images per sample as such, images={{'x': 'NBC{names.replace(', ', '')}'}} for the argument "
+            "x, or convert only the part of the model that takes single images"
         )
     if signal.axes[-1] != signal.ndim - 1:
         return f"Give (N, C, {names}), or convert only the part of the model after it has moved its channels"

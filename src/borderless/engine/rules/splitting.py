@@ -14,6 +14,7 @@ from borderless.engine.relabelled import Relabelled, check_alike, maps_of, on_ma
 from borderless.engine.rules.joining import (
     LINES_REACH_OUT,
     beside_window,
+    is_as_unmodified,
     joint_box,
     joint_field,
     reaches_out,
@@ -128,7 +129,8 @@ def join(function: Any, tensors: Sequence[Any], dim: int = 0, **kwargs: Any) -> 
         signal.scope.reads_position(describe(function), LINES_REACH_OUT)
         return function([t.crop() if isinstance(t, Signal) else t for t in tensors], dim, **kwargs)
     space = {axis: b - a for axis, (a, b) in zip(signal.axes, box, strict=True)}
-    parts = [read_in(t, signal, box) if u is None else u for t, u in zip(tensors, uniform, strict=True)]
+    plain = tensors if is_as_unmodified(signal, box) else uniform
+    parts = [read_in(t, signal, box) if u is None else p for t, u, p in zip(tensors, uniform, plain, strict=True)]
     parts = [part.expand([space.get(i, n) for i, n in enumerate(part.shape)]) for part in parts]
     window = function(parts, dim, **kwargs)
     background = None
