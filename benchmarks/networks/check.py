@@ -1,9 +1,10 @@
 """Checks one network of another package: what the engine makes of it, how exactly, and at what cost.
 
-An object stands at two positions of an empty canvas: noise, a white square, a disc. Under `zero` the network must
-return bit for bit what it returns unconverted; under `infinite` its outputs for both positions must agree, where the
-object moves by a multiple of the total stride (fixed phase) or by an odd number of pixels (adaptive phase). Feature
-maps are compared cell by cell by their own lattices, beyond the frame too. `place` must return what whole canvases do.
+An object (noise, a white square, a disc) is shown at two positions in an image of zeros, the canvas. Under `zero` the
+network must return bit for bit what it returns unconverted; under `infinite` its outputs for both positions must agree,
+where the object moves by a multiple of the total stride (fixed phase) or by an odd number of pixels (adaptive phase).
+Feature maps are compared cell by cell by their own lattices, beyond the frame too. `place` must return what dense runs
+do.
 
 Shapes: images (N, C, *space); positions and shifts one number an axis, in pixels.
 """
@@ -29,7 +30,7 @@ from borderless.errors import BorderlessError, PositionDependentWarning
 
 LARGEST_ERROR = {torch.float32: 2e-5, torch.float64: 1e-7}
 LEAST_POWER = 1e-4  # by how much another object changes the output at least
-CHEAP_FLOPS = 20e9  # of a pass of two images; dearer networks are shown noise alone
+CHEAP_FLOPS = 20e9  # of a pass of two images; more expensive networks are shown noise alone
 OBJECTS = ("noise", "square", "disc")
 CONVOLUTIONS = (nn.modules.conv._ConvNd, nn.Linear)
 BATCH_NORM = nn.modules.batchnorm._BatchNorm
