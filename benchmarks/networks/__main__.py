@@ -9,7 +9,8 @@
 
 Each family of packages (a file of benchmarks/networks) runs in a process of its own, which imports what its networks
 need, each network in a child of that with a limit on memory and CPU time. The file of results has one line a network
-and run; the last one at one commit of the library counts, so that a page never mixes commits.
+and run; of each network the last one at the commit of the library counts. Where a whole run takes too long, the page
+may also show rows of earlier commits, which it then marks: --render --commit NEWER OLDER.
 """
 
 import argparse
@@ -49,7 +50,13 @@ def main() -> None:
     parser.add_argument("--limit-gib", type=float, default=6, help="memory for one network")
     parser.add_argument("--out", type=Path, default=REPOSITORY / "runs" / "networks" / "results.jsonl")
     parser.add_argument("--page", type=Path, default=REPOSITORY / "docs" / "reference" / "networks.md")
-    parser.add_argument("--commit", default=library_commit(), help="whose results are gone on with and shown")
+    parser.add_argument(
+        "--commit",
+        metavar="COMMIT",
+        nargs="+",
+        default=[library_commit()],
+        help="whose results are gone on with and shown; after it, those whose results fill the gaps of the page",
+    )
     parser.add_argument("--render", action="store_true", help="run nothing, write the page")
     options = parser.parse_args()
 
@@ -58,12 +65,14 @@ def main() -> None:
     if not options.render:
         with ThreadPoolExecutor(options.jobs) as pool:
             list(pool.map(lambda family: _apart(_run_family, family, options), options.families))
-    rows = latest(options.out, options.commit)
+    rows: dict[str, dict[str, Any]] = {}
+    for revision in reversed(options.commit):
+        rows |= latest(options.out, revision)
     options.page.write_text(page(rows, options.commit), encoding="utf-8")
     print(f"{len(rows)} networks in {options.page}")
 
 
-def latest(results: Path, revision: str | None) -> dict[str, dict[str, Any]]:
+def latest(results: Path, revision: str) -> dict[str, dict[str, Any]]:
     """The last row of each network at a commit."""
     lines = results.read_text(encoding="utf-8").splitlines() if results.exists() else []
     rows = [json.loads(line) for line in lines]
@@ -78,7 +87,7 @@ def _apart(function: Any, *args: Any) -> None:
 
 def _run_family(family: str, options: argparse.Namespace) -> None:
     networks: dict[str, Network] = importlib.import_module(f"benchmarks.networks.{family}").NETWORKS
-    done = {key for key, row in latest(options.out, options.commit).items() if row["category"] not in options.again}
+    done = {key for key, row in latest(options.out, options.commit[0]).items() if row["category"] not in options.again}
     imported: set[str] = set()
     for key, network in networks.items():
         if key in done or not any(fnmatch.fnmatchcase(key, pattern) for pattern in options.only):

@@ -43,13 +43,14 @@ WITH_REASON = (
 )
 
 
-def page(rows_of: dict[str, Row], revision: str | None) -> str:
-    """Markdown; `rows_of` by network, all at one commit, as `check` gives them."""
-    rows = [rows_of[key] for key in sorted(rows_of)]
-    return "\n".join([*_opening(rows, revision), *_tables(rows)]) + "\n"
+def page(rows_of: dict[str, Row], commits: Sequence[str]) -> str:
+    """Markdown; `rows_of` by network, as `check` gives them, at one of the `commits`, of which the first is meant."""
+    marks = dict(zip(commits, ("", *"†‡§¶"), strict=False))
+    rows = [rows_of[key] | {"mark": marks.get(rows_of[key]["commit"], "")} for key in sorted(rows_of)]
+    return "\n".join([*_opening(rows, marks), *_tables(rows)]) + "\n"
 
 
-def _opening(rows: Sequence[Row], revision: str | None) -> Iterator[str]:
+def _opening(rows: Sequence[Row], marks: dict[str, str]) -> Iterator[str]:
     counts = Counter(row["category"] for row in rows)
     packages = {row["key"].partition("/")[0] for row in rows if row["category"] not in ("not built", "not installed")}
     yield from (
@@ -85,8 +86,8 @@ def _opening(rows: Sequence[Row], revision: str | None) -> Iterator[str]:
         "",
         *_refused_before(rows),
         "",
-        f"borderless {borderless.__version__}, commit {revision}, {_dates(rows)}; Python {platform.python_version()}, "
-        f"{', '.join(_versions())}; {platform.system()} {platform.machine()}, one CPU thread a network.",
+        f"borderless {borderless.__version__}, {_commits(rows, marks)}, {_dates(rows)}; Python "
+        f"{platform.python_version()}, {', '.join(_versions())}; {platform.system()} {platform.machine()}, one CPU thread a network.",
     )
 
 
@@ -133,6 +134,14 @@ def _reason(row: Row) -> str:
     return "recurrence" if re.search(r"\b(lstm|gru|rnn)", text) else "another reason"
 
 
+def _commits(rows: Sequence[Row], marks: dict[str, str]) -> str:
+    """The commit of the library; with those of rows that are marked."""
+    counts = Counter(row["mark"] for row in rows)
+    older = [f"{mark} {commit} ({counts[mark]} networks)" for commit, mark in marks.items() if mark and counts[mark]]
+    newest = f"commit {next(iter(marks))}"
+    return f"{newest} ({counts['']} networks; of earlier commits: {', '.join(older)})" if older else newest
+
+
 def _dates(rows: Sequence[Row]) -> str:
     dates = sorted({row["date"] for row in rows})
     return " to ".join(dict.fromkeys([dates[0], dates[-1]])) if dates else "no date"
@@ -157,7 +166,7 @@ def _tables(rows: Sequence[Row]) -> Iterator[str]:
         yield from ("", f"## {category.capitalize()} ({len(chosen)})", "")
         if category in ("refused", "failed", "not built", "not installed"):
             yield from ("| network | what, and where | what to do |", "|---|---|---|")
-            yield from (f"| {row['key']} | {_why(row)} | {_what_to_do(row)} |" for row in chosen)
+            yield from (f"| {row['key']}{row['mark']} | {_why(row)} | {_what_to_do(row)} |" for row in chosen)
             continue
         reason = category in WITH_REASON
         double = category in ("rounding", "inexact")
@@ -174,7 +183,7 @@ def _tables(rows: Sequence[Row]) -> Iterator[str]:
 def _line(row: Row, double: bool) -> str:
     checks = row["float32"]
     cells = [
-        row["key"],
+        f"{row['key']}{row['mark']}",
         "×".join(map(str, row["shape"][1:])),
         _number(checks["zero"].get("own")),
         _largest(checks["infinite"]),
