@@ -87,7 +87,8 @@ def _opening(rows: Sequence[Row], marks: dict[str, str]) -> Iterator[str]:
         *_refused_before(rows),
         "",
         f"borderless {borderless.__version__}, {_commits(rows, marks)}, {_dates(rows)}; Python "
-        f"{platform.python_version()}, {', '.join(_versions())}; {platform.system()} {platform.machine()}, one CPU thread a network.",
+        f"{platform.python_version()}, {', '.join(_versions())}; {platform.system()} {platform.machine()}, one CPU "
+        "thread a network.",
     )
 
 
