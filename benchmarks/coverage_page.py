@@ -110,7 +110,7 @@ def _number(value: float | None) -> str:
 def _left_out(reasons: dict[str, str], waiting: list[str]) -> Iterator[str]:
     if reasons:
         yield from ("", f"## timm families that are not convolutional ({len(reasons)})", "")
-        yield "Their variants have no convolution whose kernel is larger than its stride, so nothing mixes neighbours:"
+        yield "Their variants have no convolution whose kernel is larger than its stride, so nothing mixes neighbors:"
         yield ", ".join(sorted(reasons)) + "."
     if waiting:
         yield from ("", f"## Not run yet ({len(waiting)})", "", ", ".join(waiting) + ".")

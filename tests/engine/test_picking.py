@@ -81,7 +81,7 @@ def test_a_stack_with_a_value_for_each_cell_is_named() -> None:
     values, images = noise(2, CHANNELS, 8, 12), noise(2, 3, 8, 12)
     model = seeded(lambda a, b: torch.stack([a, values, b]).sum(dim=0))
     a, b = bl.convert(seeded(lambda a, b: torch.cat([a, b], 1)), "infinite")(images).split(CHANNELS, 1)
-    with torch.no_grad(), pytest.warns(bl.PositionDependentWarning, match="stack .* a value for each place enters"):
+    with torch.no_grad(), pytest.warns(bl.PositionDependentWarning, match="stack .* a value for each position enters"):
         assert torch.equal(bl.convert(model, "zero")(images), model(images))
-    with torch.no_grad(), pytest.warns(bl.PositionDependentWarning, match="stack .* a value for each place enters"):
+    with torch.no_grad(), pytest.warns(bl.PositionDependentWarning, match="stack .* a value for each position enters"):
         torch.testing.assert_close(bl.convert(model, "infinite")(images), a + values + b, rtol=1e-12, atol=1e-12)

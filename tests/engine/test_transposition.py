@@ -111,7 +111,7 @@ def test_a_vector_of_cells_reads_position_as_it_does_elsewhere() -> None:
         warnings.simplefilter("always")
         for border in ("zero", "infinite"):
             torch.testing.assert_close(bl.convert(model, border)(images), model(images), rtol=1e-12, atol=0)
-    assert all("a weight for each place" in str(warning.message) for warning in caught) and len(caught) == 2
+    assert all("a weight for each position" in str(warning.message) for warning in caught) and len(caught) == 2
 
 
 def test_a_change_in_place_is_not_lost() -> None:

@@ -10,13 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from borderless.conversion import attached
-from borderless.engine.geometry import Box
 from borderless.engine.inputs import arguments_named
 from borderless.engine.naming import fields_of
 from borderless.engine.outputs import ordinary, release
 from borderless.partition.gather import Alone
 from borderless.partition.part import PartEdge
-from borderless.partition.rims import KeptCall, Rim
+from borderless.partition.rims import KeptCall
 from borderless.partition.stream_pass import Chunk, StreamPass, place_of
 from borderless.partition.timing import TimedCall, lags
 
@@ -27,7 +26,7 @@ _REMAINDERS = (1, 2, 7)
 
 
 class Like(NamedTuple):
-    """What the chunks of a stream have in common. sizes: of one with a single sample. along: the stream's dimension."""
+    """The common properties of a stream's chunks. sizes: of one with a single sample. along: the stream's dimension."""
 
     sizes: tuple[int, ...]
     dtype: torch.dtype
@@ -56,7 +55,7 @@ class Like(NamedTuple):
 
 @dataclass
 class Progress:
-    """How far a stream has come, and what the calls of the model keep for the chunks to come."""
+    """The progress of a stream, and what the calls of the model keep for the chunks to come."""
 
     samples: int = 0
     chunks: int = 0
@@ -64,7 +63,7 @@ class Progress:
 
     @property
     def nbytes(self) -> int:
-        """How many bytes of cells are kept."""
+        """The number of bytes of cells that are kept."""
         cells = [rim.cells for call in self.kept for rims in call.rims for rim in rims if rim.cells is not None]
         return sum(kept.numel() * kept.element_size() for kept in cells)
 
@@ -82,28 +81,12 @@ class Progress:
 
     def state(self) -> dict[str, Any]:
         """Return it as numbers, texts and tensors."""
-        calls = [
-            {
-                "function": call.name,
-                "starts": [dict(starts) for starts in call.starts],
-                "rims": [[{"cells": rim.cells, "box": rim.box} for rim in rims] for rims in call.rims],
-            }
-            for call in self.kept
-        ]
-        return {"samples": self.samples, "chunks": self.chunks, "calls": calls}
+        return {"samples": self.samples, "chunks": self.chunks, "calls": [call.state() for call in self.kept]}
 
     @classmethod
     def restored(cls, state: dict[str, Any]) -> "Progress":
         """Return what `state` was made of, where functions are known by their names."""
-        calls = [
-            KeptCall(
-                call["function"],
-                [dict(starts) for starts in call["starts"]],
-                [[Rim(axis, rim["cells"], _box(rim["box"])) for axis, rim in enumerate(rims)] for rims in call["rims"]],
-            )
-            for call in state["calls"]
-        ]
-        return cls(state["samples"], state["chunks"], calls)
+        return cls(state["samples"], state["chunks"], [KeptCall.restored(call) for call in state["calls"]])
 
 
 @dataclass
@@ -225,7 +208,3 @@ def ends_of(output: Any) -> list[TimedCall]:
 
 def _sample(like: Like) -> Tensor:
     return torch.zeros(like.sizes, dtype=like.dtype, device=like.device)
-
-
-def _box(saved: Any) -> Box:
-    return tuple((int(a), int(b)) for a, b in saved)

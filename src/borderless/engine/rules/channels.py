@@ -6,13 +6,13 @@ from torch import Tensor
 
 from borderless.engine.naming import describe, named
 from borderless.engine.registry import rule
-from borderless.engine.relabelled import Relabelled, on_channels, on_maps
+from borderless.engine.relabeled import Relabeled, on_channels, on_maps
 from borderless.engine.rules.pointwise import check_parameters
 from borderless.engine.signal import Signal
 from borderless.engine.signatures import arguments
 
 
-def _along_channels_seen(function: Any, source: Relabelled, *args: Any, **kwargs: Any) -> Any:
+def _along_channels_seen(function: Any, source: Relabeled, *args: Any, **kwargs: Any) -> Any:
     """Of tokens and stacks: the functions of the last dimensions, those of dimension 1, and those told which."""
     check_parameters(function, *args, *kwargs.values())
     if function.__name__ in ("prelu", "local_response_norm"):
@@ -28,7 +28,7 @@ def _along_channels_seen(function: Any, source: Relabelled, *args: Any, **kwargs
     if is_plain and source.border.is_own:  # on the very tensor that the unmodified model has: equal to the last bit
         source.check_gradients()
         window = function(source.window, *args[1:], **kwargs).unflatten(source.tokens, source.map.frame)
-        return Relabelled.of(source.map.derive(window, None), 0, source.tokens, source.flattened_by)
+        return Relabeled.of(source.map.derive(window, None), 0, source.tokens, source.flattened_by)
     return on_maps(function, source, args, kwargs)
 
 
@@ -48,7 +48,7 @@ def along_channels(function: Any, signal: Any, *args: Any, **kwargs: Any) -> Any
     touched = _dimensions_touched(function, signal, args, kwargs)
     if touched & set(signal.axes):
         if function.__name__ in ("layer_norm", "rms_norm", "linear"):
-            signal.scope.reads_position(describe(function), "it has a weight for each place", signal.frame)
+            signal.scope.reads_position(describe(function), "it has a weight for each position", signal.frame)
             return function(signal.crop(), *args, **kwargs)
         raise signal.scope.unsupported(describe(function), "it runs over space")
     if 0 in touched:

@@ -1,10 +1,4 @@
-"""Where maxima over space are: absolute positions, which an unlimited plane has no numbers for.
-
-Under the original padding they are PyTorch's own. Under other borders a model may carry them along, and ask for their
-shape. Those of a pool may be read by `max_unpool`, as positions within a kernel. Where the
-largest of all cells is, a decoder of heat maps reads: the map leaves the engine there, on its frame, and the index is
-that of the largest cell of the frame, while the maximum itself is that of the plane.
-"""
+"""Indices of maxima over space: absolute positions, which an unlimited plane has no numbers for."""
 
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -19,7 +13,7 @@ from borderless.engine.geometry import Box, Slide
 from borderless.engine.naming import describe
 from borderless.engine.receptive_field import interpolated
 from borderless.engine.registry import find_rule, rule, traits_of
-from borderless.engine.relabelled import Relabelled
+from borderless.engine.relabeled import Relabeled
 from borderless.engine.rules.joining import joint_box
 from borderless.engine.rules.plan import Plan, check_axes, per_axis
 from borderless.engine.rules.resampling import on_finer_lattice
@@ -63,7 +57,7 @@ class Indices(Signal):
         cls, maker: Any, signal: Signal, shape: Sequence[int], find: Callable[[Tensor], Tensor]
     ) -> "Indices":
         """Return indices of `shape` of the extremes over all of space, which `find` finds on the frame."""
-        seen = signal if isinstance(signal, Relabelled) else None
+        seen = signal if isinstance(signal, Relabeled) else None
         call, frame = signal.scope.call_of(maker), signal.frame
         if seen is not None:
             call, frame = seen.flattened_by or call, seen.map.frame
@@ -105,7 +99,7 @@ class Indices(Signal):
 
 
 def indices_of(function: Any, planned: Plan, pooled: Signal) -> Indices:
-    """The indices of a max pool: within its kernels, where the largest cell is the first of those that are equal."""
+    """Return the indices of a max pool within its kernels; of equal cells the first is the largest."""
     slides = planned.slides
     if any(
         s.dilation != 1 or (s.ceil_mode and s.frame(n) != s._replace(ceil_mode=False).frame(n))
@@ -187,7 +181,7 @@ def max_unpool(
 
 
 class _Spread:
-    """Puts cells where the maxima of their kernels were; where kernels overlap, the last one in row-major order wins.
+    """Put cells where the maxima of their kernels were; where kernels overlap, the last one in row-major order wins.
 
     box: of the cells. read: with their neighbors, whose kernels reach as far. made: the finer cells that come of it.
     """
@@ -204,7 +198,7 @@ class _Spread:
         self.made = tuple((first + k, stop - k) for k, (first, stop) in zip(lost, ends, strict=True))
 
     def of(self, values: Tensor, places: Tensor, box: Box, made: Box) -> Tensor:
-        """(N, C, *made): each of the `values` (N, C, *box) at its place within a kernel, zeros elsewhere."""
+        """Return (N, C, *made): each of the `values` (N, C, *box) at its place within a kernel, zeros elsewhere."""
         shape = torch.broadcast_shapes(values.shape, places.shape)
         values, places = values.expand(shape), places.expand(shape)
         target, is_there, rest = torch.zeros_like(places), torch.ones_like(places, dtype=torch.bool), places

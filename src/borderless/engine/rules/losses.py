@@ -14,7 +14,7 @@ from torch import Tensor
 from borderless.engine.leaving import LeftCells
 from borderless.engine.naming import named
 from borderless.engine.registry import Kind, rule
-from borderless.engine.relabelled import Relabelled
+from borderless.engine.relabeled import Relabeled
 from borderless.engine.rules.joining import widest, without_extent
 from borderless.engine.rules.pointwise import elementwise
 from borderless.engine.signal import Signal
@@ -39,7 +39,7 @@ def _stays_a_map(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -
     maps = [leaf for leaf in given if isinstance(leaf, Signal)]
     if function not in _OF_CELLS or not _has_no_reduction(function, args, kwargs):
         return False
-    if any(isinstance(leaf, Relabelled) for leaf in maps):
+    if any(isinstance(leaf, Relabeled) for leaf in maps):
         return False
     whole = widest(maps)
     return all(isinstance(leaf, Signal) or without_extent(leaf, whole) is not None for leaf in given)
@@ -49,7 +49,7 @@ def _need_of_loss(function: Any, *args: Any, **kwargs: Any) -> Kind:
     return "cell" if _stays_a_map(function, args, kwargs) else "everything"
 
 
-def _loss_seen(function: Any, _source: Relabelled, *args: Any, **kwargs: Any) -> Any:
+def _loss_seen(function: Any, _source: Relabeled, *args: Any, **kwargs: Any) -> Any:
     return loss(function, *args, **kwargs)
 
 

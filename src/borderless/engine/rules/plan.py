@@ -1,8 +1,4 @@
-"""What a sliding operation keeps of a Signal and what it reads for that, under the border and the phase.
-
-Geometry decides with integers, the same for each pass with equal sizes, so they are remembered; the lattice tells how
-cells are renumbered under an adaptive phase.
-"""
+"""Outputs of a sliding operation that are kept, and the cells read for them, under the border and the phase."""
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache
@@ -40,7 +36,10 @@ class Layout(NamedTuple):
 
 @lru_cache(8192)
 def layout(slides: tuple[Slide, ...], outputs: Box, frame: tuple[int, ...], field: tuple[Field, ...]) -> Layout:
-    """Where `slides` leave a map with these sizes, of which `outputs` are kept; `field` is that of its cells."""
+    """Return the sizes, lattice and field that `slides` give a map, of which `outputs` are kept.
+
+    field: of the map's cells.
+    """
     kept = all(first < stop for first, stop in outputs)
     needed = tuple(s.needed(interval) for s, interval in zip(slides, outputs, strict=True)) if kept else ()
     after = tuple(s.frame(n) for s, n in zip(slides, frame, strict=True))
@@ -75,15 +74,15 @@ class Plan(NamedTuple):
         return self.layout.needed
 
     def window(self) -> Tensor:
-        """The source's cells on `box`."""
+        """Return the source's cells on `box`."""
         return self.source.window if self.shift is None else self.source.take(ranges_of(self.box), self.shift)
 
     def cells(self) -> Tensor:
-        """The source's cells on `needed`, whatever lies outside included."""
+        """Return the source's cells on `needed`, whatever lies outside included."""
         return self.source.take(ranges_of(self.needed), self.shift)
 
     def response(self, run: Callable[[Tensor], Tensor]) -> Tensor:
-        """The background of the result, where `run` is the operation without padding and the background is a tile."""
+        """Return the background of the result; `run` is the operation without padding, the background a tile."""
         assert self.background is not None
         counts = [
             p // gcd(p, s.stride) for p, s in zip(periods(self.background, self.source.axes), self.slides, strict=True)
@@ -132,12 +131,12 @@ def plan(signal: Signal, slides: tuple[Slide, ...], function: Any) -> Plan:
 
 
 def nothing_left(signal: Signal, operation: str) -> ImageError:
-    """The error for an operation of which the border keeps no output."""
+    """Return the error for an operation of which the border keeps no output."""
     inside = signal.border.keeps == "inside"
     got = tuple(b - a for a, b in signal.box) if inside else signal.frame
     return ImageError(
-        f"got a map of {' × '.join(map(str, got))} cells for {operation} in {signal.scope.describe_module()} under "
-        f"{signal.border!r}: no output is left; needed: a larger image"
+        f"Expected an image large enough for an output but got a map of {' × '.join(map(str, got))} cells for "
+        f"{operation} in {signal.scope.describe_module()} under {signal.border!r}; use a larger image"
         + (", or a border that pads (valid keeps only windows wholly inside)" if inside else "")
     )
 
@@ -153,19 +152,19 @@ def per_axis(value: Any, count: int) -> tuple[int, ...]:
 
 
 def has_other_dimensions(signal: Any, count: int) -> bool:
-    """Whether a map has `count` dimensions after its channels, of which some are not space, as those of lines."""
+    """Return whether a map has `count` dimensions after its channels, of which some are not spatial."""
     if not isinstance(signal, Signal) or not signal.axes:
         return False
     return signal.ndim == 2 + count and signal.axes[0] >= 2 and len(signal.axes) < count
 
 
 def along_space(signal: Signal, values: Sequence[T]) -> tuple[T, ...]:
-    """Of `values`, one for each dimension after the channels, those of the spatial axes."""
+    """Return, of `values`, one for each dimension after the channels, those of the spatial axes."""
     return tuple(values[axis - 2] for axis in signal.axes) if len(values) > len(signal.axes) else tuple(values)
 
 
 def padding_beside_space(signal: Signal, slides: Sequence[Slide]) -> list[int]:
-    """As `torch.nn.functional.pad` takes it: the padding of `slides` in the dimensions that are not space."""
+    """Return, as `torch.nn.functional.pad` takes it, the padding of `slides` in the dimensions that are not space."""
     sizes = [(0, 0) if 2 + i in signal.axes else (s.padding, s.padding_after) for i, s in enumerate(slides)]
     return [amount for pair in reversed(sizes) for amount in pair]
 

@@ -10,7 +10,7 @@ import torch
 from borderless.engine.aliases import View
 from borderless.engine.naming import describe, named
 from borderless.engine.registry import rule
-from borderless.engine.relabelled import Relabelled, check_alike, maps_of, on_maps
+from borderless.engine.relabeled import Relabeled, check_alike, maps_of, on_maps
 from borderless.engine.rules.joining import (
     LINES_REACH_OUT,
     beside_window,
@@ -67,7 +67,7 @@ def split(function: Any, signal: Signal, *args: Any, **kwargs: Any) -> Any:
     )
 
 
-def _join_seen(function: Any, source: Relabelled, tensors: Sequence[Any], dim: int = 0, **kwargs: Any) -> Any:
+def _join_seen(function: Any, source: Relabeled, tensors: Sequence[Any], dim: int = 0, **kwargs: Any) -> Any:
     """Tokens and stacks are joined along what is neither space nor the batch."""
     dim = kwargs.pop("axis", dim)
     if function.__name__ != "stack":
@@ -87,7 +87,7 @@ def _join_seen(function: Any, source: Relabelled, tensors: Sequence[Any], dim: i
     if not isinstance(made, Signal):
         raise source.refusal(function, "means of rows or columns enter")
     tokens = None if source.tokens is None else source.tokens + (dim <= source.tokens)
-    return Relabelled.of(made, source.batch + (dim <= source.batch), tokens, source.flattened_by)
+    return Relabeled.of(made, source.batch + (dim <= source.batch), tokens, source.flattened_by)
 
 
 @rule(*named("cat", "concat", "concatenate", "stack"), needs="cell", dims=_join_seen)
@@ -103,7 +103,7 @@ def join(function: Any, tensors: Sequence[Any], dim: int = 0, **kwargs: Any) -> 
     dim %= signal.ndim + is_stack
     uniform = [None if isinstance(t, Signal) else without_extent(t, signal) for t in tensors]
     if any(u is None and not isinstance(t, Signal) for t, u in zip(tensors, uniform, strict=True)):
-        reason = "an ordinary tensor with a value for each place enters"
+        reason = "an ordinary tensor with a value for each position enters"
         signal.scope.reads_position(describe(function), reason, signal.frame)
         return function([t.crop() if isinstance(t, Signal) else t for t in tensors], dim, **kwargs)
     if is_stack and dim == 0:
@@ -111,7 +111,7 @@ def join(function: Any, tensors: Sequence[Any], dim: int = 0, **kwargs: Any) -> 
         if is_sample and len(signals) == len(tensors):  # each with its own phase
             return torch.cat([sample.unsqueeze(0) for sample in signals])
         made = join(function, tensors, 1, **kwargs)  # the map keeps its batch first
-        return Relabelled.of(made, 1, None) if isinstance(made, Signal) else made.movedim(1, 0)
+        return Relabeled.of(made, 1, None) if isinstance(made, Signal) else made.movedim(1, 0)
     if dim in signal.axes and not is_stack:
         raise signal.scope.unsupported(describe(function), "it joins maps along space, at absolute positions")
     lattice = None
