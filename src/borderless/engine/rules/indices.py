@@ -170,9 +170,9 @@ def max_unpool(
         around, places = same_period([signal.background, indices.background], [signal.axes] * 2, dense=True)
         cells = tuple((0, around.shape[axis]) for axis in signal.axes)
         tiled = _Spread(slides, tuple((a - 1, b + 1) for a, b in cells), True, False)
-        values = (tile(part, signal.axes, ranges_of(tiled.read), dense=True) for part in (around, places))
+        around, places = (tile(part, signal.axes, ranges_of(tiled.read), dense=True) for part in (around, places))
         pattern = tuple((0, s.stride * b) for s, (_, b) in zip(slides, cells, strict=True))
-        background = tiled.of(*values, tiled.read, pattern)
+        background = tiled.of(around, places, tiled.read, pattern)
     elif indices.background is not None:
         raise AssertionError("maps of one pass all have a background, or none has")
     stride = tuple(s.stride for s in slides)
