@@ -1,9 +1,9 @@
 """Checks one network of the coverage benchmark: what the engine makes of it, and how exactly.
 
-The same object stands at two places of an empty canvas. Under `zero` the network must answer as it does without this
-library; under `infinite` its answers to both places must agree, where the object moves by a multiple of the total
-stride (fixed phase) and by any number of pixels (adaptive phase, the samples of one batch at odd distances). A dense
-output must move with the object; it is compared on the cells that both have.
+The same object is shown at two positions in an image of zeros. Under `zero` the network must return what it does
+without this library; under `infinite` its outputs for both positions must agree, where the object moves by a multiple
+of the total stride (fixed phase) and by any number of pixels (adaptive phase, the samples of one batch at odd
+distances). A dense output must move with the object; it is compared on the cells that both have.
 
 Shapes: images [N, 3, H, W], clips [N, 3, T, H, W]; positions and shifts one number an axis, in pixels and frames.
 """

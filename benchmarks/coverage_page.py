@@ -57,7 +57,7 @@ def _opening(rows: Sequence[Row]) -> Iterator[str]:
             yield f"| **{category}**: {meaning} | {numbers} |"
     yield from (
         "",
-        "The same object stands at two places of an empty canvas; weights, biases and BatchNorm statistics are random",
+        "The same object is shown at two positions; weights, biases and BatchNorm statistics are random",
         "and of order 1. Numbers are the largest difference as a part of the largest value, over all outputs, float32:",
         "",
         "- **own**: the unmodified network, the object moved by a multiple of its total stride; **own, any**: moved as",

@@ -33,7 +33,8 @@ from torch import Tensor, nn
 
 import borderless as bl
 import record
-from borderless.engine import lattice
+from borderless.engine import phase
+from borderless.engine.rules import lattice_choice
 from borderless.models.packaged import load_packaged, normalize
 
 CROP_PX, RESIZED_PX, OFFSETS_PX = 224, 256, 32
@@ -49,11 +50,11 @@ def by_energy(deviation: Tensor, axes: Any, start: tuple[int, ...], factor: tupl
 
 def by_centroid(deviation: Tensor, axes: Any, start: tuple[int, ...], factor: tuple[int, ...]) -> Tensor:
     """The class that follows the centroid of the energy: all classes are tied."""
-    with _swapped("TIE", 1.0):
+    with _swapped(phase, "TIE", 1.0):
         return by_energy_then_centroid(deviation, axes, start, factor)
 
 
-by_energy_then_centroid = lattice.choose_phase
+by_energy_then_centroid = phase.choose_phase
 CHOICES: dict[str, Choice] = {
     "energy": by_energy,
     "energy, ties by the centroid": by_energy_then_centroid,
@@ -65,22 +66,22 @@ def _energy(deviation: Tensor, axes: Any, start: tuple[int, ...], factor: tuple[
     inner = tuple(i for i in range(1, deviation.ndim) if i not in axes)
     dtype = torch.float32 if deviation.dtype in (torch.float16, torch.bfloat16) else deviation.dtype
     energy = torch.linalg.vector_norm(deviation, dim=inner, dtype=dtype).square()
-    return lattice._energy_by_class(energy, start, factor)
+    return phase._energy_by_class(energy, start, factor)
 
 
 @contextmanager
-def _swapped(name: str, value: Any) -> Iterator[None]:
-    before = getattr(lattice, name)
-    setattr(lattice, name, value)
+def _swapped(module: Any, name: str, value: Any) -> Iterator[None]:
+    before = getattr(module, name)
+    setattr(module, name, value)
     try:
         yield
     finally:
-        setattr(lattice, name, before)
+        setattr(module, name, before)
 
 
 def chosen_by(choice: Choice) -> Any:
     """For the length of a with-block every adaptive phase is chosen by `choice`."""
-    return _swapped("choose_phase", choice)
+    return _swapped(lattice_choice, "choose_phase", choice)
 
 
 def awkward_objects() -> dict[str, Tensor]:

@@ -310,6 +310,8 @@ LAYOUTS: dict[str, tuple[Any, tuple[int, ...], Any]] = {
     "NT": (lambda x: x.unsqueeze(1), (2, 40), nn.Conv1d(1, 3, 5, 2, 2)),
     "NTC": (lambda x: x.transpose(1, 2), (2, 40, 4), nn.Conv1d(4, 3, 5, 2, 2)),
     "NHWC": (lambda x: x.permute(0, 3, 1, 2), (2, 12, 16, 4), nn.Conv2d(4, 3, 5, 2, 2)),
+    "NBCHW": (lambda x: x.flatten(0, 1), (2, 3, 4, 12, 16), nn.Conv2d(4, 3, 5, 2, 2)),
+    "NCBHW": (lambda x: x.transpose(1, 2).flatten(0, 1), (2, 4, 3, 12, 16), nn.Conv2d(4, 3, 5, 2, 2)),
     "NHW": (lambda x: x[:, None], (2, 12, 16), nn.Conv2d(1, 3, 5, 2, 2)),
 }
 
@@ -328,12 +330,13 @@ def test_layouts(layout: str) -> None:
     turn, shape, conv = LAYOUTS[layout]
     model, x = Laid(turn, conv).double().eval(), images(*shape).double()
     assert torch.equal(bl.convert(model, "zero", images={"x": layout})(x), model(x))
-    spread = [layout.index(axis) for axis in layout if axis not in "NC"]
+    spread = [layout.index(axis) for axis in layout if axis not in "NBC"]
     padding = [amount for axis in reversed(range(x.ndim)) for amount in ([8, 8] if axis in spread else [0, 0])]
     cells = (..., *[slice(4, 4 + -(-n // 2)) for n in model(x).shape[2:] for n in [2 * n]])
     with torch.no_grad():
         got = bl.convert(model, "infinite", images={"x": layout})(x)
         torch.testing.assert_close(got, model(F.pad(x, padding))[cells], rtol=1e-12, atol=1e-12)
+    assert bl.convert(model, "infinite", phase="adaptive", images={"x": layout})(x).shape == got.shape
     size = tuple(x.shape[axis] for axis in spread)
     found = bl.explain(model, size, images={"x": layout})
     assert found.layers[0].frame == tuple(got.shape[2:]) and found.images == ("x",)

@@ -1,9 +1,10 @@
 """Checks one network of another package: what the engine makes of it, how exactly, and at what cost.
 
-An object stands at two positions of an empty canvas: noise, a white square, a disc. Under `zero` the network must
-return bit for bit what it returns unconverted; under `infinite` its outputs for both positions must agree, where the
-object moves by a multiple of the total stride (fixed phase) or by an odd number of pixels (adaptive phase). Feature
-maps are compared cell by cell by their own lattices, beyond the frame too. `place` must return what whole canvases do.
+An object (noise, a white square, a disc) is shown at two positions in an image of zeros, the canvas. Under `zero` the
+network must return bit for bit what it returns unconverted; under `infinite` its outputs for both positions must agree,
+where the object moves by a multiple of the total stride (fixed phase) or by an odd number of pixels (adaptive phase).
+Feature maps are compared cell by cell by their own lattices, beyond the frame too. `place` must return what dense runs
+do.
 
 Shapes: images (N, C, *space); positions and shifts one number an axis, in pixels.
 """
@@ -29,7 +30,7 @@ from borderless.errors import BorderlessError, PositionDependentWarning
 
 LARGEST_ERROR = {torch.float32: 2e-5, torch.float64: 1e-7}
 LEAST_POWER = 1e-4  # by how much another object changes the output at least
-CHEAP_FLOPS = 20e9  # of a pass of two images; dearer networks are shown noise alone
+CHEAP_FLOPS = 20e9  # of a pass of two images; more expensive networks are shown noise alone
 OBJECTS = ("noise", "square", "disc")
 CONVOLUTIONS = (nn.modules.conv._ConvNd, nn.Linear)
 BATCH_NORM = nn.modules.batchnorm._BatchNorm
@@ -39,7 +40,7 @@ Shift = tuple[int, ...]
 def check(key: str, network: Network) -> dict[str, Any]:
     """The row of a network: its category, the errors by check and object, and what the engine said."""
     row: dict[str, Any] = {"key": key, "shape": network.shape, "commit": library_commit(), "date": today()}
-    started = time.perf_counter()
+    started = time.process_time()
     try:
         model = randomised(network)
         row["float32"] = _checks(model, network, torch.float32)
@@ -52,7 +53,7 @@ def check(key: str, network: Network) -> dict[str, Any]:
         row |= {"category": "not installed", "message": str(error)}
     except Exception as error:  # of the package, before the library is asked for anything
         row |= {"category": "not built", "message": f"{type(error).__name__}: {error}"[:500]}
-    row["duration_s"] = round(time.perf_counter() - started, 1)
+    row["duration_s"] = round(time.process_time() - started, 1)  # of CPU
     return row
 
 
@@ -321,6 +322,8 @@ def moved_error(leaf: Tensor, sample: int, shift: Shift, within_frame: bool = Fa
         return relative_change(leaf[sample : sample + 1], leaf[sample + 1 : sample + 2])
     steps, boxes = [], []
     whole = leaf.frame_box if within_frame else leaf.box
+    along = leaf.lattice.axes or range(len(shift))  # of the image, where the map is a line or transposed
+    shift = tuple(shift[axis] for axis in along)
     for axis, (start, stop) in enumerate(whole):
         offset = leaf.lattice.offset
         apart = 0 if offset is None else int(offset[sample, axis] - offset[sample + 1, axis])

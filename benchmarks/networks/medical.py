@@ -89,7 +89,7 @@ NETWORKS = {
         ),
         FLAT,
     ),
-    "monai/MILModel": Network(_Bag, (3, 96, 96), lambda images: ((images[:, None],), {})),
+    "monai/MILModel": Network(_Bag, (3, 96, 96), lambda images: ((images[:, None],), {}), {"images": "NBCHW"}),
     "monai/PatchDiscriminator": Network(lambda: _monai("PatchDiscriminator", 2, 8, 1), FLAT),
     "monai/Quicknat": Network(lambda: _monai("Quicknat", num_classes=2, num_channels=1, num_filters=8), FLAT),
     "monai/RegUNet": Network(lambda: _monai("RegUNet", 2, 1, 8, 2, out_channels=2), FLAT),

@@ -1,4 +1,4 @@
-"""The page of networks.py's results: what runs exactly, what reads position and where, what is refused and why."""
+"""The page of the results: what runs exactly, what reads position and where, what is refused and why."""
 
 import importlib.metadata
 import platform
@@ -18,8 +18,8 @@ FLOAT32, FLOAT64 = LARGEST_ERROR.values()
 # In the order of the page: a category, and what it means.
 CATEGORIES = {
     "exact": f"every error of both phases and of `place` is at most {FLOAT32:.0e} in float32.",
-    "exact, then leaves": "the same up to where the network flattens its last maps for good (boxes, codes, tokens of a "
-    "loss); there they are cropped to their frame, and what follows is the network's own.",
+    "exact, then leaves": "the same up to where the network flattens its last feature maps for good (boxes, codes, "
+    "tokens of a loss); there they are cropped to their frame, and the rest runs as in the unmodified network.",
     "exact, fixed phase": "the same with the fixed phase; the adaptive phase is refused.",
     "rounding": f"more than {FLOAT32:.0e} in float32 and at most {FLOAT64:.0e} in float64: digits are lost, no rule is "
     "wrong.",
@@ -43,13 +43,14 @@ WITH_REASON = (
 )
 
 
-def page(rows_of: dict[str, Row], revision: str | None) -> str:
-    """Markdown; `rows_of` by network, all at one commit, as `check` gives them."""
-    rows = [rows_of[key] for key in sorted(rows_of)]
-    return "\n".join([*_opening(rows, revision), *_tables(rows)]) + "\n"
+def page(rows_of: dict[str, Row], commits: Sequence[str]) -> str:
+    """Markdown; `rows_of` by network, as `check` gives them, at one of the `commits`, of which the first is meant."""
+    marks = dict(zip(commits, ("", *"†‡§¶"), strict=False))
+    rows = [rows_of[key] | {"mark": marks.get(rows_of[key]["commit"], "")} for key in sorted(rows_of)]
+    return "\n".join([*_opening(rows, marks), *_tables(rows)]) + "\n"
 
 
-def _opening(rows: Sequence[Row], revision: str | None) -> Iterator[str]:
+def _opening(rows: Sequence[Row], marks: dict[str, str]) -> Iterator[str]:
     counts = Counter(row["category"] for row in rows)
     packages = {row["key"].partition("/")[0] for row in rows if row["category"] not in ("not built", "not installed")}
     yield from (
@@ -68,23 +69,26 @@ def _opening(rows: Sequence[Row], revision: str | None) -> Iterator[str]:
     yield from (
         "",
         "Weights are random, no statistic, bias or gain has the value that it starts from, and every convolution is",
-        "scaled to a response of order 1. An object (noise, a white square, a disc) stands at two positions of an",
-        "empty canvas. Numbers are the largest difference relative to the largest value, over outputs and objects:",
+        "scaled to a response of order 1. An object (noise, a white square, a disc) is shown at two positions in an",
+        "image of zeros. Numbers are the largest difference relative to the largest value, over outputs and objects:",
         "",
-        "- **own**: the unmodified network, the object moved; 0 where its padding does not tell these positions apart.",
+        "- **original**: the unmodified network, the object moved; 0 where its padding does not tell positions apart.",
         '- **fixed**: `bl.convert(model, "infinite")`, moved by a multiple of the total stride; "no room" where that',
-        "  does not fit on the canvas.",
+        "  does not fit into the image.",
         '- **adaptive**: with `phase="adaptive"`, moved by an odd number of pixels along each axis.',
-        "- **place**: `bl.place` under `zero` and `infinite` against whole canvases; · where it does not apply.",
-        "- **cost**: multiply-adds under `infinite` as a multiple of the unmodified network's, on this small canvas.",
+        "- **place**: `bl.place` under `zero` and `infinite` against dense runs; · where it does not apply.",
+        "- **cost**: multiply-adds under `infinite` as a multiple of the unmodified network's, for this small image.",
         "",
-        "Feature maps are compared cell by cell where the object moves them to, beyond the frame too. Networks of more",
-        f"than {CHEAP_FLOPS / 1e9:.0f} GFLOP for two images are shown noise alone.",
+        "Feature maps are compared cell by cell at the moved positions, beyond the frame too. Networks of more than",
+        f"{CHEAP_FLOPS / 1e9:.0f} GFLOP for two images are shown noise alone.",
         "",
         *_under_zero(rows),
         "",
-        f"borderless {borderless.__version__}, commit {revision}, {_dates(rows)}; Python {platform.python_version()}, "
-        f"{', '.join(_versions())}; {platform.system()} {platform.machine()}, one CPU thread a network.",
+        *_refused_before(rows),
+        "",
+        f"borderless {borderless.__version__}, {_commits(rows, marks)}, {_dates(rows)}; Python "
+        f"{platform.python_version()}, {', '.join(_versions())}; {platform.system()} {platform.machine()}, one CPU "
+        "thread a network.",
     )
 
 
@@ -103,6 +107,40 @@ def _under_zero(rows: Sequence[Row]) -> Iterator[str]:
     ]
     if spurious:
         yield f"`zero` warns of position, and `infinite` does not, in {len(spurious)}: {', '.join(spurious)}."
+
+
+def _refused_before(rows: Sequence[Row]) -> Iterator[str]:
+    """What has become of the networks that an earlier commit refused."""
+    before = (HERE / "refused_at_2047b29.txt").read_text(encoding="utf-8").split("\n")
+    found = {row["key"]: row for row in rows if row["key"] in before}
+    names = [name for name in before if name]
+    counts = Counter(row["category"] for row in found.values())
+    reasons = Counter(_reason(row) for row in found.values() if row["category"] == "refused")
+    others = [f"{counts[name]} **{name}**" for name in CATEGORIES if counts[name] and name != "refused"]
+    yield (
+        f"Of the {len(names)} networks that commit 2047b29 refused, {counts['refused']} are refused: "
+        f"{', '.join(f'{count} for {reason}' for reason, count in reasons.most_common())}. "
+        f"The others: {', '.join(others)}"
+        + (f"; {len(names) - len(found)} were not run." if len(names) > len(found) else ".")
+    )
+
+
+def _reason(row: Row) -> str:
+    """Why a network is refused, in a word."""
+    text = " ".join(_messages(row))
+    if "as detectors take them" in text:
+        return "being whole detectors (the error names the line to write)"
+    if "attention" in text or "multiplies cells with each other" in text:
+        return "attention"
+    return "recurrence" if re.search(r"\b(lstm|gru|rnn)", text) else "another reason"
+
+
+def _commits(rows: Sequence[Row], marks: dict[str, str]) -> str:
+    """The commit of the library; with those of rows that are marked."""
+    counts = Counter(row["mark"] for row in rows)
+    older = [f"{mark} {commit} ({counts[mark]} networks)" for commit, mark in marks.items() if mark and counts[mark]]
+    newest = f"commit {next(iter(marks))}"
+    return f"{newest} ({counts['']} networks; of earlier commits: {', '.join(older)})" if older else newest
 
 
 def _dates(rows: Sequence[Row]) -> str:
@@ -129,11 +167,15 @@ def _tables(rows: Sequence[Row]) -> Iterator[str]:
         yield from ("", f"## {category.capitalize()} ({len(chosen)})", "")
         if category in ("refused", "failed", "not built", "not installed"):
             yield from ("| network | what, and where | what to do |", "|---|---|---|")
-            yield from (f"| {row['key']} | {_why(row)} | {_what_to_do(row)} |" for row in chosen)
+            yield from (f"| {row['key']}{row['mark']} | {_why(row)} | {_what_to_do(row)} |" for row in chosen)
             continue
         reason = category in WITH_REASON
         double = category in ("rounding", "inexact")
-        yield "| network | canvas | own | fixed | adaptive | place | cost |" + " float64 |" * double + " why |" * reason
+        yield (
+            "| network | image | original | fixed | adaptive | place | cost |"
+            + " float64 |" * double
+            + " why |" * reason
+        )
         yield "|---|---|--:|--:|--:|--:|--:|" + "--:|" * double + "---|" * reason
         for row in chosen:
             yield _line(row, double) + (f" {_why(row)} |" if reason else "")
@@ -142,7 +184,7 @@ def _tables(rows: Sequence[Row]) -> Iterator[str]:
 def _line(row: Row, double: bool) -> str:
     checks = row["float32"]
     cells = [
-        row["key"],
+        f"{row['key']}{row['mark']}",
         "×".join(map(str, row["shape"][1:])),
         _number(checks["zero"].get("own")),
         _largest(checks["infinite"]),

@@ -97,7 +97,10 @@ NETWORKS = {
     ),
     "transformers/DPT-hybrid/none-Timm": Network(_dpt_hybrid),
     "transformers/DFine/none EfficientLoFTR": Network(
-        _model("EfficientLoFTRForKeypointMatching", "EfficientLoFTRConfig"), (1, 64, 64), _two_frames
+        _model("EfficientLoFTRForKeypointMatching", "EfficientLoFTRConfig"),
+        (1, 64, 64),
+        _two_frames,
+        {"pixel_values": "NBCHW"},
     ),
     "transformers/DacModel": Network(
         _model(

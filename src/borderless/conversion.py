@@ -94,10 +94,10 @@ def convert(
         strict: Whether to raise where the model reads absolute position, instead of warning.
         output: "frame" returns tensors of the unmodified model's shapes, "signal" returns dense outputs as Signals.
         images: Arguments of `forward` that are images: names or positions, `("x",)`, or with layouts, `{"wave": "NT"}`,
-            `{"x": "NTC"}`, `{"x": "NHWC"}`. By default the first floating-point tensor with as many dimensions as the
-            first convolution takes, and others of its size along space. All other arguments (text, time steps, labels,
-            masks, hidden states) pass unchanged. A named argument may be a list of images, also of smaller ones by a
-            whole stride.
+            `{"x": "NTC"}`, `{"x": "NHWC"}`, `{"x": "NBCHW"}` (B images per sample). By default the first floating-point
+            tensor with as many dimensions as the first convolution takes, and others of its size along space. All other
+            arguments (text, time steps, labels, masks, hidden states) pass unchanged. A named argument may be a list of
+            images, also of smaller ones by a whole stride.
 
     Returns:
         The converted copy, of the same class. Its output has the shapes and types of the unmodified model's.

@@ -204,6 +204,19 @@ CALLS |= {
     "matmul": [{"input": CHANNELS_LAST, "other": weight(CHANNELS, 3)}],
     "unfold": [{"input": MAP, "kernel_size": 3, "dilation": 1, "padding": 1, "stride": 2}],
 }
+LOSSES = (
+    "mse_loss l1_loss smooth_l1_loss huber_loss soft_margin_loss hinge_embedding_loss kl_div cross_entropy "
+    "binary_cross_entropy_with_logits multilabel_soft_margin_loss".split()
+)
+CALLS |= {name: [{"input": MAP, "target": OTHER}] for name in LOSSES}
+CALLS |= {
+    "gaussian_nll_loss": [{"input": MAP, "target": OTHER, "var": MAP}],
+    "grid_sample": [{"input": MAP, "grid": weight(2, 3, 5, 2), "mode": "bilinear", "align_corners": False}],
+    "poisson_nll_loss": [
+        {"input": MAP, "target": OTHER},
+        {"input": MAP, "target": OTHER, "log_input": True, "full": False, "eps": 1e-8, "reduction": 1},
+    ],
+}
 OF_CELLS: list[dict[str, Any]] = [  # elementwise functions that are not named above
     {"input": MAP},
     {"input": MAP, "other": OTHER},
@@ -215,11 +228,11 @@ OF_CELLS: list[dict[str, Any]] = [  # elementwise functions that are not named a
 # Each of these stops the model: it asks for the values of a map, or gives something other than maps.
 REFUSED = set("__array__ numpy tolist equal frexp".split())
 # These take nothing but a map, and no map of many cells; or have no parameter that can be named; or need gradients; or
-# take no maps of two axes, or none that is not tokens; or indices that a pool has given.
+# take no maps of two axes, or none that is not tokens; or indices of a pool; or values below 1, or labels.
 WITHOUT_A_CALL = set(
     "__bool__ __float__ __index__ __int__ __getitem__ item is_nonzero new_empty new_full new_ones new_tensor new_zeros "
     "cuda register_hook retain_grad __iter__ __setitem__ empty_like uniform_ bmm einsum fold __matmul__ __rmatmul__ "
-    "max_unpool1d max_unpool2d max_unpool3d gumbel_softmax "
+    "max_unpool1d max_unpool2d max_unpool3d gumbel_softmax binary_cross_entropy nll_loss "
     # Noise that is refused, whatever its arguments are, but for torch.Tensor.normal_.
     "bernoulli bernoulli_ cauchy_ exponential_ geometric_ log_normal_ multinomial normal poisson "
     "randint_like random_".split()

@@ -369,6 +369,13 @@ NAMED: dict[str, tuple[Any, str]] = {
         (lambda y, part: part(joined(y).relu().mT.reshape(1, 4, 6, 8)), nn.Conv2d(4, 4, 3, padding=1)),
         "reads several cells, with the model's original padding",
     ),
+    "a convolution of channels in another order": (
+        (
+            lambda y, part: part(joined(y)[:, :, [1, 0, 3, 2]][..., torch.ones(4) > 0].mT.reshape(1, 4, 6, 8)),
+            nn.Conv2d(4, 4, 3, padding=1),
+        ),
+        "reads several cells, with the model's own padding",
+    ),
     "a convolution of codes": (
         (
             lambda y, codes, part: part(codes(sequence(y).argmax(-1)).view(1, 6, 8, 4).permute(0, 3, 1, 2)),

@@ -11,7 +11,7 @@ from hypothesis import given
 from torch import Tensor, nn
 
 import borderless as bl
-from borderless.engine.lattice import choose_phase
+from borderless.engine.phase import choose_phase
 
 CANVAS_PX = 96
 SHIFTS_PX = ((0, 1), (1, 0), (3, 5), (20, 17))  # odd and even, alone and together

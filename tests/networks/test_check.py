@@ -71,7 +71,7 @@ CASES = {
 def test_a_network_is_what_it_is(category: str) -> None:
     row = json.loads(json.dumps(check(f"own/{category}", Network(CASES[category], (1, 64, 64)))))
     assert row["category"] == category, row
-    shown = page({row["key"]: row}, "abc")
+    shown = page({row["key"]: row}, ["abc"])
     assert f"## {category.capitalize()} (1)" in shown and "commit abc" in shown
     if category == "exact":
         assert row["float32"]["zero"]["bitwise"] and row["float32"]["infinite"]["total_stride"] == [2, 2]

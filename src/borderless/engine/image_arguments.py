@@ -1,8 +1,9 @@
 """The arguments of a model that are images, and the order of their dimensions: given by the caller, or by one rule.
 
 Named: `images=("x",)`, names or positions of the arguments of `forward`; or with layouts, `images={"wave": "NT"}`: one
-letter a dimension, N the batch, C the channels, any other letter an axis of space. Not named: the first floating-point
-tensor with as many dimensions as the model's first convolution takes, and those beside it of the same size along space.
+letter a dimension, N the batch, C the channels, B several images per sample, any other letter an axis of space. Not
+named: the first floating-point tensor with as many dimensions as the model's first convolution takes, and those beside
+it of the same size along space.
 """
 
 import inspect
@@ -134,31 +135,47 @@ def input_channels(model: nn.Module) -> int:
     )
 
 
-def in_layout(image: Any, layout: str | None) -> Any:
-    """Return `image`, (N, C, *space), as the model takes it; a single channel is dropped where `layout` has none."""
+def in_layout(image: Any, layout: str | None, per_sample: int = 1) -> Any:
+    """Return `image`, (N, C, *space), as the model takes it; a single channel is dropped where `layout` has none.
+
+    per_sample: how many rows of the batch are images of one sample, where the layout has a B for them.
+    """
     if layout is None:
         return image
-    if "C" not in layout:
-        return image.squeeze(1)
-    at = layout.index("C")
+    alone = layout.replace("B", "")
+    if "C" not in alone:
+        image = image.squeeze(1)
+    elif alone.index("C") != 1:
+        image = image.movedim(1, alone.index("C"))
+    if "B" not in layout:
+        return image
+    image = image.unflatten(0, (-1, per_sample))
+    at = layout.index("B")
     return image if at == 1 else image.movedim(1, at)
 
 
 def out_of_layout(image: Tensor, layout: str | None) -> Tensor:
-    """Return `image` as (N, C, *space)."""
+    """Return `image` as (N, C, *space), with the images of a sample as rows of the batch."""
     if layout is None:
         return image
     if image.ndim != len(layout):
         raise ImageError(f"Expected an image ({', '.join(layout)}) but got shape {tuple(image.shape)}")
+    if "B" in layout:
+        image, layout = image.movedim(layout.index("B"), 1).flatten(0, 1), layout.replace("B", "")
     return image.unsqueeze(1) if "C" not in layout else image.movedim(layout.index("C"), 1)
+
+
+def images_per_sample(image: Tensor, layout: str | None) -> int:
+    """Return how many images a sample of `image`, in its layout, has."""
+    return image.shape[layout.index("B")] if layout is not None and "B" in layout else 1
 
 
 def _check_layout(name: str | int, layout: Any) -> None:
     is_layout = isinstance(layout, str) and layout.isalpha() and len(set(layout)) == len(layout)
-    if not is_layout or not layout.startswith("N") or not set(layout) - {"N", "C"}:
+    if not is_layout or not layout.startswith("N") or not set(layout) - {"N", "C", "B"}:
         raise ConversionError(
-            f"Expected the layout of {name!r} as one letter a dimension, N first, such as 'NTC', 'NT' or 'NHWC', but "
-            f"got {layout!r}"
+            f"Expected the layout of {name!r} as one letter a dimension, N first, such as 'NTC', 'NT' or 'NHWC' "
+            f"('NBCHW' for several images per sample), but got {layout!r}"
         )
 
 

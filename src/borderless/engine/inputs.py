@@ -16,6 +16,7 @@ from borderless.engine.image_arguments import (
     ImageArguments,
     dimensions,
     first_convolution,
+    images_per_sample,
     in_layout,
     out_of_layout,
     put_images,
@@ -51,7 +52,7 @@ def as_signals(
 
     def make(leaf: Tensor, layout: str | None) -> Any:
         made.append(_as_signal(out_of_layout(leaf, layout), scope, made))
-        return in_layout(made[-1], layout)
+        return in_layout(made[-1], layout, images_per_sample(leaf, layout))
 
     def watch(leaf: Tensor, name: str) -> Tensor:
         if leaf.ndim != (dimensions(scope.root) or leaf.ndim):

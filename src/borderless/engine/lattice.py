@@ -5,30 +5,24 @@ family: one for each stride, and every two of them share cells, so whichever ope
 order, they lead to the same cells, and parallel branches stay aligned.
 
 Under the fixed phase every sample keeps the sublattice 0. Under the adaptive phase (Chaman and Dokmanic, CVPR 2021)
-each sample keeps, of the sublattices that share cells with the whole family, the one on which the operation's input
-deviates most, in energy, from its background; ties follow the energy's centroid. A phase stands for a residue class of
-cells; it is the member between -factor and factor that lets the map grow least. Upsampling back to a lattice of the
-family undoes the phases between.
+each sample keeps one of the sublattices that share cells with the whole family (see `phase`). A phase stands for a
+residue class of cells; it is the member between -factor and factor that lets the map grow least. Upsampling back to a
+lattice of the family undoes the phases between.
 
 Shapes: N samples, D spatial axes.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from fractions import Fraction
-from math import gcd, lcm, prod, sqrt
-from typing import cast
+from math import gcd, lcm
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from borderless.engine.geometry import Box, ceil_div
 from borderless.engine.shifting import Shift
 
 Stride = tuple[int | Fraction, ...]
-# Energies closer than this, relative to the largest, are equal but for rounding.
-TIE = 1e-4
-_ROUND_UP_ABOVE = (sqrt(5) - 1) / 2
 
 
 class Family(dict[Stride, "Lattice"]):
@@ -72,10 +66,10 @@ class Lattice:
 
     stride: for each axis, a fraction where a map is finer than the image. offset: integers (N, D), or None: all 0.
     family: the lattices of one image by their strides, this one among them. axes: which of the image's axes its own
-    are, where it is that of a line, None: all of them.
+    are, where it is that of a line or of a transposed map, None: all of them in order.
     """
 
-    __slots__ = ("_lines", "apart", "axes", "family", "offset", "stride")
+    __slots__ = ("_lines", "_source", "_transposed", "apart", "axes", "family", "offset", "stride")
 
     def __init__(
         self,
@@ -92,15 +86,26 @@ class Lattice:
         # By how many pixels, at least and at most, the offset of another of the family exceeds this one's (else 0).
         self.apart: dict[Stride, Box] = {}
         self._lines: dict[int, Lattice] = {}
+        self._transposed: dict[tuple[int, ...], Lattice] = {}
+        self._source: tuple[Lattice, tuple[int, ...]] | None = None  # which this is with its axes in another order
 
     @property
     def total_stride(self) -> tuple[int, ...]:
         """The smallest shift, in pixels, along each axis that moves every lattice of the family onto itself."""
+        along = self._total_stride()
+        if self.axes is None or sorted(self.axes) != list(range(len(along))):
+            return along
+        return tuple(along[self.axes.index(i)] for i in range(len(along)))  # in the order of the image's axes
+
+    def _total_stride(self) -> tuple[int, ...]:
         lattices = self.family.of_all_rows()
-        strides = [lattice.stride for lattice in lattices]
+        strides: list[Stride] = [lattice.stride for lattice in lattices]
         for lattice in lattices:
+            for order, transposed in lattice._transposed.items():
+                along = transposed._total_stride()
+                strides.append(tuple(along[order.index(i)] for i in range(len(order))))
             for index, line in lattice._lines.items():
-                along = line.total_stride
+                along = line._total_stride()
                 strides.append((*along[:index], 1, *along[index:]))
         return tuple(lcm(*(s.numerator for s in axis)) for axis in zip(*strides, strict=True))
 
@@ -234,64 +239,25 @@ class Lattice:
                 lattice = lattice.without(index)
         return lattice
 
+    def transposed(self, order: tuple[int, ...]) -> "Lattice":
+        """The same grid with its axes in another order; twice to and fro it is the same object.
+
+        What is strided or upsampled from there on is a family of its own.
+        """
+        if self._source is not None and tuple(self._source[1][i] for i in order) == tuple(range(len(order))):
+            return self._source[0]
+        if order not in self._transposed:
+            axes = tuple(i if self.axes is None else self.axes[i] for i in order)
+            offset = None if self.offset is None else self.offset[:, list(order)]
+            stride = tuple(self.stride[i] for i in order)
+            made = Lattice(stride, offset, axes=None if axes == tuple(range(len(axes))) else axes)
+            made._source = self, order
+            self._transposed[order] = made
+        return self._transposed[order]
+
     def __repr__(self) -> str:
         stride = ", ".join(map(str, self.stride))
         return f"Lattice(stride=({stride}), phase={'fixed' if self.offset is None else 'per sample'})"
-
-
-@torch.no_grad()
-def choose_phase(deviation: Tensor, axes: tuple[int, ...], start: tuple[int, ...], factor: tuple[int, ...]) -> Tensor:
-    """Return (N, D): per sample, the residue class of frame indices on which the map deviates most from its background.
-
-    The choice moves with the map, whatever is on it. Classes whose energy is within `TIE` of the largest are tied, as
-    those of uniform, symmetric and periodic objects are; among them the first one is taken that follows the centroid
-    of the energy. A centroid is rounded at a fraction that is the golden ratio's: symmetric objects have their centroid
-    at simple fractions of a cell, and no number keeps farther from all of those.
-
-    Args:
-        deviation: (N, C, *window), the map less its background.
-        axes: the spatial dimensions of `deviation`.
-        start: frame indices of the window's first cell.
-        factor: stride of the operation along each axis.
-    """
-    inner = tuple(i for i in range(1, deviation.ndim) if i not in axes)
-    dtype = torch.float32 if deviation.dtype in (torch.float16, torch.bfloat16) else deviation.dtype
-    if inner:
-        norm = cast(Callable[..., Tensor], torch.linalg.vector_norm)  # pyright: ignore[reportUnknownMemberType]
-        energy = norm(deviation, dim=inner, dtype=dtype).square()  # (N, *window)
-    else:
-        energy = deviation.to(dtype).square()
-    energy = energy.to(torch.float32 if energy.device.type == "mps" else torch.float64)
-    by_class = _energy_by_class(energy, start, factor)
-    largest = by_class.amax(tuple(range(1, by_class.ndim)), keepdim=True)
-    rank = torch.zeros_like(by_class, dtype=torch.int64)
-    for i, (first, f) in enumerate(zip(start, factor, strict=True)):
-        others = tuple(1 + j for j in range(len(factor)) if j != i)
-        along = energy.sum(others) if others else energy  # (N, size)
-        cells = torch.arange(first, first + along.shape[1], device=along.device, dtype=along.dtype)
-        centroid = ((along * cells).sum(1) / along.sum(1)).nan_to_num()  # of an empty map: 0
-        nearest = torch.ceil(centroid - _ROUND_UP_ABOVE).long()
-        shape = [f if j == i else 1 for j in range(len(factor))]
-        behind = (torch.arange(f, device=along.device) - nearest[:, None]).remainder(f)
-        rank = rank * f + behind.reshape(-1, *shape)
-    index = torch.where(by_class >= (1 - TIE) * largest, rank, prod(factor)).flatten(1).argmin(1)
-    phase: list[Tensor] = []
-    for f in reversed(factor):
-        phase.insert(0, index % f)
-        index = index // f
-    return torch.stack(phase, 1)
-
-
-def _energy_by_class(energy: Tensor, start: tuple[int, ...], factor: tuple[int, ...]) -> Tensor:
-    """Return (N, *factor): the energy (N, *window) summed over each residue class of frame indices."""
-    padding: list[int] = []
-    folded: list[int] = [energy.shape[0]]
-    for first, size, f in reversed(list(zip(start, energy.shape[1:], factor, strict=True))):
-        before = first % f
-        blocks = -(-(before + size) // f)
-        padding += [before, blocks * f - before - size]
-        folded[1:1] = [blocks, f]
-    return F.pad(energy, padding).reshape(folded).sum([1 + 2 * i for i in range(len(factor))])
 
 
 def _times(stride: Stride, factor: tuple[int | Fraction, ...]) -> Stride:

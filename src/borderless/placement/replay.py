@@ -299,7 +299,7 @@ def _as_the_model_divides(
 
 def _divisors(func: Any, canvas: Signal, one: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
     """Return the model's own average of ones, relative to one over whole kernels with zeros outside."""
-    ones = one.expand([n if axis in canvas.axes else 1 for axis, n in enumerate(canvas.shape)])
+    ones = one.expand([n if axis in canvas.axes or axis > 1 else 1 for axis, n in enumerate(canvas.shape)])
 
     def average(border: Edge) -> Tensor:
         maps = like(canvas, ones)

@@ -1,6 +1,5 @@
 """Functions on cells that have left the engine, and the errors and warnings about them."""
 
-from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -13,6 +12,8 @@ from borderless.engine.registry import LEFT, REFUSED, find_rule, rule, traits_of
 from borderless.engine.relabeled import Relabeled
 from borderless.engine.rules import casts, pointwise
 from borderless.engine.rules.cell_products import AfterCall, of_einsum, of_product
+from borderless.engine.rules.cell_views import CHOSEN, kept, of_index, of_view
+from borderless.engine.rules.losses import LOSSES
 from borderless.engine.rules.unfolding import FOLD
 from borderless.engine.signal import Signal, first_signal
 from borderless.engine.signatures import arguments
@@ -33,10 +34,6 @@ _CHOICES = frozenset(
     + named("nonzero", "argwhere", "masked_select", "any", "all", "count_nonzero", "unique", "isin", "tolist", "item")
     + named("numpy", "bincount", "equal", "allclose", "msort")
 )
-_LOSSES = frozenset(
-    named("cross_entropy", "nll_loss", "binary_cross_entropy", "binary_cross_entropy_with_logits", "mse_loss", "kl_div")
-    + named("l1_loss", "smooth_l1_loss", "huber_loss", "poisson_nll_loss", "gaussian_nll_loss", "hinge_embedding_loss")
-)
 _RECURRENT = frozenset(named("lstm", "gru", "rnn_tanh", "rnn_relu", "lstm_cell", "gru_cell"))
 _SPECTRA = frozenset(
     [torch.stft, torch.istft, *(f for f in vars(torch.fft).values() if callable(f)), torch.Tensor.stft]
@@ -47,9 +44,6 @@ _PRODUCTS = frozenset(named("matmul", "mm", "bmm", "mv", "dot", "cdist", "__matm
 _SUMMED_PRODUCTS = frozenset(named("addmm", "addbmm", "baddbmm", "addmv"))
 _CONVOLUTIONS = frozenset(named("conv1d", "conv2d", "conv3d"))
 _WHOLE_CELLS = (pointwise.elementwise, casts.alike, casts.dropout)
-
-
-_CHOSEN = AfterCall()
 
 
 @rule(LEFT)
@@ -144,13 +138,13 @@ def _is_query(function: Any) -> bool:
 
 def _outcome(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], cells: list[LeftCells]) -> AfterCall:
     if function in _VIEWS:
-        return _of_view(function, args, kwargs, cells[0])
+        return of_view(function, args, kwargs, cells[0])
     if function is Tensor.__getitem__:
-        return _of_index(args, kwargs, cells)
+        return of_index(args, kwargs, cells)
     if function is F.fold:
         return AfterCall(None, FOLD, is_refused=True)
-    if function in _LOSSES:
-        return _CHOSEN
+    if function in LOSSES:
+        return CHOSEN
     if function in _RECURRENT or function in _SPECTRA:
         return AfterCall(None, "runs along cells", is_refused=True)
     if function in _ATTENTION:
@@ -158,7 +152,7 @@ def _outcome(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], cells
     if function in _SCORES:
         if any(leaf.cell_dims & {leaf.ndim - 1, leaf.ndim - 2} for leaf in cells):
             return AfterCall(None, "is attention over cells", is_refused=True)
-        return _kept(cells)
+        return kept(cells)
     if function in _PRODUCTS:
         return of_product(*args[:2], is_transposed=function is torch.cdist)
     if function in _SUMMED_PRODUCTS:
@@ -174,7 +168,7 @@ def _outcome(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], cells
         indices = next((leaf for leaf in cells if not leaf.is_floating_point()), cells[0])
         return AfterCall(lambda _: indices.cell_dims)
     if function in _CONVOLUTIONS and _slides_between_cells(function, args, kwargs):
-        return _kept(cells)
+        return kept(cells)
     if find_rule(function) in _WHOLE_CELLS:
         return _of_cells(args, kwargs, cells)
     return _along_dimensions(function, args, kwargs, cells)
@@ -195,49 +189,6 @@ def _slides_between_cells(function: Any, args: tuple[Any, ...], kwargs: dict[str
         and along(around, dim - 2) in (0, [0], (0,), "valid", "same")
         for dim in cells.cell_dims
         if dim > 1
-    )
-
-
-def dims_of_view(function: Callable[[Tensor], Any], shape: Sequence[int], dims: Sequence[int]) -> list[frozenset[int]]:
-    """Return, for each tensor that the view `function` makes of one of `shape`, the dimensions that hold `dims`."""
-    probe = torch.empty(tuple(shape), device="meta")
-    spans = [(probe.stride(dim), probe.stride(dim) * probe.shape[dim]) for dim in dims if probe.shape[dim] > 1]
-    with DisableTorchFunctionSubclass():
-        made = [leaf for leaf in tree_leaves(function(probe)) if isinstance(leaf, Tensor)]
-    return [
-        frozenset(
-            dim
-            for dim, (step, size) in enumerate(zip(leaf.stride(), leaf.shape, strict=True))
-            if size > 1 and step and any(step < stop and step * size > start for start, stop in spans)
-        )
-        for leaf in made
-    ]
-
-
-def _of_view(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], source: LeftCells) -> AfterCall:
-    if not isinstance(args[0], LeftCells):  # the shape of cells alone is asked for
-        return _CHOSEN
-    of_parts = dims_of_view(lambda probe: function(probe, *args[1:], **kwargs), source.shape, sorted(source.cell_dims))
-    parts = iter(of_parts)
-    return AfterCall(lambda _: next(parts))
-
-
-def _of_index(args: tuple[Any, ...], kwargs: dict[str, Any], cells: list[LeftCells]) -> AfterCall:
-    tensor, index = args
-    lists = [leaf for leaf in tree_leaves(index) if isinstance(leaf, Tensor)]
-    if not isinstance(tensor, LeftCells):
-        return _CHOSEN if len(lists) > 1 or lists[0].dtype is torch.bool else AfterCall(lambda _: cells[0].cell_dims)
-    if not lists and not any(isinstance(entry, list) for entry in (index if isinstance(index, tuple) else (index,))):
-        return _of_view(Tensor.__getitem__, args, kwargs, tensor)
-    is_order = len(lists) == 1 and lists[0].ndim == 1 and lists[0].dtype is not torch.bool
-    return _kept(cells) if is_order else _CHOSEN
-
-
-def _kept(cells: list[LeftCells], mixes: str = "") -> AfterCall:
-    """Results of the same number of dimensions have their cells where the arguments have them."""
-    first = cells[0]
-    return AfterCall(
-        lambda made: frozenset(d for d in first.cell_dims if made.ndim == first.ndim and d < made.ndim), mixes
     )
 
 
@@ -278,8 +229,8 @@ def _along_dimensions(
     if touched is None:
         kind = traits_of(find_rule(function)).needs
         if kind == "cell" or function in _CHOICES:
-            return _kept(cells) if kind == "cell" else _CHOSEN
-        return _kept(cells, "reads several cells, with the model's original padding if it pads")
+            return kept(cells) if kind == "cell" else CHOSEN
+        return kept(cells, "reads several cells, with the model's original padding if it pads")
     if not touched & first.cell_dims:
         return AfterCall(
             lambda made: frozenset(
@@ -288,10 +239,10 @@ def _along_dimensions(
             )
         )
     if function in _CHOICES:
-        return _CHOSEN
+        return CHOSEN
     if 0 in touched and function is not F.linear:  # a loss, or a statistic of the batch
-        return _CHOSEN
-    return _kept(cells, keeps)
+        return CHOSEN
+    return kept(cells, keeps)
 
 
 def _touched(

@@ -11,8 +11,9 @@ from torch import Tensor
 from borderless.engine.naming import named
 from borderless.engine.registry import Declared, rule
 from borderless.engine.relabeled import Relabeled, on_maps
+from borderless.engine.rules.channels import along_channels
 from borderless.engine.rules.indices import Indices
-from borderless.engine.rules.pointwise import along_channels, elementwise
+from borderless.engine.rules.pointwise import elementwise
 from borderless.engine.rules.reduced import (
     Asked,
     asked_of,

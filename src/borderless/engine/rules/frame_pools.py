@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from borderless.engine.naming import named
 from borderless.engine.registry import find_rule
-from borderless.engine.rules import casts, normalization, pointwise, softmaxes
+from borderless.engine.rules import casts, channels, normalization, pointwise, softmaxes
 from borderless.engine.signal import Signal
 from borderless.engine.signatures import by_position
 from borderless.engine.torch_internals import tree_leaves, tree_map
@@ -137,7 +137,7 @@ def _acts_on_cells(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
         *_BATCH_NORMS,
         pointwise.elementwise,
         casts.alike,
-        pointwise.along_channels,
+        channels.along_channels,
         softmaxes.softmax,
         casts.dropout,
     )

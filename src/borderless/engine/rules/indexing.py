@@ -10,6 +10,7 @@ from borderless.engine.lattice import Lattice
 from borderless.engine.naming import describe, named
 from borderless.engine.registry import Declared, rule
 from borderless.engine.relabeled import Relabeled, on_batches
+from borderless.engine.rules.picking import pick, why_picked
 from borderless.engine.rules.pointwise import check_parameters
 from borderless.engine.rules.rows import lattice_of_reshaped, lattice_of_rows
 from borderless.engine.rules.sliding import slides_of, strided_slice
@@ -19,6 +20,8 @@ from borderless.engine.signatures import arguments
 
 def _need_of_index(function: Any, signal: Any, index: Any) -> Declared:
     if not isinstance(signal, Signal):
+        return "everything"
+    if why_picked(signal, index if isinstance(index, tuple) else (index,)) is not None:
         return "everything"
     entries = [e for e in one_per_dimension(signal, index if isinstance(index, tuple) else (index,)) if e is not None]
     along_space = [entry for axis, entry in enumerate(entries) if axis in signal.axes]
@@ -58,11 +61,15 @@ def _getitem_seen(function: Any, source: Relabeled, signal: Any, index: Any) -> 
 
 @rule(torch.Tensor.__getitem__, needs=_need_of_index, dims=_getitem_seen)
 def getitem(function: Any, signal: Any, index: Any) -> Any:
-    """Take slices: along space a strided operation, elsewhere a view."""
+    """Take slices: along space a strided operation, elsewhere a view. Single cells are those of the frame."""
     if not isinstance(signal, Signal):
         found = first_signal(index)
         assert found is not None
         raise found.scope.unsupported("indexing by a map")
+    entries = index if isinstance(index, tuple) else (index,)
+    reason = why_picked(signal, entries)
+    if reason is not None:
+        return pick(function, signal, entries, reason)
     found = picked(signal, index)
     if found.slices != [(0, n, 1) for n in signal.frame]:
         signal = signal.possible_alias(strided_slice(signal, found.slices), function)
@@ -148,8 +155,7 @@ def one_per_dimension(signal: Signal, index: tuple[Any, ...]) -> list[Any]:
     if any(isinstance(entry, Signal) for entry in index):
         raise signal.scope.unsupported(
             "an index that is a feature map",
-            "how many cells a mask picks depends on its values, and they lose their positions. Write "
-            "torch.where(mask, x, other) or x.masked_fill(mask, value)",
+            "it picks channels or samples by the values of a map. Write torch.where(mask, x, other)",
         )
     lists = sum(isinstance(entry, list | Tensor) for entry in index)
     if lists > 1 or any(isinstance(e, bool) or (isinstance(e, Tensor) and e.ndim != 1) for e in index):

@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Sequence
 from functools import cache
+from math import prod
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from borderless.engine.geometry import Box, Slide
 from borderless.engine.naming import describe
 from borderless.engine.receptive_field import interpolated
 from borderless.engine.registry import find_rule, rule, traits_of
@@ -16,19 +18,21 @@ from borderless.engine.rules.joining import joint_box
 from borderless.engine.rules.plan import Plan, check_axes, per_axis
 from borderless.engine.rules.resampling import on_finer_lattice
 from borderless.engine.signal import Signal
-from borderless.engine.tiles import same_period
+from borderless.engine.tiles import ranges_of, same_period, tile
 from borderless.engine.torch_internals import tree_leaves, tree_map
 
 
 class Indices(Signal):
     """Indices that `maker` gave, of the shape that the unmodified model would see.
 
-    kernel: of the pool within whose kernels the window counts cells, row by row; None: nothing is known of them.
-    on_frame: of maxima over all of space, lets the map leave and returns where they are on its frame.
+    slides: of the pool within whose kernels the window counts cells, row by row; None: nothing is known of them.
+    source: the frame of the map that was pooled, whose cells the unmodified model counts. on_frame: of maxima over all
+    of space, lets the map leave and returns where they are on its frame.
     """
 
     maker: Any
-    kernel: tuple[int, ...] | None = None
+    slides: tuple[Slide, ...] | None = None
+    source: tuple[int, ...] = ()
     on_frame: Callable[[], Tensor] | None = None
 
     @classmethod
@@ -76,8 +80,8 @@ class Indices(Signal):
     def _refusal(self, reader: str) -> Exception:
         return self.scope.unsupported(
             f"{reader}, which reads the indices of {describe(self.maker)},",
-            "indices of maxima over space are absolute positions. Write max_unpool, with a kernel as large as its "
-            "stride, for what is to return to where it was, or go on with the values alone",
+            "indices of maxima over space are absolute positions. Write max_unpool for what is to return to where it "
+            "was, or go on with the values alone",
         )
 
     @classmethod
@@ -95,27 +99,29 @@ class Indices(Signal):
 
 
 def indices_of(function: Any, planned: Plan, pooled: Signal) -> Indices:
-    """Return the indices of a max pool whose kernels tile the plane; of any other one nobody may read them."""
-    kernel = tuple(slide.kernel for slide in planned.slides)
-    if any(s.stride != s.kernel or s.padding or s.dilation != 1 or s.ceil_mode for s in planned.slides):
+    """Return the indices of a max pool within its kernels; of equal cells the first is the largest."""
+    slides = planned.slides
+    if any(
+        s.dilation != 1 or (s.ceil_mode and s.frame(n) != s._replace(ceil_mode=False).frame(n))
+        for s, n in zip(slides, planned.source.frame, strict=True)
+    ):
         return Indices.unknown(function, pooled, pooled.shape)
+    kernel, stride = tuple(s.kernel for s in slides), tuple(s.stride for s in slides)
 
     def within(cells: Tensor) -> Tensor:
         """Return, for every kernel, which of its cells is the first of the largest ones."""
-        rest: Tensor = function(cells, kernel, kernel, return_indices=True)[1]
+        rest: Tensor = function(cells, kernel, stride, return_indices=True)[1]
         found = torch.zeros_like(rest)
         for i in reversed(range(len(kernel))):
             along, rest = rest % cells.shape[2 + i], rest // cells.shape[2 + i]
-            first = kernel[i] * torch.arange(along.shape[2 + i], device=cells.device)
-            step = 1
-            for k in kernel[i + 1 :]:
-                step *= k
+            first = stride[i] * torch.arange(along.shape[2 + i], device=cells.device)
+            step = prod(kernel[i + 1 :])
             found = found + step * (along - first.reshape(-1, *[1] * (len(kernel) - 1 - i)))
         return found
 
     background = None if planned.background is None else planned.response(within)
     made = Indices.of(function, pooled, within(planned.cells()), background)
-    made.kernel = kernel
+    made.slides, made.source = slides, planned.source.frame
     return made
 
 
@@ -147,35 +153,66 @@ def max_unpool(
         window = function(signal.window, numbers, kernel, stride, padding, output_size)
         box = tuple((0, n) for n in frame)
         return on_finer_lattice(signal, stride, window, None, box, frame, field)
-    if indices.kernel != kernel or stride != kernel or any(padding):
+    if indices.slides is None or indices.source != frame:
         raise signal.scope.unsupported(
             describe(function),
-            "only a max pool whose stride is its kernel, without padding, dilation or ceil_mode, can be undone by one "
-            f"of the same kernel. Write both with equal kernels and strides in {describe(indices.maker)}",
+            f"it puts cells on a map of {frame}, and their indices count the cells of {indices.source or 'a map'} of "
+            f"{describe(indices.maker)}. Write both with equal kernels, strides and paddings, without dilation, for "
+            "sizes that the stride divides, or give output_size the size before the pool",
         )
+    slides = indices.slides
     box = joint_box([signal, indices], function)
-    window = _spread(signal.read(box), indices.read(box), kernel)
+    spread = _Spread(slides, box, signal.border.outside == "background", signal.border.keeps == "inside")
+    window = spread.of(signal.read(spread.read), indices.read(spread.read), spread.read, spread.made)
     background = None
     if signal.background is not None:
         assert indices.background is not None
-        around, places = same_period([signal.background, indices.background], [signal.axes] * 2)
-        background = _spread(around, places, kernel)
+        around, places = same_period([signal.background, indices.background], [signal.axes] * 2, dense=True)
+        cells = tuple((0, around.shape[axis]) for axis in signal.axes)
+        tiled = _Spread(slides, tuple((a - 1, b + 1) for a, b in cells), True, False)
+        around, places = (tile(part, signal.axes, ranges_of(tiled.read), dense=True) for part in (around, places))
+        pattern = tuple((0, s.stride * b) for s, (_, b) in zip(slides, cells, strict=True))
+        background = tiled.of(around, places, tiled.read, pattern)
     elif indices.background is not None:
         raise AssertionError("maps of one pass all have a background, or none has")
-    grown = tuple((k * a, k * b) for k, (a, b) in zip(kernel, box, strict=True))
-    return on_finer_lattice(signal, kernel, window, background, grown, frame, field)
+    stride = tuple(s.stride for s in slides)
+    field = tuple(interpolated(*pair, 0) for pair in zip(signal.field, stride, strict=True))
+    return on_finer_lattice(signal, stride, window, background, spread.made, frame, field)
 
 
-def _spread(values: Tensor, places: Tensor, kernel: tuple[int, ...]) -> Tensor:
-    """Return (N, C, *(cells · kernel)): each of the `values` (N, C, *cells) at its index within a kernel of zeros."""
-    shape = torch.broadcast_shapes(values.shape, places.shape)
-    values, places = values.expand(shape), places.expand(shape)
-    size = 1
-    for k in kernel:
-        size *= k
-    blocks = values.new_zeros((*shape, size)).scatter(-1, places.unsqueeze(-1), values.unsqueeze(-1))
-    blocks = blocks.unflatten(-1, kernel)
-    count = len(kernel)
-    order = [0, 1, *(d for i in range(count) for d in (2 + i, 2 + count + i))]
-    cells = [n * k for n, k in zip(shape[2:], kernel, strict=True)]
-    return blocks.permute(order).reshape(*shape[:2], *cells)
+class _Spread:
+    """Put cells where the maxima of their kernels were; where kernels overlap, the last one in row-major order wins.
+
+    box: of the cells. read: with their neighbors, whose kernels reach as far. made: the finer cells that come of it.
+    """
+
+    def __init__(self, slides: tuple[Slide, ...], box: Box, has_neighbors: bool, is_inside: bool) -> None:
+        self.slides = slides
+        beyond = [-(-s.kernel // s.stride) - 1 for s in slides]  # how many further kernels a finer cell may lie in
+        self.read = tuple((a - k, b + k) if has_neighbors else (a, b) for k, (a, b) in zip(beyond, box, strict=True))
+        ends = [
+            (s.stride * a - s.padding, s.stride * (b - 1) - s.padding + s.kernel)
+            for s, (a, b) in zip(slides, box, strict=True)
+        ]
+        lost = [s.kernel - s.stride if is_inside else 0 for s in slides]
+        self.made = tuple((first + k, stop - k) for k, (first, stop) in zip(lost, ends, strict=True))
+
+    def of(self, values: Tensor, places: Tensor, box: Box, made: Box) -> Tensor:
+        """Return (N, C, *made): each of the `values` (N, C, *box) at its place within a kernel, zeros elsewhere."""
+        shape = torch.broadcast_shapes(values.shape, places.shape)
+        values, places = values.expand(shape), places.expand(shape)
+        target, is_there, rest = torch.zeros_like(places), torch.ones_like(places, dtype=torch.bool), places
+        step = 1
+        for i in reversed(range(len(self.slides))):
+            slide, (a, b), (first, stop) = self.slides[i], box[i], made[i]
+            starts = slide.stride * torch.arange(a, b, device=places.device) - slide.padding - first
+            along = rest % slide.kernel + starts.reshape(-1, *[1] * (len(self.slides) - 1 - i))
+            rest = rest // slide.kernel
+            is_there = is_there & (along >= 0) & (along < stop - first)
+            target = target + step * along
+            step *= stop - first
+        target = torch.where(is_there, target, step).flatten(2)  # what lies outside goes to a cell of its own
+        order = torch.arange(target.shape[2], device=target.device).expand(target.shape)
+        last = target.new_full((*shape[:2], step + 1), -1).scatter_reduce(2, target, order, "amax")[..., :step]
+        found = values.flatten(2).gather(2, last.clamp_min(0))
+        return torch.where(last < 0, found.new_zeros(()), found).unflatten(2, [stop - first for first, stop in made])

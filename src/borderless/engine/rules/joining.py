@@ -110,6 +110,11 @@ def joint_field(signals: Sequence[Signal]) -> tuple[Field, ...]:
     return tuple(united(along) for along in zip(*fields, strict=True))
 
 
+def is_as_unmodified(signal: Signal, box: Box) -> bool:
+    """Whether `box` is what the unmodified model stores: ordinary tensors then enter as they are, to the last bit."""
+    return signal.border.is_own and box == signal.frame_box
+
+
 def read_in(signal: Signal, whole: Signal, box: Box) -> Tensor:
     """Return the cells of a `box` of the map `whole`: of a line, of size 1 along the axes that it lacks."""
     if len(signal.axes) == len(whole.axes):

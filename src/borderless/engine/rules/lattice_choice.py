@@ -11,7 +11,8 @@ from borderless.engine.tiles import less, tile
 
 if TYPE_CHECKING:
     from borderless.engine.signal import Signal
-from borderless.engine.lattice import Lattice, choose_phase
+from borderless.engine.lattice import Lattice
+from borderless.engine.phase import choose_phase
 
 
 class LatticeChoice(NamedTuple):

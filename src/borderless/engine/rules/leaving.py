@@ -7,7 +7,7 @@ from torch import Tensor
 
 from borderless.engine.leaving import LeftCells
 from borderless.engine.naming import describe
-from borderless.engine.rules.after_leaving import dims_of_view
+from borderless.engine.rules.cell_views import dims_of_view
 from borderless.engine.signal import Signal
 
 

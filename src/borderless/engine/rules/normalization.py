@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from borderless.engine.naming import describe
 from borderless.engine.registry import Kind, rule
-from borderless.engine.rules.plan import check_axes, reduced_axes
+from borderless.engine.rules.plan import check_axes, has_other_dimensions
 from borderless.engine.rules.statistics import cells_of_whole, moments, moments_of_whole
 from borderless.engine.signal import Signal
 from borderless.engine.tiles import is_constant, less
@@ -59,7 +59,8 @@ def batch_norm(
     eps: float = 1e-5,
 ) -> Signal:
     """Normalize the background with the window's statistics, or with the running ones."""
-    if not reduced_axes(signal):
+    has_others = has_other_dimensions(signal, signal.ndim - 2)
+    if not has_others or (training and any(signal.shape[d] > 1 for d in range(2, signal.ndim) if d not in signal.axes)):
         check_axes(signal, None, function, weight, bias, running_mean, running_var)
     background = signal.background
     if training and signal.scope.shares_passes:

@@ -1,9 +1,9 @@
 """Outputs of a sliding operation that are kept, and the cells read for them, under the border and the phase."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from math import gcd
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from torch import Tensor
 
@@ -17,6 +17,8 @@ from borderless.engine.shifting import Shift
 from borderless.engine.signal import Signal
 from borderless.engine.tiles import is_constant, periods, ranges_of, tile
 from borderless.errors import ImageError
+
+T = TypeVar("T")
 
 
 class Layout(NamedTuple):
@@ -149,12 +151,22 @@ def per_axis(value: Any, count: int) -> tuple[int, ...]:
     return values * count if len(values) == 1 else values
 
 
-def reduced_axes(signal: Any) -> list[int]:
-    """Return the dimensions, of size 1, of the spatial axes over which a map was reduced to a line, with keepdim."""
-    if not isinstance(signal, Signal) or signal.lattice.axes is None:
-        return []
-    rest = [d for d in range(2, signal.ndim) if d not in signal.axes]
-    return rest if all(signal.shape[d] == 1 for d in rest) and signal.axes[0] >= 2 else []
+def has_other_dimensions(signal: Any, count: int) -> bool:
+    """Return whether a map has `count` dimensions after its channels, of which some are not spatial."""
+    if not isinstance(signal, Signal) or not signal.axes:
+        return False
+    return signal.ndim == 2 + count and signal.axes[0] >= 2 and len(signal.axes) < count
+
+
+def along_space(signal: Signal, values: Sequence[T]) -> tuple[T, ...]:
+    """Return, of `values`, one for each dimension after the channels, those of the spatial axes."""
+    return tuple(values[axis - 2] for axis in signal.axes) if len(values) > len(signal.axes) else tuple(values)
+
+
+def padding_beside_space(signal: Signal, slides: Sequence[Slide]) -> list[int]:
+    """Return, as `torch.nn.functional.pad` takes it, the padding of `slides` in the dimensions that are not space."""
+    sizes = [(0, 0) if 2 + i in signal.axes else (s.padding, s.padding_after) for i, s in enumerate(slides)]
+    return [amount for pair in reversed(sizes) for amount in pair]
 
 
 _AXIS_NAMES = {1: "T", 2: "H, W", 3: "T, H, W"}
@@ -187,8 +199,8 @@ def _remedy(signal: Signal, count: int) -> str:
     if len(signal.axes) > count:
         names = _AXIS_NAMES.get(count, "*space")
         return (
-            f"Give several images per sample, (N, B, C, {names}), as (N * B, C, {names}), or convert only the part of "
-            "the model that takes single images"
+            f"Name several images per sample as such, images={{'x': 'NBC{names.replace(', ', '')}'}} for the argument "
+            "x, or convert only the part of the model that takes single images"
         )
     if signal.axes[-1] != signal.ndim - 1:
         return f"Give (N, C, {names}), or convert only the part of the model after it has moved its channels"

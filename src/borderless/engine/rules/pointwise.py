@@ -1,8 +1,8 @@
 """Functions that act on every cell alike: they act on the window and, the same way, on the background.
 
 Elementwise functions of one or several Signals (joined by frame index: the union of the windows where maps may grow,
-the intersection under `valid`), and functions along channels. PyTorch marks its elementwise functions with
-`torch.Tag.pointwise`; a short list adds those that it leaves out.
+the intersection under `valid`). PyTorch marks them with `torch.Tag.pointwise`; a short list adds those that it leaves
+out.
 """
 
 from typing import Any
@@ -12,14 +12,15 @@ from torch import Tensor
 
 from borderless.engine import geometry
 from borderless.engine.geometry import Box
-from borderless.engine.naming import describe, is_torch_own, named
+from borderless.engine.naming import describe, is_torch_own
 from borderless.engine.padding import inside, strips
-from borderless.engine.registry import Rule, Traits, declare, fallback, rule
-from borderless.engine.relabeled import Relabeled, on_channels, on_maps
+from borderless.engine.registry import Rule, Traits, declare, fallback
+from borderless.engine.relabeled import Relabeled, on_maps
 from borderless.engine.rules.joining import (
     LINES_REACH_OUT,
     beside_window,
     from_end,
+    is_as_unmodified,
     joint_box,
     joint_field,
     reaches_out,
@@ -29,7 +30,6 @@ from borderless.engine.rules.joining import (
     without_extent,
 )
 from borderless.engine.signal import Signal, first_signal
-from borderless.engine.signatures import arguments
 from borderless.engine.tiles import is_constant
 from borderless.engine.torch_internals import OpOverload, OpOverloadPacket, schema_of, tree_map
 from borderless.errors import UnsupportedOperation
@@ -93,8 +93,8 @@ def elementwise(function: Any, *args: Any, **kwargs: Any) -> Any:
     if reason is not None:
         return _on_frames(function, signal, reason, args, kwargs)
     assert aligned is not None
-    args, kwargs = aligned
     box = joint_box(signals, function)
+    args, kwargs = (args, kwargs) if is_as_unmodified(signal, box) else aligned
     is_in_place = acts_in_place(function)
     if len(args) == len(signals) == 2 and is_in_place and _joins_in_parts(*signals):
         return _change_in_parts(function, signal, args[1], kwargs)
@@ -238,58 +238,6 @@ def _on_frames(function: Any, signal: Signal, reason: str, args: tuple[Any, ...]
     return function(*(crop(a) for a in args), **{k: crop(v) for k, v in kwargs.items()})
 
 
-def _along_channels_seen(function: Any, source: Relabeled, *args: Any, **kwargs: Any) -> Any:
-    """Run on tokens and stacks: functions of the last dimensions, of dimension 1, or of dimensions given."""
-    check_parameters(function, *args, *kwargs.values())
-    if function.__name__ in ("prelu", "local_response_norm"):
-        return on_channels(function, source, args, kwargs)
-    if function.__name__ not in ("layer_norm", "rms_norm", "linear"):
-        return on_maps(function, source, args, kwargs, ("dim",))
-    touched = _dimensions_touched(function, source, args[1:], kwargs)
-    if source.batch in touched:
-        raise source.scope.unsupported(describe(function), "it runs over the batch")
-    if source.tokens in touched:
-        raise source.refusal(function, "it has a weight for each token")
-    return on_maps(function, source, args, kwargs)
-
-
-@rule(
-    *named("softmin", "normalize", "glu", "cumsum", "layer_norm", "rms_norm", "linear"),
-    *named("prelu", "local_response_norm", "logsumexp", "argmax", "argmin", "sort", "topk", "argsort"),
-    *named("kthvalue", "median", "nanmedian", "mode", "logcumsumexp", "cumprod", "cummax", "cummin"),
-    needs="channels",
-    dims=_along_channels_seen,
-)
-def along_channels(function: Any, signal: Any, *args: Any, **kwargs: Any) -> Any:
-    """Return a function along the channels: each cell by itself, so window and background alike.
-
-    With several results (values and indices) each is a Signal; without its dimension, where it drops that one.
-    """
-    check_parameters(function, signal, *args, *kwargs.values())
-    touched = _dimensions_touched(function, signal, args, kwargs)
-    if touched & set(signal.axes):
-        if function.__name__ in ("layer_norm", "rms_norm", "linear"):
-            signal.scope.reads_position(describe(function), "it has a weight for each position", signal.frame)
-            return function(signal.crop(), *args, **kwargs)
-        raise signal.scope.unsupported(describe(function), "it runs over space")
-    if 0 in touched:
-        raise signal.scope.unsupported(describe(function), "it runs over the batch")
-    windows = function(signal.window, *args, **kwargs)
-    backgrounds = None if signal.background is None else function(signal.background, *args, **kwargs)
-    if isinstance(windows, tuple):
-        parts = backgrounds or (None,) * len(windows)
-        made = [_without(touched, signal, window, around) for window, around in zip(windows, parts, strict=True)]
-        return type(windows)(made)  # pyright: ignore[reportCallIssue]  a named tuple of torch.return_types
-    return _without(touched, signal, windows, backgrounds)
-
-
-def _without(dropped: set[int], signal: Signal, window: Tensor, background: Tensor | None) -> Signal:
-    """Return the Signal of `window`, which has all dimensions of `signal`, or those that are not `dropped`."""
-    if window.ndim == signal.ndim:
-        return signal.derive(window, background)
-    return signal.derive(window, background, axes=tuple(axis - sum(d < axis for d in dropped) for axis in signal.axes))
-
-
 def check_parameters(function: Any, signal: Any, *parameters: Any) -> None:
     """Refuse a feature map among the parameters of a function."""
     if not isinstance(signal, Signal) or any(isinstance(value, Signal) for value in parameters):
@@ -303,21 +251,3 @@ def map_as_parameter(function: Any, *values: Any) -> UnsupportedOperation:
     return signal.scope.unsupported(
         describe(function), "a feature map is its parameter (a weight, for example), not only its input"
     )
-
-
-def _dimensions_touched(function: Any, signal: Signal, args: tuple[Any, ...], kwargs: dict[str, Any]) -> set[int]:
-    name = function.__name__
-    if name in ("layer_norm", "rms_norm"):
-        shape = args[0] if args else kwargs["normalized_shape"]
-        return set(range(signal.ndim - (1 if isinstance(shape, int) else len(shape)), signal.ndim))
-    if name == "linear":
-        return {signal.ndim - 1}
-    if name == "prelu":
-        weight = args[0] if args else kwargs["weight"]
-        return {1} if weight.numel() > 1 else set()
-    if name == "local_response_norm":
-        return {1}
-    dim = arguments(function, (signal, *args), kwargs).get("dim")
-    if dim is None:
-        raise signal.scope.unsupported(describe(function), "it was called without a dimension, so it runs over space")
-    return {d % signal.ndim for d in ((dim,) if isinstance(dim, int) else dim)}

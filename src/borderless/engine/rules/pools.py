@@ -16,7 +16,7 @@ from borderless.engine.registry import Declared, rule
 from borderless.engine.rules.extremes import largest_over_space
 from borderless.engine.rules.frame_pools import FramePool
 from borderless.engine.rules.indices import indices_of
-from borderless.engine.rules.plan import Plan, check_axes, per_axis, plan
+from borderless.engine.rules.plan import Plan, along_space, check_axes, has_other_dimensions, per_axis, plan
 from borderless.engine.rules.reductions import mean_over_space
 from borderless.engine.signal import Signal
 
@@ -30,6 +30,13 @@ def _read_by_max_pool(
     dilation: Any = 1,
     ceil_mode: bool = False,
     return_indices: bool = False,
+) -> tuple[Slide, ...]:
+    slides = _slides_of_pool(function, kernel_size, stride, padding, dilation, ceil_mode)
+    return along_space(signal, slides) if has_other_dimensions(signal, len(slides)) else slides
+
+
+def _slides_of_pool(
+    function: Any, kernel_size: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool
 ) -> tuple[Slide, ...]:
     count = _count_in_name(function)
     kernel, padding, dilation = (per_axis(v, count) for v in (kernel_size, padding, dilation))
@@ -65,13 +72,13 @@ def max_pool(
 ) -> Any:
     """Pool with the background outside under `full` (0) and `infinite`; other borders keep the pool's own -inf."""
     count = _count_in_name(function)
-    check_axes(signal, count, function)
-    slides = _read_by_max_pool(function, signal, kernel_size, stride, padding, dilation, ceil_mode)
+    slides = _slides_of_pool(function, kernel_size, stride, padding, dilation, ceil_mode)
     kernel, stride, padding, dilation = (
         [getattr(s, name) for s in slides] for name in ("kernel", "stride", "padding", "dilation")
     )
     run = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}[count]
     has_indices = return_indices or function in _WITH_INDICES
+    slides, around = _along_space(function, signal, slides, has_indices)
 
     def local(signal: Signal) -> Any:
         planned = plan(signal, slides, function)
@@ -81,19 +88,36 @@ def max_pool(
         elif signal.border.keeps == "frame":
             window = run(planned.window(), kernel, stride, padding, dilation, ceil_mode)
         else:
-            window = run(planned.cells(), kernel, stride, 0, dilation)
+            window = run(planned.cells(), kernel, stride, around, dilation)
         background = planned.background
-        if not planned.is_constant_around:
-            background = planned.response(lambda cells: run(cells, kernel, stride, 0, dilation))
+        if background is not None and (len(around) > len(slides) or not planned.is_constant_around):
+            background = planned.response(lambda cells: run(cells, kernel, stride, around, dilation))
         result = planned.result(window, background)
         signal.scope.observe(function, result, 0, slides, signal.frame)
         if not has_indices:
             return result
         return result, indices_of(run, planned, result) if numbers is None else result.derive(numbers, None)
 
-    if has_indices or signal.border.has_own_padding:
+    if has_indices or signal.border.has_own_padding or len(around) > len(slides):
         return local(signal)
     return _of_frame(signal, slides, largest_over_space, local)
+
+
+def _along_space(
+    function: Any, signal: Signal, slides: tuple[Slide, ...], has_indices: bool = False
+) -> tuple[tuple[Slide, ...], list[int]]:
+    """The slides along space, and the padding of cells that need none there: the model's own in other dimensions.
+
+    Of maps without channels, (N, *space), PyTorch takes the samples for the channels of one: each is pooled alone.
+    """
+    count = len(slides)
+    is_alone = isinstance(signal, Signal) and signal.axes == tuple(range(1, 1 + count)) and signal.ndim == 1 + count
+    if is_alone and not has_indices:
+        return slides, [0] * count
+    if not has_other_dimensions(signal, count) or has_indices or any(s.ceil_mode for s in slides):
+        check_axes(signal, count, function)
+        return slides, [0] * count
+    return along_space(signal, slides), [0 if 2 + i in signal.axes else s.padding for i, s in enumerate(slides)]
 
 
 def _of_frame(
@@ -151,14 +175,13 @@ def average_pool(
     divisor_override: int | None = None,
 ) -> Any:
     """Averages over whole kernels: what lies outside counts like any cell."""
-    count = _count_in_name(function)
-    check_axes(signal, count, function)
-    slides = _read_by_average_pool(function, signal, kernel_size, stride, padding, ceil_mode)
+    slides = _slides_of_pool(function, kernel_size, stride, padding, 1, ceil_mode)
     kernel, stride, padding = ([getattr(s, name) for s in slides] for name in ("kernel", "stride", "padding"))
     override = {} if divisor_override is None else {"divisor_override": divisor_override}
+    slides, around = _along_space(function, signal, slides)
 
     def run(cells: Tensor) -> Tensor:
-        return function(cells, kernel, stride, 0, **override)
+        return function(cells, kernel, stride, around, False, count_include_pad, **override)
 
     def local(signal: Signal) -> Signal:
         planned = plan(signal, slides, function)
@@ -169,13 +192,13 @@ def average_pool(
             if signal.border.has_own_padding and not override:
                 window = window * _model_divides(planned, count_include_pad, window)
         background = planned.background
-        if background is not None and (override or not planned.is_constant_around):
+        if background is not None and (override or len(around) > len(slides) or not planned.is_constant_around):
             background = planned.response(run)
         result = planned.result(window, background)
         signal.scope.observe(function, result, 0, slides, signal.frame)
         return result
 
-    if signal.border.has_own_padding or override:
+    if signal.border.has_own_padding or override or len(around) > len(slides):
         return local(signal)
     return _of_frame(signal, slides, lambda whole: mean_over_space(function, whole), local)
 

@@ -37,22 +37,43 @@ def _move_seen(function: Any, source: Relabeled, *args: Any, **kwargs: Any) -> A
     return Relabeled.of(moved, batch, tokens, source.flattened_by)
 
 
+def _need_of_move(function: Any, signal: Signal, *args: Any, **kwargs: Any) -> Declared:
+    order = _order_after(function, signal, *args, **kwargs)
+    moved = [order.index(axis) for axis in signal.axes]
+    return "cell" if moved == sorted(moved) else "everything"
+
+
+def _transpose(function: Any, signal: Signal, order: list[int]) -> Signal:
+    """Bring the dimensions in an `order` in which spatial axes change places: all that is known of each goes along."""
+    batch = order.index(0)
+    if batch != 0:  # the map keeps its batch first
+        made: Any = _transpose(function, signal, [0, *(d for d in order if d != 0)])
+        return made.permute(*range(1, batch + 1), 0, *range(batch + 1, len(order)))
+    places = sorted(range(len(signal.axes)), key=lambda i: order.index(signal.axes[i]))
+    made = signal.derive(
+        signal.window.permute(order),
+        None if signal.background is None else signal.background.permute(order),
+        box=tuple(signal.box[i] for i in places),
+        frame=tuple(signal.frame[i] for i in places),
+        axes=tuple(sorted(order.index(axis) for axis in signal.axes)),
+        lattice=signal.lattice.transposed(tuple(places)),
+        field=tuple(signal.field[i] for i in places),
+    )
+    return signal.possible_alias(made, function)
+
+
 @rule(
     *named("permute", "transpose", "movedim", "swapaxes", "swapdims", "moveaxis"),
     getter("mT"),
-    needs="cell",
+    needs=_need_of_move,
     dims=_move_seen,
 )
 def move(function: Any, signal: Signal, *args: Any, **kwargs: Any) -> Signal:
-    """Permute dimensions; space goes along."""
+    """Permute dimensions; space goes along, and may be transposed itself."""
     order = _order_after(function, signal, *args, **kwargs)
     axes = tuple(order.index(axis) for axis in signal.axes)
     if axes != tuple(sorted(axes)):
-        raise signal.scope.unsupported(
-            describe(function),
-            "it exchanges spatial axes (those from the third on: borderless takes every input tensor for "
-            "(batch, channels, *space), so give a channels-last input as (N, C, H, W))",
-        )
+        return _transpose(function, signal, order)
     if order[0] != 0:  # the map keeps its batch first
         batch, rest = order.index(0), [place for place in order if place]
         axes = tuple(rest.index(axis) + 1 for axis in signal.axes)

@@ -101,7 +101,7 @@ def _selected(parts: Sequence[_Part], strides: set[Stride]) -> Lattice:
         family = Family()
     for stride, offset in made.items():
         if stride not in family:
-            family.enter(Lattice(stride, offset, family=None), apart[stride])
+            family.enter(Lattice(stride, offset, axes=signal.lattice.axes), apart[stride])
             family.sources[stride] = sources[stride]
     return family[signal.lattice.stride]
 

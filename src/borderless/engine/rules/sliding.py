@@ -6,7 +6,7 @@ outside is 0 after the background has been subtracted, and PyTorch's own zero pa
 the background alone then takes the place of the bias.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -15,11 +15,18 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from borderless.engine.geometry import Interval, Slide, cover, intersection
-from borderless.engine.naming import describe
 from borderless.engine.padding import pad
 from borderless.engine.reading import thin
 from borderless.engine.registry import rule
-from borderless.engine.rules.plan import Plan, check_axes, per_axis, plan, reduced_axes
+from borderless.engine.rules.plan import (
+    Plan,
+    along_space,
+    check_axes,
+    has_other_dimensions,
+    padding_beside_space,
+    per_axis,
+    plan,
+)
 from borderless.engine.shifting import take_shifted
 from borderless.engine.signal import Signal
 from borderless.engine.tiles import less, ranges_of, tile
@@ -35,6 +42,11 @@ def _read_by_convolution(
     dilation: Any = 1,
     groups: int = 1,
 ) -> tuple[Slide, ...]:
+    slides = _slides_of_convolution(weight, stride, padding, dilation)
+    return along_space(signal, slides) if has_other_dimensions(signal, len(slides)) else slides
+
+
+def _slides_of_convolution(weight: Tensor, stride: Any, padding: Any, dilation: Any) -> tuple[Slide, ...]:
     count = weight.ndim - 2
     padding = padding if isinstance(padding, str) else per_axis(padding, count)
     return _conv_slides(tuple(weight.shape[2:]), per_axis(stride, count), padding, per_axis(dilation, count))
@@ -52,18 +64,23 @@ def convolution(
     groups: int = 1,
 ) -> Signal:
     """Convolve: under `zero` as the model does, elsewhere what the border says lies outside."""
-    if lacking := reduced_axes(signal):
-        return _convolve_line(function, signal, lacking, weight, bias, stride, padding, dilation, groups)
-    check_axes(signal, weight.ndim - 2, function, weight, bias)
-    slides = _read_by_convolution(function, signal, weight, bias, stride, padding, dilation, groups)
+    slides = _slides_of_convolution(weight, stride, padding, dilation)
     stride, dilation = tuple([s.stride for s in slides]), tuple([s.dilation for s in slides])
+    has_others = has_other_dimensions(signal, len(slides))
+    if not has_others:
+        check_axes(signal, weight.ndim - 2, function, weight, bias)
+    beside = padding_beside_space(signal, slides)
+    slides = along_space(signal, slides)
     planned = plan(signal, slides, function)
 
-    def run(cells: Tensor) -> Tensor:
+    def run(cells: Tensor, bias: Tensor | None = bias) -> Tensor:
+        cells = F.pad(cells, beside) if any(beside) else cells
         return function(cells, weight, bias, stride, 0, dilation, groups)
 
     if signal.border.is_own:
         result = planned.result(function(planned.window(), weight, bias, stride, padding, dilation, groups), None)
+    elif has_others:
+        result = _convolve_beside_space(planned, run)
     elif signal.border.outside in ("zero", "background"):
         result = _convolve_deviation(function, planned, weight, bias, stride, dilation, groups)
     else:
@@ -74,37 +91,14 @@ def convolution(
     return result
 
 
-def _convolve_line(
-    function: Any,
-    signal: Signal,
-    lacking: list[int],
-    weight: Tensor,
-    bias: Tensor | None,
-    stride: Any,
-    padding: Any,
-    dilation: Any,
-    groups: int,
-) -> Signal:
-    """Along a line, where the kernel has one cell along the axes that the line lacks."""
-    slides = _read_by_convolution(function, signal, weight, bias, stride, padding, dilation, groups)
-    left = [axis - 2 for axis in signal.axes]
-    if weight.ndim != signal.ndim or any(slides[d - 2][:4] != (1, 1, 0, 0) for d in lacking):
-        raise signal.scope.unsupported(
-            describe(function),
-            f"it slides over the axes {tuple(lacking)} of a map that was reduced along them. Write a kernel of one "
-            "cell there, without stride and padding",
-        )
-    along = tuple(slides[i] for i in left)
-    if signal.border.is_own:
-        planned = plan(signal, along, function)
-        return planned.result(function(planned.window(), weight, bias, stride, padding, dilation, groups), None)
-    narrow: Any = {1: torch.conv1d, 2: torch.conv2d}[len(left)]
-    padding = padding if isinstance(padding, str) else tuple(s.padding for s in along)
-    numbers = (tuple(s.stride for s in along), padding, tuple(s.dilation for s in along), groups)
-    result: Any = convolution(narrow, signal.squeeze(lacking), weight.squeeze(lacking), bias, *numbers)  # pyright: ignore[reportArgumentType, reportCallIssue]
-    for d in lacking:
-        result = result.unsqueeze(d)
-    return result
+def _convolve_beside_space(planned: Plan, run: Callable[..., Tensor]) -> Signal:
+    """Slide over dimensions that are not space too, as the unmodified model does: `run` pads them with zeros."""
+    if planned.background is None:
+        return planned.result(run(planned.cells()), None)
+    response, axes = planned.response(run), planned.source.axes
+    deviation = less(planned.cells(), tile(planned.background, axes, ranges_of(planned.needed)))
+    window = run(deviation, None) + tile(response, axes, ranges_of(planned.outputs))
+    return planned.result(window, response)
 
 
 @lru_cache(1024)

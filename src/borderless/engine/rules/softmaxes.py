@@ -13,8 +13,9 @@ from torch.nn import functional as F
 from borderless.engine.naming import describe, named
 from borderless.engine.registry import Declared, Need, rule
 from borderless.engine.relabeled import Relabeled, on_maps
+from borderless.engine.rules.channels import along_channels
 from borderless.engine.rules.joining import LINES_REACH_OUT
-from borderless.engine.rules.pointwise import along_channels, check_parameters
+from borderless.engine.rules.pointwise import check_parameters
 from borderless.engine.rules.spread_maps import has_values
 from borderless.engine.signal import Signal
 from borderless.engine.signatures import arguments

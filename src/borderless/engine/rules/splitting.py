@@ -14,6 +14,7 @@ from borderless.engine.relabeled import Relabeled, check_alike, maps_of, on_maps
 from borderless.engine.rules.joining import (
     LINES_REACH_OUT,
     beside_window,
+    is_as_unmodified,
     joint_box,
     joint_field,
     reaches_out,
@@ -70,6 +71,12 @@ def _join_seen(function: Any, source: Relabeled, tensors: Sequence[Any], dim: in
     """Tokens and stacks are joined along what is neither space nor the batch."""
     dim = kwargs.pop("axis", dim)
     if function.__name__ != "stack":
+        tensors = [source.operand(t) for t in tensors]
+        is_ordinary = [isinstance(t, torch.Tensor) and not isinstance(t, Signal) for t in tensors]
+        if source.tokens is not None and any(
+            plain and without_extent(t, source.map) is None for t, plain in zip(tensors, is_ordinary, strict=True)
+        ):
+            raise source.refusal(function, "it has a value for each token (coordinates, for example)")
         return on_maps(function, source, (tensors,), {"dim": dim, **kwargs}, ("dim",))
     check_alike(function, source, [t for t in tensors if isinstance(t, Signal)])
     if any(not isinstance(t, Signal) for t in tensors):
@@ -77,6 +84,8 @@ def _join_seen(function: Any, source: Relabeled, tensors: Sequence[Any], dim: in
     dim %= source.ndim + 1
     before = [group for i, group in enumerate(source.groups) if i < dim and i != source.batch]
     made = function(maps_of(tensors), 1 + sum(map(len, before)), **kwargs)
+    if not isinstance(made, Signal):
+        raise source.refusal(function, "means of rows or columns enter")
     tokens = None if source.tokens is None else source.tokens + (dim <= source.tokens)
     return Relabeled.of(made, source.batch + (dim <= source.batch), tokens, source.flattened_by)
 
@@ -92,16 +101,17 @@ def join(function: Any, tensors: Sequence[Any], dim: int = 0, **kwargs: Any) -> 
     dim = kwargs.pop("axis", dim)
     is_stack = function.__name__ == "stack"
     dim %= signal.ndim + is_stack
-    if is_stack and dim == 0:
-        is_sample = signal.axes[0] == 1 or not all(are_alike(signal, other) for other in signals)
-        if is_sample and len(signals) == len(tensors):  # each with its own phase
-            return torch.cat([sample.unsqueeze(0) for sample in signals])
-        return Relabeled.of(join(function, tensors, 1, **kwargs), 1, None)  # the map keeps its batch first
     uniform = [None if isinstance(t, Signal) else without_extent(t, signal) for t in tensors]
     if any(u is None and not isinstance(t, Signal) for t, u in zip(tensors, uniform, strict=True)):
         reason = "an ordinary tensor with a value for each position enters"
         signal.scope.reads_position(describe(function), reason, signal.frame)
         return function([t.crop() if isinstance(t, Signal) else t for t in tensors], dim, **kwargs)
+    if is_stack and dim == 0:
+        is_sample = signal.axes[0] == 1 or not all(are_alike(signal, other) for other in signals)
+        if is_sample and len(signals) == len(tensors):  # each with its own phase
+            return torch.cat([sample.unsqueeze(0) for sample in signals])
+        made = join(function, tensors, 1, **kwargs)  # the map keeps its batch first
+        return Relabeled.of(made, 1, None) if isinstance(made, Signal) else made.movedim(1, 0)
     if dim in signal.axes and not is_stack:
         raise signal.scope.unsupported(describe(function), "it joins maps along space, at absolute positions")
     lattice = None
@@ -119,7 +129,8 @@ def join(function: Any, tensors: Sequence[Any], dim: int = 0, **kwargs: Any) -> 
         signal.scope.reads_position(describe(function), LINES_REACH_OUT)
         return function([t.crop() if isinstance(t, Signal) else t for t in tensors], dim, **kwargs)
     space = {axis: b - a for axis, (a, b) in zip(signal.axes, box, strict=True)}
-    parts = [read_in(t, signal, box) if u is None else u for t, u in zip(tensors, uniform, strict=True)]
+    plain = tensors if is_as_unmodified(signal, box) else uniform
+    parts = [read_in(t, signal, box) if u is None else p for t, u, p in zip(tensors, uniform, plain, strict=True)]
     parts = [part.expand([space.get(i, n) for i, n in enumerate(part.shape)]) for part in parts]
     window = function(parts, dim, **kwargs)
     background = None

@@ -17,11 +17,16 @@ def write(function: Any, signal: Signal, index: Any, value: Any) -> None:
     if not isinstance(signal, Signal):
         found = first_signal(index, value)
         assert found is not None
-        raise found.scope.unsupported(
+        found.scope.reads_position(
             describe(function),
             "it writes a feature map into an ordinary tensor. Write torch.cat or torch.stack of the maps, or make the "
             "tensor with torch.zeros_like(x)",
+            found.frame,
         )
+        signal[index.crop() if isinstance(index, Signal) else index] = (
+            value.crop() if isinstance(value, Signal) else value
+        )
+        return
     if isinstance(index, Signal):
         _write_where(signal, index, value)
         return
