@@ -33,6 +33,10 @@ class StreamError(BorderlessError, ValueError):
     """A chunk that does not go on with its stream, a stream that has ended, or a state of another one."""
 
 
+class BatchError(BorderlessError, ValueError):
+    """Images that cannot be evaluated in one batch: none, other channels, types or devices, or an adaptive phase."""
+
+
 class PositionDependentError(BorderlessError):
     """With ``strict=True``: the model read absolute position, in the named module."""
 

@@ -152,7 +152,7 @@ class PlaygroundOptions(Settings):
 
     host: str = "127.0.0.1"
     """Address to listen on; others can reach any but 127.0.0.1."""
-    port: Annotated[int | None, Range(1, 65_535)] = None
+    port: int | None = None
     """Port (default: a free one from 7860 on)."""
     open: bool = True
     """Open the page in a browser."""

@@ -1,10 +1,9 @@
 """`borderless playground`: place objects by clicking, in the browser, on this machine."""
 
-import socket
+import os
 import sys
-import threading
 
-from borderless.cli.options import PlaygroundOptions, UsageError
+from borderless.cli.options import PlaygroundOptions
 from borderless.cli.parsing import parse
 
 USAGE = """\
@@ -16,32 +15,18 @@ Place objects by clicking and watch, train the rook, ask a network, audit it: in
 def execute(words: list[str]) -> None:
     """Serve the playground until Ctrl-C."""
     options = parse(PlaygroundOptions, words, USAGE, ("host", "port", "open"))
-    _check_address(options.host)
-    if options.host not in ("127.0.0.1", "localhost", "::1"):
+    # Not before the options are read: PyTorch and gradio take seconds.
+    from borderless.playground.door import is_local
+    from borderless.playground.server import serve
+
+    if not is_local(options.host):
         print(
             f"borderless: {options.host} can be reached from other machines, and asks for no password", file=sys.stderr
         )
-    # Not before the options are read: PyTorch and gradio take seconds.
-    from borderless.playground import launch
 
-    try:
-        _, address, _ = launch(options.host, options.port, options.open, blocks=False)
-    except OSError as error:
-        raise UsageError(
-            f"Expected a free port but got none ({error}); choose another: borderless playground --port 7870"
-        ) from error
-    print(f"The playground is at {address} (Ctrl-C ends it)", flush=True)
-    threading.Event().wait()
+    def say(address: str) -> None:
+        print(f"The playground is at {address} (Ctrl-C ends it)", flush=True)
 
-
-def _check_address(host: str) -> None:
-    """Raise UsageError for an address that this machine cannot listen on: a server would try port after port."""
-    try:
-        found = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM)
-        with socket.socket(found[0][0], socket.SOCK_STREAM) as listener:
-            listener.bind(found[0][4])
-    except (OSError, UnicodeError) as error:
-        raise UsageError(
-            f"Expected --host to be an address of this machine but got {host!r} ({error}); leave it out for this "
-            "machine alone, or give 0.0.0.0 for all its addresses"
-        ) from error
+    status = serve(options.host, options.port, browse=options.open, say=say)
+    print("\nstopped", file=sys.stderr, flush=True)
+    os._exit(status)  # threads may still be inside PyTorch, where an ordinary exit aborts
