@@ -82,7 +82,7 @@ def test_objects_that_do_not_fit_are_refused() -> None:
     with pytest.raises(ImageError, match="Expected objects smaller"):
         sensitivity(network(), OBJECTS, (9, 30), (4, 4))
     dense = nn.Conv2d(3, 2, 3, padding=1)
-    with pytest.raises(ImageError, match="Expected logits of shape"):
+    with pytest.raises(ImageError, match=r"Expected logits \(images, classes\) from Conv2d"):
         sensitivity(dense, OBJECTS, CANVAS, (1, 1))
 
 
