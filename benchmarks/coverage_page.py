@@ -57,7 +57,7 @@ def _opening(rows: Sequence[Row]) -> Iterator[str]:
             yield f"| **{category}**: {meaning} | {numbers} |"
     yield from (
         "",
-        "The same object stands at two places of an empty canvas; weights, biases and BatchNorm statistics are random",
+        "The same object lies at two positions of an empty canvas; weights, biases and BatchNorm statistics are random",
         "and of order 1. Numbers are the largest difference as a part of the largest value, over all outputs, float32:",
         "",
         "- **own**: the unmodified network, the object moved by a multiple of its total stride; **own, any**: moved as",
@@ -67,7 +67,7 @@ def _opening(rows: Sequence[Row]) -> Iterator[str]:
         '- **adaptive**: with `phase="adaptive"`, moved by (57, −19) pixels; clips by (5, 17, −19) frames and pixels.',
         "",
         "Dense outputs must move with the object and are compared on the cells that both have; on outputs coarser than",
-        "the image an adaptive phase may round the move up or down. Another object must change the answer.",
+        "the image an adaptive phase may round the move up or down. Another object must change the output.",
         "",
         f"torch {torch.__version__}, torchvision {torchvision.__version__}, timm {timm.__version__}, borderless "
         f"{borderless.__version__}, commit {', '.join(commits) or 'unknown'}; {platform.system()} "
@@ -110,7 +110,7 @@ def _number(value: float | None) -> str:
 def _left_out(reasons: dict[str, str], waiting: list[str]) -> Iterator[str]:
     if reasons:
         yield from ("", f"## timm families that are not convolutional ({len(reasons)})", "")
-        yield "Their variants have no convolution whose kernel is larger than its stride, so nothing mixes neighbours:"
+        yield "Their variants have no convolution whose kernel is larger than its stride, so nothing mixes neighbors:"
         yield ", ".join(sorted(reasons)) + "."
     if waiting:
         yield from ("", f"## Not run yet ({len(waiting)})", "", ", ".join(waiting) + ".")

@@ -12,7 +12,13 @@ project = "borderless"
 copyright = "the borderless authors"
 release = version = borderless.__version__
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_gallery.gen_gallery"]
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.napoleon",
+    "sphinx_gallery.gen_gallery",
+]
 # Beside the pages, so that what a result points to (tables, pictures) is part of the site.
 HERE = Path(__file__).parent
 shutil.copytree(HERE.parent / "results", HERE / "reference" / "results", dirs_exist_ok=True)
@@ -26,13 +32,20 @@ exclude_patterns = [
 myst_heading_anchors = 3
 # Docstrings are plain text with code in single backquotes.
 default_role = "code"
+templates_path = ["_templates"]
+autosummary_generate = True
 autodoc_typehints = "description"
 autodoc_member_order = "bysource"
+# One parameter per line, so that signatures fit on a phone.
+python_maximum_signature_line_length = 60
 nitpicky = False
 
 html_theme = "furo"
 html_title = "borderless"
-html_static_path: list[str] = []
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+# Served as they are: the audit that the pages show.
+html_extra_path = ["extra"]
 
 sphinx_gallery_conf = {
     "examples_dirs": "../examples",
