@@ -34,6 +34,11 @@ myst_heading_anchors = 3
 default_role = "code"
 templates_path = ["_templates"]
 autosummary_generate = True
+# Apart from the functions `audit` and `tiling` also where a file system does not distinguish case.
+autosummary_filename_map = {
+    "borderless.Audit": "borderless.Audit-class",
+    "borderless.Tiling": "borderless.Tiling-class",
+}
 autodoc_typehints = "description"
 autodoc_member_order = "bysource"
 # One parameter per line, so that signatures fit on a phone.
@@ -42,6 +47,7 @@ nitpicky = False
 
 html_theme = "furo"
 html_title = "borderless"
+html_show_sourcelink = False
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
 # Served as they are: the audit that the pages show.

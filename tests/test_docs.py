@@ -113,7 +113,7 @@ def test_what_the_pages_point_to_is_there() -> None:
 
 def test_every_public_name_is_in_the_reference() -> None:
     page = (ROOT / "docs" / "reference" / "api.md").read_text(encoding="utf-8")
-    listed = set(re.findall(r"^   (?:\w+\.)*(\w+)$", page, re.MULTILINE))
+    listed = set(re.findall(r"^(?:   |.. autodata:: )(?:\w+\.)*(\w+)$", page, re.MULTILINE))
     errors = {name for name in bl.__all__ if name in vars(borderless.errors)}
     modules = {name for name in bl.__all__ if isinstance(getattr(bl, name), ModuleType)}
     assert set(bl.__all__) - listed - errors - modules - {"__version__"} == set()

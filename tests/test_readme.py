@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from docs import numbers
+from docs import quoted_numbers as numbers
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
@@ -44,7 +44,7 @@ def test_the_code_prints_what_stands_below(capsys: pytest.CaptureFixture[str]) -
 
 @pytest.mark.parametrize("page", numbers.CLAIMS)
 def test_numbers_are_those_of_the_results(page: str, computed: dict[str, str]) -> None:
-    assert numbers.written(page, computed) == (ROOT / page).read_text(encoding="utf-8"), "python docs/numbers.py"
+    assert numbers.written(page, computed) == (ROOT / page).read_text(encoding="utf-8"), "python docs/quoted_numbers.py"
 
 
 def test_a_wrong_number_is_replaced_and_a_missing_sentence_named(
