@@ -301,9 +301,7 @@ CLAIMS: dict[str, tuple[str, ...]] = {
 
 
 # As numbers are written: ≈ +4.8, 9,985, 5 of 5, 89.5 ± 0.4, 98.3 % (97.7 to 98.9), and – for none.
-NUMBER = (
-    r"(–|(?:≈ )?[+−]?\d[\d,]*(?:\.\d+)?(?: ± \d+\.\d+| of \d+)?(?: %)?(?: \(\d+(?:\.\d+)? to \d+(?:\.\d+)?\))?)"
-)
+NUMBER = r"(–|(?:≈ )?[+−]?\d[\d,]*(?:\.\d+)?(?: ± \d+\.\d+| of \d+)?(?: %)?(?: \(\d+(?:\.\d+)? to \d+(?:\.\d+)?\))?)"
 
 
 def as_pattern(claim: str) -> tuple[re.Pattern[str], list[str]]:

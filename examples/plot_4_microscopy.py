@@ -30,8 +30,12 @@ class UNet(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.first = nn.Sequential(nn.Conv2d(3, 16, 5, padding=2), nn.ReLU(), nn.Conv2d(16, 16, 5, padding=2), nn.ReLU())
-        self.second = nn.Sequential(nn.Conv2d(16, 32, 5, padding=2), nn.ReLU(), nn.Conv2d(32, 16, 5, padding=2), nn.ReLU())
+        self.first = nn.Sequential(
+            nn.Conv2d(3, 16, 5, padding=2), nn.ReLU(), nn.Conv2d(16, 16, 5, padding=2), nn.ReLU()
+        )
+        self.second = nn.Sequential(
+            nn.Conv2d(16, 32, 5, padding=2), nn.ReLU(), nn.Conv2d(32, 16, 5, padding=2), nn.ReLU()
+        )
         self.last = nn.Conv2d(32, 1, 5, padding=2)
 
     def forward(self, image):

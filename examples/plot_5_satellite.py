@@ -27,7 +27,9 @@ def draw(count):
     headings = torch.randint(0, 4, (count,), generator=generator)
     planes = torch.stack([plane.rot90(int(k)) for k in headings])[:, None]
     noise = torch.randn(planes.shape, generator=generator)
-    return planes * (0.6 + 0.4 * torch.rand(count, 1, 1, 1, generator=generator)) + 0.25 * noise * (planes > 0), headings
+    return planes * (0.6 + 0.4 * torch.rand(count, 1, 1, 1, generator=generator)) + 0.25 * noise * (
+        planes > 0
+    ), headings
 
 
 def chips(planes, row, column):

@@ -60,7 +60,9 @@ def test_a_wrong_number_is_replaced_and_a_missing_sentence_named(
 
 
 def test_every_number_is_computed_or_named() -> None:
-    prose = re.sub(r"^```.*?^```|^<picture>.*?</picture>|^## Other software.*?^## ", "", TEXT, flags=re.DOTALL | re.MULTILINE)
+    prose = re.sub(
+        r"^```.*?^```|^<picture>.*?</picture>|^## Other software.*?^## ", "", TEXT, flags=re.DOTALL | re.MULTILINE
+    )
     prose = re.sub(r"\]\([^)]*\)", "]", prose)
     for claim in numbers.CLAIMS["README.md"]:
         pattern, _ = numbers.as_pattern(re.sub(r"\]\([^)]*\)", "]", claim))
