@@ -1,11 +1,12 @@
 """Draw the animation of the README: a photograph moves over a canvas, and a network says what it is.
 
-`python docs/animation.py` (extra `demo`; two minutes on two cores) writes, into docs/images: moving_cup.webp, one frame of
-it as moving_cup.png for readers who want no motion, and the numbers of every frame as moving_cup.csv.
+`python docs/animation.py` (extra `demo`; two minutes on two cores) writes, into docs/images: moving_cup.webp, one
+frame of it as moving_cup.png for readers who want no motion, and the numbers of every frame as moving_cup.csv.
 """
 
 import csv
 import math
+from itertools import pairwise
 from pathlib import Path
 
 import matplotlib
@@ -55,7 +56,7 @@ def draw(image: Tensor, frame: int, arms: list[tuple[str, str, list[tuple[str, f
     pen.rectangle([8 * SCALE - 1, 8 * SCALE - 1, 224 * SCALE, 224 * SCALE], outline=FAINT)
     for top, (title, color, predictions) in zip((6, 120), arms, strict=True):
         label, probability = predictions[frame]
-        changes = sum(a[0] != b[0] for a, b in zip(predictions[:frame], predictions[1 : frame + 1], strict=True))
+        changes = sum(a[0] != b[0] for a, b in pairwise(predictions[: frame + 1]))
         write(pen, (244, top), title, 13.5, FAINT)
         write(pen, (244, top + 20), label, 26, color, bold=True)
         write(pen, (852, top + 24), f"{100 * probability:.0f} %", 22, INK, right=True)

@@ -1,7 +1,7 @@
 """Numbers of the README and the documentation, computed from the committed results.
 
-`CLAIMS` holds, for each page, its sentences and table rows with a name where a number belongs. `python docs/quoted_numbers.py`
-writes the numbers into the pages; `tests/test_readme.py` fails where a page says another one. Numbers over seeds are
+`CLAIMS` holds, for each page, its sentences and table rows with a name where a number belongs. Running this file writes
+the numbers into the pages; `tests/test_readme.py` fails where a page has another one. Numbers over seeds are
 means ± half the 95 % interval (Student's t).
 """
 
@@ -9,6 +9,7 @@ import csv
 import json
 import re
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 
 from borderless.experiments.kit import mean_in_words
@@ -137,7 +138,7 @@ def shifts() -> Iterator[tuple[str, str]]:
 
 
 def costs() -> Iterator[tuple[str, str]]:
-    """Yield how many times as long a border takes, with the quotients of the quartiles, and how much faster placing is."""
+    """Yield how many times as long a border takes, with quotients of the quartiles, and how much faster placing is."""
     # Newest last.
     (*_, newest) = (ROOT / "benchmarks/history/borders.jsonl").read_text(encoding="utf-8").splitlines()
     rows = {row["arm"]: row for row in json.loads(newest)["rows"]}
@@ -181,7 +182,7 @@ def animation() -> Iterator[tuple[str, str]]:
     yield "cup_positions", str(len(rows))
     for name, short in (("original", "own"), ("converted", "infinite")):
         labels = [row[name] for row in rows]
-        yield f"cup_{short}_changes", str(sum(a != b for a, b in zip(labels, labels[1:], strict=False)))
+        yield f"cup_{short}_changes", str(sum(a != b for a, b in pairwise(labels)))
 
 
 SOURCES: tuple[Callable[[], Iterator[tuple[str, str]]], ...] = (
@@ -200,7 +201,8 @@ SOURCES: tuple[Callable[[], Iterator[tuple[str, str]]], ...] = (
 # A name in braces is a number of `SOURCES`. The words around it must be on the page, once, wrapped as it likes.
 CLAIMS: dict[str, tuple[str, ...]] = {
     "README.md": (
-        "*{cup_positions} positions: {cup_own_changes} label changes with original padding, {cup_infinite_changes} after "
+        "*{cup_positions} positions: {cup_own_changes} label changes with original padding, {cup_infinite_changes} "
+        "after "
         "conversion;",
         "ResNet-50 takes {cost_infinite} times as long under `infinite`, {cost_reach} with `reach=2`.",
         "| original padding | {finetune_own_middle} | {finetune_own_edges} | {finetune_own_worst} | 1 × |",
@@ -216,12 +218,15 @@ CLAIMS: dict[str, tuple[str, ...]] = {
         "({shifts_infinite_adaptive_accuracy_gain} points)",
         "quartiles: `zero` {cost_zero}, `full` {cost_full}, `infinite` {cost_infinite}, with an adaptive phase "
         "{cost_adaptive}, `infinite` with `reach=2` {cost_reach} (",
-        "of {timm_exact} of timm's {timm_all} convolutional families, {torchvision_exact} of {torchvision_all} networks of "
-        "torchvision ({torchvision_position_dependent} more read position by design, {torchvision_inexact} are inexact in "
+        "of {timm_exact} of timm's {timm_all} convolutional families, {torchvision_exact} of {torchvision_all} "
+        "networks of "
+        "torchvision ({torchvision_position_dependent} more read position by design, {torchvision_inexact} are "
+        "inexact in "
         "float32, {torchvision_failed} fail)",
         ", {others_exact} of {others_all} networks of {others_families} other packages ({others_refused} are refused, "
         "{others_position_dependent} read position)",
-        "of timm's {hybrid_all} hybrid families {hybrid_refused} are refused, {hybrid_position_dependent} read position |",
+        "of timm's {hybrid_all} hybrid families {hybrid_refused} are refused, {hybrid_position_dependent} read "
+        "position |",
         "influence: {times_densenet121} (DenseNet-121), {times_resnet18} (ResNet-18), {times_resnet50} (ResNet-50) and "
         "{times_bagnet33} (BagNet-33) times as fast",
         "| `zero` in {rook_zero} seeds; `full` and `infinite` {rook_full_accuracy} % in all |",
@@ -235,10 +240,13 @@ CLAIMS: dict[str, tuple[str, ...]] = {
         "| 256 px | {quadrant_paper_resnet18_256} | {quadrant_random_resnet18_own_256} |",
         "16 px | {quadrant_paper_bagnet33_16} | {quadrant_random_bagnet33_own_16} |",
         "| 32 px | {quadrant_paper_bagnet33_32} | {quadrant_random_bagnet33_own_32} |",
-        "| {few_paper} points (ImageNet, 50) | {few_full_50} points (digits, 50), {few_full_5} (5); `infinite` with an adaptive phase "
+        "| {few_paper} points (ImageNet, 50) | {few_full_50} points (digits, 50), {few_full_5} (5); `infinite` with "
+        "an adaptive phase "
         "{few_infinite_adaptive_50} and {few_infinite_adaptive_5} |",
-        "| {patches_paper_same} and {patches_paper_full} % | {patches_same} and {patches_full} %; `full` with a descriptor of equal size {patches_full_128} |",
-        "| {shifts_paper} points (ImageNet) | {shifts_full_kayhan2020_gain} points (digits in clutter); `infinite` with an adaptive phase "
+        "| {patches_paper_same} and {patches_paper_full} % | {patches_same} and {patches_full} %; `full` with a "
+        "descriptor of equal size {patches_full_128} |",
+        "| {shifts_paper} points (ImageNet) | {shifts_full_kayhan2020_gain} points (digits in clutter); `infinite` "
+        "with an adaptive phase "
         "{shifts_infinite_adaptive_kayhan2020_gain}, and on an empty canvas {shifts_infinite_adaptive_canvas} % |",
         "| {actions_same_gap} and {actions_full_gap} points; in the test {actions_gain} points |",
     ),
@@ -262,11 +270,14 @@ CLAIMS: dict[str, tuple[str, ...]] = {
     ),
     "docs/results.md": (
         "With original padding {place_own_mean} % of the digits are right over all positions; under `infinite` with an "
-        "adaptive phase, trained on the same corner, {place_infinite_adaptive_mean} %; with original padding and digits "
+        "adaptive phase, trained on the same corner, {place_infinite_adaptive_mean} %; with original padding and "
+        "digits "
         "everywhere in training, {place_own_everywhere_mean} %.",
-        "Under `zero` it can in {rook_zero} seeds, under `full` and `infinite` in none: {rook_full} and {rook_infinite}.",
+        "Under `zero` it can in {rook_zero} seeds, under `full` and `infinite` in none: {rook_full} and "
+        "{rook_infinite}.",
         "original padding {finetune_own_worst} %, converted and not fine-tuned {finetune_infinite_before_worst} %, "
-        "fine-tuned for 20 epochs {finetune_infinite_worst} %, at {finetune_cost} times the multiply-adds. In the middle "
+        "fine-tuned for 20 epochs {finetune_infinite_worst} %, at {finetune_cost} times the multiply-adds. In the "
+        "middle "
         "the converted network loses {finetune_gain_middle} points.",
         "is right for {quadrant_random_resnet18_own_64} at 64 px from the border and for "
         "{quadrant_random_resnet18_own_256} at 256 px",
@@ -277,7 +288,8 @@ CLAIMS: dict[str, tuple[str, ...]] = {
         "{red_full_changed} under `full`.",
         "is consistent for {shifts_infinite_adaptive_canvas} %, original padding for {shifts_own_canvas}. On crops",
         "accuracy {shifts_infinite_adaptive_accuracy_gain} points against original padding, consistency "
-        "{shifts_infinite_adaptive_kayhan2020_gain}. `full` is level with original padding ({shifts_full_accuracy_gain} "
+        "{shifts_infinite_adaptive_kayhan2020_gain}. `full` is level with original padding "
+        "({shifts_full_accuracy_gain} "
         "and {shifts_full_kayhan2020_gain}).",
         "`full` gains {few_full_5} points over original padding, `infinite` with an adaptive phase "
         "{few_infinite_adaptive_5}.\n",
@@ -294,7 +306,8 @@ CLAIMS: dict[str, tuple[str, ...]] = {
     ),
     "docs/how-to/small-data.md": (
         "gained nothing ({few_full_5} points of",
-        "which gained {few_infinite_adaptive_5} points with 5 images per class and {few_infinite_adaptive_50} with 50. On",
+        "which gained {few_infinite_adaptive_5} points with 5 images per class and {few_infinite_adaptive_50} with "
+        "50. On",
         "lost {shifts_infinite_adaptive_accuracy_gain} points",
     ),
 }

@@ -2,8 +2,8 @@
 Shift, then convolve, or convolve, then shift
 =============================================
 
-A bright square near the edge, and a filter that weights the pixels below and to the right of each cell. Convolve and then
-shift, or shift and then convolve: where the two results differ, the output depends on the position of the square.
+A bright square near the edge, and a filter that weights the pixels below and to the right of each cell. Convolve and
+then shift, or shift and then convolve: where the two results differ, the output depends on the position of the square.
 """
 
 import matplotlib.pyplot as plt

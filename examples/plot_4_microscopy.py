@@ -2,8 +2,8 @@
 Microscopy: a tissue section without seams
 ==========================================
 
-A slide is too large for memory, so it is cut into tiles. With zero padding at every tile's edge, the segmentation changes
-there. `bl.tile` computes the same tiles without overlap, and the result is that of the whole slide.
+A slide is too large for memory, so it is cut into tiles. With zero padding at every tile's edge, the segmentation
+changes there. `bl.tile` computes the same tiles without overlap, and the result is that of the whole slide.
 
 The image is an immunohistochemical stain of colonic glands, from scikit-image.
 """
@@ -37,6 +37,12 @@ class UNet(nn.Module):
             nn.Conv2d(16, 32, 5, padding=2), nn.ReLU(), nn.Conv2d(32, 16, 5, padding=2), nn.ReLU()
         )
         self.last = nn.Conv2d(32, 1, 5, padding=2)
+
+    @staticmethod
+    def block(inputs, inner, outputs):
+        return nn.Sequential(
+            nn.Conv2d(inputs, inner, 5, padding=2), nn.ReLU(), nn.Conv2d(inner, outputs, 5, padding=2), nn.ReLU()
+        )
 
     def forward(self, image):
         fine = self.first(image)

@@ -2,8 +2,8 @@
 Remote sensing: an aircraft anywhere in the scene
 =================================================
 
-A classifier learns the heading of aircraft from chips with the aircraft in the middle, as data sets of detections are cut.
-In use the aircraft lies anywhere in the chip. What does the network say then, under its original padding and converted?
+A classifier learns the heading of aircraft from chips with the aircraft in the middle, as data sets of detections are
+cut. In use the aircraft lies anywhere in the chip. Is the network right there, before and after conversion?
 
 The scenes are drawn here.
 """
@@ -84,5 +84,5 @@ for ax in axes:
 plt.show()
 
 # %%
-# Had the training chips shown aircraft everywhere, the original network might have learned as much, at less cost. But the
-# equality of all positions would be a tendency then, and not exact.
+# Had the training chips shown aircraft everywhere, the original network might have learned as much, at less cost. But
+# equal predictions at all positions would be a tendency then, not exact.

@@ -3,7 +3,8 @@ Audio: an alarm in a stream
 ===========================
 
 A detector hears sound in chunks as a microphone delivers them. Evaluated chunk by chunk, it sees zeros at both ends of
-each chunk, and misses alarms that lie across two. `bl.Stream` gives the output of the whole recording, with a known delay.
+each chunk, and misses alarms that lie across two. `bl.Stream` gives the output of the whole recording, with a known
+delay.
 
 The recordings are made here: noise, with a short rising tone as the alarm.
 """
