@@ -20,7 +20,15 @@ STRIDE_PLACES = [(0, TOTAL_STRIDE), (2 * TOTAL_STRIDE, TOTAL_STRIDE)]
 ANY_PLACES = [(3, 40), (60, 21)]  # neither the rows nor the columns differ by a multiple of 2
 
 every_network = pytest.mark.parametrize("name", NETWORKS)
-both_precisions = pytest.mark.parametrize("dtype", LARGEST_CHANGE, ids=lambda dtype: str(dtype).removeprefix("torch."))
+in_both_precisions = pytest.mark.parametrize(
+    ("name", "dtype"),
+    [
+        pytest.param(name, dtype, marks=pytest.mark.nightly if (name, dtype) == ("densenet121", torch.float64) else ())
+        for name in NETWORKS
+        for dtype in LARGEST_CHANGE
+    ],
+    ids=lambda part: str(part).removeprefix("torch."),
+)
 
 
 @pytest.fixture(scope="module")
@@ -61,15 +69,13 @@ def in_precision(name: str, own: nn.Module, dtype: torch.dtype) -> nn.Module:
     return own
 
 
-@both_precisions
-@every_network
+@in_both_precisions
 def test_infinite_is_blind_to_moves_by_the_total_stride(name: str, dtype: torch.dtype, own: nn.Module) -> None:
     own = in_precision(name, own, dtype)
     assert_blind_to_place(bl.convert(own, "infinite"), own, STRIDE_PLACES, dtype)
 
 
-@both_precisions
-@every_network
+@in_both_precisions
 def test_adaptive_phase_is_blind_to_every_move(name: str, dtype: torch.dtype, own: nn.Module) -> None:
     """The samples of one batch stand at places that differ by odd numbers of pixels."""
     own = in_precision(name, own, dtype)
@@ -146,7 +152,7 @@ def test_training_is_blind_to_moves_by_the_total_stride(name: str, own: nn.Modul
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param(name, marks=pytest.mark.slow if name == "densenet121" else ())
+        pytest.param(name, marks=pytest.mark.nightly if name == "densenet121" else ())
         for name in NETWORKS
         if name != "convnext_tiny"
     ],

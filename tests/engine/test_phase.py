@@ -81,6 +81,12 @@ QUICK = {
 TOLERANCE = {torch.float32: 2e-5, torch.float64: 1e-12}
 
 
+def marks(name: str, dtype: torch.dtype) -> list[pytest.MarkDecorator]:
+    if name == "convnext_tiny" or (name, dtype) == ("convnext_atto", torch.float64):
+        return [pytest.mark.nightly]
+    return [] if (name, str(dtype)[6:]) in QUICK else [pytest.mark.slow]
+
+
 def images(names: list[str], shift: tuple[int, int], dtype: torch.dtype) -> Tensor:
     canvas = torch.zeros(len(names), 3, CANVAS_PX, CANVAS_PX, dtype=dtype)
     row, column = 5 + shift[0], 3 + shift[1]
@@ -92,11 +98,7 @@ def images(names: list[str], shift: tuple[int, int], dtype: torch.dtype) -> Tens
 
 @pytest.mark.parametrize(
     ("name", "dtype"),
-    [
-        pytest.param(name, dtype, marks=[] if (name, str(dtype)[6:]) in QUICK else pytest.mark.slow)
-        for name in NETWORKS
-        for dtype in TOLERANCE
-    ],
+    [pytest.param(name, dtype, marks=marks(name, dtype)) for name in NETWORKS for dtype in TOLERANCE],
 )
 def test_awkward_objects_have_the_same_output_wherever_they_are(name: str, dtype: torch.dtype) -> None:
     model = bl.convert(NETWORKS[name]().to(dtype).eval(), "infinite", phase="adaptive")

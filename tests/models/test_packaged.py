@@ -155,7 +155,7 @@ def test_explain_finds_the_stride_and_no_read_of_position(model: nn.Module) -> N
 
 
 @pytest.mark.filterwarnings("ignore::borderless.RoundingWarning")  # images of 64 px
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_network_can_be_audited(model: nn.Module) -> None:
     found = bl.audit(model, torch.randn(4, 3, 64, 64, generator=torch.Generator().manual_seed(2)), name="packaged")
     assert found.sensitivity.border_control.change < 2e-5 < found.sensitivity.border.change

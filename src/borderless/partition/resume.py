@@ -19,7 +19,7 @@ from borderless.conversion import conversion_of
 from borderless.errors import RunError
 from borderless.partition.output_files import OutputFile
 from borderless.partition.outputs import Outputs
-from borderless.partition.rims import KeptCall, Rim
+from borderless.partition.rims import KeptCall
 from borderless.partition.runner import Grid, Runner
 from borderless.partition.sources import TiledImage
 from borderless.runtime.files import clear_half_written, write_atomically
@@ -123,7 +123,7 @@ def tile_to_file(
         if not out.work.exists():  # all was done but to delete the state
             return
         outputs = Outputs(out.open(), has_batch=image.has_batch)
-        runner.kept = kept_from(state.calls)
+        runner.kept = [KeptCall.restored(call) for call in state.calls]
         count = grid.count
         done = state.rows * count // grid.rows
         progress(done, count)
@@ -136,7 +136,7 @@ def tile_to_file(
 
         def finished(row: int) -> None:
             out.flush()
-            state.rows, state.calls = row + 1, kept_as_data(runner.kept)
+            state.rows, state.calls = row + 1, [call.state() for call in runner.kept]
             state.save()
 
         runner.run(grid, image.read, emit, range(state.rows, grid.rows), finished)
@@ -151,27 +151,3 @@ def identity_of(model: nn.Module) -> str:
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
         digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
     return digest.hexdigest()
-
-
-def kept_as_data(kept: list[KeptCall]) -> list[Any]:
-    """Return, as tensors and plain values, what the calls keep for the next row of parts."""
-    return [
-        {
-            "function": call.name,
-            "starts": call.starts,
-            "rims": [[len(rims), rims[0].cells, rims[0].box] for rims in call.rims],
-        }
-        for call in kept
-    ]
-
-
-def kept_from(data: list[Any]) -> list[KeptCall]:
-    """Return the calls of which `kept_as_data` made `data`."""
-    return [
-        KeptCall(
-            one["function"],
-            one["starts"],
-            [[Rim(0, cells, tuple(box)), *map(Rim, range(1, count))] for count, cells, box in one["rims"]],
-        )
-        for one in data
-    ]

@@ -98,3 +98,24 @@ class KeptCall:
         while len(self.rims) <= number:
             self.rims.append([Rim(axis) for axis in range(count)])
         return self.rims[number]
+
+    def state(self) -> dict[str, Any]:
+        """Return it as numbers, texts and tensors."""
+        return {
+            "function": self.name,
+            "starts": [dict(starts) for starts in self.starts],
+            "rims": [[{"cells": rim.cells, "box": rim.box} for rim in rims] for rims in self.rims],
+        }
+
+    @classmethod
+    def restored(cls, state: dict[str, Any]) -> "KeptCall":
+        """Return what `state` was made of, where the function is known by its name."""
+        return cls(
+            state["function"],
+            [dict(starts) for starts in state["starts"]],
+            [[Rim(axis, rim["cells"], _box(rim["box"])) for axis, rim in enumerate(rims)] for rims in state["rims"]],
+        )
+
+
+def _box(saved: Any) -> Box:
+    return tuple((int(a), int(b)) for a, b in saved)

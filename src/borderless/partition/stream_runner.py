@@ -10,13 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from borderless.conversion import attached
-from borderless.engine.geometry import Box
 from borderless.engine.inputs import arguments_named
 from borderless.engine.naming import fields_of
 from borderless.engine.outputs import ordinary, release
 from borderless.partition.gather import Alone
 from borderless.partition.part import PartEdge
-from borderless.partition.rims import KeptCall, Rim
+from borderless.partition.rims import KeptCall
 from borderless.partition.stream_pass import Chunk, StreamPass, place_of
 from borderless.partition.timing import TimedCall, lags
 
@@ -82,28 +81,12 @@ class Progress:
 
     def state(self) -> dict[str, Any]:
         """Return it as numbers, texts and tensors."""
-        calls = [
-            {
-                "function": call.name,
-                "starts": [dict(starts) for starts in call.starts],
-                "rims": [[{"cells": rim.cells, "box": rim.box} for rim in rims] for rims in call.rims],
-            }
-            for call in self.kept
-        ]
-        return {"samples": self.samples, "chunks": self.chunks, "calls": calls}
+        return {"samples": self.samples, "chunks": self.chunks, "calls": [call.state() for call in self.kept]}
 
     @classmethod
     def restored(cls, state: dict[str, Any]) -> "Progress":
         """Return what `state` was made of, where functions are known by their names."""
-        calls = [
-            KeptCall(
-                call["function"],
-                [dict(starts) for starts in call["starts"]],
-                [[Rim(axis, rim["cells"], _box(rim["box"])) for axis, rim in enumerate(rims)] for rims in call["rims"]],
-            )
-            for call in state["calls"]
-        ]
-        return cls(state["samples"], state["chunks"], calls)
+        return cls(state["samples"], state["chunks"], [KeptCall.restored(call) for call in state["calls"]])
 
 
 @dataclass
@@ -225,7 +208,3 @@ def ends_of(output: Any) -> list[TimedCall]:
 
 def _sample(like: Like) -> Tensor:
     return torch.zeros(like.sizes, dtype=like.dtype, device=like.device)
-
-
-def _box(saved: Any) -> Box:
-    return tuple((int(a), int(b)) for a, b in saved)
