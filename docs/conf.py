@@ -40,6 +40,8 @@ autosummary_filename_map = {
     "borderless.Tiling": "borderless.Tiling-class",
 }
 autodoc_typehints = "description"
+# Short names would be written with their marks where a type is one of several.
+autodoc_typehints_format = "fully-qualified"
 autodoc_member_order = "bysource"
 # One parameter per line, so that signatures fit on a phone.
 python_maximum_signature_line_length = 60

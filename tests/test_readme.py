@@ -31,7 +31,7 @@ def computed() -> dict[str, str]:
     return numbers.compute()
 
 
-def test_the_code_prints_what_stands_below(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_code_prints_what_follows(capsys: pytest.CaptureFixture[str]) -> None:
     ((code, printed),) = re.findall(r"^```python\n(.*?)^```\n\n```text\n(.*?)^```", TEXT, re.DOTALL | re.MULTILINE)
     exec(compile(code, str(README), "exec"), {})
     pattern = r"\d+\.\d*"
