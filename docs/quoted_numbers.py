@@ -185,20 +185,9 @@ def animation() -> Iterator[tuple[str, str]]:
         yield f"cup_{short}_changes", str(sum(a != b for a, b in pairwise(labels)))
 
 
-def example_audit() -> Iterator[tuple[str, str]]:
-    """Yield how often the example's predictions change with position, and the interval over objects."""
-    record = json.loads((ROOT / "docs/extra/example-audit/audit.json").read_text(encoding="utf-8"))
-    shown = record["headline"]
-    low, high = (100 * shown[end] for end in ("low", "high"))
-    yield "audit_flips", f"{100 * shown['flips']:.0f} % ({low:.0f} to {high:.0f})"
-    yield "audit_objects", str(shown["objects"])
-    yield "audit_positions", str(shown["places"])
-
-
 SOURCES: tuple[Callable[[], Iterator[tuple[str, str]]], ...] = (
     animation,
     costs,
-    example_audit,
     finetune,
     networks,
     one_place,
@@ -216,8 +205,6 @@ CLAIMS: dict[str, tuple[str, ...]] = {
         "after "
         "conversion;",
         "ResNet-50 takes {cost_infinite} times as long under `infinite`, {cost_reach} with `reach=2`.",
-        "changes its label in {audit_flips} of cases when an object moves over a photograph ({audit_objects} objects, "
-        "{audit_positions} positions).",
         "| original padding | {finetune_own_middle} | {finetune_own_edges} | {finetune_own_worst} | 1 × |",
         "not fine-tuned | {finetune_infinite_before_middle} | {finetune_infinite_before_edges} | "
         "{finetune_infinite_before_worst} | {finetune_cost} × |",
