@@ -83,11 +83,11 @@ def run_once(model: nn.Module, batch: torch.Tensor, step: str) -> None:
 
 
 def seconds(model: nn.Module, batch: torch.Tensor, step: str) -> float:
-    synchronise = torch.cuda.synchronize if batch.is_cuda else lambda: None
-    synchronise()
+    synchronize = torch.cuda.synchronize if batch.is_cuda else lambda: None
+    synchronize()
     start = time.perf_counter()
     run_once(model, batch, step)
-    synchronise()
+    synchronize()
     return time.perf_counter() - start
 
 

@@ -3,8 +3,8 @@
 A family is a module of `timm.models`. Its variants are built on the meta device, in order of size, and run once while
 every torch function is watched: two activations multiplied with each other are attention, as is a module that is called
 so, a parameter with a telling name is a position embedding, and a convolution whose kernel is larger than its stride
-mixes neighbours. The smallest variant that mixes neighbours and has neither of the other two stands for its family;
-where there is none, the smallest that mixes neighbours at all (a hybrid) does; a family without such a convolution is
+mixes neighbors. The smallest variant that mixes neighbors and has neither of the other two stands for its family;
+where there is none, the smallest that mixes neighbors at all (a hybrid) does; a family without such a convolution is
 not convolutional.
 """
 
@@ -111,7 +111,7 @@ def timm_network(family: str) -> Network | str:
             failed.append(f"{name}: {type(error).__name__}: {str(error)[:100]}")
             continue
         signature = (_count(model), sum(1 for _ in model.modules()))
-        if signature not in seen and _may_mix_neighbours(model):
+        if signature not in seen and _may_mix_neighbors(model):
             seen.add(signature)
             variants.append((_count(model), name))
     hybrid: Network | None = None
@@ -122,7 +122,7 @@ def timm_network(family: str) -> Network | str:
             failed.append(f"{name}: {seen_by}")
             continue
         reads = tuple(sorted(seen_by.reads | _position_embeddings(model) | _attention(model)))
-        if not seen_by.mixes_neighbours:
+        if not seen_by.mixes_neighbors:
             continue
         found = Network("timm", family, name, "hybrid" if reads else "cnn", canvas_px, parameters, reads)
         if not reads:
@@ -157,7 +157,7 @@ class Watch(TorchFunctionMode):
     def __init__(self) -> None:
         super().__init__()
         self.reads: set[str] = set()
-        self.mixes_neighbours = False
+        self.mixes_neighbors = False
 
     def __torch_function__(self, function: Callable, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         kwargs = kwargs or {}
@@ -174,7 +174,7 @@ class Watch(TorchFunctionMode):
         self, axes: int, _image: Tensor, weight: Tensor, _bias: Any = None, stride: Any = 1, *_: Any, **__: Any
     ) -> None:
         strides = (stride,) * axes if isinstance(stride, int) else stride
-        self.mixes_neighbours |= any(k > s for k, s in zip(weight.shape[2:], strides, strict=False))
+        self.mixes_neighbors |= any(k > s for k, s in zip(weight.shape[2:], strides, strict=False))
 
 
 def _from_image(value: Any) -> bool:
@@ -204,7 +204,7 @@ def _watched(model: nn.Module, canvases_px: Iterable[int], frames: tuple[int, ..
     return None, reason
 
 
-def _may_mix_neighbours(model: nn.Module) -> bool:
+def _may_mix_neighbors(model: nn.Module) -> bool:
     """Cheap: whether any kernel is larger than 1."""
     return any(max(m.kernel_size) > 1 for m in model.modules() if isinstance(m, nn.Conv1d | nn.Conv2d | nn.Conv3d))
 

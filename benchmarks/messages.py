@@ -5,7 +5,10 @@ import re
 # The texts of errors.py's PositionDependentWarning and UnsupportedOperation.
 WHERE = r"(?:in|in or before) (?P<module>module '.+?' \(\w+\)|the model itself(?: \(\w+\))?)"
 SAID = (
-    re.compile(rf"\w+: got (?P<operation>.+?) {WHERE} under .+?: (?P<reason>.+?)\. (?P<do>Needed.+)", re.DOTALL),
+    re.compile(
+        rf"\w+: Expected .+? but got (?P<operation>.+?) {WHERE} under .+?: (?P<reason>.+?)\. (?P<do>Register.+)",
+        re.DOTALL,
+    ),
     re.compile(rf"(?P<operation>\S+) {WHERE} reads absolute position: (?P<reason>.+?)\. From", re.DOTALL),
 )
 LONGEST = 300
@@ -21,12 +24,11 @@ def said(message: str) -> str:
 
 
 def what_to_do(message: str) -> str:
-    """The end of an error, from where it says what is needed; empty where it does not."""
+    """The end of an error, from where it says what to do; empty where it does not."""
     found = SAID[0].match(message)
     if found is not None:
         return _cell(found["do"])
-    _, needed, rest = message.partition("; needed: ")
-    return _cell(rest) if needed else ""
+    return _cell(message.partition("; ")[2])
 
 
 def _cell(text: str) -> str:

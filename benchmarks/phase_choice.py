@@ -34,7 +34,7 @@ from torch import Tensor, nn
 import borderless as bl
 import record
 from borderless.engine import lattice
-from borderless.models.packaged import load_packaged, normalise
+from borderless.models.packaged import load_packaged, normalize
 
 CROP_PX, RESIZED_PX, OFFSETS_PX = 224, 256, 32
 PHOTOGRAPHS = ("astronaut", "cat", "coffee", "rocket", "chelsea", "hubble_deep_field", "immunohistochemistry")
@@ -181,7 +181,7 @@ def kept(config: argparse.Namespace) -> Iterator[dict[str, Any]]:
         def of(cells: list[Tensor], phases: list[Tensor] = phases) -> Tensor:
             """(images, strides, 2): the phases that a pass chooses."""
             canvas = torch.zeros(len(cells), 3, 128, 128)
-            canvas[:, :, 16:112, 16:112] = normalise(torch.stack(cells))
+            canvas[:, :, 16:112, 16:112] = normalize(torch.stack(cells))
             phases.clear()
             model(canvas)
             return torch.stack(phases, 1)
@@ -212,7 +212,7 @@ def elsewhere(config: argparse.Namespace) -> Iterator[dict[str, Any]]:
         corner = side // 16
         changed[..., :corner, :corner] = torch.rand(len(images), 3, 1, 1, generator=generator)
         for name, choice in CHOICES.items():
-            here, there = (choice(normalise(pixels), (2, 3), (0, 0), (2, 2)) for pixels in (images, changed))
+            here, there = (choice(normalize(pixels), (2, 3), (0, 0), (2, 2)) for pixels in (images, changed))
             yield {"choice": name, "side": side, "kept": float((here == there).all(1).float().mean())}
 
 
@@ -242,7 +242,7 @@ def crops(config: argparse.Namespace) -> Iterator[dict[str, Any]]:
     first, second = pairs(config.pairs, config.seed)
 
     def labels(model: nn.Module, images: Tensor) -> Tensor:
-        return torch.cat([model(normalise(part)) for part in images.split(8)]).argmax(1)
+        return torch.cat([model(normalize(part)) for part in images.split(8)]).argmax(1)
 
     unmodified = labels(own, first)
     arms: dict[str, tuple[nn.Module, Choice]] = {

@@ -1,4 +1,4 @@
-"""What the training loop costs on top of bare steps: forward, backward, optimiser, on the same batches.
+"""What the training loop costs on top of bare steps: forward, backward, optimizer, on the same batches.
 
     python benchmarks/training.py
     python benchmarks/training.py --model timm/resnet10t --side 32 --batch 32 --steps 40
@@ -45,7 +45,7 @@ def main() -> None:
         batch_size=config.batch,
         learning_rate=0.01,
         schedule="constant",
-        shuffles=False,
+        shuffle=False,
         nesterov=False,
     )
 

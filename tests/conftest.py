@@ -30,7 +30,7 @@ def seed() -> None:
 
 @pytest.fixture
 def photographs(tmp_path: Path) -> Path:
-    """A folder with seven pictures of 48 × 40 px, each of its own coarse pattern of colours."""
+    """A folder with seven pictures of 48 × 40 px, each of its own coarse pattern of colors."""
     folder = tmp_path / "photographs"
     folder.mkdir()
     draw = np.random.default_rng(0)

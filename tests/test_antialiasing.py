@@ -99,8 +99,8 @@ def test_what_cannot_be_blurred_is_refused() -> None:
     strided = nn.Conv2d(1, 1, 3, stride=2)
     with pytest.raises(ConversionError, match=r"bl\.convert\(bl\.blur\(model\), border\)"):
         bl.blur(bl.convert(strided, "full"))
-    with pytest.raises(ConversionError, match="no convolution and no max pool has a stride"):
+    with pytest.raises(ConversionError, match="strided convolutions or max pools"):
         bl.blur(nn.Conv2d(1, 1, 3))
     for taps in (1, 4):
-        with pytest.raises(ConversionError, match="needed: an odd number"):
+        with pytest.raises(ConversionError, match="an odd number"):
             bl.blur(strided, taps)

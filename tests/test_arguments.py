@@ -145,7 +145,7 @@ def test_labels_and_masks_are_let_through(dtype: torch.dtype) -> None:
     assert got is other and model.type is Tensor
     _, got = model(batch=images(), other=other)
     assert got is other
-    with pytest.raises(ImageError, match=rf"an image of {dtype} and shape \(2, 12, 12\).*floating-point"):
+    with pytest.raises(ImageError, match=rf"floating-point.*but got {dtype} of shape \(2, 12, 12\)"):
         model(other, other)
 
 
@@ -248,7 +248,7 @@ class Named(nn.Module):
 def test_images_are_named_or_follow_one_rule() -> None:
     model, time = Named().double().eval(), torch.tensor([2.0]).double()
     image, hidden = images(1, 3, 12, 12).double(), [images(1, 4, 6, 6).double()] * 2
-    with pytest.warns(bl.PositionDependentWarning, match="an ordinary tensor with a value for each place"):
+    with pytest.warns(bl.PositionDependentWarning, match="an ordinary tensor with a value for each position"):
         assert torch.equal(bl.convert(model, "zero")(time, image, hidden[:1]), model(time, image, hidden[:1]))
     named = bl.convert(model, "infinite", images=("image", "hidden"))
     huge = F.pad(image, [32] * 4), [F.pad(state, [16] * 4) for state in hidden]
@@ -340,7 +340,7 @@ def test_layouts(layout: str) -> None:
 
 
 def test_what_cannot_be_named_is_said(model: nn.Module) -> None:
-    with pytest.raises(ConversionError, match=r"argument of Timed.forward 'image', which does not exist; did you mean"):
+    with pytest.raises(ConversionError, match=r"argument of Timed.forward but got 'image'; did you mean"):
         bl.convert(model, "zero", images=("image",))
     with pytest.raises(ConversionError, match=r"a position among the 4 arguments of Timed\.forward but got 7"):
         bl.convert(model, "zero", images=(7,))

@@ -239,40 +239,44 @@ def test_sizes_may_be_any_integers_and_sequences() -> None:
         (
             {"padding": 1},
             TypeError,
-            "FullConv2d got padding=1; it needs no padding: it pads with dilation * (kernel_size - 1) by definition. "
+            "Expected no padding but got padding=1 for FullConv2d: it pads with dilation * (kernel_size - 1) by "
+            "definition. "
             "Leave padding out, or use torch.nn.Conv2d to choose it.",
         ),
         (
             {"padding_mode": "circular"},
             TypeError,
-            "FullConv2d got padding_mode='circular'; it needs no padding_mode: it pads with zeros by definition. "
+            "Expected no padding_mode but got padding_mode='circular' for FullConv2d: it pads with zeros by "
+            "definition. "
             "Leave padding_mode out, or use torch.nn.Conv2d to choose it.",
         ),
         ({"strides": 2}, TypeError, "FullConv2d got an unexpected argument strides=2"),
         (
             {"stride": (1, 1, 1)},
             ValueError,
-            "FullConv2d got stride=(1, 1, 1); it needs one positive int, or one for each axis: (height, width).",
+            "Expected stride to be one positive int, or one for each axis (height, width), but got (1, 1, 1) for "
+            "FullConv2d.",
         ),
         (
             {"dilation": 0},
             ValueError,
-            "FullConv2d got dilation=0; it needs one positive int, or one for each axis: (height, width).",
+            "Expected dilation to be one positive int, or one for each axis (height, width), but got 0 for FullConv2d.",
         ),
         (
             {"stride": ()},
             ValueError,
-            "FullConv2d got stride=(); it needs one positive int, or one for each axis: (height, width).",
+            "Expected stride to be one positive int, or one for each axis (height, width), but got () for FullConv2d.",
         ),
         (
             {"stride": 1.5},
             TypeError,
-            "FullConv2d got stride=1.5; it needs one positive int, or one for each axis: (height, width).",
+            "Expected stride to be one positive int, or one for each axis (height, width), but got 1.5 for FullConv2d.",
         ),
         (
             {"dilation": "2"},
             TypeError,
-            "FullConv2d got dilation='2'; it needs one positive int, or one for each axis: (height, width).",
+            "Expected dilation to be one positive int, or one for each axis (height, width), but got '2' for "
+            "FullConv2d.",
         ),
     ],
 )
@@ -284,7 +288,9 @@ def test_errors_say_got_need_do(arguments: dict, error: type[Exception], text: s
 
 @each_dimension
 def test_errors_name_the_class_and_its_axes(axes: int) -> None:
-    with pytest.raises(ValueError, match=rf"^FullConv{axes}d got kernel_size=0; .*\((depth|height|length)"):
+    with pytest.raises(
+        ValueError, match=rf"^Expected kernel_size .*\((depth|height|length).* but got 0 for FullConv{axes}d"
+    ):
         FULL[axes](1, 1, 0)
     with pytest.raises(TypeError, match=rf"use torch\.nn\.Conv{axes}d to choose it\.$"):
         FULL[axes](1, 1, 1, padding="same")

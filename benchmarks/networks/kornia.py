@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from benchmarks.networks import Network
 
-GREY, PATCH = (1, 64, 64), (1, 32, 32)
+GRAY, PATCH = (1, 64, 64), (1, 32, 32)
 
 
 class Harris(nn.Module):
@@ -28,19 +28,19 @@ def _dictionary(images: Tensor) -> tuple[tuple[Any, ...], dict[str, Any]]:
 
 
 NETWORKS = {
-    "kornia/BlurPool2D": Network(lambda: kornia.filters.BlurPool2D(3), GREY),
-    "kornia/CornerHarris": Network(Harris, GREY),
+    "kornia/BlurPool2D": Network(lambda: kornia.filters.BlurPool2D(3), GRAY),
+    "kornia/CornerHarris": Network(Harris, GRAY),
     "kornia/DISK-unet": Network(lambda: kornia.feature.DISK(), (3, 64, 64)),
     "kornia/DISK.unet": Network(lambda: kornia.feature.DISK().unet, (3, 64, 64)),
-    "kornia/GaussianBlur2d": Network(lambda: kornia.filters.GaussianBlur2d((5, 5), (1.5, 1.5)), GREY),
+    "kornia/GaussianBlur2d": Network(lambda: kornia.filters.GaussianBlur2d((5, 5), (1.5, 1.5)), GRAY),
     "kornia/HardNet": Network(lambda: kornia.feature.HardNet(pretrained=False), PATCH),
     "kornia/HyNet": Network(lambda: kornia.feature.HyNet(pretrained=False), PATCH),
-    "kornia/KeyNet": Network(lambda: kornia.feature.KeyNet(pretrained=False), GREY),
-    "kornia/Laplacian": Network(lambda: kornia.filters.Laplacian(5), GREY),
-    "kornia/LoFTR": Network(lambda: kornia.feature.LoFTR(pretrained=None), GREY, _dictionary),
-    "kornia/MaxBlurPool2D": Network(lambda: kornia.filters.MaxBlurPool2D(3), GREY),
-    "kornia/MedianBlur": Network(lambda: kornia.filters.MedianBlur((3, 3)), GREY),
-    "kornia/Sobel": Network(lambda: kornia.filters.Sobel(), GREY),
-    "kornia/SpatialSoftArgmax2d": Network(lambda: kornia.geometry.SpatialSoftArgmax2d(), GREY),
+    "kornia/KeyNet": Network(lambda: kornia.feature.KeyNet(pretrained=False), GRAY),
+    "kornia/Laplacian": Network(lambda: kornia.filters.Laplacian(5), GRAY),
+    "kornia/LoFTR": Network(lambda: kornia.feature.LoFTR(pretrained=None), GRAY, _dictionary),
+    "kornia/MaxBlurPool2D": Network(lambda: kornia.filters.MaxBlurPool2D(3), GRAY),
+    "kornia/MedianBlur": Network(lambda: kornia.filters.MedianBlur((3, 3)), GRAY),
+    "kornia/Sobel": Network(lambda: kornia.filters.Sobel(), GRAY),
+    "kornia/SpatialSoftArgmax2d": Network(lambda: kornia.geometry.SpatialSoftArgmax2d(), GRAY),
     "kornia/TFeat": Network(lambda: kornia.feature.TFeat(pretrained=False), PATCH),
 }

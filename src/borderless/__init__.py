@@ -1,4 +1,4 @@
-"""borderless: find out whether a CNN uses *where* things are, and get the same CNN without that ability.
+"""borderless: measure how much a PyTorch CNN depends on absolute position, and remove that dependence.
 
 Sizes are (height, width), positions (row, column), images (batch, channels, height, width) in floating point; a shift
 (dy, dx) moves content down and right.

@@ -2,8 +2,8 @@
 
 BlurPool is a convolution or a max pool with stride 1, then a binomial filter that is read at every `stride`-th cell. A
 convolution may as well read a blurred map, for both are linear and shift alike; that costs nothing but the blur, since
-the convolution keeps its stride. At the edge the two differ, and where a nonlinearity stands between convolution and
-filter, as in Zhang's networks, they are relatives, not equals. Zhang also leaves a network's first convolution alone.
+the convolution keeps its stride. At the edge the two differ, and with a nonlinearity between convolution and filter, as
+in Zhang's networks, they are similar, not equal. Zhang also leaves a network's first convolution alone.
 """
 
 import math
@@ -33,25 +33,35 @@ _KINDS: dict[type[nn.Module], tuple[int, bool]] = {
 
 
 def blur(model: nn.Module, taps: int = 3) -> nn.Module:
-    """A copy of `model` in which strided convolutions and max pools read or give blurred maps.
+    """Return a copy of `model` in which strided convolutions and max pools read or return blurred feature maps.
 
-    taps: width of the binomial filter (3: 1 2 1 along each axis); it is padded by its half with zeros, and with what
-    another border puts there once the model is converted. Parameters keep their names and values, maps their sizes (a
-    max pool in ceil mode may lose a cell). Average pools are low-pass filters already and stay. Raises ConversionError
-    for a model that is converted (blur first, then convert), one without strides, and an even or too small number of
-    taps.
+    Parameters keep their names and values, feature maps their sizes (a max pool in ceil mode may lose a cell). Average
+    pools are low-pass filters already and stay.
 
-    >>> import torch, borderless as bl
-    >>> model = bl.blur(torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3, stride=2, padding=1), torch.nn.MaxPool2d(2)))
-    >>> model(torch.rand(1, 3, 32, 32)).shape
-    torch.Size([1, 8, 8, 8])
+    Args:
+        model: A model that is not converted: blur first, then convert.
+        taps: Width of the binomial filter (3: 1 2 1 along each axis). It is padded by its half with zeros, and with the
+            border's values once the model is converted.
+
+    Returns:
+        The blurred copy, of the same class.
+
+    Raises:
+        ConversionError: The model is converted or has no strides, or `taps` is even or less than 3.
+
+    Example:
+        >>> import torch, borderless as bl
+        >>> model = bl.blur(torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3, stride=2, padding=1), torch.nn.MaxPool2d(2)))
+        >>> model(torch.rand(1, 3, 32, 32)).shape
+        torch.Size([1, 8, 8, 8])
     """
     if conversion_of(model) is not None:
         raise ConversionError(
-            f"got a converted {type(model).__name__}; needed: the model itself: bl.convert(bl.blur(model), border)"
+            f"Expected a model that is not converted but got a converted {type(model).__name__}; blur it first: "
+            "bl.convert(bl.blur(model), border)."
         )
     if taps < 3 or taps % 2 == 0:
-        raise ConversionError(f"got taps={taps}; needed: an odd number, 3 or more")
+        raise ConversionError(f"Expected taps to be an odd number, 3 or more, but got {taps}.")
     model = deepcopy(model)
     changed = 0
     for name, module in [*model.named_modules()]:
@@ -74,14 +84,14 @@ def blur(model: nn.Module, taps: int = 3) -> nn.Module:
         setattr(model.get_submodule(parent), last, pool)
     if not changed:
         raise ConversionError(
-            f"got a {type(model).__name__} in which no convolution and no max pool has a stride (as modules of "
-            "torch.nn); needed: one that has; without strides there is nothing to blur"
+            "Expected a model with strided convolutions or max pools (as modules of torch.nn) but got a "
+            f"{type(model).__name__} without; there is nothing to blur."
         )
     return model
 
 
 def _filter(taps: int, strides: Sequence[int]) -> Tensor:
-    """Binomial along the axes that have a stride, a single 1 along others: (1, 1, *kernel), its sum 1."""
+    """Return the binomial filter along axes with a stride, a single 1 along others: (1, 1, *kernel), of sum 1."""
     row = torch.tensor([float(math.comb(taps - 1, k)) for k in range(taps)]) / 2 ** (taps - 1)
     kernel = torch.ones(())
     for stride in strides:
@@ -90,7 +100,7 @@ def _filter(taps: int, strides: Sequence[int]) -> Tensor:
 
 
 def _blurred(maps: Tensor, kernel: Tensor, stride: Sequence[int]) -> Tensor:
-    """Each channel by itself, padded by half the kernel."""
+    """Blur each channel by itself, padded by half the kernel."""
     dimensions = kernel.ndim - 2
     channels = maps.shape[-1 - dimensions]
     kernel = kernel.to(maps.device, maps.dtype).expand(channels, -1, *kernel.shape[2:])

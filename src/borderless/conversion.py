@@ -1,4 +1,4 @@
-"""Put any model, untouched, under a border: a hook turns its images into Signals and what comes out into tensors.
+"""Conversion of an unmodified model to a border: a hook turns its images into Signals and its output into tensors.
 
 Nothing in the model is replaced or renamed; the conversion is one pair of forward hooks on the root module, which is
 copied and pickled with it, and a guard on each child, which refuses calls past the root (see `hooks`).
@@ -33,7 +33,7 @@ OUTPUTS: tuple[str, ...] = get_args(Output)
 
 @dataclass
 class Conversion:
-    """What was done to a model. `Hooks` calls its two methods; `warned` remembers which modules were named already."""
+    """A conversion of a model; `warned` holds the modules that a warning has named."""
 
     border: Border
     strict: bool = False
@@ -55,7 +55,7 @@ class Conversion:
         return as_signals(args, kwargs, scope, self.images)
 
     def leave(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> Any:
-        """Also called, without an output, when the pass ends in an error."""
+        """Turn the output into tensors; without an output: release the maps that the model keeps, after an error."""
         release(module)
         return ordinary(output, on_frame if self.output == "frame" else as_map)
 
@@ -71,31 +71,49 @@ def convert(
     output: Output = "frame",
     images: Images | None = None,
 ) -> Model:
-    """A copy of `model` that runs under `border`; the model itself is left as it is.
-
-    border: a name ("valid", "zero", "reflect", "replicate", "circular", "full", "infinite") or a `Border`, which then
-    brings its own phase, background and reach. phase: "adaptive" chooses, per sample and stride, the sublattice with
-    the most energy: exact under "infinite" (any whole-pixel shift) and "circular", approximate elsewhere. background:
-    what surrounds the images under "infinite": a number or one per channel, in the units of the input. reach: most
-    cells that a map may grow beyond its frame. strict: refuse what reads absolute position instead of warning.
-    output: "frame" returns tensors of the unmodified model's shapes, "signal" returns dense outputs as Signals. images:
-    which arguments of `forward` are images: names or positions, `("x",)`, or with layouts, `{"wave": "NT"}`, `{"x":
-    "NTC"}`, `{"x": "NHWC"}`. By default the first floating-point tensor with as many dimensions as the first
-    convolution takes, and others of its size along space. Everything else passes as it is: text, time steps, labels,
-    masks, hidden states. An argument that is named may be a list of images, also of smaller ones by a whole stride.
+    """Return a copy of `model` that runs under `border`; the model itself is left as it is.
 
     Parameter names, device, dtype and mode stay as they are, also through copying, saving and loading. Only a call of
     the model itself runs under the border. `model.forward(...)`, `model.forward_features(...)`, calls of its children,
     and traces (`torch.fx.symbolic_trace`, `create_feature_extractor`) raise ConversionError where a child of the model
     gets an image: put what you call into a small module whose forward calls it, and convert that, or make the feature
-    extractor first and convert it. A model without children cannot be guarded so. `torch.compile` of a converted model
-    is refused; compile what `freeze` makes of it: `torch.compile(bl.freeze(model, example).module())`. Maps that the
+    extractor first and convert it. A model without children has no such guard. `torch.compile` of a converted model is
+    refused; compile the frozen program: `torch.compile(bl.freeze(model, example).module())`. Feature maps that the
     model keeps on itself, in attributes, lists, tuples and dicts, are tensors after each call.
 
-    >>> import torch, borderless as bl
-    >>> model = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3, stride=2, padding=1), torch.nn.AdaptiveAvgPool2d(1))
-    >>> bl.convert(model, "infinite", phase="adaptive")(torch.zeros(2, 1, 9, 9)).shape
-    torch.Size([2, 4, 1, 1])
+    A pretrained network relies on its original padding, so its accuracy drops right after conversion; fine-tune it.
+
+    Args:
+        model: Any `torch.nn.Module` with convolutions.
+        border: A name ("valid", "zero", "reflect", "replicate", "circular", "full", "infinite"), or a `Border` that
+            holds the options as well.
+        phase: "fixed", or "adaptive", which chooses, per sample and stride, the sublattice with the most energy: exact
+            under "infinite" (any whole-pixel shift) and "circular", approximate elsewhere.
+        background: Value around the images under "infinite", in input units: a number, or one per channel.
+        reach: Number of cells that a feature map may grow beyond its frame; None: unlimited, exact and more expensive.
+        strict: Whether to raise where the model reads absolute position, instead of warning.
+        output: "frame" returns tensors of the unmodified model's shapes, "signal" returns dense outputs as Signals.
+        images: Arguments of `forward` that are images: names or positions, `("x",)`, or with layouts, `{"wave": "NT"}`,
+            `{"x": "NTC"}`, `{"x": "NHWC"}`. By default the first floating-point tensor with as many dimensions as the
+            first convolution takes, and others of its size along space. All other arguments (text, time steps, labels,
+            masks, hidden states) pass unchanged. A named argument may be a list of images, also of smaller ones by a
+            whole stride.
+
+    Returns:
+        The converted copy, of the same class. Its output has the shapes and types of the unmodified model's.
+
+    Raises:
+        BorderError: The border or an option of it does not exist, or has no effect.
+        ConversionError: The model cannot be converted as it is: compiled, scripted, or converted in part.
+
+    Shape:
+        Images ``(N, C, *space)`` of floating point, of any size that the model takes.
+
+    Example:
+        >>> import torch, borderless as bl
+        >>> model = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3, stride=2, padding=1), torch.nn.AdaptiveAvgPool2d(1))
+        >>> bl.convert(model, "infinite", phase="adaptive")(torch.zeros(2, 1, 9, 9)).shape
+        torch.Size([2, 4, 1, 1])
     """
     made = make_border(border, phase, background, reach)
     converted = copied(model)
@@ -115,7 +133,7 @@ def convert_(
     output: Output = "frame",
     images: Images | None = None,
 ) -> Model:
-    """Like `convert`, in place: puts `model` itself under `border`, instead of any earlier one, and returns it."""
+    """Convert `model` in place, with the arguments of `convert`, and return it; an earlier border is replaced."""
     made = make_border(border, phase, background, reach)
     check_convertible(model)
     named = ImageArguments.of(images, model)
@@ -123,11 +141,15 @@ def convert_(
 
 
 def revert_(model: Model) -> Model:
-    """Undo `convert_` in place; a model that was not converted is an error."""
+    """Undo `convert_` in place and return the model.
+
+    Raises:
+        ConversionError: The model is not converted.
+    """
     if conversion_of(model) is None:
         raise ConversionError(
-            f"got a {type(model).__name__} that is not converted; needed: a model that bl.convert or bl.convert_ "
-            "returned (the module itself, not one around it)"
+            "Expected a model that bl.convert or bl.convert_ returned (the module itself, not one around it) but got a "
+            f"{type(model).__name__} that is not converted."
         )
     with exclusive(model):
         _detach(model)
@@ -147,10 +169,24 @@ def bordered(
     observer: Any = None,
     images: Images | None = None,
 ) -> Iterator[Model]:
-    """`model` under `border` for the length of a with-block; whatever it was before is restored afterwards.
+    """Run `model` under `border` within a with-block, and restore its earlier state afterwards.
 
-    observer: called with every `Event` of the passes in the block, for measures. Raises ConversionError when another
-    thread or asyncio task is inside such a block, or a measure, of the model: give each its own copy by `convert`.
+    Takes the arguments of `convert`.
+
+    Args:
+        model: Any model that `convert` takes.
+        border: A name or a `Border`.
+        phase: "fixed" or "adaptive".
+        background: Value around the images under "infinite".
+        reach: Number of cells that a feature map may grow beyond its frame; None: unlimited.
+        strict: Whether to raise where the model reads absolute position.
+        output: "frame" or "signal".
+        observer: Called with every `Event` of the passes in the block, for measures.
+        images: Arguments of `forward` that are images.
+
+    Raises:
+        ConversionError: Another thread or asyncio task is inside such a block, or a measure, of the model; give each
+            its own copy by `convert`.
     """
     made = make_border(border, phase, background, reach)
     check_convertible(model)
@@ -161,7 +197,7 @@ def bordered(
 
 @contextmanager
 def attached(model: nn.Module, conversion: Conversion) -> Iterator[None]:
-    """`model` under `conversion` instead of its own, if it has one, for the length of a with-block.
+    """Run `model` under `conversion` instead of its own, if it has one, within a with-block.
 
     Its images are those that its own conversion names, unless the new one names some.
     """
@@ -180,7 +216,7 @@ def attached(model: nn.Module, conversion: Conversion) -> Iterator[None]:
 
 
 def conversion_of(model: nn.Module) -> Conversion | None:
-    """The conversion that `model` itself carries, or None."""
+    """Return the conversion that `model` itself carries, or None."""
     hooks = hooks_of(model)
     return None if hooks is None else hooks.conversion  # pyright: ignore[reportReturnType]
 
@@ -206,13 +242,15 @@ def make_border(
     """Return the `Border` that a name and options, or a `Border` without options, stand for."""
     if isinstance(background, Tensor):
         background = background.flatten().tolist()
-    colour = tuple(background) if isinstance(background, Sequence) else background
+    color = tuple(background) if isinstance(background, Sequence) else background
     if isinstance(border, Border):
-        if (phase, colour, reach) != ("fixed", 0.0, None):
-            raise BorderError(f"got {border!r} and options beside it; needed: the options inside Border(...)")
+        if (phase, color, reach) != ("fixed", 0.0, None):
+            raise BorderError(
+                f"Expected options inside Border(...) but got {border!r} and options beside it; move them into it."
+            )
         made = border
     else:
-        made = Border(border, phase=phase, reach=reach, background=colour)
+        made = Border(border, phase=phase, reach=reach, background=color)
     if made.is_adaptive and not made.phase_is_exact:
         warnings.warn(
             f"phase='adaptive' is exact under 'infinite' and 'circular'; under {made.name!r} it is approximate, "
@@ -224,7 +262,7 @@ def make_border(
 
 
 def copied(model: Model) -> Model:
-    """Return a copy in the same modes and under the same border.
+    """Return a copy of a model in the same modes and under the same border.
 
     torch.fx copies its graphs without hooks and in training mode. A pass that the user interrupted may have left maps
     on `model`, which are no tensors to copy.
@@ -244,13 +282,13 @@ def copied(model: Model) -> Model:
 
 
 def check_convertible(model: Any) -> None:
-    """Raise ConversionError for what has no convolutions to convert, or cannot be converted as it is."""
+    """Raise ConversionError for a model without convolutions, or one that cannot be converted as it is."""
     if not isinstance(model, nn.Module):
-        raise ConversionError(f"got {type(model).__name__}; needed: a torch.nn.Module")
+        raise ConversionError(f"Expected a torch.nn.Module but got {type(model).__name__}.")
     if isinstance(model, torch.jit.ScriptModule):
         raise ConversionError(
-            f"got a TorchScript module ({type(model).__name__}), whose operations borderless cannot see; needed: the "
-            "Python module that it was made from"
+            f"Expected a Python module but got a TorchScript module ({type(model).__name__}), whose operations "
+            "borderless cannot see; convert the module that it was made from."
         )
     for name, module in model.named_modules():
         if is_compiled(module):
@@ -261,14 +299,14 @@ def check_convertible(model: Any) -> None:
             )
         if name and conversion_of(module) is not None:
             raise ConversionError(
-                f"got a model whose module {name!r} is converted already; convert one or the other "
-                f"(bl.revert_(model.{name}) undoes it)"
+                f"Expected a model without converted parts but got one whose module {name!r} is converted already; "
+                f"convert only one of them (bl.revert_(model.{name}) undoes it)."
             )
 
 
 def _checked_output(output: str) -> Any:
     if output not in OUTPUTS:
-        raise BorderError(f"got output={output!r}; it is one of {', '.join(OUTPUTS)}")
+        raise BorderError(f"Expected output to be one of {', '.join(OUTPUTS)} but got {output!r}.")
     return output
 
 

@@ -1,8 +1,8 @@
-"""Everything that borderless raises or warns with. Each text says what was got, what is needed, and what to do."""
+"""Errors and warnings of borderless. Each text says what was expected, what it got, and what to do."""
 
 
 class BorderlessError(Exception):
-    """Ancestor of every error of this library; catch it to catch them all."""
+    """Base class of all errors of this library."""
 
 
 class BorderError(BorderlessError, ValueError):
@@ -38,7 +38,7 @@ class PositionDependentError(BorderlessError):
 
 
 class StorageError(BorderlessError, OSError):
-    """Parts of an image that cannot be written or put away for a while: the disk is full, for example."""
+    """Parts of an image that cannot be written or moved to disk, for example because the disk is full."""
 
 
 class UnknownName(BorderlessError, ValueError):
@@ -58,7 +58,7 @@ class WeightsUnavailable(BorderlessError, OSError):
 
 
 class DataError(BorderlessError, ValueError):
-    """Data that is not there, cannot be read, or is too little."""
+    """Data that is missing, cannot be read, or is too little."""
 
 
 class TrainingError(BorderlessError, ValueError):
@@ -70,7 +70,7 @@ class MissingPackage(BorderlessError, ImportError):
 
 
 class PositionDependentWarning(UserWarning):
-    """The model reads absolute position in the named module; from there on it runs on the map cropped to its frame."""
+    """The named module reads absolute position; from there on the model runs on the map cropped to its frame."""
 
 
 class ApproximatePhaseWarning(UserWarning):

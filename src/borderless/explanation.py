@@ -1,4 +1,4 @@
-"""What a border does to a model, layer by layer: sizes, receptive fields, multiply-adds, and what reads position."""
+"""Report of a border's effect on a model, layer by layer: sizes, receptive fields, multiply-adds, position reads."""
 
 import warnings
 from dataclasses import dataclass, field
@@ -31,13 +31,16 @@ Reach = tuple[tuple[int | Fraction, int | Fraction], ...]
 
 @dataclass(frozen=True)
 class Layer:
-    """One sliding operation, and the map that it leaves.
+    """One sliding operation, and the feature map that it returns.
 
     Sizes are cells (height, width); stride and receptive field are input pixels, fractions where a map is finer than
-    the image. receptive_field: from the first to the last pixel that a cell reads, of the cell that reads furthest.
-    reach: for each axis, how many pixels before and after its own position, index · stride, a cell reads at most. Both
-    are those of cells far from the edge; an operation that reads all of space (a global pool, GroupNorm) counts as if
-    it read its own cell alone.
+    the image.
+
+    Attributes:
+        receptive_field: Pixels from the first to the last that a cell reads, of the cell that reads furthest.
+        reach: For each axis, the number of pixels before and after its own position, index · stride, that a cell reads
+            at most. Both are those of cells far from the edge; an operation that reads all of space (a global pool,
+            GroupNorm) counts as if it read its own cell alone.
     """
 
     module: str
@@ -52,7 +55,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class PositionRead:
-    """A place where the model reads absolute position."""
+    """A call in which the model reads absolute position."""
 
     module: str
     operation: str
@@ -61,7 +64,7 @@ class PositionRead:
 
 @dataclass(frozen=True)
 class Departure:
-    """A place where a map becomes an ordinary tensor: of `frame` cells, on its frame, to a tensor of `shape`."""
+    """A call in which a feature map of `frame` cells, cropped to its frame, becomes an ordinary tensor of `shape`."""
 
     module: str
     operation: str
@@ -73,8 +76,8 @@ class Departure:
 class Mean:
     """A mean over space.
 
-    growth: over how many times the frame's cells the content of a full frame spreads, and so about how many times as
-    large as the unmodified model's the features are; 1 where that is divided out.
+    growth: the number of cells over which the content of a full frame spreads, relative to the frame, and so about the
+    factor by which features exceed the unmodified model's; 1 where that is divided out.
     """
 
     module: str
@@ -85,13 +88,17 @@ class Mean:
 
 @dataclass(frozen=True)
 class Explanation:
-    """What `explain` found; `str()` of it is a table.
+    """The result of `explain`; `str()` of it is a table.
 
-    images: the names of the arguments that are images, or that hold some. macs: multiply-adds of the whole pass on one
-    image, all of the model counted; macs_own: with the model's own padding. total_stride: the smallest shifts, in
-    pixels, whose multiples the border's guarantee holds for with a fixed phase: the least common multiple of all
-    strides. receptive_field and reach: as in `Layer`, of the maps that the model returns; the largest of all layers
-    where it returns something else.
+    Attributes:
+        images: Names of the arguments that are images, or that hold some.
+        macs: Multiply-adds of the whole pass on one image, all of the model counted.
+        macs_own: The same with the model's original padding.
+        total_stride: The smallest shifts, in pixels, whose multiples the border's guarantee holds for with a fixed
+            phase: the least common multiple of all strides.
+        receptive_field: As in `Layer`, of the maps that the model returns; the largest of all layers where it returns
+            something else.
+        reach: As in `Layer`, of the same maps.
     """
 
     model: str
@@ -111,7 +118,7 @@ class Explanation:
 
     @property
     def cost(self) -> float:
-        """Multiply-adds relative to the model with its own padding."""
+        """Multiply-adds relative to the model with its original padding."""
         return self.macs / self.macs_own if self.macs_own else 1.0
 
     def __str__(self) -> str:
@@ -135,7 +142,7 @@ class Explanation:
             lines.append("  ".join(cells).rstrip())
         lines += [
             "",
-            f"multiply-adds   {count(self.macs)}, {self.cost:.2f} × its own padding's {count(self.macs_own)}",
+            f"multiply-adds   {count(self.macs)}, {self.cost:.2f} × original padding's {count(self.macs_own)}",
             f"total stride    {sizes(self.total_stride)} pixels",
             f"receptive field {sizes(self.receptive_field)} pixels: "
             f"{sizes([before for before, _ in self.reach])} before and {sizes([after for _, after in self.reach])} "
@@ -185,20 +192,29 @@ def explain(
     was.
 
     Args:
-        model: any model that `convert` takes.
-        size: height and width of the image in pixels (one number for each spatial axis).
-        border: a name or a `Border`; with a name, phase, background and reach are options beside it.
+        model: Any model that `convert` takes.
+        size: Height and width of the image in pixels (one number for each spatial axis).
+        border: A name or a `Border`; with a name, phase, background and reach are options beside it.
         phase: "fixed" or "adaptive".
-        background: what surrounds the image under "infinite", in the units of the input.
-        reach: most cells that a map may grow beyond its frame.
-        channels: of the image; by default those of the model's first convolution.
-        images: which arguments are images, as for `convert`; the image of zeros is the first of them. By default as
-            the model was converted.
-        args: what the model takes after the image.
-        kwargs: what it takes by name.
+        background: Value around the image under "infinite", in input units.
+        reach: Number of cells that a feature map may grow beyond its frame; None: unlimited.
+        channels: Channels of the image; by default those of the model's first convolution.
+        images: Arguments that are images, as for `convert`; the image of zeros is the first of them. By default as the
+            model was converted.
+        args: Further positional arguments of the model, after the image.
+        kwargs: Keyword arguments of the model.
+
+    Returns:
+        The report; print it for a table.
 
     Raises:
-        ConversionError: when the number of channels is unknown, or the model takes other arguments.
+        ConversionError: The number of channels is unknown, or the model takes other arguments.
+
+    Example:
+        >>> import torch, borderless as bl
+        >>> found = bl.explain(torch.nn.Conv2d(1, 4, 3, padding=1), (8, 8), "full")
+        >>> found.layers[0].window, round(found.cost, 2)
+        ((10, 10), 1.56)
     """
     from torch.utils.flop_counter import FlopCounterMode  # loads triton, where there is one
 

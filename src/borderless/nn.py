@@ -1,8 +1,8 @@
 """Full convolution as a layer: `torch.nn.ConvNd` that keeps every window which touches its input.
 
-A zero-padded "same" convolution drops the windows that hang far over the edge, so some weights never meet the pixels
-there, and a filter can tell an edge from the middle. Full convolution pads with dilation * (kernel - 1) zeros: no
-window is dropped, and a pixel at the edge is treated as a pixel in the middle is.
+A zero-padded "same" convolution drops the windows that mostly lie outside the image, so some weights never meet the
+pixels at the edge, and a filter can distinguish an edge from the middle. Full convolution pads with dilation * (kernel
+- 1) zeros: no window is dropped, and pixels at the edge are treated like those in the middle.
 
 Kayhan and van Gemert, "On Translation Invariance in CNNs: Convolutional Layers can Exploit Absolute Spatial Location",
 CVPR 2020 (F-Conv), https://arxiv.org/abs/2003.07064.
@@ -14,8 +14,8 @@ output, t index of a weight.
     outputs kept                 j = 0 .. (n - 1 + e) // s
 
 These are all the windows of that lattice whose span touches the input. Every pixel meets every weight exactly once at
-stride 1. At stride s, pixel i meets, once each, the weights with (i + e - d*t) % s == 0: which ones depends on
-i modulo s but not on the distance to the edge. `borderless.convert(..., phase="adaptive")` answers for the stride.
+stride 1. At stride s, pixel i meets, once each, the weights with (i + e - d*t) % s == 0: which ones depends on i modulo
+s but not on the distance to the edge. `borderless.convert(..., phase="adaptive")` removes the dependence on the stride.
 """
 
 import operator
@@ -35,7 +35,7 @@ _DECIDED = {
 
 
 class _FullConv(nn.Module):
-    """What the three classes share. Stands before `nn.ConvNd` in their bases, so `super()` is that class."""
+    """The common part of the three classes, before `nn.ConvNd` in their bases, so that `super()` is that class."""
 
     _axes: ClassVar[tuple[str, ...]]
 
@@ -83,16 +83,16 @@ class _FullConv(nn.Module):
             if name not in _DECIDED:
                 raise TypeError(f"{cls.__name__} got an unexpected argument {name}={value!r}")
             raise TypeError(
-                f"{cls.__name__} got {name}={value!r}; it needs no {name}: {_DECIDED[name]}. "
-                f"Leave {name} out, or use torch.nn.Conv{len(cls._axes)}d to choose it."
+                f"Expected no {name} but got {name}={value!r} for {cls.__name__}: {_DECIDED[name]}. Leave {name} out, "
+                f"or use torch.nn.Conv{len(cls._axes)}d to choose it."
             )
 
     @classmethod
     def _per_axis(cls, name: str, value: int | Sequence[int]) -> tuple[int, ...]:
         # nn.ConvNd takes a tuple of any length and fails only when called; a kernel of 0 would pad a negative amount.
         needed = (
-            f"{cls.__name__} got {name}={value!r}; "
-            f"it needs one positive int, or one for each axis: ({', '.join(cls._axes)})."
+            f"Expected {name} to be one positive int, or one for each axis ({', '.join(cls._axes)}), but got {value!r} "
+            f"for {cls.__name__}."
         )
         try:
             values = tuple(map(operator.index, value if isinstance(value, Sequence) else [value] * len(cls._axes)))
@@ -103,7 +103,7 @@ class _FullConv(nn.Module):
         return values
 
     def extra_repr(self) -> str:
-        """The arguments of the call that makes this layer, defaults left out."""
+        """Return the arguments of the call that makes this layer, defaults left out."""
         arguments = [str(self.in_channels), str(self.out_channels), str(_briefly(self.kernel_size))]
         for name in ("stride", "dilation"):
             if set(getattr(self, name)) != {1}:

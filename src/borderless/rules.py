@@ -1,12 +1,12 @@
-"""Rules for functions that borderless does not know: how they act on a feature map and on what surrounds it.
+"""Rules for functions that borderless does not know: their effect on a feature map and on what surrounds it.
 
 Most functions need one line:
 
 >>> import torch, borderless as bl
 >>> _ = bl.rules.cellwise(torch.special.i0e)  # acts on every cell alike
 
-Operators of your own (`torch.library.custom_op`, a C++ extension) that slide over a map tell which cells an output
-reads, and how to compute on cells without padding:
+Operators of your own (`torch.library.custom_op`, a C++ extension) that slide over a feature map declare which cells an
+output reads, and how to compute on cells without padding:
 
 >>> @torch.library.custom_op("docs::smooth", mutates_args=())
 ... def smooth(images: torch.Tensor, size: int) -> torch.Tensor:
@@ -15,10 +15,10 @@ reads, and how to compute on cells without padding:
 ... def without_padding(cells, size):
 ...     return torch.nn.functional.avg_pool2d(cells, size, 1)
 
-For anything else write the rule itself: it is called in place of the function, as ``rule(function, *args, **kwargs)``,
+For anything else write the rule itself: it is called instead of the function, as ``rule(function, *args, **kwargs)``,
 with at least one Signal among the arguments. It computes on `signal.window` and `signal.background`, which are ordinary
-tensors, and builds its result with `signal.derive`. What it declares that it needs lets `bl.place` compute windows
-instead of whole feature maps:
+tensors, and builds its result with `signal.derive`. The `needs` that it declares let `bl.place` compute windows instead
+of whole feature maps:
 
 >>> @bl.rules.rule(torch.special.i0e, needs="cell")
 ... def scaled_bessel(function, signal):
@@ -53,7 +53,7 @@ def cellwise(*functions: Any) -> None:
 def sliding(
     *functions: Any, slides: Callable[..., Slide | Sequence[Slide]]
 ) -> Callable[[Callable[..., Tensor]], Callable[..., Tensor]]:
-    """Register the decorated function as what `functions` compute on cells without padding.
+    """Register the decorated function as the computation of `functions` on cells without padding.
 
     Args:
         functions: Operators that slide over the spatial axes of their first argument, a feature map ``(N, C, *space)``.

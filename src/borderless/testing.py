@@ -24,14 +24,19 @@ def assert_equivariant(
     """Raise AssertionError, naming the worst shift, if an output changes by more than `tolerance` (relative).
 
     Takes the arguments of `borderless.equivariance_error`.
+
+    Example:
+        >>> import torch, borderless as bl
+        >>> model = bl.convert(torch.nn.Conv2d(1, 4, 3, padding=1).eval(), "infinite")
+        >>> bl.testing.assert_equivariant(model, torch.rand(1, 1, 12, 12), [(1, 2)])
     """
     errors = equivariance_error(model, images, shifts, **options)
     # A comparison that NaN fails as well.
     if not bool((errors <= tolerance).all()):
         worst = int(errors.nan_to_num(float("inf")).argmax())
         raise AssertionError(
-            f"the output of {type(model).__name__} changes by {errors[worst]:.3g} of its largest value when the image "
-            f"moves by {tuple(shifts[worst])} pixels (down, right); needed: at most {tolerance:g}"
+            f"Expected the output of {type(model).__name__} to change by at most {tolerance:g} of its largest value "
+            f"but got {errors[worst]:.3g} when the image moves by {tuple(shifts[worst])} pixels (down, right)"
         )
 
 
@@ -181,7 +186,7 @@ def _drawn(size: int, seed: int) -> list[int]:
 
 
 def _joined(parts: Sequence[Tensor], whole: Tensor) -> Tensor | None:
-    """The parts joined along the axis where they add up to `whole`; None if there is none."""
+    """Return the parts joined along the axis where they add up to `whole`; None if there is none."""
     if len(parts) == 1:
         return parts[0] if parts[0].shape == whole.shape else None
     for axis in range(whole.ndim):

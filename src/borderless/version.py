@@ -1,3 +1,3 @@
-"""The version, in one place: packaging, citations and records take it from here."""
+"""The version, defined once: packaging, citations and records read it from here."""
 
 __version__ = "0.1.0"

@@ -115,7 +115,7 @@ def test_parts_are_selected_with_what_they_need_and_the_others_are_named() -> No
     assert "not among the parts" in found.missing["sensitivity"]
     whole = bl.audit(network(), images())
     assert found.reach == whole.reach
-    with pytest.raises(UnknownName, match="got the part of an audit 'raech', which does not exist; did you mean reach"):
+    with pytest.raises(UnknownName, match="Expected an existing part of an audit but got 'raech'; did you mean reach"):
         bl.audit(network(), images(), parts=["raech"])
 
 

@@ -12,7 +12,7 @@ from torch import nn
 import borderless as bl
 from borderless.cli.finetuning import shown
 from borderless.cli.main import main
-from borderless.data.labelled import load_labelled
+from borderless.data.labeled import load_labeled
 from borderless.errors import ConversionError
 from borderless.models import load
 from borderless.models.head import with_classes
@@ -63,7 +63,7 @@ def test_a_network_with_other_classes(
     monkeypatch.chdir(folder)
     assert record["load"] in out
     again = eval(record["load"], {"bl": bl, "load": load})
-    test = shown(load_labelled(photographs).test, 32)
+    test = shown(load_labeled(photographs).test, 32)
     assert evaluate(again, test, 16).accuracy == record["accuracy"]
     written = (folder / "best.pt").read_bytes()
     status, out, _ = finetune(capsys, *words)

@@ -70,12 +70,12 @@ def test_the_options_of_an_experiment_are_there_at_once() -> None:
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (["exlain"], "got the command 'exlain', which does not exist; did you mean explain?"),
-        (["run", "rock"], "got the experiment 'rock', which does not exist; did you mean rook?"),
+        (["exlain"], "Expected an existing command but got 'exlain'; did you mean explain?"),
+        (["run", "rock"], "Expected an existing experiment but got 'rock'; did you mean rook?"),
         (["run", "xyz"], "choose one of equivariance, conv-types, rook, one-place, placed-object, quadrant"),
         (["explain", "resnet81"], "did you mean resnet18"),
-        (["explain", "tim/resnet18"], "got the library 'tim', which does not exist; did you mean timm?"),
-        (["explain", "torchvision/convnextv2_tiny"], "'torchvision/convnextv2_tiny', which does not exist"),
+        (["explain", "tim/resnet18"], "Expected an existing library but got 'tim'; did you mean timm?"),
+        (["explain", "torchvision/convnextv2_tiny"], "but got 'torchvision/convnextv2_tiny'"),
         (["explain", "--border", "full"], "write it first: borderless explain resnet50 --border"),
         (["explain", "resnet18", "--border", "zero", "--reach", "2"], "reach=2"),
         (["run", "conv-types", "--borders", "zeros"], "Expected borders to be one or more values"),
@@ -157,7 +157,7 @@ def test_options_of_one_experiment_are_explained(capsys: pytest.CaptureFixture[s
     code, out, _ = call(capsys, "run", "rook", "--help")
     assert code == 0
     assert "--learning-rate" in out
-    assert "Step size of SGD." in out
+    assert "Learning rate of SGD." in out
 
 
 def test_tiling_prints_a_card(capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,7 +7,7 @@ from borderless.data.choices import MOTIONS
 from borderless.data.motions import MEAN_GROUND, Generated, generated
 
 
-def centre(frames: torch.Tensor) -> torch.Tensor:
+def center(frames: torch.Tensor) -> torch.Tensor:
     """(row, column) of the bright part of each frame, in pixels: (frames, 2)."""
     light = (frames.max(0).values - frames.max(0).values.median()).clamp(min=0.1) - 0.1
     places = torch.arange(light.shape[1], dtype=torch.float32)
@@ -21,7 +21,7 @@ def test_a_motion_is_what_its_name_says() -> None:
     for index in range(len(data)):
         clip, label = data[index]
         assert clip.shape == (3, 8, 48, 48) and label == index % 8
-        at = centre(clip + MEAN_GROUND)
+        at = center(clip + MEAN_GROUND)
         moved[MOTIONS[label]].append((at[-1] - at[0]).tolist())
     median = {name: np.median(steps, axis=0) for name, steps in moved.items()}
     assert median["left"][1] < -4 and median["right"][1] > 4 and median["up"][0] < -4 and median["down"][0] > 4

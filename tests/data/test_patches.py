@@ -86,10 +86,10 @@ def test_phototour_is_read_from_its_files(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_what_is_missing_is_named(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="without yosemite; needed: the folders yosemite, notredame, liberty"):
+    with pytest.raises(DataError, match=r"folders yosemite, notredame, liberty .*without yosemite"):
         from_phototour(tmp_path, train=10, seed=0)
     (tmp_path / "yosemite").mkdir()
-    with pytest.raises(DataError, match="cannot be read as Brown patches"):
+    with pytest.raises(DataError, match=r"Expected Brown patches but got .*cannot be read"):
         from_phototour(tmp_path, train=10, seed=0)
-    with pytest.raises(DataError, match="needed: two for each"):
+    with pytest.raises(DataError, match="at least two test pairs"):
         from_photographs(10, 4, seed=0)

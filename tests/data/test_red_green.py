@@ -71,5 +71,5 @@ def test_published_images_are_those_of_the_published_draws() -> None:
 
 def test_sizes_and_protocols() -> None:
     assert SIZES == {"train": 2000, "validation": 1000, "test": 1000}
-    with pytest.raises(DataError, match="got protocol='leaky'; needed: one of clean, published"):
+    with pytest.raises(DataError, match="one of clean, published but got 'leaky'"):
         red_green(0, "leaky")

@@ -79,12 +79,12 @@ def one_group(root: Path) -> None:
     ("prepare", "text"),
     [
         (lambda root: None, "which is no folder"),
-        (lambda root: (root / "videos").mkdir(), "got no split files of split 1"),
-        (without("ucfTrainTestlist/testlist01.txt"), r"got no .*testlist01\.txt.*both files"),
+        (lambda root: (root / "videos").mkdir(), "got none of them"),
+        (without("ucfTrainTestlist/testlist01.txt"), r"both files of the split but got no .*testlist01\.txt"),
         (without("videos/Bowling/v_Bowling_g01_c01.avi"), r"got no .*v_Bowling_g01_c01\.avi"),
-        (bad_line, "got the line 'Archery'"),
-        (one_group, "two at least, one of them to validate on"),
-        (broken_video, r"v_Archery_g04_c01\.avi, which cannot be decoded as a video"),
+        (bad_line, "but got 'Archery'"),
+        (one_group, "at least two training videos"),
+        (broken_video, r"v_Archery_g04_c01\.avi, which cannot be decoded"),
     ],
 )
 def test_what_is_missing_or_broken_is_named(prepare, text: str, tmp_path: Path) -> None:

@@ -119,7 +119,7 @@ def test_a_dense_map_moves_with_the_image() -> None:
 
 @pytest.mark.parametrize("place", [(0, 0), (1, 0), (3, 2), (17, 30)], ids=str)
 def test_adaptive_phase_of_a_whole_batch_equals_one_by_one(place: tuple[int, int]) -> None:
-    """What the neighbours in the batch do has no influence on a sample's phase."""
+    """What the neighbors in the batch do has no influence on a sample's phase."""
     model = bl.convert(residual().double(), "infinite", phase="adaptive")
     images = placed([patch(9, 1), patch(9, 2), patch(9, 3)], [place, (5, 6), (30, 1)], 40)
     with torch.inference_mode():

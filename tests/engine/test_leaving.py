@@ -367,7 +367,7 @@ NAMED: dict[str, tuple[Any, str]] = {
     "embedding": ((lambda y, part: sequence(y) + part.weight, nn.Embedding(48, 4)), "has a learned value for each"),
     "a convolution": (
         (lambda y, part: part(joined(y).relu().mT.reshape(1, 4, 6, 8)), nn.Conv2d(4, 4, 3, padding=1)),
-        "reads several cells, with the model's own padding",
+        "reads several cells, with the model's original padding",
     ),
     "a convolution of codes": (
         (
@@ -375,7 +375,7 @@ NAMED: dict[str, tuple[Any, str]] = {
             nn.Embedding(9, 4),
             nn.Conv2d(4, 4, 3, padding=1),
         ),
-        "reads several cells, with the model's own padding",
+        "reads several cells, with the model's original padding",
     ),
     "GroupNorm": ((lambda y, part: part(y.view(1, 4, -1)), nn.GroupNorm(2, 4)), "reads several cells"),
     "roll": ((lambda y: sequence(y).roll(1, 1),), "reads several cells"),

@@ -130,28 +130,28 @@ def test_a_word_that_is_none_of_the_choices_is_refused_with_the_choices(options:
         assert word in str(caught.value)
 
 
-@pytest.mark.parametrize("colour", [(0.1, 0.2), (0.1, 0.2, 0.3, 0.4)], ids=["two numbers", "four numbers"])
-def test_a_colour_of_the_wrong_length_is_refused(colour: tuple[float, ...]) -> None:
+@pytest.mark.parametrize("color", [(0.1, 0.2), (0.1, 0.2, 0.3, 0.4)], ids=["two numbers", "four numbers"])
+def test_a_color_of_the_wrong_length_is_refused(color: tuple[float, ...]) -> None:
     model = nn.Conv2d(3, 4, 3, padding=1, dtype=torch.float64)
-    with pytest.raises(REFUSED, match=rf"(?is)(?=.*background)(?=.*{len(colour)})(?=.*3)"):
-        bl.convert(model, "infinite", background=colour)(noise(1, 3, 9, 9))
+    with pytest.raises(REFUSED, match=rf"(?is)(?=.*background)(?=.*{len(color)})(?=.*3)"):
+        bl.convert(model, "infinite", background=color)(noise(1, 3, 9, 9))
 
 
 @pytest.mark.parametrize("phase", ["fixed", "adaptive"])
-def test_an_object_on_its_own_background_colour_is_seen_the_same_everywhere(phase: str) -> None:
-    colour = (0.4, -0.3, 1.1)
+def test_an_object_on_its_own_background_color_is_seen_the_same_everywhere(phase: str) -> None:
+    color = (0.4, -0.3, 1.1)
     model = residual().double()
-    canvas = torch.tensor(colour, dtype=torch.float64).view(1, 3, 1, 1).repeat(2, 1, 40, 40)
+    canvas = torch.tensor(color, dtype=torch.float64).view(1, 3, 1, 1).repeat(2, 1, 40, 40)
     thing = noise(1, 3, 9, 9)[0]
     for image, (row, column) in zip(
         canvas, [(0, 4), (16, 28)] if phase == "fixed" else [(0, 4), (17, 31)], strict=True
     ):
         image[:, row : row + 9, column : column + 9] = thing
     with torch.inference_mode():
-        right = bl.convert(model, "infinite", phase=phase, background=colour)(canvas)
+        right = bl.convert(model, "infinite", phase=phase, background=color)(canvas)
         wrong = bl.convert(model, "infinite", phase=phase)(canvas)
     assert relative_change(right[:1], right[1:]) <= 1e-12
-    assert relative_change(wrong[:1], wrong[1:]) > 1e-4, "no power: the colour makes no difference"
+    assert relative_change(wrong[:1], wrong[1:]) > 1e-4, "no power: the color makes no difference"
 
 
 def test_full_leaves_the_edge_visible_once_there_is_a_bias() -> None:

@@ -1,4 +1,4 @@
-"""Random chains of relabellings between convolutions: exact, or refused by name.
+"""Random chains of relabelings between convolutions: exact, or refused by name.
 
 A chain goes from maps to tokens, stacks and folded batches and back. Oracles: the unmodified model, bit for bit, under
 `zero`; the same on a hugely padded image under `infinite`; a dense run for `bl.place`; a moved image under the adaptive

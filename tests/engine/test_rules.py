@@ -68,7 +68,7 @@ POINTWISE: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "channel slices": lambda a, b: a[:, 1:3] + b[:, :2],
     "channel shuffle": channel_shuffle,
     "clone contiguous": lambda a, b: a.clone().contiguous() + b.contiguous(memory_format=torch.channels_last),
-    "normalised over channels": lambda a, b: a / (a.norm(dim=1, keepdim=True) + 1) + F.normalize(b, dim=1),
+    "normalized over channels": lambda a, b: a / (a.norm(dim=1, keepdim=True) + 1) + F.normalize(b, dim=1),
     "permute there and back": lambda a, b: (
         (a.permute(0, 2, 3, 1) * torch.arange(1.0, 5.0, dtype=a.dtype)).permute(0, 3, 1, 2) + b
     ),

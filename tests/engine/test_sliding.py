@@ -19,7 +19,7 @@ import borderless as bl
 CONV = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 MAX_POOL = {1: nn.MaxPool1d, 2: nn.MaxPool2d, 3: nn.MaxPool3d}
 AVG_POOL = {1: nn.AvgPool1d, 2: nn.AvgPool2d, 3: nn.AvgPool3d}
-COLOURS = [0.0, 0.7, (0.3, -1.2, 0.5, 2.0)]
+COLORS = [0.0, 0.7, (0.3, -1.2, 0.5, 2.0)]
 CHANNELS = 4
 
 quick = settings(max_examples=40, deadline=None, derandomize=True, database=None)
@@ -103,14 +103,14 @@ def any_operation(dimensions: int) -> st.SearchStrategy[Sliding]:
 
 
 def padded(
-    images: Tensor, amounts: Sequence[int], colour: float | Sequence[float] | None = 0.0, mode: str = "constant"
+    images: Tensor, amounts: Sequence[int], color: float | Sequence[float] | None = 0.0, mode: str = "constant"
 ) -> Tensor:
-    """Images with `amounts` more cells at both ends of each axis; `colour` is a number or one number a channel."""
+    """Images with `amounts` more cells at both ends of each axis; `color` is a number or one number a channel."""
     widths = [amount for amount in reversed(amounts) for _ in range(2)]
     if mode != "constant":
         return F.pad(images, widths, mode=mode)
-    colours = torch.as_tensor(colour, dtype=images.dtype).view(-1, *[1] * len(amounts))
-    return F.pad(images - colours, widths) + colours
+    colors = torch.as_tensor(color, dtype=images.dtype).view(-1, *[1] * len(amounts))
+    return F.pad(images - colors, widths) + colors
 
 
 def without_padding(operation: nn.Module, stride: Sequence[int] | None = None) -> nn.Module:
@@ -164,13 +164,13 @@ def everywhere_on_the_stride(run: nn.Module, images: Tensor, case: Sliding) -> t
 @quick
 def test_infinite_equals_the_operation_on_a_huge_canvas(dimensions: int, data: st.DataObject) -> None:
     case = data.draw(any_operation(dimensions))
-    colour = data.draw(st.sampled_from(COLOURS))
+    color = data.draw(st.sampled_from(COLORS))
     cells = [e + p + 3 for e, p in zip(case.extent, case.padding, strict=True)]  # lattice cells added on each side
     amounts = [c * s for c, s in zip(cells, case.stride, strict=True)]
-    huge_input = padded(case.images, amounts, colour)
+    huge_input = padded(case.images, amounts, color)
     with torch.inference_mode():
         huge, own = case.operation(huge_input), case.operation(case.images)
-        signal = bl.convert(case.operation, "infinite", background=colour, output="signal")(case.images)
+        signal = bl.convert(case.operation, "infinite", background=color, output="signal")(case.images)
     assert tuple(signal.frame) == tuple(own.shape[2:])
     assert signal.shape == own.shape
 

@@ -15,7 +15,7 @@ from borderless.experiments.data_efficiency import DataEfficiencyConfig as Confi
 from borderless.experiments.data_efficiency.experiment import _arm
 from borderless.experiments.runner import run
 from borderless.models.small import classifier
-from support.labelled_images import write_fashion_mnist
+from support.labeled_images import write_fashion_mnist
 
 EXPERIMENT = EXPERIMENTS["data-efficiency"]
 ONE_EPOCH = dataclasses.replace(Config().training, epochs=1)
@@ -31,7 +31,7 @@ def test_every_arm_runs_and_the_page_is_drawn(tmp_path: Path) -> None:
     costs = {row["arm"]: float(row["cost"]) for row in rows}
     assert costs["own"] == 1 and costs[PADDED] >= costs["full"] > 1.5
     assert section.figures[0].path.name == "data_efficiency.png"
-    assert "With 2 images a class, against own padding: full" in section.text[1]
+    assert "With 2 images per class, difference from original padding: full" in section.text[1]
     assert (tmp_path / "report.html").stat().st_size > 10_000
 
 
@@ -55,7 +55,7 @@ def test_fashion_mnist_and_too_few_images(tmp_path: Path) -> None:
     run(EXPERIMENT, config, tmp_path / "run", progress=False)
     with (tmp_path / "run" / "table.csv").open() as file:
         assert [row["training_images"] for row in csv.DictReader(file)] == ["30", "90"]
-    with pytest.raises(DataError, match="got 9 training images of class 0; needed: 10"):
+    with pytest.raises(DataError, match="Expected 10 training images per class but got 9 of class 0"):
         run(EXPERIMENT, dataclasses.replace(config, per_class=(10,)), tmp_path / "other", progress=False)
 
 

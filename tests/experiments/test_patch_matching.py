@@ -16,7 +16,7 @@ EXPERIMENT = EXPERIMENTS["patch-matching"]
 
 
 @pytest.mark.slow
-def test_descriptors_are_learnt_and_the_page_is_drawn(tmp_path: Path) -> None:
+def test_descriptors_are_learned_and_the_page_is_drawn(tmp_path: Path) -> None:
     few = dataclasses.replace(EMBEDDED, epochs=2, batch_size=32)
     config = dataclasses.replace(Config.small(), pairs=(48,), test_matches=100, training=few)
     section = run(EXPERIMENT, config, tmp_path, progress=False)

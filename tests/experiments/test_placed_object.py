@@ -104,14 +104,14 @@ def test_drawing_writes_a_figure_and_a_table_for_each_background(tmp_path: Path)
         }
         results.append(Result(cell, metrics, folder, 1.0))
     section = EXPERIMENT.draw(config, results, tmp_path)
-    assert [figure.path.name for figure in section.figures] == ["placed_object_black.png", "placed_object_grey.png"]
+    assert [figure.path.name for figure in section.figures] == ["placed_object_black.png", "placed_object_gray.png"]
     assert all(figure.path.is_file() for figure in section.figures)
-    assert [table.columns[0] for table in section.tables] == ["on black", "on grey"]
+    assert [table.columns[0] for table in section.tables] == ["on black", "on gray"]
     assert [len(table.rows) for table in section.tables] == [len(ARMS)] * 2
     lines = (tmp_path / "table.csv").read_text().splitlines()
     assert len(lines) == 1 + len(results)
     assert "tabby 4; cup 12" in lines[1]
-    assert "right in 25 % of the cases with its own padding" in section.text[2]
+    assert "25 % with original padding" in section.text[2]
 
 
 @pytest.mark.parametrize(

@@ -129,15 +129,15 @@ def test_a_run_on_a_folder_of_images_draws_figure_and_tables(tmp_path: Path) -> 
     config = Config(
         archs=("timm/resnet10t", "resnet18"), policies=("own", "infinite"), borders_px=(0,), pictures=5, data=folder
     )
-    with pytest.warns(UserWarning, match=r"cannot be read, broken\.png"):
+    with pytest.warns(UserWarning, match=r"broken\.png, which cannot be read"):
         section = run(EXPERIMENT, config, tmp_path / "run", progress=False)
     table, control = section.tables
     assert table.columns[3:] == ["0 px"]
     assert [row[:3] for row in table.rows] == [
-        ["timm/resnet10t", "random", "own padding"],
+        ["timm/resnet10t", "random", "original padding"],
         ["timm/resnet10t", "random", "infinite"],
         ["ResNet-18", "random", "the paper's"],
-        ["ResNet-18", "random", "own padding"],
+        ["ResNet-18", "random", "original padding"],
         ["ResNet-18", "random", "infinite"],
     ]
     assert table.rows[2][3] == "≈ 100.0"
@@ -166,7 +166,7 @@ def test_several_seeds_and_inits_are_drawn(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="which is not there"):
+    with pytest.raises(DataError, match="which does not exist"):
         EXPERIMENT.run_cell(Config(data=tmp_path / "none", pictures=2), cell(), tmp_path)
 
 

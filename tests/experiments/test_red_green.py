@@ -29,7 +29,7 @@ def test_cells_are_every_border_with_every_seed() -> None:
 
 
 @pytest.mark.slow
-def test_location_is_learnt_under_zero_and_cannot_be_under_full(tmp_path: Path) -> None:
+def test_location_is_learned_under_zero_and_cannot_be_under_full(tmp_path: Path) -> None:
     section = run(EXPERIMENT, FEW, tmp_path, progress=False)
     with (tmp_path / "table.csv").open() as file:
         rows = {row["border"]: row for row in csv.DictReader(file)}
@@ -38,8 +38,8 @@ def test_location_is_learnt_under_zero_and_cannot_be_under_full(tmp_path: Path) 
     with np.load(tmp_path / "full-seed0" / "predictions.npz") as saved:
         assert np.array_equal(saved["similar"], saved["dissimilar"])
     assert [figure.path.name for figure in section.figures] == ["sets.png", "red_green.png"]
-    assert "answering by the half: <em>zero</em>" in section.text[1]
-    assert "Under <em>full</em> every single prediction" in section.text[2]
+    assert "predicting by the half: <em>zero</em>" in section.text[1]
+    assert "Under <em>full</em> every prediction" in section.text[2]
     shown = section.tables[0].rows[1]
     assert shown[0] == "full" and shown[2] == shown[4] == "89.7 ± 0.5"
     assert (tmp_path / "report.html").stat().st_size > 10_000

@@ -41,7 +41,7 @@ def test_zero_padding_learns_location_and_trains_as_plain_pytorch_does(tmp_path:
     metrics = train("zero", 0, tmp_path, epochs=6)
     assert metrics["accuracy"] == 1
     assert not metrics["features_equal"]
-    assert metrics["learnt_after_epochs"] <= 6
+    assert metrics["learned_after_epochs"] <= 6
     history = np.load(tmp_path / "history.npz")
     assert history["maps"].shape == (7, 2, 32, 32)
 
@@ -78,10 +78,10 @@ def test_a_dead_relu_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert "zero seed 0" in section.tables[0].caption
 
 
-def test_learnt_after() -> None:
-    assert rook._learnt_after([0.5, 1, 0.5, 1, 1]) == 3
-    assert rook._learnt_after([1, 1]) == 0
-    assert rook._learnt_after([1, 0.5]) is None
+def test_learned_after() -> None:
+    assert rook._learned_after([0.5, 1, 0.5, 1, 1]) == 3
+    assert rook._learned_after([1, 1]) == 0
+    assert rook._learned_after([1, 0.5]) is None
 
 
 def test_the_run_makes_a_film_its_last_picture_and_a_table_with_the_papers_number(tmp_path: Path) -> None:

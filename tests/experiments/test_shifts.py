@@ -14,7 +14,7 @@ from borderless.experiments.shifts import PAPERS_NETWORKS
 from borderless.experiments.shifts import ShiftsConfig as Config
 from borderless.models.arms import ARMS
 from borderless.training.recipe import IMAGENET
-from support.labelled_images import write_folder
+from support.labeled_images import write_folder
 
 EXPERIMENT = EXPERIMENTS["shifts"]
 FEW = dataclasses.replace(
@@ -35,7 +35,7 @@ def test_exact_arms_are_exact_and_everything_is_drawn(tmp_path: Path) -> None:
     assert rows["own"]["stride_px"] == "4"
     assert {float(row["cost"]) >= 1 for row in rows.values()} == {True}
     assert [figure.path.name for figure in section.figures] == ["consistency-small.png", "diagonal-small.png"]
-    assert "Not one answer changes on the canvas" in section.text[1]
+    assert "No prediction changes on the canvas" in section.text[1]
     assert (tmp_path / "report.html").stat().st_size > 10_000
 
 

@@ -71,7 +71,7 @@ def test_the_model_stays_as_it_was() -> None:
 
 
 def test_images_that_are_none_are_refused() -> None:
-    with pytest.raises(ImageError, match="needed: a floating-point tensor"):
+    with pytest.raises(ImageError, match="Expected a floating-point tensor"):
         border_error(network(), torch.zeros(1, 3, 8, 8, dtype=torch.uint8))
     with pytest.raises(ImageError, match="0 images"):
         border_error(network(), torch.zeros(0, 3, 8, 8))

@@ -27,8 +27,8 @@ def test_distances_without_information_give_95_percent() -> None:
     [
         ([0.1, 0.2], [True, True], "for 2 matches of 2 pairs"),
         ([0.1, 0.2], [False, False], "for 0 matches of 2 pairs"),
-        ([0.1], [True, False], "a distance for every pair"),
-        ([0.1, np.nan], [True, False], "not finite"),
+        ([0.1], [True, False], "one distance per pair"),
+        ([0.1, np.nan], [True, False], "Expected finite distances"),
     ],
 )
 def test_what_cannot_be_scored_is_refused(distances: list[float], is_match: list[bool], text: str) -> None:

@@ -80,14 +80,14 @@ def test_the_same_seed_gives_the_same_numbers() -> None:
 
 def test_wrong_features_are_refused() -> None:
     train, validation, test = features(1.0)
-    with pytest.raises(DataError, match=r"got test features of shape \(2, 120, 5\).*needed"):
+    with pytest.raises(DataError, match=r"but got test features of shape \(2, 120, 5\)"):
         location_probe(train, validation, test[..., :5])
-    with pytest.raises(DataError, match="two places at least"):
+    with pytest.raises(DataError, match="at least two positions"):
         location_probe(train[:1], validation[:1], test[:1])
-    with pytest.raises(DataError, match="two places at least"):
+    with pytest.raises(DataError, match="at least two positions"):
         location_probe(train[0], validation[0], test[0])
     test[0, 0, 0] = np.nan
-    with pytest.raises(DataError, match="needed: finite features"):
+    with pytest.raises(DataError, match="Expected finite features"):
         location_probe(train, validation, test)
 
 

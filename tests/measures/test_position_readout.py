@@ -59,7 +59,7 @@ def test_equals_ridge_regression_of_scikit_learn() -> None:
 
 
 def test_too_few_images_or_no_map() -> None:
-    with pytest.raises(DataError, match="four at least"):
+    with pytest.raises(DataError, match="at least four images"):
         read_out(network(), images(3))
-    with pytest.raises(DataError, match="no map of 5 × 5 cells"):
+    with pytest.raises(DataError, match="feature map of at least 5 × 5 cells"):
         read_out(network(stride=8), images())

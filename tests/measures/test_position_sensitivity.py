@@ -78,10 +78,10 @@ def test_the_numbers_of_an_effect() -> None:
 
 
 def test_objects_that_do_not_fit_are_refused() -> None:
-    with pytest.raises(ImageError, match="needed: smaller objects"):
+    with pytest.raises(ImageError, match="Expected objects smaller"):
         sensitivity(network(), OBJECTS, (9, 30), (4, 4))
     dense = nn.Conv2d(3, 2, 3, padding=1)
-    with pytest.raises(ImageError, match="needed: logits of shape"):
+    with pytest.raises(ImageError, match="Expected logits of shape"):
         sensitivity(dense, OBJECTS, CANVAS, (1, 1))
 
 

@@ -120,14 +120,14 @@ def test_infinite_is_consistent_at_its_stride_and_with_an_adaptive_phase_everywh
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        ({"protocol": "mine"}, "needed: one of zhang2019"),
-        ({"range_px": 20}, "images larger than that"),
-        ({"range_px": 0}, "needed: 1 or more"),
-        ({"multiple_px": 0}, "needed: 1 or more"),
-        ({"passes": 0}, "needed: one at least"),
-        ({"labels": torch.zeros(2)}, "one class number an image"),
-        ({"images": torch.zeros(3, 1, 20, 20, dtype=torch.uint8)}, r"needed: a floating-point tensor \(N, C, H, W\)"),
-        ({"model": nn.Identity()}, r"needed: logits of shape \(images, classes\)"),
+        ({"protocol": "mine"}, "Expected protocol to be one of zhang2019"),
+        ({"range_px": 20}, "images larger than the offsets"),
+        ({"range_px": 0}, "at least 1 but got"),
+        ({"multiple_px": 0}, "at least 1 but got"),
+        ({"passes": 0}, "Expected at least one"),
+        ({"labels": torch.zeros(2)}, "one class number per image"),
+        ({"images": torch.zeros(3, 1, 20, 20, dtype=torch.uint8)}, r"Expected a floating-point tensor \(N, C, H, W\)"),
+        ({"model": nn.Identity()}, r"Expected logits of shape \(images, classes\)"),
     ],
 )
 def test_what_does_not_fit_is_refused(arguments: dict[str, object], text: str) -> None:

@@ -61,5 +61,5 @@ def test_a_model_without_a_tensor_to_ask_about() -> None:
         def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
             return images, images
 
-    with pytest.raises(ImageError, match="got tuple from Two; needed: one tensor"):
+    with pytest.raises(ImageError, match="Expected one tensor but got tuple from Two"):
         influence(Two(), torch.rand(1, 1, 4, 4))

@@ -74,9 +74,9 @@ def test_networks_of_libraries_take_their_options() -> None:
 @pytest.mark.parametrize(
     ("name", "text"),
     [
-        ("fconv_resnet19", "got the network 'fconv_resnet19', which does not exist; did you mean fconv_resnet18"),
-        ("tim/resnet18", "got the library 'tim', which does not exist; did you mean timm?"),
-        ("qqqq", r"'qqqq', which does not exist; names are those of torchvision, of timm, and of borderless.models"),
+        ("fconv_resnet19", "Expected an existing network but got 'fconv_resnet19'; did you mean fconv_resnet18"),
+        ("tim/resnet18", "Expected an existing library but got 'tim'; did you mean timm?"),
+        ("qqqq", r"but got 'qqqq'; names are those of torchvision, of timm, and of borderless.models"),
     ],
 )
 def test_unknown_names(name: str, text: str) -> None:
@@ -142,7 +142,7 @@ def test_names_that_begin_with_module_by_themselves_stay(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("entries", "text"),
     [
-        ({"weight": (2, 3)}, r"with 1 entry missing \(bias\); net needs its 2 entries and no others"),
+        ({"weight": (2, 3)}, r"Expected the 2 entries of net but got weights from .* with 1 entry missing \(bias\)"),
         ({}, r"with 2 entries missing \(weight, bias\)"),
         ({"weight": (2, 3), "bias": (2,), "scale": (1,)}, r"with 1 entry too many \(scale\)"),
         (
@@ -205,7 +205,7 @@ def test_a_file_that_is_cut_short_is_refused(suffix: str, kept: float, tmp_path:
 @pytest.mark.parametrize(
     ("content", "text"),
     [
-        ([torch.ones(1)], "which holds a list; needed: a state dict, alone or in a dict under 'state_dict' or 'model'"),
+        ([torch.ones(1)], r"which holds a list; save model.state_dict\(\) where the file was made"),
         ({}, "which holds an empty dict"),
         ({"a": torch.ones(1), "epoch": 3, "lr": 0.1}, r"with 2 entries other than tensors \(epoch, lr\)"),
     ],
@@ -216,9 +216,9 @@ def test_files_without_a_state_dict_are_refused(content: object, text: str, tmp_
 
 
 def test_paths_that_are_no_file(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"got the folder .*: give the path of a file in it"):
+    with pytest.raises(CheckpointError, match=r"got the folder .*; give the path of a checkpoint in it"):
         load("sconv_hardnet", tmp_path)
-    with pytest.raises(CheckpointError, match=r"got no\.pth, where no file is"):
+    with pytest.raises(CheckpointError, match=r"got no\.pth, which does not exist"):
         load("sconv_hardnet", "no.pth")
     (tmp_path / "text.pt").write_text("hello world, this is no checkpoint")
     with pytest.raises(CheckpointError, match="no checkpoint"):
@@ -240,21 +240,27 @@ def test_packaged_weights() -> None:
     assert not torch.equal(state["conv_stem.weight"], load("tf_efficientnet_lite0").state_dict()["conv_stem.weight"])
     # timm's own efficientnet_lite0 pads otherwise: the weights would fit, and predict something else.
     for other in ("resnet18", "efficientnet_lite0", "timm/efficientnet_lite0"):
-        with pytest.raises(UnknownName, match=f"for {other}; only tf_efficientnet_lite0 has weights in a package"):
+        with pytest.raises(
+            UnknownName, match=f"the only network with weights in a package, but got weights='packaged' for {other}"
+        ):
             load(other, "packaged")
-    with pytest.raises(WeightMismatch, match="num_classes; these weights need timm/tf_efficientnet_lite0 as it is"):
+    with pytest.raises(WeightMismatch, match="need timm/tf_efficientnet_lite0 as it is, but got num_classes"):
         load("timm/tf_efficientnet_lite0", "packaged", num_classes=3)
 
 
 @pytest.mark.parametrize(
     ("name", "weights", "text"),
     [
-        ("fconv_resnet18", "default", "for fconv_resnet18, which has none to download; leave weights out, or give"),
+        (
+            "fconv_resnet18",
+            "default",
+            "for fconv_resnet18, which has none to download, but got .*; leave weights out, or give",
+        ),
         ("resnet18", "IMAGENET1K_V7", "its weights are default, IMAGENET1K_V1; choose one"),
         ("timm/resnet10t", "c9", "its weights are pretrained, c3_in1k; choose one"),
         ("timm/resnet14t", "default", "its weights are pretrained, c3_in1k; choose one"),
         ("timm/efficientnet_b0_gn", "pretrained", "for timm/efficientnet_b0_gn; it has none to download"),
-        ("resnet18", True, "got weights=True; needed: None, a name, or a path"),
+        ("resnet18", True, "Expected weights to be None, a name, or a path but got True"),
     ],
 )
 def test_unknown_weights(name: str, weights: str, text: str) -> None:
@@ -282,7 +288,7 @@ def test_torchvisions_weights_without_a_network(monkeypatch: pytest.MonkeyPatch,
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.setattr(torch.hub, "urlopen", unreachable)
     with pytest.raises(
-        WeightsUnavailable, match=r"no weights 'default' for sconv_resnet18: the download failed .*Name"
+        WeightsUnavailable, match=r"the weights 'default' of sconv_resnet18 but got a failed download .*Name"
     ):
         load("sconv_resnet18", "default")
 
@@ -302,7 +308,9 @@ def test_timms_weights_without_a_network(monkeypatch: pytest.MonkeyPatch, tmp_pa
 
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(WeightsUnavailable, match=r"for timm/resnet10t: the download failed \(.+\); needed: a network"):
+    with pytest.raises(
+        WeightsUnavailable, match=r"Expected a network connection.* of timm/resnet10t but got a failed download \(.+\)"
+    ):
         load("timm/resnet10t", "c3_in1k")
 
 

@@ -16,7 +16,7 @@ from borderless.data.photos import PHOTOS, scikit_image
 from borderless.errors import MissingPackage, WeightMismatch
 from borderless.models import packaged
 from borderless.models.choices import SIZE_PX
-from borderless.models.packaged import class_names, load_packaged, match_by_order, normalise
+from borderless.models.packaged import class_names, load_packaged, match_by_order, normalize
 
 # The stages of the official release, from its efficientnet_lite_builder.py:
 # repeats, kernel, stride of the first repeat, expansion.
@@ -90,7 +90,7 @@ def test_a_photograph_that_fills_the_image_is_recognized(model: nn.Module, name:
     left, top = (pixels.width - 224) // 2, (pixels.height - 224) // 2
     image = torch.from_numpy(np.array(pixels.crop((left, top, left + 224, top + 224)))).permute(2, 0, 1) / 255
     with torch.inference_mode():
-        probabilities = model(normalise(image)[None]).softmax(1)[0]
+        probabilities = model(normalize(image)[None]).softmax(1)[0]
     assert int(probabilities.argmax()) in PHOTOS[name].right, class_names()[int(probabilities.argmax())]
     assert probabilities[list(PHOTOS[name].right)].sum() > at_least
 
@@ -179,9 +179,9 @@ def test_class_names() -> None:
     assert class_names()[281] == "tabby"
 
 
-def test_normalise_maps_the_range_of_pixels() -> None:
+def test_normalize_maps_the_range_of_pixels() -> None:
     pixels = torch.tensor([0.0, 127.0, 255.0]) / 255
-    torch.testing.assert_close(normalise(pixels), torch.tensor([-127 / 128, 0.0, 1.0]))
+    torch.testing.assert_close(normalize(pixels), torch.tensor([-127 / 128, 0.0, 1.0]))
 
 
 def test_match_by_order_renames() -> None:
@@ -194,12 +194,12 @@ def test_match_by_order_renames() -> None:
 @pytest.mark.parametrize(
     ("weights", "text"),
     [
-        ({"a.weight": torch.ones(2, 3)}, "got 1 entries of weights; tf_efficientnet_lite0 has 2"),
+        ({"a.weight": torch.ones(2, 3)}, "Expected 2 entries of weights for tf_efficientnet_lite0 but got 1"),
         (
             {"a.weight": torch.ones(2, 3), "a.bias": torch.ones(5)},
-            r"got the entry 'a.bias' of shape \(5,\) where tf_efficientnet_lite0 has 'bias' of shape \(2,\)",
+            r"Expected the entry 'bias' of shape \(2,\) for tf_efficientnet_lite0 but got 'a.bias' of shape \(5,\)",
         ),
-        ({"a.weight": torch.ones(2, 3), "a.running_mean": torch.ones(2)}, "got the entry 'a.running_mean'"),
+        ({"a.weight": torch.ones(2, 3), "a.running_mean": torch.ones(2)}, "but got 'a.running_mean'"),
     ],
 )
 def test_weights_of_another_network_are_refused_by_name(weights: dict[str, torch.Tensor], text: str) -> None:

@@ -22,8 +22,8 @@ def test_only_the_bare_name_of_the_packaged_network_has_packaged_weights() -> No
     )
     assert bare._kept == "packaged"
     assert timms._kept == other._kept == "pretrained"
-    assert bare.normalisation[0][0] == 127 / 255
-    assert timms.normalisation[0][0] == 0.5
+    assert bare.normalization[0][0] == 127 / 255
+    assert timms.normalization[0][0] == 0.5
     assert "tf" in bare.load().default_cfg["architecture"]
 
 
@@ -31,6 +31,6 @@ def test_a_file_needs_its_architecture_whatever_is_asked_of_it(tmp_path: Path) -
     path = tmp_path / "mine.pt"
     torch.save({}, path)
     request = NetworkRequest(str(path))
-    for ask in (request.load, lambda: request.normalisation):
-        with pytest.raises(CheckpointError, match="needed: --arch"):
+    for ask in (request.load, lambda: request.normalization):
+        with pytest.raises(CheckpointError, match="Expected --arch"):
             ask()

@@ -36,7 +36,7 @@ def whole_canvases(
     return torch.stack(found)
 
 
-def colour(value: float, dtype: torch.dtype, size: tuple[int, int] = CANVAS) -> Tensor:
+def color(value: float, dtype: torch.dtype, size: tuple[int, int] = CANVAS) -> Tensor:
     return torch.full((3, *size), value, dtype=dtype)
 
 
@@ -74,7 +74,7 @@ def test_equal_to_every_canvas_whole(
     if name not in networks:
         networks[name] = bagnet33() if name == "bagnet33" else network(name)
     model = copy.deepcopy(networks[name]).to(dtype)
-    canvas = colour(0.3, dtype) if seed is None else photograph(seed, dtype)
+    canvas = color(0.3, dtype) if seed is None else photograph(seed, dtype)
     objects = patch(OBJECT_PX, 7, dtype)[None]
     expected = whole_canvases(model, objects, positions, canvas)
     got = bl.place(model, objects, positions, background=canvas)
@@ -198,7 +198,7 @@ def _answers(model: nn.Module, pool: str | None) -> nn.Module:
 @pytest.mark.parametrize("constant", [True, False])
 @pytest.mark.filterwarnings("ignore::borderless.ApproximatePhaseWarning")
 def test_every_border(border: str, phase: str, constant: bool) -> None:
-    canvas = colour(0.4, torch.float64, (60, 60)) if constant else photograph(3, torch.float64, (60, 60))
+    canvas = color(0.4, torch.float64, (60, 60)) if constant else photograph(3, torch.float64, (60, 60))
     objects = torch.stack([patch(11, seed, torch.float64) for seed in (1, 2)])
     model = residual().double()
     converted = bl.convert(model, border, phase=phase, background=0.4 if border == "infinite" else 0.0)
@@ -209,7 +209,7 @@ def test_every_border(border: str, phase: str, constant: bool) -> None:
 
 
 def test_positions_that_must_be_equal_run_once() -> None:
-    """On a canvas of one colour, far from its edge, only the place on the stride's sublattice counts."""
+    """On a canvas of one color, far from its edge, only the place on the stride's sublattice counts."""
     samples = []
     model = residual().double()
     model.head.register_forward_pre_hook(lambda module, args: samples.append(len(args[0])))
@@ -218,7 +218,7 @@ def test_positions_that_must_be_equal_run_once() -> None:
     got = bl.place(model, objects, inside, (320, 320))
     assert sum(samples) == 1 + 16, "the empty canvas, and one place on each of 4 × 4 sublattices"
     samples.clear()
-    expected = whole_canvases(model, objects[None], inside, colour(0.0, torch.float64, (320, 320)))[:, 0]
+    expected = whole_canvases(model, objects[None], inside, color(0.0, torch.float64, (320, 320)))[:, 0]
     assert (got - expected).abs().max() <= 1e-12 * expected.abs().max()
     assert (got[0] - got[1]).abs().max() > 1e-3 * expected.abs().max()
     samples.clear()
@@ -233,7 +233,7 @@ def test_equal_answers_end_where_a_cell_sees_both_object_and_edge(pool: str) -> 
     model = residual().double()
     object_, side = patch(9, 2, torch.float64), 160
     line = [(p, p) for p in range(0, 76, 4)]
-    canvas = colour(0.3, torch.float64, (side, side))
+    canvas = color(0.3, torch.float64, (side, side))
     samples = []
     hook = model.stem.register_forward_pre_hook(lambda module, args: samples.append(len(args[0])))
     got = bl.place(model, object_, line, background=canvas, output="down", pool=pool)
@@ -268,7 +268,7 @@ def test_a_module_within_and_what_it_costs() -> None:
     maps = {}
     hook = model.down.register_forward_hook(lambda module, args, output: maps.update(out=output))
     expected = whole_canvases(
-        model, objects, GRID, colour(0.0, torch.float64, (60, 60)), lambda _: maps["out"].amax((2, 3))
+        model, objects, GRID, color(0.0, torch.float64, (60, 60)), lambda _: maps["out"].amax((2, 3))
     )
     hook.remove()
     assert len(later) == len(GRID), "only the whole canvases went on to the head"
@@ -281,7 +281,7 @@ def test_a_model_that_reads_position_is_placed_as_it_is() -> None:
         model = nn.Sequential(nn.Conv2d(3, 4, 3, 2, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 24 * 24, 5))
     model = model.double().eval()
     objects, positions = patch(9, 1, torch.float64)[None], [(16, 16), (18, 18), (20, 16)]
-    expected = whole_canvases(model, objects, positions, colour(0.0, torch.float64, (48, 48)))
+    expected = whole_canvases(model, objects, positions, color(0.0, torch.float64, (48, 48)))
     with pytest.warns(bl.PositionDependentWarning):
         got = bl.place(model, objects, positions, (48, 48))
     assert (got - expected).abs().max() <= 1e-12 * expected.abs().max()
@@ -323,25 +323,28 @@ OBJECT = torch.zeros(2, 3, 8, 8)
 WRONG: dict[str, tuple[Callable[[], Tensor], str]] = {
     "training": (
         lambda: bl.place(in_training(residual()), OBJECT, [(0, 0)], (32, 32)),
-        r"got a Residual in training mode \(norm\); needed: eval mode.*model.eval\(\)",
+        r"Expected a model in eval mode but got a Residual in training mode \(norm\).*model.eval\(\)",
     ),
     "canvas too small": (
         lambda: bl.place(residual(), OBJECT, [(0, 0)], (32, 7)),
-        r"got patches of 8 × 8 pixels for a canvas of 32 × 7; needed: a canvas at least as large",
+        r"Expected a canvas at least as large as the patches but got patches of 8 × 8 pixels for 32 × 7",
     ),
-    "no canvas": (lambda: bl.place(residual(), OBJECT, [(0, 0)]), r"got canvas=None; needed: \(height, width\)"),
+    "no canvas": (
+        lambda: bl.place(residual(), OBJECT, [(0, 0)]),
+        r"Expected canvas to be \(height, width\) in pixels but got None",
+    ),
     "wholly outside": (
         lambda: bl.place(residual(), OBJECT, [(0, 0), (3, 32)], (32, 32)),
-        r"got position 1, \(3, 32\), where a patch of 8 × 8 pixels lies wholly outside.*needed: a pixel",
+        r"got position 1, \(3, 32\), where a patch of 8 × 8 pixels lies wholly outside the canvas",
     ),
     "wholly outside before": (lambda: bl.place(residual(), OBJECT, [(-8, 0)], (32, 32)), r"got position 0, \(-8, 0\)"),
-    "colours": (
+    "colors": (
         lambda: bl.place(residual(), OBJECT, [(0, 0)], (32, 32), [0.1, 0.2]),
-        r"got a background of 2 numbers for patches with 3 channels; needed: one number, one per channel, or an image",
+        r"one number, one per channel, or an image but got 2 numbers for patches with 3 channels",
     ),
     "background image of whole numbers": (
         lambda: bl.place(residual(), OBJECT, [(0, 0)], background=torch.zeros(3, 32, 32, dtype=torch.uint8)),
-        r"got a background of torch.uint8 and shape \(3, 32, 32\).*needed: a floating-point image \(3, height, width\)",
+        r"floating-point image \(3, height, width\).* but got torch.uint8 of shape \(3, 32, 32\)",
     ),
     "background image with other channels": (
         lambda: bl.place(residual(), OBJECT, [(0, 0)], background=torch.zeros(1, 32, 32)),
@@ -349,32 +352,32 @@ WRONG: dict[str, tuple[Callable[[], Tensor], str]] = {
     ),
     "background image of another size": (
         lambda: bl.place(residual(), OBJECT, [(0, 0)], (40, 32), torch.zeros(3, 32, 32)),
-        r"got canvas=\(40, 32\) and a background image of \(32, 32\) pixels; needed: equal sizes",
+        r"background image's size \(32, 32\) but got canvas=\(40, 32\)",
     ),
     "positions": (
         lambda: bl.place(residual(), OBJECT, [(0.5, 1.0)], (32, 32)),
-        r"got positions of torch.float32 and shape \(1, 2\); needed: whole numbers, a \(row, column\)",
+        r"whole numbers, a \(row, column\) .*but got torch.float32 of shape \(1, 2\)",
     ),
-    "no positions": (lambda: bl.place(residual(), OBJECT, [], (32, 32)), r"got positions of .* shape \(0,\)"),
+    "no positions": (lambda: bl.place(residual(), OBJECT, [], (32, 32)), r"Expected positions .* shape \(0,\)"),
     "patches": (
         lambda: bl.place(residual(), OBJECT.byte(), [(0, 0)], (32, 32)),
-        r"got patches of torch.uint8, \(2, 3, 8, 8\); needed: a floating-point tensor",
+        r"floating-point tensor .*but got torch.uint8, \(2, 3, 8, 8\)",
     ),
     "no such module": (
         lambda: bl.place(residual(), OBJECT, [(0, 0)], (32, 32), output="stam"),
-        r"got output='stam'; needed: the name of a module of Residual.* such as stem, norm, pool",
+        r"name of a module of Residual.* such as stem, norm, pool, but got 'stam'",
     ),
     "pool": (
         lambda: bl.place(residual(), OBJECT, [(0, 0)], (32, 32), pool="mean"),
-        r"got pool='mean'; needed: one of 'average', 'max', or None",
+        r"Expected pool to be one of 'average', 'max', or None, but got 'mean'",
     ),
     "nothing to pool": (
         lambda: bl.place(residual(), OBJECT, [(0, 0)], (32, 32), pool="max"),
-        r"got pool='max' for an output of shape \(1, 5\); needed: a map",
+        r"Expected a feature map .* for pool='max' but got an output of shape \(1, 5\)",
     ),
     "several outputs": (
         lambda: bl.place(several(residual()), OBJECT, [(0, 0)], (32, 32)),
-        r"got a module that returns dict \(Several\); needed: one that returns one tensor",
+        r"Expected a module that returns one tensor but got dict from Several",
     ),
 }
 

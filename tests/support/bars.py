@@ -1,4 +1,4 @@
-"""A small task that is learnt in a moment, and a network for it."""
+"""A small task that is learned in a moment, and a network for it."""
 
 import torch
 from torch import Tensor, nn

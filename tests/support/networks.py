@@ -51,7 +51,7 @@ def randomised(model: nn.Module, seed: int, example: Tensor | None = None) -> nn
                 module.running_var.copy_(uniform(module.running_var))
             if isinstance(module, SLIDING_OR_LINEAR):
                 module.weight.copy_(normal(module.weight, 1.0))
-            elif isinstance(getattr(module, "weight", None), nn.Parameter):  # normalisation layers
+            elif isinstance(getattr(module, "weight", None), nn.Parameter):  # normalization layers
                 module.weight.copy_(uniform(module.weight))
             if isinstance(getattr(module, "bias", None), nn.Parameter):
                 module.bias.copy_(normal(module.bias, 0.3))

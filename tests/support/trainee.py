@@ -12,14 +12,14 @@ from borderless.runtime.distributed import joined, process_group
 from borderless.training import Recipe, fit
 from support.bars import Bars, network
 
-RECIPE = Recipe(epochs=3, batch_size=10, learning_rate=0.05, stops_after=3)
+RECIPE = Recipe(epochs=3, batch_size=10, learning_rate=0.05, stop_after=3)
 # Without dropout, whose numbers each process draws by itself.
 VARIANTS = {
     "plain": ({"dropout": 0.0, "norm": False}, RECIPE),
-    "norms": ({"dropout": 0.0}, dataclasses.replace(RECIPE, synchronises_norms=True)),
+    "norms": ({"dropout": 0.0}, dataclasses.replace(RECIPE, sync_batchnorm=True)),
     "apart": ({"dropout": 0.0}, RECIPE),
-    "parts": ({"dropout": 0.0, "norm": False}, dataclasses.replace(RECIPE, parts=2)),
-    "dropout": ({}, dataclasses.replace(RECIPE, epochs=40, save_minutes=0, stops_after=None, watch="loss")),
+    "parts": ({"dropout": 0.0, "norm": False}, dataclasses.replace(RECIPE, accumulation_steps=2)),
+    "dropout": ({}, dataclasses.replace(RECIPE, epochs=40, save_minutes=0, stop_after=None, monitor="loss")),
 }
 
 

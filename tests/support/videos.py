@@ -7,14 +7,14 @@ import av
 import numpy as np
 
 
-def write_video(path: Path, *greys: int, size: tuple[int, int] = (48, 64)) -> None:
-    """An encoded video of frames of one grey each; of one grey, twenty frames."""
+def write_video(path: Path, *grays: int, size: tuple[int, int] = (48, 64)) -> None:
+    """An encoded video of frames of one gray each; of one gray, twenty frames."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w") as container:
         stream = container.add_stream("mpeg4", rate=Fraction(25))
         stream.height, stream.width, stream.pix_fmt = *size, "yuv420p"
-        for grey in greys if len(greys) > 1 else 20 * greys:
-            pixels = np.full((*size, 3), grey, np.uint8)
+        for gray in grays if len(grays) > 1 else 20 * grays:
+            pixels = np.full((*size, 3), gray, np.uint8)
             container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
         container.mux(stream.encode())
 

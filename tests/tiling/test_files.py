@@ -187,11 +187,11 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     image = write("a.tif", tmp_path)
     words = ["tile", "lraspp_mobilenet_v3_large", str(image), str(tmp_path / "labels.png"), "--weights", "random"]
     assert main([*words, "--values", "labels", "--tile", "40", "--memory", "1MB"]) == 0, capsys.readouterr().err
-    from borderless.models.preprocessing import normalisation
+    from borderless.models.preprocessing import normalization
     from borderless.models.request import NetworkRequest
 
     network = NetworkRequest("lraspp_mobilenet_v3_large", weights="random").load()
-    mean, deviation = (torch.tensor(v).reshape(3, 1, 1) for v in normalisation("lraspp_mobilenet_v3_large"))
+    mean, deviation = (torch.tensor(v).reshape(3, 1, 1) for v in normalization("lraspp_mobilenet_v3_large"))
     with torch.no_grad():
         expected = network(((torch.from_numpy(PIXELS.transpose(2, 0, 1)) / 255 - mean) / deviation)[None])["out"]
     found = np.asarray(Image.open(tmp_path / "labels.png"))

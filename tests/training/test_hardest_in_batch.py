@@ -40,6 +40,6 @@ def test_a_patch_that_comes_twice_is_no_wrong_match() -> None:
 
 
 def test_batches_cannot_be_parted(tmp_path: Path) -> None:
-    parted = Recipe(batch_size=32, parts=2)
+    parted = Recipe(batch_size=32, accumulation_steps=2)
     with pytest.raises(TrainingError, match="HardestInBatch, whose losses depend on all of a batch"):
         fit(Given(), [0] * 64, [], parted, tmp_path, 0, objective=HardestInBatch())

@@ -116,7 +116,7 @@ def predict(model: nn.Module, images: Any, labels: Tensor | None, batch_size: in
         if not torch.isfinite(logits).all():
             raise ImageError(
                 f"got logits of {type(model).__name__} that are not all finite; needed: numbers; are the images "
-                "normalised as it expects?"
+                "normalized as it expects?"
             )
         if batch.start == 0:
             again = model(batch.images)

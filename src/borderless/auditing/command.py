@@ -59,7 +59,7 @@ def run(name: str, options: Any) -> tuple[list[Finding], Path, float | None]:
         )
     asked = NetworkRequest(name, options.arch, options.weights, options.classes, options.seed)
     model = asked.load().to(options.device)
-    mean, deviation = asked.normalisation
+    mean, deviation = asked.normalization
     if options.images is None:
         found = pictures.photographs(options.size, options.count, mean, deviation)
     else:

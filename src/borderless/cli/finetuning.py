@@ -22,7 +22,7 @@ from borderless.auditing.run import audit
 from borderless.cli.options import FinetuneOptions
 from borderless.conversion import convert
 from borderless.data import imagenet
-from borderless.data.labelled import Labelled, LabelledSplit, load_labelled
+from borderless.data.labeled import Labeled, LabeledSplit, load_labeled
 from borderless.engine.border import Border
 from borderless.errors import ConversionError, DataError
 from borderless.models.head import with_classes
@@ -65,17 +65,17 @@ def finetune_network(name: str, options: FinetuneOptions) -> Outcome:
         ConversionError: The network has several outputs in training.
     """
     assert options.data is not None
-    split = load_labelled(options.data, seed=options.seed)
+    split = load_labeled(options.data, seed=options.seed)
     classes = len(split.classes)
     if classes < 2:
         raise DataError(f"got {classes} class in {str(options.data)!r}; needed: two folders of images at least")
     asked = NetworkRequest(name, options.arch, options.weights, options.classes, options.seed)
     folder = options.folder or Path("runs") / "finetune" / asked.slug
-    normalised = asked.normalisation
+    normalized = asked.normalization
     seen = {
-        "train": shown(split.train, options.size, *normalised, in_training=True),
-        "validation": shown(split.validation, options.size, *normalised),
-        "test": shown(split.test, options.size, *normalised),
+        "train": shown(split.train, options.size, *normalized, in_training=True),
+        "validation": shown(split.validation, options.size, *normalized),
+        "test": shown(split.test, options.size, *normalized),
     }
     original = asked.load().to(options.device)
     process_group().on_leader(lambda: _check_settings(folder, _settings(name, options, split)))
@@ -109,7 +109,7 @@ def finetune_network(name: str, options: FinetuneOptions) -> Outcome:
     return Outcome(folder / BEST, page, tables, accuracy_before, accuracy, loading)
 
 
-def _settings(name: str, options: FinetuneOptions, split: LabelledSplit) -> dict[str, Any]:
+def _settings(name: str, options: FinetuneOptions, split: LabeledSplit) -> dict[str, Any]:
     """Return what distinguishes one fine-tuning from another."""
     assert options.data is not None
     return {
@@ -152,38 +152,38 @@ def _check_training(model: nn.Module, image: torch.Tensor) -> None:
 
 
 def shown(
-    images: Labelled,
+    images: Labeled,
     size_px: int,
     mean: Sequence[float] = imagenet.MEAN,
     deviation: Sequence[float] = imagenet.DEVIATION,
     in_training: bool = False,
-) -> Labelled:
+) -> Labeled:
     """Return `images` as ImageNet's networks are shown them; in training, with other crops in each epoch."""
     if in_training:
         crops = [v2.RandomResizedCrop(size_px, scale=(0.35, 1.0), antialias=True), v2.RandomHorizontalFlip()]
     else:
         crops = imagenet.middle(size_px)
-    steps = [v2.ToImage(), *crops, v2.RGB(), *imagenet.normalised(mean, deviation)]
+    steps = [v2.ToImage(), *crops, v2.RGB(), *imagenet.normalized(mean, deviation)]
     return images.through(v2.Compose(steps), is_random=in_training)
 
 
 def _audited(
-    model: nn.Module, test: Labelled, has_labels: bool, name: str, folder: Path, options: FinetuneOptions
+    model: nn.Module, test: Labeled, has_labels: bool, name: str, folder: Path, options: FinetuneOptions
 ) -> None:
     """Audit `model` on some test images, unless that was done before; labels count where its classes are theirs."""
     if not options.audit_images or process_group().broadcast((folder / "audit.json").is_file()):
         return
     some: Any = test.some(options.audit_images, options.seed)
-    judged = some if has_labels else Unlabelled(some)
+    judged = some if has_labels else Unlabeled(some)
     found = audit(model, judged, name=name, seed=options.seed, workers=options.training.workers)
     found = replace(found, drawn_from=len(test))
     process_group().on_leader(lambda: found.save(folder))
 
 
-class Unlabelled(Dataset[torch.Tensor]):
+class Unlabeled(Dataset[torch.Tensor]):
     """The images alone: of a network whose classes are others, labels would say nothing."""
 
-    def __init__(self, images: Labelled) -> None:
+    def __init__(self, images: Labeled) -> None:
         self.images = images
 
     def __len__(self) -> int:

@@ -1,4 +1,4 @@
-"""What settings choose among and default to in the embedded data: names and pixels; no import of PyTorch."""
+"""Names and pixels of the embedded data that settings choose from and default to; no import of PyTorch."""
 
 from typing import Literal
 

@@ -1,8 +1,8 @@
-"""Handwritten digits that can stand at any place of an empty canvas.
+"""Handwritten digits at any position of an empty canvas.
 
-scikit-learn brings 1,797 digits of 8×8 pixels with its package, so nothing is downloaded. Here they grow to 14 px and
-stand on a canvas of 32 px, which leaves 19 × 19 = 361 places. The canvas is 0 everywhere else, and so is the paper
-around a digit: where the digit stands is the only thing that a place changes.
+scikit-learn brings 1,797 digits of 8×8 pixels with its package, so nothing is downloaded. Here they grow to 14 px on a
+canvas of 32 px, which leaves 19 × 19 = 361 positions. The canvas is 0 everywhere else, and so is the paper around a
+digit: its position is the only difference between images of one digit.
 
 Source: E. Alpaydin and C. Kaynak, "Optical Recognition of Handwritten Digits", UCI, 1998 (test part), as packaged by
 scikit-learn.
@@ -48,7 +48,7 @@ class DigitSplit:
 
 
 def load_digits(size_px: int = DIGIT_PX) -> Digits:
-    """All 1,797 digits, enlarged bilinearly from 8 to `size_px` pixels a side.
+    """Return all 1,797 digits, enlarged bilinearly from 8 to `size_px` pixels a side.
 
     >>> load_digits().images.shape
     torch.Size([1797, 14, 14])
@@ -62,13 +62,14 @@ def load_digits(size_px: int = DIGIT_PX) -> Digits:
 
 
 def split_digits(digits: Digits, seed: int, fractions: tuple[float, float, float] = (0.6, 0.2, 0.2)) -> DigitSplit:
-    """Train, validation and test digits: disjoint, with the share of every class kept, the same for the same seed.
+    """Split digits for training, validation and testing: disjoint, with equal shares of every class, drawn by the seed.
 
     `fractions` are the three shares and add up to 1. With all 1,797 digits the default gives 1,077, 360 and 360.
     """
     if len(fractions) != 3 or min(fractions) <= 0 or abs(sum(fractions) - 1) > 1e-6:
         raise ValueError(
-            f"fractions must be three positive numbers that add up to 1 (train, validation, test); got {fractions}"
+            "Expected fractions as three positive numbers that add up to 1 (train, validation, test) but got "
+            f"{fractions}"
         )
     from sklearn.model_selection import train_test_split
 
@@ -79,43 +80,50 @@ def split_digits(digits: Digits, seed: int, fractions: tuple[float, float, float
     return DigitSplit(*(Digits(digits.images[part], digits.labels[part]) for part in (train, validation, test)))
 
 
-def all_places(canvas: tuple[int, int] = CANVAS_PX, size_px: int = DIGIT_PX) -> Tensor:
-    """Every position at which a digit lies wholly on the canvas, row by row: (places, 2).
+def all_positions(canvas: tuple[int, int] = CANVAS_PX, size_px: int = DIGIT_PX) -> Tensor:
+    """Return every position at which a digit lies wholly on the canvas, row by row: (positions, 2).
 
-    >>> all_places().shape
+    >>> all_positions().shape
     torch.Size([361, 2])
     """
     rows, columns = canvas[0] - size_px + 1, canvas[1] - size_px + 1
     if rows < 1 or columns < 1:
-        raise ValueError(f"a digit of {size_px} px does not fit a canvas of {canvas}: give a larger canvas")
+        raise ValueError(
+            f"Expected a canvas at least as large as a digit but got {canvas} for {size_px} px; give a larger canvas"
+        )
     return torch.cartesian_prod(torch.arange(rows), torch.arange(columns))
 
 
 def place_digits(images: Tensor, positions: Tensor | Sequence[int], canvas: tuple[int, int] = CANVAS_PX) -> Tensor:
     """Put each digit on its own empty canvas.
 
-    images: (n, h, w). positions: one (row, column) for all, or (n, 2), one for each. Returns (n, 1, *canvas), 0 outside
-    the digits.
+    Args:
+        images: (n, h, w).
+        positions: One (row, column) for all, or (n, 2), one for each.
+        canvas: (height, width) in pixels.
 
-    >>> place_digits(torch.ones(5, 14, 14), (18, 0)).shape
-    torch.Size([5, 1, 32, 32])
+    Returns:
+        (n, 1, *canvas), 0 outside the digits.
+
+    Example:
+        >>> place_digits(torch.ones(5, 14, 14), (18, 0)).shape
+        torch.Size([5, 1, 32, 32])
     """
     if images.ndim != 3:
-        raise ValueError(f"digits must have shape (n, height, width); got {tuple(images.shape)}")
+        raise ValueError(f"Expected digits of shape (n, height, width) but got {tuple(images.shape)}")
     n, height, width = images.shape
     where = torch.as_tensor(positions)
     if where.shape not in {(2,), (n, 2)}:
         raise ValueError(
-            f"positions must be one (row, column) or one for each of the {n} digits, so of shape (2,) or ({n}, 2); "
-            f"got shape {tuple(where.shape)}"
+            f"Expected positions of shape (2,), or ({n}, 2) for the {n} digits, but got {tuple(where.shape)}"
         )
     where = where.expand(n, 2)
     last = torch.tensor([canvas[0] - height, canvas[1] - width])
     if bool(((where < 0) | (where > last)).any()):
         raise ValueError(
-            f"a digit of {height}×{width} px must lie wholly on the canvas {canvas}: rows 0 to {int(last[0])}, "
-            f"columns 0 to {int(last[1])}; got rows {int(where[:, 0].min())} to {int(where[:, 0].max())}, "
-            f"columns {int(where[:, 1].min())} to {int(where[:, 1].max())}"
+            f"Expected digits of {height}×{width} px wholly on the canvas {canvas}, at rows 0 to {int(last[0])} and "
+            f"columns 0 to {int(last[1])}, but got rows {int(where[:, 0].min())} to {int(where[:, 0].max())}, columns "
+            f"{int(where[:, 1].min())} to {int(where[:, 1].max())}"
         )
     rows = where[:, 0, None, None] + torch.arange(height)[:, None]
     columns = where[:, 1, None, None] + torch.arange(width)
@@ -125,14 +133,14 @@ def place_digits(images: Tensor, positions: Tensor | Sequence[int], canvas: tupl
 
 
 class PlacedDigits:
-    """Items (image, label): digits at the training place, or `everywhere`: in each epoch at another place."""
+    """Items (image, label): digits at the training position, or `everywhere`: at another position in each epoch."""
 
     def __init__(self, digits: Digits, seed: int, everywhere: bool) -> None:
         self.digits, self.seed, self.everywhere = digits, seed, everywhere
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Let the places of another epoch follow."""
+        """Set the epoch, which decides the positions."""
         self.epoch = epoch
 
     def __len__(self) -> int:
@@ -142,11 +150,11 @@ class PlacedDigits:
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         """Return the image (1, height, width) and the label of a digit."""
         digit, label = self.digits.images[index, None], self.digits.labels[index]
-        return place_digits(digit, self._place(index))[0], label
+        return place_digits(digit, self._position(index))[0], label
 
-    def _place(self, index: int) -> Tensor | tuple[int, int]:
+    def _position(self, index: int) -> Tensor | tuple[int, int]:
         if not self.everywhere:
             return TRAINED_AT
-        places = all_places()
+        positions = all_positions()
         draw = torch.Generator().manual_seed(item_seed(self.seed, self.epoch, index))
-        return places[torch.randint(len(places), (), generator=draw)]
+        return positions[torch.randint(len(positions), (), generator=draw)]

@@ -1,4 +1,4 @@
-"""How a network of ImageNet is shown a picture: its middle, and its colours by mean and deviation.
+"""Preprocessing of ImageNet: the middle of a picture, normalized by mean and deviation of its colors.
 
 Shapes: pictures (3, H, W).
 """
@@ -18,31 +18,31 @@ _SEEN = 7 / 8
 
 
 def transforms() -> ModuleType:
-    """Return torchvision's transforms; importing them takes seconds, which only whoever reads images has to wait."""
+    """Return torchvision's transforms, whose import takes seconds that only image readers need to wait."""
     from torchvision.transforms import v2
 
     return v2
 
 
 def middle(size_px: int) -> list[Any]:
-    """Return what cuts out the middle of a picture, size_px × size_px."""
+    """Return the transforms that cut out the middle of a picture, size_px × size_px."""
     v2 = transforms()
     return [v2.Resize(round(size_px / _SEEN), antialias=True), v2.CenterCrop(size_px)]
 
 
-def normalised(mean: Sequence[float] = MEAN, deviation: Sequence[float] = DEVIATION) -> list[Any]:
-    """Return what scales to numbers from 0 to 1, subtracts the mean, and divides by the deviation."""
+def normalized(mean: Sequence[float] = MEAN, deviation: Sequence[float] = DEVIATION) -> list[Any]:
+    """Return the transforms that scale to numbers from 0 to 1, subtract the mean, and divide by the deviation."""
     v2 = transforms()
     return [v2.ToDtype(torch.float32, scale=True), v2.Normalize(list(mean), list(deviation))]
 
 
 def training_crops(size_px: int) -> list[Any]:
-    """Return the random crops and flips that are shown in training, size_px × size_px."""
+    """Return the random crops and flips of training, size_px × size_px."""
     v2 = transforms()
     return [v2.RandomResizedCrop(size_px, antialias=True), v2.RandomHorizontalFlip()]
 
 
 def shown_through(crops: Sequence[Any]) -> Any:
-    """Return what turns a photograph into crops as the network takes them."""
+    """Return the transform from a photograph to a network's input, through `crops`."""
     v2 = transforms()
-    return v2.Compose([v2.ToImage(), *crops, *normalised()])
+    return v2.Compose([v2.ToImage(), *crops, *normalized()])

@@ -1,11 +1,11 @@
 """The 200 classes of ImageNet that ImageNet-A has (Hendrycks et al., CVPR 2021), which the shift experiment uses.
 
-As places in the sorted list of the 1,000 class folders.
+As indices into the sorted list of the 1,000 class folders.
 """
 
 from borderless.errors import DataError
 
-PLACES = (
+INDICES = (
     6, 11, 13, 15, 17, 22, 23, 27, 30, 37, 39, 42, 47, 50, 57, 70, 71, 76, 79, 89, 90, 94, 96, 97, 99, 105, 107,
     108, 110, 113, 124, 125, 130, 132, 143, 144, 150, 151, 207, 234, 235, 254, 277, 283, 287, 291, 295, 298, 301,
     306, 307, 308, 309, 310, 311, 313, 314, 315, 317, 319, 323, 324, 326, 327, 330, 334, 335, 336, 347, 361, 363,
@@ -20,7 +20,13 @@ OF = 1000
 
 
 def folders_of(every: list[str]) -> list[str]:
-    """The names of the 200 among the `every` 1,000. Raises DataError for another number."""
+    """Return the names of the 200 among the `every` 1,000.
+
+    Raises:
+        DataError: `every` has another number of names.
+    """
     if len(every) != OF:
-        raise DataError(f"got {len(every)} class folders; needed: all {OF} of ImageNet, to tell the 200 of ImageNet-A")
-    return [sorted(every)[place] for place in PLACES]
+        raise DataError(
+            f"Expected all {OF} class folders of ImageNet, to select the 200 of ImageNet-A, but got {len(every)}"
+        )
+    return [sorted(every)[index] for index in INDICES]

@@ -1,4 +1,4 @@
-"""What data sets with classes have in common: three parts, the files that count as images, and a seed for each item."""
+"""Common parts of data sets with classes: three splits, suffixes of image files, and a seed for each item."""
 
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -19,7 +19,7 @@ class ClassSplit(Generic[Items]):
 
 
 ClipSplit = ClassSplit[Any]
-"""Of data sets of clips that have `clips(index)`: all of an item, as (clips, channels, frames, height, width)."""
+"""Data sets of clips that have `clips(index)`: all of an item, as (clips, channels, frames, height, width)."""
 
 
 def item_seed(seed: int, epoch: int, index: int) -> int:

@@ -14,9 +14,9 @@ def image(shift: int = 0) -> Tensor:
     return scene((LETTER_MARGIN_PX - shift, LETTER_MARGIN_PX - shift))
 
 
-def scene(place: tuple[int, int]) -> Tensor:
-    """Return the object on black, 1 × 1 × 24 × 24, its upper left pixel at row and column `place`."""
+def scene(position: tuple[int, int]) -> Tensor:
+    """Return the object on black, 1 × 1 × 24 × 24, its upper left pixel at row and column `position`."""
     canvas = torch.zeros(1, 1, LETTER_IMAGE_PX, LETTER_IMAGE_PX)
-    row, column = place
+    row, column = position
     canvas[0, 0, row : row + LETTER.shape[0], column : column + LETTER.shape[1]] = torch.from_numpy(LETTER)
     return canvas

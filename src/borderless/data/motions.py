@@ -1,6 +1,6 @@
 """Generated clips with classes: a patch of random colors that moves, turns, grows or shrinks on a dim ground.
 
-The motion is the class; how the patch looks and where it is are random, and say nothing about it.
+The motion is the class; appearance and position of the patch are random, and independent of it.
 
 Shapes: clips (3, frames, height, width) in float.
 """
@@ -22,7 +22,7 @@ MEAN_GROUND = 0.125
 
 @dataclass
 class Generated(Dataset[tuple[Tensor, int]]):
-    """Clips that are drawn when asked for: the same number gives the same clip."""
+    """Clips that are drawn on access: the same number gives the same clip."""
 
     count: int
     seed: int

@@ -13,7 +13,7 @@ import numpy as np
 from borderless.data import imagenet
 from borderless.data.choices import OBJECT_PX
 from borderless.data.items import ClassSplit
-from borderless.data.labelled import Labelled, LabelledSplit
+from borderless.data.labeled import Labeled, LabeledSplit
 from borderless.data.pictures import PHOTOGRAPHS, photograph
 
 ACROSS, TILE_PX = 6, 60
@@ -21,7 +21,7 @@ ACROSS, TILE_PX = 6, 60
 _TRAINING, _VALIDATION = 20, 6
 
 
-def photograph_tiles(seed: int) -> LabelledSplit:
+def photograph_tiles(seed: int) -> LabeledSplit:
     """Return 320 tiles for training, 96 for validation and 160 for testing, of 16 classes.
 
     Raises:
@@ -36,14 +36,14 @@ def photograph_tiles(seed: int) -> LabelledSplit:
         for (images, labels), indices in zip(parts, chosen, strict=True):
             images.extend(tiles[i] for i in indices)
             labels.extend([label] * len(indices))
-    train, validation, test = (Labelled(np.stack(images), labels, seed=seed) for images, labels in parts)
+    train, validation, test = (Labeled(np.stack(images), labels, seed=seed) for images, labels in parts)
     return ClassSplit(train, validation, test, PHOTOGRAPHS)
 
 
 def on_canvas(
-    objects: Labelled, canvas_px: int, corner: tuple[int, int] | None = None, in_training: bool = False
-) -> Labelled:
-    """Tiles as objects of OBJECT_PX, their upper left pixel at `corner` of an empty canvas; None: in its middle."""
+    objects: Labeled, canvas_px: int, corner: tuple[int, int] | None = None, in_training: bool = False
+) -> Labeled:
+    """Return tiles as objects of OBJECT_PX, their upper left pixel at `corner` of an empty canvas; None: the middle."""
     room = canvas_px - OBJECT_PX
     top, left = corner or (room // 2, room // 2)
     v2 = imagenet.transforms()
@@ -51,16 +51,16 @@ def on_canvas(
     steps = [
         v2.ToImage(),
         *window,
-        *imagenet.normalised(),
+        *imagenet.normalized(),
         v2.Pad([left, top, room - left, room - top]),
     ]
     return objects.through(v2.Compose(steps), is_random=in_training)
 
 
 def edges(canvas_px: int) -> list[tuple[int, int]]:
-    """Corners of objects that touch the edge of the canvas: at its four corners, and at the middle of its sides."""
-    places = (0, (canvas_px - OBJECT_PX) // 2, canvas_px - OBJECT_PX)
-    return [(row, column) for row in places for column in places if (row, column) != (places[1], places[1])]
+    """Return the corners of objects that touch the canvas's edge: at its corners and the middle of its sides."""
+    positions = (0, (canvas_px - OBJECT_PX) // 2, canvas_px - OBJECT_PX)
+    return [(row, column) for row in positions for column in positions if (row, column) != (positions[1], positions[1])]
 
 
 def _tiles(name: str) -> list[np.ndarray]:

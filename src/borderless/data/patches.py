@@ -1,7 +1,7 @@
-"""Grey patches of 32 px that show the same spot, and others: to train and to test descriptors.
+"""Gray patches of 32 px in pairs that show the same point of a scene, and others: to train and to test descriptors.
 
-From the photographs inside scikit-image: a square at random place and scale, and the same spot after a random
-homography, blur and change of brightness (kornia); training, validation and test have photographs of their own. Or the
+From the photographs inside scikit-image: a square at random position and scale, and the same square after a random
+homography, blur and change of brightness (kornia); training, validation and test have different photographs. Or the
 Brown patches (PhotoTour) from a local folder, read by torchvision: training on one scene, testing on another.
 
 Shapes: patches (n, 1, 32, 32) in [0, 1].
@@ -34,7 +34,7 @@ _SHARES = (0.5, 0.2)
 
 @dataclass
 class Pairs(Dataset[tuple[Tensor, Tensor]]):
-    """Two views of each spot; if it `turns`, both alike, and mirrored, by numbers of seed, epoch and item."""
+    """Two views of each point; if it `turns`, both are turned and mirrored alike, by seed, epoch and item."""
 
     anchors: Tensor
     positives: Tensor
@@ -46,7 +46,7 @@ class Pairs(Dataset[tuple[Tensor, Tensor]]):
         return len(self.anchors)
 
     def set_epoch(self, epoch: int) -> None:
-        """Turn and mirror pairs in another way than in other epochs."""
+        """Set the epoch, which decides how pairs are turned and mirrored."""
         self.epoch = epoch
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
@@ -64,7 +64,7 @@ class Pairs(Dataset[tuple[Tensor, Tensor]]):
 
 @dataclass(frozen=True)
 class Matches:
-    """Pairs of patches, and whether they show the same spot."""
+    """Pairs of patches, and whether they show the same point."""
 
     first: Tensor
     second: Tensor
@@ -76,7 +76,7 @@ class Matches:
 
 @dataclass(frozen=True)
 class Patches:
-    """Pairs to learn from, and matches and others to validate and to test on."""
+    """Pairs to learn from, and matching and other pairs to validate and to test on."""
 
     train: Pairs
     validation: Matches
@@ -110,13 +110,13 @@ def from_phototour(
 
     Args:
         root: A folder with the folders yosemite, notredame and liberty as the data set's archives unpack.
-        train: How many pairs to draw.
-        seed: It draws them.
-        scene: Where they come from.
+        train: Number of pairs to draw.
+        seed: Seed of the draw.
+        scene: Scene of the pairs.
         tested: The scenes of the match lists to validate on, the first, and to test on, the last.
 
     Raises:
-        DataError: Something is not there.
+        DataError: A file is missing.
     """
     pairs = _phototour(root, scene, is_train=True)
     draw = np.random.default_rng(seed)
@@ -124,7 +124,7 @@ def from_phototour(
     order = np.argsort(pairs.labels, kind="stable")
     groups = [group for group in np.split(order, starts[1:]) if len(group) > 1]
     if not groups:
-        raise DataError(f"got {len(points)} points of {scene} with one patch each; needed: points with two patches")
+        raise DataError(f"Expected points with two patches but got {len(points)} points of {scene} with one patch each")
     chosen = [draw.choice(groups[draw.integers(len(groups))], 2, replace=False) for _ in range(train)]
     first, second = np.array(chosen).T
     lists = [_phototour(root, name, is_train=False) for name in tested]
@@ -147,26 +147,28 @@ def _phototour(root: Path | str, scene: str, is_train: bool) -> _Scene:
 
     if not (Path(root) / scene).is_dir() and not (Path(root) / f"{scene}.pt").is_file():
         raise DataError(
-            f"got {str(root)!r} without {scene}; needed: the folders {', '.join(SCENES)} of the Brown patches, with "
-            "their bmp files, info.txt and m50_100000_100000_0.txt"
+            f"Expected the folders {', '.join(SCENES)} of the Brown patches, with their bmp files, info.txt and "
+            f"m50_100000_100000_0.txt, but got {str(root)!r} without {scene}"
         )
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # of Pillow, for torchvision to mend
             found = PhotoTour(str(root), scene, train=is_train)
     except (OSError, RuntimeError, ValueError, IndexError) as error:
-        raise DataError(f"got {str(Path(root) / scene)!r}, which cannot be read as Brown patches ({error})") from error
+        raise DataError(
+            f"Expected Brown patches but got {str(Path(root) / scene)!r}, which cannot be read ({error})"
+        ) from error
     return _Scene(np.asarray(found.data), np.asarray(found.labels), np.asarray(found.matches))
 
 
 def _small(patches: np.ndarray) -> Tensor:
-    """64 px and bytes to 32 px in [0, 1]."""
+    """Return patches of 64 px in bytes as 32 px in [0, 1]."""
     parts = torch.as_tensor(patches)[:, None].split(10_000)
     return torch.cat([F.avg_pool2d(part.float() / 255, 2) for part in parts])
 
 
 def _matches(names: Sequence[str], count: int, draw: random.Random) -> Matches:
-    """Each pair once as it is, and once with the second patch of another spot of the same photograph."""
+    """Return each pair once as it is, and once with the second patch of another point of the same photograph."""
     anchors, positives = _views(names, count, draw)
     photographs = np.arange(count) % len(names)
     other = np.arange(count)
@@ -174,19 +176,19 @@ def _matches(names: Sequence[str], count: int, draw: random.Random) -> Matches:
         here = np.flatnonzero(photographs == photograph)
         other[here] = np.roll(here, 1)
     if (other == np.arange(count)).any():
-        raise DataError(f"got {count} test pairs for {len(names)} photographs; needed: two for each at least")
+        raise DataError(f"Expected at least two test pairs per photograph but got {count} for {len(names)} photographs")
     first, second = torch.cat([anchors, anchors]), torch.cat([positives, positives[other]])
     return Matches(first, second, np.arange(2 * count) < count)
 
 
 def _views(names: Sequence[str], count: int, draw: random.Random) -> tuple[Tensor, Tensor]:
-    """Two views of `count` spots, the photographs in turn."""
+    """Return two views of `count` points, from the photographs in turn."""
     anchors, positives = torch.empty(count, 1, PATCH_PX, PATCH_PX), torch.empty(count, 1, PATCH_PX, PATCH_PX)
     for i, name in enumerate(names):
         here = range(i, count, len(names))
         if here:
             own = random.Random(draw.random())  # so that more spots begin with the same ones
-            anchors[here.start :: here.step], positives[here.start :: here.step] = _of(_grey(name), len(here), own)
+            anchors[here.start :: here.step], positives[here.start :: here.step] = _of(_gray(name), len(here), own)
     return anchors, positives
 
 
@@ -196,7 +198,8 @@ def _of(photograph: Tensor, count: int, draw: random.Random) -> tuple[Tensor, Te
         from kornia.geometry.transform import get_perspective_transform, warp_perspective
     except ImportError as error:
         raise MissingPackage(
-            'got no package kornia; install it with: pip install "borderless[patches]", or give --data'
+            'Expected the package kornia but got none; install it with: pip install "borderless[patches]", or give '
+            "--data"
         ) from error
     height, width = photograph.shape[1:]
     target = torch.tensor([[0.0, 0], [PATCH_PX, 0], [PATCH_PX, PATCH_PX], [0, PATCH_PX]])
@@ -221,9 +224,9 @@ def _of(photograph: Tensor, count: int, draw: random.Random) -> tuple[Tensor, Te
     return cut(squares), positives
 
 
-def _grey(name: str) -> Tensor:
-    """(1, height, width) in [0, 1]."""
+def _gray(name: str) -> Tensor:
+    """Return a photograph, (1, height, width) in [0, 1]."""
     pixels = getattr(scikit_image(), name)()
     pixels = np.asarray(pixels[0] if isinstance(pixels, tuple) else pixels)
-    grey = pixels[..., :3].mean(2) if pixels.ndim == 3 else pixels
-    return torch.as_tensor(grey / 255, dtype=torch.float32)[None]
+    gray = pixels[..., :3].mean(2) if pixels.ndim == 3 else pixels
+    return torch.as_tensor(gray / 255, dtype=torch.float32)[None]

@@ -1,11 +1,10 @@
 """A few photographs of objects that an ImageNet network knows, without a download.
 
 They are squares cut from pictures that come inside the scikit-image package (extra `demo`), chosen so that the packaged
-network recognises them at 96 px in the middle of an empty 224 px canvas, black or grey, under its own padding: a class
-that counts as right has the first place, and all of them together have the probability (black, grey) cat 95 %, 94 %;
-coffee 81 %, 42 %; tripod 92 %, 93 %; motorcycle 44 %, 64 %; rocket 19 %, 59 %. ImageNet has no motorcycle and no
-rocket: what comes closest counts. Not recognised in this way and left out: astronaut, clock, coins, horse, page and
-retina.
+network recognizes them at 96 px in the middle of an empty 224 px canvas, black or gray, under its original padding: a
+right class is predicted, and all of them together have the probability (black, gray) cat 95 %, 94 %; coffee 81 %, 42 %;
+tripod 92 %, 93 %; motorcycle 44 %, 64 %; rocket 19 %, 59 %. ImageNet has no motorcycle and no rocket: the closest
+classes count. Not recognized in this way and left out: astronaut, clock, coins, horse, page and retina.
 
 Shapes: a photograph is 3 × size × size, values in [0, 1].
 """
@@ -24,10 +23,12 @@ from borderless.errors import MissingPackage
 
 @dataclass(frozen=True)
 class Photo:
-    """Where a photograph comes from and what it shows.
+    """Source and content of a photograph.
 
-    source: the function of `skimage.data`. square: (top, left, side) of what is cut out, in pixels of the source.
-    right: the ImageNet classes (index: name) that count as right answers.
+    Attributes:
+        source: The function of `skimage.data`.
+        square: (top, left, side) of the cut, in pixels of the source.
+        right: The ImageNet classes (index: name) that count as right.
     """
 
     source: str
@@ -45,12 +46,14 @@ PHOTOS = {
 
 
 def load_photo(name: str, size_px: int) -> Tensor:
-    """One photograph, (3, size_px, size_px) in [0, 1]; grey pictures have three equal channels.
+    """Return one photograph, (3, size_px, size_px) in [0, 1]; gray pictures have three equal channels.
 
-    Raises `ValueError` for a name that is not in `PHOTOS`, `MissingPackage` without scikit-image.
+    Raises:
+        ValueError: The name is not in `PHOTOS`.
+        MissingPackage: scikit-image is not installed.
     """
     if name not in PHOTOS:
-        raise ValueError(f"got the photograph {name!r}; it is one of {', '.join(PHOTOS)}")
+        raise ValueError(f"Expected a photograph out of {', '.join(PHOTOS)} but got {name!r}")
     photo = PHOTOS[name]
     pixels = getattr(scikit_image(), photo.source)()
     if isinstance(pixels, tuple):  # a stereo pair and its depths: the left picture
@@ -59,26 +62,29 @@ def load_photo(name: str, size_px: int) -> Tensor:
     cut = pixels[top : top + side, left : left + side]
     if cut.shape[:2] != (side, side):
         raise ValueError(
-            f"got a picture {photo.source!r} of {pixels.shape[:2]} pixels from scikit-image, smaller than the one that "
-            f"{name!r} is cut from; it must hold the square {photo.square} (top, left, side); use another version of "
-            "scikit-image"
+            f"Expected a picture that holds the square {photo.square} (top, left, side) of {name!r} but got "
+            f"{photo.source!r} of {pixels.shape[:2]} pixels from scikit-image; use another version of it"
         )
     resized = Image.fromarray(cut).convert("RGB").resize((size_px, size_px), Image.Resampling.BICUBIC)
     return torch.from_numpy(np.array(resized)).permute(2, 0, 1).float() / 255
 
 
 def scikit_image() -> Any:
-    """The module skimage.data; raises `MissingPackage` without scikit-image."""
+    """Return the module skimage.data.
+
+    Raises:
+        MissingPackage: scikit-image is not installed.
+    """
     try:
         from skimage import data
     except ImportError as error:
         raise MissingPackage(
-            "got no package skimage (scikit-image), which holds the photographs; "
-            'install it with: pip install "borderless[demo]"'
+            "Expected the package skimage (scikit-image), which holds the photographs, but got none; install it with: "
+            'pip install "borderless[demo]"'
         ) from error
     return data
 
 
 def load_photos(names: Iterable[str], size_px: int) -> Tensor:
-    """Several photographs, (n, 3, size_px, size_px) in [0, 1]."""
+    """Return several photographs, (n, 3, size_px, size_px) in [0, 1]."""
     return torch.stack([load_photo(name, size_px) for name in names])

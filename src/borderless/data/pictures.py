@@ -3,7 +3,7 @@
 A file that cannot be used is left out, named with its reason, and replaced by the next one drawn. What a file is turned
 from (grey, 16 bits, CMYK, transparent, animated) is counted, because a network may mind.
 
-Shapes: pictures (N, 3, size, size), normalised with ImageNet's means and deviations unless told otherwise.
+Shapes: pictures (N, 3, size, size), normalized with ImageNet's means and deviations unless told otherwise.
 """
 
 import math
@@ -169,7 +169,7 @@ def shown(image: Image.Image, size_px: int, mean: Sequence[float], deviation: Se
         v2.CenterCrop(min(image.size)),  # before it grows: of a picture as narrow as a line, only this is shown
         v2.ToImage(),
         *imagenet.middle(size_px),
-        *imagenet.normalised(mean, deviation),
+        *imagenet.normalized(mean, deviation),
     ]
     return torch.as_tensor(v2.Compose(steps)(image))
 

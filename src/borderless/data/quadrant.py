@@ -1,14 +1,15 @@
-"""Quadrant data: pictures whose class is the quadrant of the canvas they stand in, upper left or lower right.
+"""Quadrant data: pictures whose class is their quadrant of the canvas, upper left or lower right.
 
-A picture of 56 px stands on a canvas of 120 px of zeros, at (0, 0) for class 0 and at (64, 64) for class 1, inside a
-border of more zeros. Every picture stands in both places, so nothing but the place tells the classes apart. Where to
-put the pictures is for `bl.place`; here are the pictures, split so that training, validation and test share no source.
+A picture of 56 px lies on a canvas of 120 px of zeros, at (0, 0) for class 0 and at (64, 64) for class 1, inside a
+border of more zeros. Every picture is used at both positions, so only the position distinguishes the classes.
+`bl.place`
+puts the pictures there; this module makes the pictures, split so that training, validation and test share no source.
 
 Two sources: any folder of images, ImageNet's validation images among them, treated as in the paper (shorter side 256,
-centre 224, normalised, 56); and, without a download, squares cut at random place and scale from the photographs inside
-the scikit-image package, split by photograph.
+center 224, normalized, 56); and, without a download, squares cut at random position and scale from the photographs
+inside the scikit-image package, split by photograph.
 
-Shapes: pictures (n, 3, 56, 56), normalised with ImageNet's means and deviations.
+Shapes: pictures (n, 3, 56, 56), normalized with ImageNet's means and deviations.
 """
 
 import random
@@ -47,7 +48,7 @@ _SMALLEST_CUT_PX = 80
 
 @dataclass(frozen=True)
 class QuadrantSplit:
-    """pictures: (n, 3, 56, 56). sources: for each of them, the photograph or file that it comes from."""
+    """Pictures (n, 3, 56, 56), and for each of them the photograph or file that it comes from."""
 
     pictures: Tensor
     sources: tuple[str, ...]
@@ -72,18 +73,18 @@ class Quadrant:
 
 
 def canvas_px(border_px: int) -> tuple[int, int]:
-    """Height and width of the canvas with its border, in pixels."""
+    """Return height and width of the canvas with its border, in pixels."""
     side = CANVAS_PX + 2 * border_px
     return side, side
 
 
 def positions(border_px: int) -> list[tuple[int, int]]:
-    """Where class 0 and class 1 stand on it."""
+    """Return the positions of class 0 and class 1 on the canvas."""
     return [(row + border_px, column + border_px) for row, column in POSITIONS]
 
 
 class Canvases(Dataset[tuple[Tensor, int]]):
-    """Every picture at both places, on whole canvases with a border: (image (3, side, side), class) items."""
+    """Every picture at both positions, on whole canvases with a border: (image (3, side, side), class) items."""
 
     def __init__(self, pictures: Tensor, border_px: int) -> None:
         self.pictures, self.border_px = pictures, border_px
@@ -100,10 +101,13 @@ class Canvases(Dataset[tuple[Tensor, int]]):
 
 
 def from_photographs(count: int, seed: int, protocol: SplitProtocol = "split") -> Quadrant:
-    """`count` pictures a split, cut from scikit-image's photographs. Raises MissingPackage without scikit-image.
+    """Return `count` pictures a split, cut from scikit-image's photographs.
 
     protocol: "split" gives each split photographs of its own; "published" gives all three the same pictures, as the
     paper's code did.
+
+    Raises:
+        MissingPackage: scikit-image is not installed.
     """
     _check(count, protocol)
     draw = random.Random(seed)
@@ -119,15 +123,17 @@ def from_photographs(count: int, seed: int, protocol: SplitProtocol = "split") -
 
 
 def from_folder(folder: Path | str, count: int, seed: int, protocol: SplitProtocol = "split") -> Quadrant:
-    """`count` pictures a split from the images found anywhere under `folder`, drawn without repetition.
+    """Return `count` pictures a split from the images anywhere under `folder`, drawn without repetition.
 
-    Files that cannot be read are named in a warning and in `skipped`, and others take their place. Raises DataError if
-    there is no such folder, or if too few images are left.
+    Files that cannot be read are named in a warning and in `skipped`, and replaced by others.
+
+    Raises:
+        DataError: There is no such folder, or too few images are left.
     """
     _check(count, protocol)
     folder = Path(folder)
     if not folder.is_dir():
-        raise DataError(f"got the folder {str(folder)!r}, which is not there; needed: a folder of images")
+        raise DataError(f"Expected a folder of images but got {str(folder)!r}, which does not exist")
     files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file())
     files = random.Random(seed).sample(files, len(files))
     needed = count if protocol == "published" else 3 * count
@@ -141,12 +147,14 @@ def from_folder(folder: Path | str, count: int, seed: int, protocol: SplitProtoc
             sources.append(name)
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # what Pillow raises
             skipped.append(name)
-            warnings.warn(f"got an image that cannot be read, {name}: {error}; it is left out", stacklevel=2)
+            warnings.warn(
+                f"Expected an image but got {name}, which cannot be read: {error}; it is left out", stacklevel=2
+            )
     if len(sources) < needed:
         broken = f"; {len(skipped)} could not be read, first {skipped[0]}" if skipped else ""
         raise DataError(
-            f"got {len(sources)} images under {str(folder)!r}{broken}; needed: {needed} for {count} pictures a split "
-            f"({', '.join(IMAGE_SUFFIXES)}); take fewer pictures, or another folder"
+            f"Expected {needed} images for {count} pictures a split ({', '.join(IMAGE_SUFFIXES)}) but got "
+            f"{len(sources)} under {str(folder)!r}{broken}; take fewer pictures, or another folder"
         )
     stacked = torch.stack(pictures)
     starts = (0, 0, 0) if protocol == "published" else (0, count, 2 * count)
@@ -155,7 +163,11 @@ def from_folder(folder: Path | str, count: int, seed: int, protocol: SplitProtoc
 
 
 def as_published(file: Path) -> Tensor:
-    """One image as in the paper: (3, 56, 56). Raises OSError or ValueError if it cannot be read."""
+    """Return one image as in the paper: (3, 56, 56).
+
+    Raises:
+        OSError, ValueError: It cannot be read.
+    """
     with Image.open(file) as image:
         return _as_published()(image.convert("RGB"))
 
@@ -191,6 +203,6 @@ def _photograph(name: str) -> Image.Image:
 
 def _check(count: int, protocol: str) -> None:
     if count < 1:
-        raise DataError(f"got {count} pictures a split; needed: 1 at least")
+        raise DataError(f"Expected at least 1 picture a split but got {count}")
     if protocol not in PROTOCOLS:
-        raise DataError(f"got protocol={protocol!r}; it is one of {', '.join(PROTOCOLS)}")
+        raise DataError(f"Expected protocol to be one of {', '.join(PROTOCOLS)} but got {protocol!r}")

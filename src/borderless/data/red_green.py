@@ -1,8 +1,8 @@
 """Red left of green in the upper half (class 0), or green left of red in the lower half (class 1): 32 × 32 pixels.
 
-What is asked for is the order of two squares; where they stand gives the answer away. The dissimilar set is the test
-set with the halves swapped, so that place contradicts order. Kayhan and van Gemert (CVPR 2020), Red-Green experiment:
-every number below is that of their public code.
+The task is the order of two squares, which their position predicts as well. The dissimilar set is the test set with the
+halves swapped, so that position contradicts order. Kayhan and van Gemert (CVPR 2020), Red-Green experiment: every
+number below is that of their public code.
 
 Shapes: images n × 3 × 32 × 32 in {0, 1}; labels n.
 """
@@ -47,7 +47,7 @@ class Scenes:
 
 @dataclass(frozen=True)
 class RedGreen:
-    """`similar` and `dissimilar` hold the same scenes, in the same order, in their own and in the other half."""
+    """The splits; `similar` and `dissimilar` hold the same scenes, in the same order, in opposite halves."""
 
     train: Scenes
     validation: Scenes
@@ -56,14 +56,17 @@ class RedGreen:
 
 
 def red_green(seed: int = 0, protocol: SceneProtocol = "clean") -> RedGreen:
-    """2,000, 1,000 and 1,000 images, classes in turn.
+    """Return 2,000, 1,000 and 1,000 images, classes in turn.
 
-    clean: no scene is in two splits, and the seed decides. published: as in the public code all splits begin with the
-    same scenes, so validation and test are the first half of the training set; `seed` changes nothing. Raises DataError
-    for an unknown protocol.
+    protocol: "clean": no scene is in two splits, and the seed decides. "published": as in the public code all splits
+    begin
+    with the same scenes, so validation and test are the first half of the training set; `seed` changes nothing.
+
+    Raises:
+        DataError: The protocol is unknown.
     """
     if protocol not in PROTOCOLS:
-        raise DataError(f"got protocol={protocol!r}; needed: one of {', '.join(PROTOCOLS)}")
+        raise DataError(f"Expected protocol to be one of {', '.join(PROTOCOLS)} but got {protocol!r}")
     draw = np.random.RandomState(PUBLISHED_SEED if protocol == "published" else seed)
     taken: set[Scene] = set()
     splits: dict[str, list[Scene]] = {}
@@ -83,7 +86,7 @@ def red_green(seed: int = 0, protocol: SceneProtocol = "clean") -> RedGreen:
 
 
 def _fresh(draw: np.random.RandomState, count: int, taken: set[Scene]) -> list[Scene]:
-    """Scenes that are not taken; within a split one may come twice."""
+    """Return scenes that are not taken; within a split one may come twice."""
     scenes: list[Scene] = []
     while len(scenes) < count:
         scene = _scene(draw, len(scenes) % 2)
@@ -93,7 +96,7 @@ def _fresh(draw: np.random.RandomState, count: int, taken: set[Scene]) -> list[S
 
 
 def _scene(draw: np.random.RandomState, label: int) -> Scene:
-    """In the order of the published draws, so that its seed gives its images."""
+    """Draw a scene in the order of the published draws, so that its seed gives its images."""
     left, row = int(draw.randint(LEFT_BELOW)), _row(draw, label)
     while True:
         right, right_row = int(draw.randint(left, RIGHT_BELOW)), _row(draw, label)

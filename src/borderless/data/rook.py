@@ -1,4 +1,4 @@
-"""Two 32 × 32 grey-scale images with one identical chess rook: upper left (class 0) and lower right (class 1).
+"""Two 32 × 32 gray-scale images with one identical chess rook: upper left (class 0) and lower right (class 1).
 
 The paper's first demonstration (Kayhan and van Gemert, CVPR 2020, figure 1), with a rook of our own drawing. The
 background is 0, the very value with which `zero` and `full` pad: to a convolution without a bias the plane around the
@@ -15,13 +15,15 @@ CLASSES = ("upper left", "lower right")
 
 
 def images(margin: int = 0) -> Tensor:
-    """The two images, 2 × 1 × 32 × 32, values in [0, 1].
+    """Return the two images, 2 × 1 × 32 × 32, values in [0, 1].
 
     margin: pixels between the rook and the two edges of its corner.
     """
     height, width = ROOK.shape
     if not 0 <= margin <= LARGEST_ROOK_MARGIN_PX:
-        raise ValueError(f"got margin={margin}; the frame leaves 0 to {LARGEST_ROOK_MARGIN_PX} px; choose one of these")
+        raise ValueError(
+            f"Expected margin from 0 to {LARGEST_ROOK_MARGIN_PX} px, which the frame leaves, but got {margin}"
+        )
     rook = torch.from_numpy(ROOK).float() / 9
     canvas_height, canvas_width = ROOK_IMAGE_PX
     both = torch.full((2, 1, canvas_height, canvas_width), BACKGROUND)
@@ -32,5 +34,5 @@ def images(margin: int = 0) -> Tensor:
 
 
 def labels() -> Tensor:
-    """The class of each of the two images: 0 and 1."""
+    """Return the class of each of the two images: 0 and 1."""
     return torch.tensor([0, 1])

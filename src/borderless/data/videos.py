@@ -1,4 +1,4 @@
-"""Videos with classes: UCF101 and HMDB51, read with PyAV, each once, and kept as JPEG; split by their own files.
+"""Videos with classes: UCF101 and HMDB51, read with PyAV, each once, and kept as JPEG; split by their official files.
 
 Random choices follow from seed, epoch and item.
 
@@ -39,7 +39,7 @@ _VALIDATION_SHARE = 0.1
 
 @dataclass
 class Videos(Dataset[tuple[Tensor, int]]):
-    """Clips of 16 frames, 112 × 112 px: at random place and time in training, else from the middle."""
+    """Clips of 16 frames, 112 × 112 px: at random position and time in training, else from the middle."""
 
     files: Sequence[Path]
     labels: Sequence[int]
@@ -52,7 +52,7 @@ class Videos(Dataset[tuple[Tensor, int]]):
         return len(self.files)
 
     def set_epoch(self, epoch: int) -> None:
-        """Draw other clips than in other epochs."""
+        """Set the epoch, which decides the random clips."""
         self.epoch = epoch
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
@@ -82,9 +82,9 @@ def from_videos(root: Path | str, splits: Path | str | None, split: int, seed: i
         root: The folder of videos, CLASS/VIDEO.
         splits: The folder of the official split files, by default looked for near root: of UCF101 trainlist01.txt and
             testlist01.txt, of HMDB51 CLASS_test_split1.txt for every class.
-        split: Which of the official splits.
-        seed: It draws a tenth of the training videos for validation: in UCF101, whose videos come in groups of one
-            scene, whole groups.
+        split: Number of the official split.
+        seed: Seed of the tenth of the training videos that is for validation: in UCF101, whose videos come in groups of
+            one scene, whole groups.
         cache: A folder for decoded frames.
 
     Raises:
@@ -92,7 +92,9 @@ def from_videos(root: Path | str, splits: Path | str | None, split: int, seed: i
     """
     root = Path(root)
     if not root.is_dir():
-        raise DataError(f"got {str(root)!r}, which is no folder; needed: one with a folder of videos for each class")
+        raise DataError(
+            f"Expected a folder with a folder of videos for each class but got {str(root)!r}, which is no folder"
+        )
     lists = _split_folder(root, splits, split)
     if (lists / f"trainlist{split:02d}.txt").is_file():
         train, test = (_ucf_list(lists / f"{part}list{split:02d}.txt") for part in ("train", "test"))
@@ -101,7 +103,7 @@ def from_videos(root: Path | str, splits: Path | str | None, split: int, seed: i
     classes = tuple(sorted({name for name, _ in train}))
     if len(classes) < 2 or {name for name, _ in test} != set(classes):
         raise DataError(
-            f"got {len(classes)} classes to train and {len({n for n, _ in test})} to test on; needed: the same"
+            f"Expected the same classes to train and to test on but got {len(classes)} and {len({n for n, _ in test})}"
         )
     chosen = _validation_groups(train, seed)
     kept = [entry for entry in train if _group(entry) not in chosen]
@@ -111,7 +113,9 @@ def from_videos(root: Path | str, splits: Path | str | None, split: int, seed: i
         files = [root / name / video for name, video in part]
         missing = next((file for file in files if not file.is_file()), None)
         if missing is not None:
-            raise DataError(f"got no {str(missing)!r}, which {str(lists)!r} names; needed: every video of the split")
+            raise DataError(
+                f"Expected every video of the split but got no {str(missing)!r}, which {str(lists)!r} names"
+            )
         made.append(Videos(files, [classes.index(name) for name, _ in part], Path(cache), seed=seed))
     return ClipSplit(replace(made[0], is_training=True), made[1], made[2], classes)
 
@@ -154,7 +158,9 @@ def _decoded(file: Path) -> Frames:
     try:
         import av
     except ImportError as error:
-        raise MissingPackage('got no package av; install it with: pip install "borderless[video]"') from error
+        raise MissingPackage(
+            'Expected the package av but got none; install it with: pip install "borderless[video]"'
+        ) from error
     jpeg, ends = io.BytesIO(), []
     try:
         with av.open(str(file)) as container:
@@ -167,14 +173,16 @@ def _decoded(file: Path) -> Frames:
                 Image.fromarray(pixels).save(jpeg, "JPEG", quality=_JPEG_QUALITY)
                 ends.append(jpeg.tell())
     except (av.FFmpegError, IndexError, ValueError, ZeroDivisionError) as error:
-        raise DataError(f"got {file}, which cannot be decoded as a video ({error}); needed: a whole one") from error
+        raise DataError(
+            f"Expected a whole video but got {file}, which cannot be decoded ({error}); replace or remove it"
+        ) from error
     if not ends:
-        raise DataError(f"got {file}, a video without a frame; needed: one at least")
+        raise DataError(f"Expected a video of at least one frame but got {file}, which has none; replace or remove it")
     return Frames(np.frombuffer(jpeg.getvalue(), np.uint8), np.array(ends), np.array([height, width]))
 
 
 def _clip(frames: Frames, first: int, top: int, left: int, side: int) -> Tensor:
-    """16 frames from `first` on, beginning again at the end of a short video, of a square."""
+    """Return 16 frames from `first` on, beginning again at the end of a short video, of a square."""
     chosen = [frames[(first + i) % len(frames)][top : top + side, left : left + side] for i in range(FRAMES)]
     clip = torch.from_numpy(np.stack(chosen)).permute(0, 3, 1, 2).float()
     clip = F.interpolate(clip, (SIDE_PX, SIDE_PX), mode="bilinear", align_corners=False)
@@ -201,38 +209,38 @@ def _split_folder(root: Path, splits: Path | str | None, split: int) -> Path:
         if (folder / f"trainlist{split:02d}.txt").is_file() or any(folder.glob(f"*_test_split{split}.txt")):
             return folder
     raise DataError(
-        f"got no split files of split {split} in {', '.join(repr(str(folder)) for folder in candidates)}; needed: "
-        f"UCF101's trainlist{split:02d}.txt and testlist{split:02d}.txt, or HMDB51's CLASS_test_split{split}.txt"
+        f"Expected UCF101's trainlist{split:02d}.txt and testlist{split:02d}.txt, or HMDB51's "
+        f"CLASS_test_split{split}.txt, but got none of them in {', '.join(repr(str(folder)) for folder in candidates)}"
     )
 
 
 def _ucf_list(path: Path) -> list[tuple[str, str]]:
-    """(class, video) of each line "CLASS/VIDEO" or "CLASS/VIDEO NUMBER"."""
+    """Return (class, video) of each line "CLASS/VIDEO" or "CLASS/VIDEO NUMBER"."""
     if not path.is_file():
-        raise DataError(f"got no {str(path)!r}; needed: both files of the split")
+        raise DataError(f"Expected both files of the split but got no {str(path)!r}")
     entries = [line.split()[0].split("/") for line in path.read_text().splitlines() if line.strip()]
     wrong = next((entry for entry in entries if len(entry) != 2), None)
     if wrong is not None or not entries:
-        raise DataError(f"got the line {'/'.join(wrong or [''])!r} in {str(path)!r}; needed: CLASS/VIDEO in each")
+        raise DataError(f"Expected lines CLASS/VIDEO in {str(path)!r} but got {'/'.join(wrong or [''])!r}")
     return [(name, video) for name, video in entries]
 
 
 def _hmdb_lists(lists: Path, split: int) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
-    """Lines "VIDEO 1" are for training, "VIDEO 2" for testing, "VIDEO 0" for neither."""
+    """Return the videos of lines "VIDEO 1" (training) and "VIDEO 2" (testing); "VIDEO 0" is in neither."""
     parts: dict[str, list[tuple[str, str]]] = {"1": [], "2": [], "0": []}
     for path in sorted(lists.glob(f"*_test_split{split}.txt")):
         name = path.name.removesuffix(f"_test_split{split}.txt")
         for line in path.read_text().splitlines():
             words = line.split()
             if words and (len(words) != 2 or words[1] not in parts):
-                raise DataError(f"got the line {line!r} in {str(path)!r}; needed: VIDEO and 0, 1 or 2")
+                raise DataError(f"Expected lines of VIDEO and 0, 1 or 2 in {str(path)!r} but got {line!r}")
             if words:
                 parts[words[1]].append((name, words[0]))
     return parts["1"], parts["2"]
 
 
 def _group(entry: tuple[str, str]) -> tuple[str, str]:
-    """The class and what videos of one scene share: UCF101's number of the group, else the video itself."""
+    """Return the class and the scene of a video: UCF101's number of the group, else the video itself."""
     name, video = entry
     found = re.search(r"_g\d+", video)
     return name, found.group() if found else video
@@ -244,8 +252,8 @@ def _validation_groups(entries: list[tuple[str, str]], seed: int) -> set[tuple[s
         groups = sorted({_group(entry) for entry in entries if entry[0] == name})
         if len(groups) < 2:
             raise DataError(
-                f"got {len(groups)} training videos (or groups of them) of the class {name!r}; needed: two at least, "
-                "one of them to validate on"
+                "Expected at least two training videos (or groups of them) per class, one of them to validate on, but "
+                f"got {len(groups)} of the class {name!r}"
             )
         chosen.update(draw.sample(groups, max(1, round(_VALIDATION_SHARE * len(groups)))))
     return chosen

@@ -25,7 +25,7 @@ from borderless.errors import UnsupportedOperation
 
 
 class View(NamedTuple):
-    """How a map is a view of another one.
+    """A map as a view of another one.
 
     apply: takes the view of a tensor, whatever the tensor's size along `axes`, the spatial axes of the source. samples:
     the batch size of the source, where the view depends on it; None: `apply` takes tensors of any batch size.
@@ -36,20 +36,20 @@ class View(NamedTuple):
     samples: int | None = None
 
     def of_background(self, background: Tensor) -> Tensor:
-        """The background (1 or N, C, *period) of the view."""
+        """Return the background (1 or N, C, *period) of the view."""
         if self.samples is not None:
             background = background.expand(self.samples, *background.shape[1:])
         return self.apply(background)
 
     def written(self, source: Tensor, part: Tensor, is_recorded: bool) -> Tensor:
-        """A copy of `source` whose view is `part`. is_recorded: whether gradients go to `part`."""
+        """Return a copy of `source` whose view is `part`. is_recorded: whether gradients go to `part`."""
         source = source.clone(memory_format=torch.contiguous_format)  # of which every reshape is a view
         with torch.set_grad_enabled(is_recorded):
             self.apply(source).copy_(part)
         return source
 
     def written_background(self, source: Tensor, part: Tensor, axes: tuple[int, ...], is_recorded: bool) -> Tensor:
-        """The same for backgrounds: that of the view, `part`, has the spatial `axes`."""
+        """Return the same for backgrounds: that of the view, `part`, has the spatial `axes`."""
         source, part = same_period([source, part], [self.axes, axes], dense=True)
         samples = self.samples if self.samples is not None else max(len(source), len(part))
         return self.written(source.expand(samples, *source.shape[1:]), part, is_recorded)
@@ -71,7 +71,7 @@ class Memory:
     origin: Any = None
 
     def is_shown_by(self, signal: "Aliased") -> bool:
-        """Whether the window of `signal` is a view of this memory's window, as PyTorch has views."""
+        """Return whether the window of `signal` is a view of this memory's window, as PyTorch has views."""
         shown = signal.shown
         return shown is not None and shown[0] is self.window and shown[1] is signal.window
 
@@ -124,15 +124,15 @@ class Change(NamedTuple):
         """Return the error for `signal`, whose cells this change made unknown."""
         relation = "shares memory" if self.origin is None else f"may share memory, through {describe(self.origin)},"
         return CellsForgotten(
-            f"got {describe(self.function)} in {signal.scope.describe(*self.modules)} under the border "
-            f"{signal.border.name!r}: it changed in place a map that {relation} with another one, which is used "
-            "afterwards and whose cells are unknown since then. Write .clone() before the change, or use the function "
-            "that is not in place"
+            f"Expected a feature map with known values but got one that {relation} with a map which "
+            f"{describe(self.function)} in {signal.scope.describe(*self.modules)} changed in place under the border "
+            f"{signal.border.name!r}; its values are unknown since then. Write .clone() before the change, or use the "
+            "function that is not in place."
         )
 
 
 class Aliased:
-    """What a Signal knows of the maps that share memory with it.
+    """A Signal's record of the maps that share memory with it.
 
     memory: what this map shows, through which `views`. shown: the memory's window, and the view of it that this map
     stores. change: what made this map forget its cells. aliased: whether another map stores the very same window
@@ -189,7 +189,7 @@ class Aliased:
         lattice: Any = None,
         is_copy: bool = False,
     ) -> Self:
-        """A Signal of what the unmodified model has as a view of this map.
+        """Return a Signal of what the unmodified model has as a view of this map.
 
         stored: the window and the background of the view, where they are known already. is_copy: whether that window
         shares no memory with this one.
@@ -235,7 +235,7 @@ class Aliased:
 
 
 def memory_of(signal: "Aliased") -> Memory:
-    """The memory that `signal` shows; a new one if it is the only map so far."""
+    """Return the memory that `signal` shows; a new one if it is the only map so far."""
     if signal.memory is None:
         signal.memory = Memory(signal.window, signal.background, signal.box, signal.axes, [weakref.ref(signal)])
         signal.views, signal.shown = (), (signal.window, signal.window)
@@ -252,7 +252,7 @@ def join(signal: "Aliased", memory: Memory, views: tuple[View, ...], shown: tupl
 
 
 def write_through(signal: "Aliased", function: Any) -> None:
-    """`function` has changed `signal` in place: let the maps that share its memory show it, or forget their cells."""
+    """Propagate an in-place change of `signal` by `function`: maps that share its memory show it, or forget theirs."""
     memory = signal.memory
     assert memory is not None
     others = [other for ref in memory.maps if (other := ref()) is not None and other is not signal]

@@ -1,8 +1,9 @@
-"""Borders and phases: the two questions that every sliding operation must answer, and the answers to choose from.
+"""Borders and phases: which values lie outside an image, and which outputs of a sliding operation are kept.
 
-At the edge of an image: *what lies outside* and *which outputs are kept*. At a stride: *which sublattice is kept*.
-The borders `valid`, `zero` and `full` are V-, S- and F-Conv of Kayhan and van Gemert (CVPR 2020); `infinite` pads with
-the layer's own response to an endless background. The adaptive phase follows Chaman and Dokmanic (CVPR 2021).
+A border decides *what lies outside* the edge of an image and *which outputs are kept*; a phase decides *which
+sublattice is kept* at a stride. The borders `valid`, `zero` and `full` are V-, S- and F-Conv of Kayhan and van Gemert
+(CVPR 2020); `infinite` pads with the layer's own response to an unlimited background. The adaptive phase follows Chaman
+and Dokmanic (CVPR 2021).
 """
 
 import math
@@ -21,7 +22,7 @@ BORDERS: tuple[str, ...] = get_args(BorderName)
 PHASES: tuple[str, ...] = get_args(Phase)
 COUNTS: tuple[str, ...] = get_args(Count)
 
-_ANSWERS: dict[str, tuple[Outside, Keep]] = {
+_EDGES: dict[str, tuple[Outside, Keep]] = {
     "valid": ("nothing", "inside"),
     "zero": ("zero", "frame"),
     "reflect": ("reflect", "frame"),
@@ -34,20 +35,28 @@ _ANSWERS: dict[str, tuple[Outside, Keep]] = {
 
 @dataclass(frozen=True)
 class Border:
-    """A border with its options: what a model is converted to.
+    """A border with its options, for `convert` and all functions that take a border.
 
-    name: one of `BORDERS`. phase: "fixed" keeps the model's own sublattice at every stride; "adaptive" keeps, for each
-    sample, the one with the most energy. reach: how many cells a map may grow beyond its frame (None: all that it
-    needs), for `full` and `infinite`. background: what surrounds the input under `infinite`, in input units: a number,
-    or one number per channel. count: the cells that a mean over space is divided by under `infinite`. "frame" suits
-    small objects in a large, empty frame: the unmodified model's values, however far maps grow. "window" suits images
-    that fill the frame, above all to train from random weights: it divides by as many cells of the grown window as the
-    content of a full frame fills (`geometry.filled_cells`), so that means keep the unmodified model's scale. at:
-    "boundary" lets functions that have no rule (attention over space, recurrent layers, STFT) run at the boundary of
-    what a border covers: on maps cropped to their frames, named as position dependent; None refuses them.
+    Args:
+        name: One of `BORDERS`.
+        phase: "fixed" keeps the model's own sublattice at every stride; "adaptive" keeps, for each sample, the
+            sublattice with the most energy.
+        reach: Number of cells that a feature map may grow beyond its frame, for `full` and `infinite`; None: unlimited.
+        background: Value around the input under `infinite`, in input units: a number, or a tuple with one per channel.
+        count: Number of cells that a mean over space is divided by under `infinite`. "frame" suits small objects on a
+            large, uniform background: means equal the unmodified model's, however far feature maps grow. "window" suits
+            images that fill the frame, above all training from random weights: it divides by the number of cells of the
+            grown window that the content of a full frame fills (`geometry.filled_cells`), so that means keep the
+            unmodified model's scale.
+        at: "boundary" runs functions without a rule (attention over space, recurrent layers, STFT) on feature maps
+            cropped to their frames, and warns that they are position dependent; None refuses them.
 
-    >>> Border("infinite", phase="adaptive", reach=2)
-    Border('infinite', phase='adaptive', reach=2)
+    Raises:
+        BorderError: An option does not exist, or would have no effect with this border.
+
+    Example:
+        >>> Border("infinite", phase="adaptive", reach=2)
+        Border('infinite', phase='adaptive', reach=2)
     """
 
     name: BorderName
@@ -59,27 +68,29 @@ class Border:
 
     def __post_init__(self) -> None:
         if self.name not in BORDERS:
-            raise BorderError(f"got the border {self.name!r}; a border is one of {', '.join(BORDERS)}")
+            raise BorderError(f"Expected a border out of {', '.join(BORDERS)} but got {self.name!r}.")
         if self.phase not in PHASES:
-            raise BorderError(f"got phase={self.phase!r}; a phase is one of {', '.join(PHASES)}")
+            raise BorderError(f"Expected a phase out of {', '.join(PHASES)} but got {self.phase!r}.")
         if self.reach is not None:
             reach = cast(object, self.reach)  # whoever does not check types may give anything
             if isinstance(reach, bool) or not isinstance(reach, int) or reach < 0:
-                raise BorderError(f"got reach={self.reach!r}; it is a number of cells: an integer, 0 or more, or None")
+                raise BorderError(
+                    f"Expected reach to be an integer number of cells, 0 or more, or None, but got {self.reach!r}."
+                )
             if self.keeps != "touching":
                 raise BorderError(
-                    f"got reach={self.reach} with the border {self.name!r}, where it would have no effect: "
-                    "maps only grow under 'full' and 'infinite'; leave reach out"
+                    f"Expected reach with 'full' or 'infinite' but got reach={self.reach} with {self.name!r}, where it "
+                    "has no effect because feature maps do not grow; leave reach out."
                 )
         if self.count not in COUNTS:
-            raise BorderError(f"Expected count to be one of {', '.join(COUNTS)} but got {self.count!r}")
+            raise BorderError(f"Expected count to be one of {', '.join(COUNTS)} but got {self.count!r}.")
         if self.count != "frame" and self.outside != "background":
             raise BorderError(
-                f"Expected count={self.count!r} with the border 'infinite' but got {self.name!r}, where it would have "
-                "no effect: other borders divide by the cells that they store; leave it out"
+                f"Expected count with the border 'infinite' but got count={self.count!r} with {self.name!r}, where it "
+                "has no effect because means are divided by the number of stored cells; leave count out."
             )
         if self.at not in (None, "boundary"):
-            raise BorderError(f"Expected at to be 'boundary' or None but got {self.at!r}")
+            raise BorderError(f"Expected at to be 'boundary' or None but got {self.at!r}.")
         self._check_background()
 
     def _check_background(self) -> None:
@@ -87,23 +98,24 @@ class Border:
         values = cast(tuple[object, ...], given)
         if not values or not all(isinstance(v, int | float) and math.isfinite(v) for v in values):
             raise BorderError(
-                f"got background={self.background!r}; it is a finite number, or a tuple with one per input channel"
+                "Expected background to be a finite number, or a tuple with one per input channel, but got "
+                f"{self.background!r}."
             )
         if any(values) and self.outside != "background":
             raise BorderError(
-                f"got background={self.background!r} with the border {self.name!r}, where it would have no effect: "
-                "only 'infinite' has a background; leave it out"
+                f"Expected background with the border 'infinite' but got background={self.background!r} with "
+                f"{self.name!r}, where it has no effect; leave background out."
             )
 
     @property
     def outside(self) -> Outside:
-        """What lies outside the stored part of a map."""
-        return _ANSWERS[self.name][0]
+        """The kind of cells that lie outside the stored part of a map."""
+        return _EDGES[self.name][0]
 
     @property
     def keeps(self) -> Keep:
-        """Which outputs of a sliding operation are kept."""
-        return _ANSWERS[self.name][1]
+        """The outputs of a sliding operation that are kept."""
+        return _EDGES[self.name][1]
 
     @property
     def is_own(self) -> bool:
@@ -112,7 +124,7 @@ class Border:
 
     @property
     def has_own_padding(self) -> bool:
-        """Whether the model's own padding lies outside."""
+        """Whether the model's original padding lies outside."""
         return self.is_own
 
     @property

@@ -14,7 +14,7 @@ Count = Literal["frame", "window"]
 
 
 class Edge(Protocol):
-    """The answers to both questions, with the options that rules ask for; without a word, those of fixed strides."""
+    """The edge of a pass, with the options that rules ask for; by default those of fixed strides."""
 
     @property
     def name(self) -> str:
@@ -23,32 +23,32 @@ class Edge(Protocol):
 
     @property
     def outside(self) -> Outside:
-        """What lies outside the stored part of a map."""
+        """The kind of cells that lie outside the stored part of a map."""
         ...
 
     @property
     def keeps(self) -> Keep:
-        """Which outputs of a sliding operation are kept."""
+        """The outputs of a sliding operation that are kept."""
         ...
 
     @property
     def reach(self) -> int | None:
-        """How many cells a map may grow beyond its frame; None: all that it needs."""
+        """The number of cells that a map may grow beyond its frame; None: unlimited."""
         return None
 
     @property
     def background(self) -> float | tuple[float, ...]:
-        """What surrounds the input where the background lies outside: a number, or one per channel."""
+        """The values around the input where the background lies outside: a number, or one per channel."""
         return 0.0
 
     @property
     def count(self) -> Count:
-        """Which cells a mean over space is divided by, as `Border` says."""
+        """The cells that a mean over space is divided by, as in `Border`."""
         return "frame"
 
     @property
     def at(self) -> str | None:
-        """Where functions without a rule run: "boundary", as `Border` says, or nowhere."""
+        """The point at which functions without a rule run: "boundary", as in `Border`, or None."""
         return None
 
     @property
@@ -58,7 +58,7 @@ class Edge(Protocol):
 
     @property
     def has_own_padding(self) -> bool:
-        """Whether the model's own padding lies outside, as it does at the edge of a part of an unmodified map too."""
+        """Whether the model's original padding lies outside, as at the edge of a part of an unmodified map too."""
         return self.is_own
 
     @property

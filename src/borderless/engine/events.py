@@ -1,4 +1,4 @@
-"""What happened in a forward pass, for whoever listens."""
+"""Events of a forward pass, for observers."""
 
 from dataclasses import dataclass
 from typing import Any

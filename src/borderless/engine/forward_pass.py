@@ -58,12 +58,12 @@ class ForwardPass:
         return self.describe(*self.running())
 
     def describe(self, *running: nn.Module) -> str:
-        """The first of the modules `running` that belongs to the model, as an error text names it."""
+        """Return the first of the modules `running` that belongs to the model, as an error text names it."""
         path, module = self._named(running)
         return f"module {path!r} ({type(module).__name__})" if path else f"the model itself ({type(module).__name__})"
 
     def running(self) -> Iterator[nn.Module]:
-        """The modules that are running now, the innermost first, whether they belong to the model or not."""
+        """Return the modules that are running now, the innermost first, whether they belong to the model or not."""
         return running_modules()
 
     def _named(self, running: Iterable[nn.Module]) -> tuple[str, nn.Module]:
@@ -71,7 +71,7 @@ class ForwardPass:
 
     @cached_property
     def _names(self) -> dict[nn.Module, str]:
-        """Of every module of the model: looked up once a pass, because an observer asks at each sliding operation."""
+        """The path of every module of the model, looked up once per pass for the observer of sliding operations."""
         return {module: name for name, module in self.root.named_modules()}
 
     def observe(
@@ -125,8 +125,8 @@ class ForwardPass:
         if where not in self.warned:
             self.warned.add(where)
             warnings.warn(
-                f"{text}. From here on the map is cropped to its frame and the model runs with its own borders; "
-                "its output depends on where things are",
+                f"{text}. From here on the feature map is cropped to its frame and the model runs with its original "
+                "padding; its output depends on the position of objects.",
                 PositionDependentWarning,
                 stacklevel=2,
             )
@@ -137,13 +137,13 @@ class ForwardPass:
         self.callers.update(dict.fromkeys(running_code(), module))
 
     def past_autograd(self, node: Any) -> UnsupportedOperation:
-        """The error for a map that left its mark on `node` of PyTorch's autograd, whose gradients would be lost."""
+        """Return the error for a map that left its mark on `node` of autograd's graph: gradients would be lost."""
         module = self.callers.get(forward_of(node))
         return self.unsupported(
             describe_node(node),
-            "PyTorch runs it without recording what happens to the map, so gradients would be lost without a word "
-            "(for checkpointing, use_reentrant=False works; without gradients, under torch.no_grad(), it may work). "
-            "Write its forward out in the module's, with functions that PyTorch differentiates by itself",
+            "PyTorch runs it without recording what happens to the map, so gradients would be lost (for checkpointing, "
+            "use_reentrant=False works; without gradients, under torch.no_grad(), it may work). Write its forward out "
+            "in the module's, with functions that PyTorch differentiates by itself",
             relation="in or before" if module is None else "in",
             module=module,
         )
@@ -155,11 +155,10 @@ class ForwardPass:
         relation: str = "in",
         module: str | None = None,
     ) -> UnsupportedOperation:
-        """The error for `operation`, met in `module` (None: the one that is running, or, by `relation`, before it)."""
+        """Return the error for `operation`, met in `module` (None: the running one, or, by `relation`, before it)."""
         return UnsupportedOperation(
-            f"got {operation} {relation} {module or self.describe_module()} under the border {self.border.name!r}: "
-            f"{reason}. "
-            "Needed: a function that borderless knows how to run on a map and on what surrounds it. "
-            "Register one with @borderless.rules.rule(function), convert only the part of the model before it, or let "
-            f"it run on the map cropped to its frame: bl.Border({self.border.name!r}, at='boundary')"
+            f"Expected a function that borderless can run on a feature map and its surroundings but got {operation} "
+            f"{relation} {module or self.describe_module()} under the border {self.border.name!r}: {reason}. Register "
+            "a rule for it with @borderless.rules.rule(function), convert only the part of the model before it, or let "
+            f"it run on the feature map cropped to its frame: bl.Border({self.border.name!r}, at='boundary')."
         )

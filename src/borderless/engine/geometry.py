@@ -1,10 +1,10 @@
-"""Which cells a sliding operation reads and which of its outputs a border keeps. Integers only; no tensor enters here.
+"""Interval arithmetic of sliding operations: the cells that they read, and the outputs that a border keeps.
 
-Along one axis the unmodified model sees a *frame*: cells 0 … n-1. A *window* is the half-open interval [a, b) of frame
-indices that is stored; a may be negative and b larger than n once a map has grown past its frame. Output j of a sliding
-operation with kernel k, stride s, dilation d and padding p (before) reads the inputs s·j - p + d·t for t = 0 … k-1,
-that is, from s·j - p to s·j - p + e with e = d(k-1). Output indices are the unmodified model's own, so maps of parallel
-branches line up by index.
+Integers only; no tensor enters here. Along one axis the unmodified model sees a *frame*: cells 0 … n-1. A *window* is
+the half-open interval [a, b) of frame indices that is stored; a may be negative and b larger than n once a map has
+grown past its frame. Output j of a sliding operation with kernel k, stride s, dilation d and padding p (before) reads
+the inputs s·j - p + d·t for t = 0 … k-1, that is, from s·j - p to s·j - p + e with e = d(k-1). Output indices are the
+unmodified model's own, so maps of parallel branches line up by index.
 """
 
 import math
@@ -23,7 +23,16 @@ def ceil_div(numerator: int, denominator: int) -> int:
 
 
 class Slide(NamedTuple):
-    """One axis of a sliding operation; `padding` and `padding_after` are the model's own, at the start and the end."""
+    """One axis of a sliding operation.
+
+    Args:
+        kernel: Number of cells of a window.
+        stride: Distance between windows.
+        padding: The model's original padding before the first cell.
+        padding_after: The same after the last cell.
+        dilation: Distance between the cells of a window.
+        ceil_mode: Whether the last window may lie partly outside, as in PyTorch's pools.
+    """
 
     kernel: int
     stride: int = 1
@@ -38,7 +47,7 @@ class Slide(NamedTuple):
         return self.dilation * (self.kernel - 1)
 
     def frame(self, n: int) -> int:
-        """Number of outputs that the unmodified model has on an axis of `n` cells (may be < 1: too small)."""
+        """Return the number of outputs that the unmodified model has on an axis of `n` cells (may be < 1)."""
         room = n + self.padding + self.padding_after - self.extent - 1
         if not self.ceil_mode:
             return room // self.stride + 1
@@ -47,7 +56,7 @@ class Slide(NamedTuple):
         return count - 1 if (count - 1) * self.stride >= n + self.padding else count
 
     def kept(self, window: Interval, n: int, keep: Keep, reach: int | None = None) -> Interval:
-        """Outputs that are kept, of an input stored on `window` in a frame of `n` cells.
+        """Return the outputs that are kept, of an input stored on `window` in a frame of `n` cells.
 
         "touching": every window that touches the stored input; "inside": those wholly inside it; "frame": the model's
         own. `reach` bounds how far the result may stick out of the output frame. The interval may be empty.
@@ -65,7 +74,7 @@ class Slide(NamedTuple):
         return clip((first, last + 1), self.frame(n), reach)
 
     def cheapest_phase(self, window: Interval) -> int:
-        """The largest of `stride` neighbouring phases, 0 among them, with the fewest outputs that touch the window.
+        """Return the largest of `stride` neighboring phases, 0 among them, with the fewest outputs touching the window.
 
         Under a phase φ the cells i - φ take the place of the cells i; outputs are kept that any of the phases needs.
         """
@@ -77,7 +86,7 @@ class Slide(NamedTuple):
         return min(reversed(range(self.stride)), key=outputs)
 
     def needed(self, outputs: Interval) -> Interval:
-        """The inputs that a non-empty interval of outputs reads."""
+        """Return the inputs that a non-empty interval of outputs reads."""
         first, stop = outputs
         return self.stride * first - self.padding, self.stride * (stop - 1) - self.padding + self.extent + 1
 
@@ -104,7 +113,7 @@ class Spread(NamedTuple):
         return (n - 1) * self.stride - 2 * self.padding + self.extent + 1 + self.output_padding
 
     def kept(self, window: Interval, n: int, keep: Keep, reach: int | None = None) -> Interval:
-        """Outputs that are kept, as `Slide.kept` says; "inside": those that no input beyond `window` reaches."""
+        """Return the outputs that are kept, as in `Slide.kept`; "inside": those that only inputs in `window` reach."""
         a, b = window
         if keep == "frame":
             return 0, self.frame(n)
@@ -114,12 +123,12 @@ class Spread(NamedTuple):
         return clip((first, stop + self.output_padding), self.frame(n), reach)
 
     def reached(self, window: Interval) -> Interval:
-        """The outputs that the inputs of a non-empty window reach."""
+        """Return the outputs that the inputs of a non-empty window reach."""
         a, b = window
         return self.stride * a - self.padding, self.stride * (b - 1) - self.padding + self.extent + 1
 
     def needed(self, outputs: Interval) -> Interval:
-        """The inputs that reach a non-empty interval of outputs; may be empty, between two steps of the stride."""
+        """Return the inputs that reach a non-empty interval of outputs; empty between two steps of the stride."""
         first, stop = outputs
         return ceil_div(first + self.padding - self.extent, self.stride), (stop - 1 + self.padding) // self.stride + 1
 
@@ -133,7 +142,7 @@ def clip(window: Interval, n: int, reach: int | None) -> Interval:
 
 
 def filled_cells(window: Interval, n: int) -> float:
-    """Return over how many cells of `window` the content of a full frame of `n` cells spreads in effect.
+    """Return the number of cells of `window` over which the content of a full frame of `n` cells spreads in effect.
 
     A convolution of 3 cells widens a window by 2 and spreads content as a step of a random walk does, with a variance
     of 2/3: of a window of n + g cells the content fills about the square root of n² + 4 g (effective receptive fields:
@@ -144,7 +153,7 @@ def filled_cells(window: Interval, n: int) -> float:
 
 
 def filled_box(box: Box, frame: Sequence[int]) -> float:
-    """Return over how many cells of `box` the content of a full `frame` spreads in effect."""
+    """Return the number of cells of `box` over which the content of a full `frame` spreads in effect."""
     return math.prod(filled_cells(window, n) for window, n in zip(box, frame, strict=True))
 
 
@@ -154,12 +163,12 @@ def union(boxes: Iterable[Box]) -> Box:
 
 
 def intersection(boxes: Iterable[Box]) -> Box:
-    """Common part of the boxes; an axis without one comes back with stop <= start."""
+    """Return the common part of the boxes; an axis without one comes back with stop <= start."""
     return tuple((max(a for a, _ in axis), min(b for _, b in axis)) for axis in zip(*boxes, strict=True))
 
 
 def cover(window: Interval, needed: Interval) -> tuple[Interval, int, int]:
-    """How to read `needed` from `window`: the stored part, as frame indices, and the cells missing before and after it.
+    """Return how to read `needed` from `window`: the stored part (frame indices), the cells missing before and after.
 
     The stored part is empty (start == stop) when the two do not meet; all of `needed` is then missing.
     """
@@ -182,9 +191,9 @@ def outside_indices(needed: Interval, n: int, mode: Mirroring) -> list[int]:
 
 
 def preserved_axes(source: Sequence[int], target: Sequence[int], axes: Sequence[int]) -> tuple[int, ...] | None:
-    """Where the dimensions `axes` of shape `source` are found again after a reshape to `target`; None if they are not.
+    """Return where the dimensions `axes` of shape `source` are after a reshape to `target`; None if they are lost.
 
-    A dimension survives when it keeps its size and its place in the row-major order, that is, when the sizes before it
+    A dimension survives when it keeps its size and its index in the row-major order, that is, when the sizes before it
     multiply to the same number: (2, 6, 5, 7) → (2, 2, 3, 5, 7) keeps 5 and 7, (2, 6, 35) does not.
 
     >>> preserved_axes((2, 6, 5, 7), (2, 2, 3, 5, 7), (2, 3))
@@ -209,7 +218,7 @@ def preserved_axes(source: Sequence[int], target: Sequence[int], axes: Sequence[
 
 
 def only_splits(source: Sequence[int], target: Sequence[int]) -> bool:
-    """Whether a reshape to `target` merges no two dimensions: then it is a view, however the tensor is laid out.
+    """Return whether a reshape to `target` merges no two dimensions: then it is a view, however the tensor is laid out.
 
     >>> only_splits((2, 6, 5, 7), (2, 2, 3, 5, 7)), only_splits((2, 2, 3, 5, 7), (2, 6, 5, 7))
     (True, False)

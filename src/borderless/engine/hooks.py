@@ -1,4 +1,4 @@
-"""What a conversion registers on a model: two hooks on its root, which run the pass, and a guard on each child.
+"""Hooks that a conversion registers on a model: two on its root, which run the pass, and a guard on each child.
 
 The handles of all of them are kept beside the conversion. They are what removes the hooks, and when a model is loaded
 in another process they move PyTorch's count of hooks past these, which hooks of the user would otherwise replace.
@@ -26,7 +26,7 @@ _UNCALLED = (nn.ModuleList, nn.ModuleDict)
 
 
 class Pass(Protocol):
-    """What runs before and after a model's own code."""
+    """The code that runs before and after a model's own."""
 
     def enter(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
         """Return the arguments that the model gets instead."""
@@ -81,7 +81,7 @@ class Hooks:
 
 
 def hooks_of(model: nn.Module) -> Hooks | None:
-    """The hooks that a conversion registered on `model` itself, or None."""
+    """Return the hooks that a conversion registered on `model` itself, or None."""
     for hook in forward_pre_hooks(model):
         if isinstance(hook, _RootHook):
             return hook.hooks
@@ -148,7 +148,7 @@ class Guard(_Hook):
 
 
 def way_in(model: str) -> str:
-    """What to do instead of running `model`'s code past its conversion."""
+    """Return the advice for code that would run `model` past its conversion."""
     return (
         f"Call {model} itself, not its forward, its parts, or a trace of it; or put what you want to call "
         "(forward_features, say) into a small module whose forward calls it, and convert that; or make the feature "
@@ -163,7 +163,7 @@ def _remove(handles: list[RemovableHandle]) -> None:
 
 
 def _called_parts(model: nn.Module, prefix: str = "") -> list[tuple[str, nn.Module]]:
-    """The direct children of `model`, and instead of those that are mere folders what they hold."""
+    """Return the direct children of `model`, and instead of those that are mere folders what they hold."""
     parts: list[tuple[str, nn.Module]] = []
     for name, child in model.named_children():
         if isinstance(child, _UNCALLED) or type(child) is nn.Module:
@@ -174,7 +174,7 @@ def _called_parts(model: nn.Module, prefix: str = "") -> list[tuple[str, nn.Modu
 
 
 def _is_plain_map(value: Any) -> bool:
-    """Whether this is, or holds, values with a position that no Signal carries, or a stand-in of a tracer for them."""
+    """Return whether `value` holds values with a position that no Signal carries, or a tracer's proxy for them."""
     if isinstance(value, Signal):
         return False
     if isinstance(value, Tensor):
@@ -187,7 +187,7 @@ def _is_plain_map(value: Any) -> bool:
 
 
 def _is_under_way(module: nn.Module) -> bool:
-    """Whether a converted model that `module` is a part of is running: maps may have been cropped to tensors in it.
+    """Return whether a converted model that contains `module` is running: it may have cropped maps to tensors.
 
     The interpreter's stack knows that for every thread and task, and forgets it with any exception. A backward pass
     computes again what a checkpoint left out, after the model has returned.

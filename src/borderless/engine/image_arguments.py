@@ -1,4 +1,4 @@
-"""Which arguments of a model are images, and how their dimensions lie: decided by the caller, or by one rule.
+"""The arguments of a model that are images, and the order of their dimensions: given by the caller, or by one rule.
 
 Named: `images=("x",)`, names or positions of the arguments of `forward`; or with layouts, `images={"wave": "NT"}`: one
 letter a dimension, N the batch, C the channels, any other letter an axis of space. Not named: the first floating-point
@@ -101,7 +101,7 @@ def put_images(
 
 
 def _rule(model: nn.Module, given: Any) -> Callable[[Tensor], bool]:
-    """Which tensors are images where nobody has named them."""
+    """Return which tensors are images where nobody has named them."""
     maps = [leaf for leaf in tree_leaves(given) if isinstance(leaf, Tensor) and leaf.is_floating_point()]
     maps = [leaf for leaf in maps if leaf.ndim >= 3]
     first = next((leaf for leaf in maps if leaf.ndim == dimensions(model)), maps[0] if maps else None)
@@ -109,13 +109,13 @@ def _rule(model: nn.Module, given: Any) -> Callable[[Tensor], bool]:
 
 
 def dimensions(model: nn.Module) -> int | None:
-    """How many dimensions the input of the first convolution of `model` has; None without a convolution."""
+    """Return how many dimensions the input of the first convolution of `model` has; None without a convolution."""
     first = first_convolution(model)
     return None if first is None else first.weight.ndim
 
 
 def first_convolution(model: nn.Module) -> Any:
-    """The first convolution among the modules of `model`, or None."""
+    """Return the first convolution among the modules of `model`, or None."""
     return next((module for module in model.modules() if isinstance(module, _CONVOLUTIONS)), None)
 
 
@@ -129,8 +129,8 @@ def input_channels(model: nn.Module) -> int:
     if first is not None:
         return first.in_channels
     raise ConversionError(
-        f"got a {type(model).__name__} without a convolution, so its number of input channels is unknown; "
-        "needed: channels=C"
+        f"Expected a model with a convolution but got {type(model).__name__}, so its number of input channels is "
+        "unknown; pass channels=C."
     )
 
 
@@ -177,7 +177,7 @@ def _check_name(model: nn.Module, name: Any) -> None:
 
 
 def _as_keyword(model: nn.Module, name: str | int) -> str | int:
-    """The name of the argument at a position, if it has one."""
+    """Return the name of the argument at a position, if it has one."""
     parameters = list(inspect.signature(model.forward).parameters.values())
     if isinstance(name, str) or name >= len(parameters):
         return name
@@ -186,7 +186,7 @@ def _as_keyword(model: nn.Module, name: str | int) -> str | int:
 
 
 def _slots(model: nn.Module, name: str | int) -> list[str | int]:
-    """Where in a call an argument may be: at its position, and under its name."""
+    """Return the keys under which a call may hold an argument: its position, and its name."""
     parameters = list(inspect.signature(model.forward).parameters)
     if isinstance(name, int):
         return [name, _as_keyword(model, name)]

@@ -1,4 +1,4 @@
-"""How a converted model's images enter: as Signals of a new forward pass."""
+"""Entry of a converted model's images, as Signals of a new forward pass."""
 
 import inspect
 from collections.abc import Iterator
@@ -41,8 +41,9 @@ def as_signals(
     """
     if tree_any(lambda leaf: isinstance(leaf, Signal), (args, kwargs)):
         raise ConversionError(
-            f"{type(scope.root).__name__} is converted to {scope.border!r} and is called inside another converted "
-            "model; convert one or the other (bl.revert_ undoes a conversion)"
+            f"Expected a model without converted parts but got {type(scope.root).__name__}, converted to "
+            f"{scope.border!r} and called inside another converted model; convert only one of them (bl.revert_ undoes "
+            "a conversion)."
         )
     if images is None:
         _refuse_single_images(scope, (*args, *kwargs.values()))
@@ -68,12 +69,16 @@ def _as_signal(image: Tensor, scope: ForwardPass, before: list[Signal]) -> Signa
     shape = tuple(image.shape)
     if 0 in shape:
         what = "an empty batch" if shape[0] == 0 else "an image without pixels"
-        raise ImageError(f"{type(scope.root).__name__} got {what} of shape {shape}; needed: at least one of everything")
+        raise ImageError(
+            f"Expected at least one image with at least one pixel but got {what} of shape {shape} for "
+            f"{type(scope.root).__name__}."
+        )
     parameter = next(scope.root.parameters(), None)
     if parameter is not None and parameter.device != image.device:
         raise ImageError(
-            f"{type(scope.root).__name__} got an image on {image.device} while the model is on {parameter.device}; "
-            f"needed: both on one device; for example images.to({str(parameter.device)!r})"
+            f"Expected the image and the model on one device but got an image on {image.device} and "
+            f"{type(scope.root).__name__} on {parameter.device}; move one, for example "
+            f"images.to({str(parameter.device)!r})."
         )
     if image.ndim < 3:
         raise ImageError(
@@ -97,7 +102,7 @@ def _as_signal(image: Tensor, scope: ForwardPass, before: list[Signal]) -> Signa
 
 
 def names_of(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[str]:
-    """The names of the arguments that are Signals, or hold some."""
+    """Return the names of the arguments that are Signals, or hold some."""
     parameters = list(inspect.signature(model.forward).parameters)
     named = [(parameters[min(i, len(parameters) - 1)], value) for i, value in enumerate(args)] + list(kwargs.items())
     return [name for name, value in named if any(isinstance(leaf, Signal) for leaf in tree_leaves(value))]
@@ -132,13 +137,13 @@ def _as_written(border: Any) -> str:
 
 
 def _part_of(model: nn.Module) -> str:
-    """The child that the first convolution is in, as one writes it."""
+    """Return the child that the first convolution is in, as one writes it."""
     first = first_convolution(model)
     return next((f".{name}" for name, child in model.named_children() if first in set(child.modules())), "")
 
 
 def _no_image(module: nn.Module, arguments: list[Any], images: ImageArguments | None) -> BorderlessError:
-    """What to raise for arguments none of which is an image."""
+    """Return the error for arguments none of which is an image."""
     name = type(module).__name__
     if any(isinstance(argument, Proxy) for argument in arguments):
         return ConversionError(f"Expected images but got a trace by torch.fx of the converted {name}. {way_in(name)}")
@@ -151,13 +156,13 @@ def _no_image(module: nn.Module, arguments: list[Any], images: ImageArguments | 
     for tensor in tensors:
         if tensor.ndim > 2:
             return ImageError(
-                f"{name} got an image of {tensor.dtype} and shape {tuple(tensor.shape)}; needed: a floating-point "
-                "image, scaled and normalized as the model expects; for example images.float() / 255"
+                f"Expected a floating-point image, scaled and normalized as {name} expects, but got {tensor.dtype} of "
+                f"shape {tuple(tensor.shape)}; convert it, for example images.float() / 255."
             )
     came = f"; got tensors of shape {', '.join(str(tuple(tensor.shape)) for tensor in tensors)}" if tensors else ""
     if any(tensor.ndim == 2 and tensor.is_floating_point() for tensor in tensors):
         came += ". For waveforms (N, T) say so: bl.convert(model, border, images={'x': 'NT'})"
-    return ImageError(f"{name} got no image; needed: a floating-point tensor (batch, channels, *space){came}")
+    return ImageError(f"Expected a floating-point tensor (batch, channels, *space) but got no image for {name}{came}")
 
 
 @contextmanager

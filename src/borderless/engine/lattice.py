@@ -45,7 +45,7 @@ class Family(dict[Stride, "Lattice"]):
         self.sources: dict[Stride, list[tuple[Lattice, tuple[int, ...]]]] = {}
 
     def of_all_rows(self) -> "list[Lattice]":
-        """The lattices of the family, and of all batches of its rows."""
+        """Return the lattices of the family, and of all batches of its rows."""
         return [*self.values(), *(lattice for family in self.selections.values() for lattice in family.of_all_rows())]
 
     def enter(self, lattice: "Lattice", apart: dict[Stride, Box]) -> None:
@@ -105,17 +105,17 @@ class Lattice:
         return tuple(lcm(*(s.numerator for s in axis)) for axis in zip(*strides, strict=True))
 
     def is_same(self, other: "Lattice") -> bool:
-        """Whether cells of equal number have the same position on both, in every sample."""
+        """Return whether cells of equal number have the same position on both, in every sample."""
         if self is other:
             return True
         return self.offset is other.offset is None and self.stride == other.stride and self.axes == other.axes
 
     def find_coarser(self, factor: tuple[int, ...]) -> "Lattice | None":
-        """The part of this lattice that is `factor` times coarser, if the family has it already."""
+        """Return the part of this lattice that is `factor` times coarser, if the family has it already."""
         return self.family.get(_times(self.stride, factor))
 
     def known_class(self, factor: tuple[int, ...]) -> tuple[list[Tensor | int], tuple[int, ...]]:
-        """What the family decides about the phase of a new part: for each axis, it is residue (N) modulo a number.
+        """Return the family's constraint on the phase of a new part: for each axis, it is residue (N) modulo a number.
 
         The number divides `factor`; it is 1 where all phases are left to choose from.
         """
@@ -141,7 +141,7 @@ class Lattice:
         return residues, tuple(moduli)
 
     def make_coarser(self, factor: tuple[int, ...], phase: Tensor | None, largest: tuple[int, ...]) -> "Lattice":
-        """A new part of this lattice: of every `factor` cells the one at `phase` (N, D) (None: the first).
+        """Return a new part of this lattice: of every `factor` cells the one at `phase` (N, D) (None: the first).
 
         largest: of the phases; the smallest is `factor` - 1 less.
         """
@@ -155,7 +155,7 @@ class Lattice:
         return self._further(stride, pixels, bounds)
 
     def find_finer(self, factor: tuple[int, ...]) -> "Lattice":
-        """The lattice of a map upsampled by `factor`: that of the family, or else a new one.
+        """Return the lattice of a map upsampled by `factor`: that of the family, or else a new one.
 
         A new one has its cell 0 where the finest of its parts in the family has it.
         """
@@ -167,7 +167,7 @@ class Lattice:
         return finest._further(stride, None, ((0, 0),) * len(factor))
 
     def _further(self, stride: Stride, pixels: Tensor | None, bounds: Box) -> "Lattice":
-        """A new lattice of the family; its offset is `pixels` (None: 0) more than this one's, which lie in `bounds`."""
+        """Return a new lattice of the family, `pixels` (None: 0), which lie in `bounds`, further on than this one."""
         offset = self.offset
         if pixels is not None:
             offset = pixels if offset is None else offset + pixels
@@ -183,7 +183,7 @@ class Lattice:
         return made
 
     def fits(self, other: "Lattice") -> bool:
-        """Whether cells of both coincide in every sample, as those of a family do; this looks at their offsets."""
+        """Return whether cells of both coincide in every sample, as those of a family do; reads the offsets."""
         apart = (_along(self.offset, axis) - _along(other.offset, axis) for axis in range(len(self.stride)))
         shared = (_gcd(a, b) for a, b in zip(self.stride, other.stride, strict=True))
         return all(
@@ -209,7 +209,7 @@ class Lattice:
         return torch.div(pixels * down, up, rounding_mode="floor")
 
     def shift_to(self, below: "Lattice") -> Shift | None:
-        """How cells of this lattice are renumbered for `below`, a part of it; None: not at all."""
+        """Return how cells of this lattice are renumbered for `below`, a part of it; None: not at all."""
         distance = self.distance_to(below)
         if distance is None:
             return None
@@ -218,7 +218,7 @@ class Lattice:
         return Shift(distance, low, tuple(int(most // s) for (_, most), s in bounds))
 
     def without(self, index: int) -> "Lattice":
-        """The same grid after its `index`-th axis was summed over; always the same object for the same axis."""
+        """Return the same grid after its `index`-th axis was summed over; always the same object for the same axis."""
         if index not in self._lines:
             others = [i for i in range(len(self.stride)) if i != index]
             offset = None if self.offset is None else self.offset[:, others]
@@ -227,7 +227,7 @@ class Lattice:
         return self._lines[index]
 
     def along(self, indices: Sequence[int]) -> "Lattice":
-        """The same grid along the axes `indices` alone, after all others were summed over."""
+        """Return the same grid along the axes `indices` alone, after all others were summed over."""
         lattice = self
         for index in reversed(range(len(self.stride))):
             if index not in indices:
@@ -304,7 +304,7 @@ def _divides(finer: Stride, coarser: Stride) -> bool:
 
 
 def _gcd(a: int | Fraction, b: int | Fraction) -> Fraction:
-    """The largest number of which both are multiples."""
+    """Return the largest number of which both are multiples."""
     return Fraction(gcd(a.numerator * b.denominator, b.numerator * a.denominator), a.denominator * b.denominator)
 
 

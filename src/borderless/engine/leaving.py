@@ -1,9 +1,9 @@
-"""What a feature map becomes where a model flattens space for good: ordinary cells that are still watched.
+"""Feature maps after a model has flattened space for good: ordinary cells that are still watched.
 
 A detection head, a vector quantizer or a soft-argmax turns its last maps into lists of cells. A map is then cropped to
 its frame, as every map is that a model returns, and goes on as an ordinary tensor. `LeftCells` is that tensor: it
 computes as PyTorch does, and remembers which of its dimensions hold cells, so that a later function that mixes them
-(attention, a convolution with its own padding) is still named; see `rules.after_leaving`.
+(attention, a convolution with its original padding) is still named; see `rules.after_leaving`.
 """
 
 from collections.abc import Iterable, Sequence

@@ -14,14 +14,14 @@ _PLACES = (torch, torch.Tensor, F, torch.special, torch.linalg, builtins_of_nn)
 
 
 def named(*names: str, inplace: bool = False) -> list[Any]:
-    """The functions of these names in `torch`, `torch.Tensor` and `torch.nn.functional`, wherever they exist."""
+    """Return the functions of these names in `torch`, `torch.Tensor` and `torch.nn.functional`, wherever they exist."""
     everywhere = [*names, *(f"{name}_" for name in names)] if inplace else names
     found = [getattr(place, name) for name in everywhere for place in _PLACES if hasattr(place, name)]
     return [function for function in found if callable(function) and not inspect.ismodule(function)]
 
 
 def is_torch_own(function: Any) -> bool:
-    """Whether this very function is PyTorch's, and does not only bear the name of one that is."""
+    """Return whether this very function is PyTorch's, and does not only bear the name of one that is."""
     return function in _torch_functions()
 
 
@@ -33,7 +33,7 @@ def _torch_functions() -> frozenset[Any]:
 
 
 def describe(function: Any) -> str:
-    """A function's name as a user would write it."""
+    """Return a function's name as a user would write it."""
     if isinstance(function, OpOverload | OpOverloadPacket):
         return f"torch.ops.{function}"
     if isinstance(function, ScriptMethod):
@@ -49,7 +49,7 @@ def describe(function: Any) -> str:
 
 
 def describe_node(node: Any) -> str:
-    """What left its mark on a map, which itself takes no part in autograd."""
+    """Return what left its mark on a map, which itself takes no part in autograd."""
     function = getattr(node, "_forward_cls", None)
     if function is None:
         return f"a function that runs below Python (scripted or compiled) and records {node.name()!r}"

@@ -1,4 +1,4 @@
-"""Operations along one axis beside `geometry.Slide` and `geometry.Spread`, and what of them a part of a map decides.
+"""Operations along one axis beside `geometry.Slide` and `geometry.Spread`, and the outputs that a part decides.
 
 A part is stored on a `window`, the whole map on `whole`: what lies outside of the whole map is known (the border says
 it), what lies inside of it and outside of the window is not. Integers only; no tensor enters here.
@@ -32,12 +32,12 @@ class PartOfMap(Protocol):
 
     @property
     def box(self) -> Box:
-        """What is stored."""
+        """The stored box."""
         ...
 
     @property
     def whole_box(self) -> Box:
-        """What is stored of the whole map."""
+        """The stored box of the whole map."""
         ...
 
 
@@ -53,7 +53,7 @@ class Interpolation(NamedTuple):
 
     @property
     def sticking(self) -> int:
-        """How many outputs beyond those of a window's own cells read a cell of it."""
+        """The number of outputs beyond those of a window's own cells that read a cell of it."""
         return (self.halo - 1) * self.factor + self.factor // 2 if self.halo and self.factor > 1 else 0
 
     def frame(self, n: int) -> int:
@@ -61,7 +61,7 @@ class Interpolation(NamedTuple):
         return self.factor * n
 
     def kept(self, window: Interval, n: int, keep: Keep, reach: int | None = None) -> Interval:
-        """Outputs that are kept, as `Slide.kept` says."""
+        """Return the outputs that are kept, as `Slide.kept` says."""
         a, b = window
         if keep == "frame":
             return 0, self.frame(n)
@@ -70,14 +70,14 @@ class Interpolation(NamedTuple):
         return clip((self.factor * a - self.sticking, self.factor * b + self.sticking), self.frame(n), reach)
 
     def needed(self, outputs: Interval) -> Interval:
-        """The inputs that a non-empty interval of outputs reads."""
+        """Return the inputs that a non-empty interval of outputs reads."""
         first, stop = outputs
         if self.halo == 0 or self.factor == 1:
             return first // self.factor, (stop - 1) // self.factor + 1
         return self._below(first) - self.halo + 1, self._below(stop - 1) + self.halo + 1
 
     def _below(self, output: int) -> int:
-        """The last input at or before an output."""
+        """Return the last input at or before an output."""
         return (2 * output + 1 - self.factor) // (2 * self.factor)
 
 
@@ -91,7 +91,7 @@ class Mirror(NamedTuple):
 
     @property
     def reads_outside(self) -> bool:
-        """Whether outputs stand outside of the frame."""
+        """Whether some outputs lie outside of the frame."""
         return self.padding > 0 or self.padding_after > 0
 
     def frame(self, n: int) -> int:
@@ -99,7 +99,7 @@ class Mirror(NamedTuple):
         return n + self.padding + self.padding_after
 
     def kept(self, window: Interval, n: int, keep: Keep, reach: int | None = None) -> Interval:  # noqa: ARG002
-        """Outputs that are kept: all, or ("inside") those that no cell beyond `window` stands for."""
+        """Return the outputs that are kept: all, or ("inside") those that no cell beyond `window` stands for."""
         a, b = window
         before, after = max(0, self.padding), max(0, self.padding_after)
         first, stop = a + self.padding, b + self.padding
@@ -114,7 +114,7 @@ class Mirror(NamedTuple):
         return max(0, first), min(stop, self.frame(self.n))
 
     def needed(self, outputs: Interval) -> Interval:
-        """The inputs from the first to the last that a non-empty interval of outputs reads."""
+        """Return the inputs from the first to the last that a non-empty interval of outputs reads."""
         first, stop = outputs[0] - self.padding, outputs[1] - self.padding
         cells = [max(first, 0)] if first < self.n else []
         cells += [min(stop, self.n) - 1] if stop > 0 else []
@@ -135,7 +135,7 @@ class OnMirrored(NamedTuple):
         return self.operation.frame(n)
 
     def kept(self, window: Interval, n: int, keep: Keep, reach: int | None = None) -> Interval:
-        """Outputs that are kept, as `Slide.kept` says; "inside": those that no cell beyond `window` stands for."""
+        """Return the outputs that are kept; "inside": those that no cell beyond `window` stands for."""
         if keep != "inside":
             return self.operation.kept(window, n, keep, reach)
         mirror = self._mirror()
@@ -143,7 +143,7 @@ class OnMirrored(NamedTuple):
         return self.operation.kept((first - mirror.padding, stop - mirror.padding), n, keep)
 
     def needed(self, outputs: Interval) -> Interval:
-        """The inputs from the first to the last that a non-empty interval of outputs reads."""
+        """Return the inputs from the first to the last that a non-empty interval of outputs reads."""
         mirror = self._mirror()
         first, stop = self.operation.needed(outputs)
         return mirror.needed((first + mirror.padding, stop + mirror.padding))

@@ -1,4 +1,4 @@
-"""What leaves a converted model is ordinary tensors: in whatever its output is, and in what the model keeps on itself.
+"""Exit of a converted model: ordinary tensors, in whatever its output is, and in what the model keeps on itself.
 
 No tensor leaves as a view with strides of 0, whose cells share their memory: a write to one would be a write to all.
 """

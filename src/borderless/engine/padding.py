@@ -68,7 +68,7 @@ def inside(cells: Tensor, axes: tuple[int, ...], missing: Sequence[Interval]) ->
 
 
 def strips(cells: Tensor, axes: tuple[int, ...], missing: Sequence[Interval]) -> Iterator[Tensor]:
-    """Views that together hold every cell outside, once. Each is made when it is asked for, after what came before."""
+    """Yield views that together hold every cell outside, once. Each is made when it is asked for."""
     for axis, (before, after) in zip(axes, missing, strict=True):
         stop = cells.shape[axis] - after
         if before:

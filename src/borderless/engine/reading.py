@@ -14,7 +14,7 @@ from borderless.engine.padding import pad
 
 
 def read(cells: Tensor, axes: tuple[int, ...], stored: Box, wanted: Box, background: Tensor | None) -> Tensor:
-    """The cells of `wanted`, from `cells` stored on `stored`; what is not stored there is background (None: 0)."""
+    """Return the cells of `wanted`, from `cells` stored on `stored`, with background (None: 0) outside of it."""
     missing = []
     for axis, have, want in zip(axes, stored, wanted, strict=True):
         (a, b), before, after = cover(have, want)
@@ -31,7 +31,7 @@ def read(cells: Tensor, axes: tuple[int, ...], stored: Box, wanted: Box, backgro
 def read_mirrored(
     cells: Tensor, axes: tuple[int, ...], stored: Box, wanted: Box, frame: Sequence[int], outside: Mirroring
 ) -> Tensor:
-    """The cells of `wanted`, of a map that goes on outside its `frame` by mirroring, repeating or going round.
+    """Return the cells of `wanted`, of a map that goes on outside its `frame` by mirroring, repeating or going round.
 
     Along an axis where cells outside are wanted, those that stand for them are stored.
     """
@@ -71,7 +71,7 @@ def thin(cells: Tensor, axes: Sequence[int], steps: Sequence[int]) -> Tensor:
 
 
 def cut(cells: Tensor, axes: Sequence[int], stored: Box, box: Box) -> Tensor:
-    """The cells of `box`, a part of `stored`."""
+    """Return the cells of `box`, a part of `stored`."""
     for axis, (first, _), (a, b) in zip(axes, stored, box, strict=True):
         cells = cells.narrow(axis, a - first, b - a)
     return cells

@@ -31,7 +31,7 @@ class Field:
         self.advance = advance
 
     def of(self, cell: int) -> Interval | None:
-        """The pixels that the cell with this frame index reads."""
+        """Return the pixels that the cell with this frame index reads."""
         periods, phase = divmod(cell, len(self.intervals))
         interval = self.intervals[phase]
         return (
@@ -45,7 +45,7 @@ class Field:
 
     @property
     def reach(self) -> tuple[int | Fraction, int | Fraction]:
-        """How many pixels before and after its own position, index · stride, a cell reads at most."""
+        """The number of pixels before and after its own position, index · stride, that a cell reads at most."""
         step = Fraction(self.advance, len(self.intervals))
         read = [(phase * step, interval) for phase, interval in enumerate(self.intervals) if interval is not None]
         before = max((position - start for position, (start, _) in read), default=Fraction(0))
@@ -58,12 +58,12 @@ class Field:
         return None in self.intervals
 
     def meeting(self, pixels: Interval) -> Interval | None:
-        """The cells from the first to the last that read any of `pixels`; None if none does."""
+        """Return the cells from the first to the last that read any of `pixels`; None if none does."""
         first, stop = pixels
         return self._cells(lambda interval: (first - interval[1] + 1, stop - interval[0] - 1))
 
     def within(self, pixels: Interval) -> Interval | None:
-        """The cells from the first to the last that read `pixels` and nothing else; None if none does."""
+        """Return the cells from the first to the last that read `pixels` and nothing else; None if none does."""
         first, stop = pixels
         return self._cells(lambda interval: (first - interval[0], stop - interval[1]))
 
@@ -78,7 +78,7 @@ class Field:
         return (min(found), max(found) + 1) if found else None
 
     def read_by(self, cells: Interval) -> Interval | None:
-        """The pixels from the first to the last that the cells of a non-empty interval read; None if they read none."""
+        """Return the pixels from the first to the last that the cells of a non-empty interval read; None if none."""
         (first, stop), period = cells, len(self.intervals)
         ends = {*range(first, min(stop, first + period)), *range(max(first, stop - period), stop)}
         return _hull(self.of(cell) for cell in ends)
@@ -97,7 +97,7 @@ PIXEL = _field(((0, 1),), 1)
 
 @lru_cache(8192)
 def slid(field: Field, slide: Slide) -> Field:
-    """The field after a sliding operation: output j reads the inputs s·j - p + d·t."""
+    """Return the field after a sliding operation: output j reads the inputs s·j - p + d·t."""
     period = len(field.intervals)
     count = period // gcd(period, slide.stride)
     # The first and the last inputs of each phase are the ones that count.
@@ -110,7 +110,7 @@ def slid(field: Field, slide: Slide) -> Field:
 
 @lru_cache(8192)
 def spread_out(field: Field, spread: Spread) -> Field:
-    """The field after a transposed convolution: output j reads the inputs i with s·i - p + d·t = j."""
+    """Return the field after a transposed convolution: output j reads the inputs i with s·i - p + d·t = j."""
     count = len(field.intervals) * spread.stride
 
     def inputs(j: int) -> list[int]:
@@ -122,7 +122,7 @@ def spread_out(field: Field, spread: Spread) -> Field:
 
 @lru_cache(8192)
 def interpolated(field: Field, factor: int, halo: int) -> Field:
-    """The field after interpolation by a whole factor.
+    """Return the field after interpolation by a whole factor.
 
     halo: how many cells on either side of its position an output between two cells reads: 0 (nearest: its own alone),
     1 (linear), 2 (cubic). An output that lies on a cell reads that cell alone.
@@ -140,13 +140,13 @@ def interpolated(field: Field, factor: int, halo: int) -> Field:
 
 @lru_cache(8192)
 def renumbered(field: Field, before: int) -> Field:
-    """The field of a map with `before` more cells at its start: what was cell i is cell i + before."""
+    """Return the field of a map with `before` more cells at its start: what was cell i is cell i + before."""
     return _field(tuple(field.of(j - before) for j in range(len(field.intervals))), field.advance)
 
 
 @lru_cache(8192)
 def united(fields: tuple[Field, ...]) -> Field:
-    """The field of maps of one lattice, joined cell by cell."""
+    """Return the field of maps of one lattice, joined cell by cell."""
     count = lcm(*(len(field.intervals) for field in fields))
     intervals = tuple(_hull(field.of(j) for field in fields) for j in range(count))
     return _field(intervals, fields[0].advance * count // len(fields[0].intervals))

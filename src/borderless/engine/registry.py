@@ -1,4 +1,4 @@
-"""Which rule answers for which torch function, and what it needs. The families register their rules on import."""
+"""The rules of torch functions, and what each needs. The families register their rules on import."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,14 +26,16 @@ _fallbacks: list[Callable[[Any], Rule | None]] = []
 
 
 class Need(NamedTuple):
-    """What each output cell of a call needs of the maps that go in.
+    """The cells of the incoming maps that each output cell of a call needs.
 
-    kind: "nothing" (the call asks what a map is), "cell" (the same cell), "channels" (all channels of the same cell),
-    "neighborhood" (the cells that `slides` read, along each axis), "resampled" (the same, at another
-    resolution), "gathered" (all cells; of a part of a map the rule gathers what it needs from the other parts with
-    `Signal.gather`), "everything" (all cells, or nobody knows). slides: of "everything", what reads them if not all of
-    space is read, such as padding that mirrors the frame. over: of "everything", the dimensions that are read whole,
-    each cell along the others by itself; (): all.
+    Args:
+        kind: "nothing" (the call asks what a map is), "cell" (the same cell), "channels" (all channels of the same
+            cell), "neighborhood" (the cells that `slides` read, along each axis), "resampled" (the same, at another
+            resolution), "gathered" (all cells; of a part of a map the rule gathers what it needs from the other parts
+            with `Signal.gather`), "everything" (all cells, or nobody knows).
+        slides: Of a neighborhood, its sliding operations; of "everything", what reads the cells if not all of space is
+            read, such as padding that mirrors the frame.
+        over: Of "everything", the dimensions that are read whole, each cell along the others by itself; (): all.
     """
 
     kind: Kind
@@ -51,13 +53,13 @@ Declared = Kind | tuple[Slide, ...] | Need
 
 @dataclass(frozen=True)
 class Traits:
-    """What a rule declares about its calls; whoever runs a model on parts of an image asks for nothing else.
+    """The properties that a rule declares about its calls; placement and tiling ask for nothing else.
 
     needs: what an output cell needs, or a function of the call, (function, *args, **kwargs), that returns it; slides
     stand for a neighborhood. gathers: how the value of a call over all of space follows from values over parts, or a
     function of the called function that returns it; None: it does not. beyond: what the call reads outside the frame
     under the original padding. dims: how the function acts on a map whose dimensions the model sees in another order,
-    or merged to tokens (`relabelled`): the names of its arguments that are dimensions, or a rule (function, relabelled,
+    or merged to tokens (`relabeled`): the names of its arguments that are dimensions, or a rule (function, relabeled,
     *args, **kwargs) for such maps; None: not at all.
     """
 
@@ -94,9 +96,20 @@ def rule(
     beyond: float = 0.0,
     dims: Dims | None = None,
 ) -> Callable[[Rule], Rule]:
-    """Register the decorated function as the rule for each of `functions`, in place of any earlier one.
+    """Register the decorated function as the rule for each of `functions`, instead of any earlier one.
 
-    needs, gathers, beyond, dims: see `Traits`. Without the first three a placement runs whole feature maps.
+    The rule is called as ``rule(function, *args, **kwargs)`` with at least one Signal among the arguments. Without
+    `needs`, `gathers` and `beyond` a placement runs whole feature maps.
+
+    Args:
+        *functions: Functions of PyTorch, or operators.
+        needs: The cells that an output cell needs, a `Need` or its kind, or a function of the call that returns it.
+        gathers: How the value of a call over all of space follows from values over parts.
+        beyond: Value that the call reads outside the frame under the original padding.
+        dims: Names of the arguments that are dimensions, or a rule for maps whose dimensions are in another order.
+
+    Returns:
+        A decorator, which returns the rule.
     """
     if not functions:
         raise TypeError("Expected rule(torch.some_function, ...) but got no function")

@@ -26,29 +26,29 @@ class Shift(NamedTuple):
     high: tuple[int, ...]
 
     def touching(self, box: Box, frame: Sequence[int], reach: int | None) -> Box:
-        """The new cells that stand for a cell of `box` in some sample."""
+        """Return the new cells that stand for a cell of `box` in some sample."""
         return tuple(
             clip((a - high, b - low), n, reach)
             for (a, b), low, high, n in zip(box, self.low, self.high, frame, strict=True)
         )
 
     def kept(self, box: Box, frame: Sequence[int], keep: Keep, reach: int | None) -> Box:
-        """The window that a border keeps of one on `box`, shared by all samples."""
+        """Return the window that a border keeps of one on `box`, shared by all samples."""
         if keep == "frame":
             return tuple((0, n) for n in frame)
         return self.touching(box, frame, reach) if keep == "touching" else self.inside(box)
 
     def inside(self, box: Box) -> Box:
-        """The new cells that stand for cells of `box` in every sample; an axis without one has stop <= start."""
+        """Return the new cells that stand for cells of `box` in every sample; an axis without one has stop <= start."""
         return tuple((a - low, b - high) for (a, b), low, high in zip(box, self.low, self.high, strict=True))
 
     def sources(self, box: Box) -> Box:
-        """The old cells that the new cells of `box` may stand for."""
+        """Return the old cells that the new cells of `box` may stand for."""
         return tuple((a + low, b + high) for (a, b), low, high in zip(box, self.low, self.high, strict=True))
 
 
 def shifted_tile(background: Tensor, axes: Sequence[int], shift: Shift) -> Tensor:
-    """The background in the new numbers: (N, C, *period) where it is not constant."""
+    """Return the background in the new numbers: (N, C, *period) where it is not constant."""
     for i, axis in enumerate(axes):
         period = background.shape[axis]
         if period == 1:
@@ -64,7 +64,7 @@ def shifted_tile(background: Tensor, axes: Sequence[int], shift: Shift) -> Tenso
 def take_shifted(
     cells: Tensor, axes: tuple[int, ...], stored: Box, wanted: Ranges, shift: Shift, background: Tensor | None
 ) -> Tensor:
-    """The new cells of `wanted`, of every sample, from `cells` stored on the old cells `stored`.
+    """Return the new cells of `wanted`, of every sample, from `cells` stored on the old cells `stored`.
 
     background: of the old cells. Each cell is copied once where cells are rows in memory (channels last).
     """
@@ -111,7 +111,7 @@ def _take_rows(
 def _take_halving(
     cells: Tensor, axes: tuple[int, ...], stored: Box, wanted: Ranges, shift: Shift, background: Tensor | None
 ) -> Tensor:
-    """Reads all that any sample may need; then each bit of the shift decides between two cuts."""
+    """Return the shifted cells: read all that any sample may need, then choose between two cuts for each bit."""
     bits = [(high - low).bit_length() for low, high in zip(shift.low, shift.high, strict=True)]
     wide = tuple(
         (new.start + low, new[-1] + low + 2**count) for new, low, count in zip(wanted, shift.low, bits, strict=True)

@@ -36,12 +36,12 @@ class Signal(Aliased, Tensor):
 
     window: ordinary tensor, the stored part; `axes` are its spatial dimensions. start: for each axis, the frame index
     of the window's first cell (negative when the map has grown). frame: for each axis, the size that the unmodified
-    model would see; `.shape` reports it. background: what lies outside the window: the tile that is repeated endlessly
-    (see `tiles`), of size 1 along space where it is constant, or None for 0. lattice: the grid of its cells. scope:
+    model would see; `.shape` reports it. background: what lies outside the window: the tile that is repeated without
+    end (see `tiles`), of size 1 along space where it is constant, or None for 0. lattice: the grid of its cells. scope:
     border and model. field: for each axis, which input pixels each cell reads.
 
     A Signal may be made of its deviation, window - background, instead: the window is then added up when it is asked
-    for, which batch normalisation never does.
+    for, which batch normalization never does.
     """
 
     start: tuple[int, ...]
@@ -123,7 +123,7 @@ class Signal(Aliased, Tensor):
 
     @property
     def ndim(self) -> int:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """How many dimensions it has."""
+        """The number of dimensions."""
         return len(self._shape)
 
     def dim(self) -> int:
@@ -183,7 +183,7 @@ class Signal(Aliased, Tensor):
         aliased: bool = False,
         is_deviation: bool = False,
     ) -> "Signal":
-        """A Signal of the same pass; whatever is not given stays as it is."""
+        """Return a Signal of the same pass; whatever is not given stays as it is."""
         self.check_gradients()
         return type(self)(  # pyright: ignore[reportCallIssue]
             stored,
@@ -199,36 +199,36 @@ class Signal(Aliased, Tensor):
         )
 
     def deviation(self) -> Tensor:
-        """The window less the background."""
+        """Return the window less the background."""
         known = self.known_deviation
         if known is not None:
             return known
         return less(self.window, self.around_window())
 
     def read(self, box: Box) -> Tensor:
-        """The cells of `box` (frame indices) as an ordinary tensor. Only this and `take` know what lies outside."""
+        """Return the cells of `box` (frame indices) as a tensor. Only this and `take` know what lies outside."""
         if box == self.box:
             return self.window
         if self.border.outside in ("reflect", "replicate", "circular"):
             return self._read_mirrored(box)
         if self.border.outside == "nothing" and geometry.intersection([self.box, box]) != box:
             raise ImageError(
-                f"got a map stored on {self.box} of which the cells {box} were asked for, under the border 'valid', "
-                "where nothing lies outside; use a larger image, or another border"
+                f"Expected cells of a map stored on {self.box} but got a request for {box} under the border 'valid', "
+                "where nothing lies outside; use a larger image, or another border."
             )
         return read(self.window, self.axes, self.box, box, self.background)
 
     def around_window(self) -> Tensor:
-        """The background on the cells of the window, of size 1 along space where it is constant."""
+        """Return the background on the cells of the window, of size 1 along space where it is constant."""
         assert self.background is not None
         return tile(self.background, self.axes, ranges_of(self.box))
 
     def around(self, box: Box) -> Tensor:  # noqa: ARG002  a map of a placement has others at other boxes
-        """What `read(box)` would give on the cells that are not stored, which have no place: of size 1 along space."""
+        """Return the values that `read(box)` gives on cells that are not stored, of size 1 along space."""
         return self.window.new_zeros([1] * self.ndim) if self.background is None else self.background
 
     def take(self, wanted: Ranges, shift: Shift | None = None) -> Tensor:
-        """The cells of `wanted` (frame indices, after the renumbering if there is one) as an ordinary tensor."""
+        """Return the cells of `wanted` (frame indices, after the renumbering if there is one) as an ordinary tensor."""
         box = tuple((cells.start, cells[-1] + 1) for cells in wanted)
         if shift is None:
             return thin(self.read(box), self.axes, [cells.step for cells in wanted])
@@ -241,17 +241,17 @@ class Signal(Aliased, Tensor):
         return read_mirrored(self.window, self.axes, self.box, box, self.frame, self.border.outside)  # pyright: ignore[reportArgumentType]
 
     def renumbered(self, shift: Shift) -> tuple[Box, Tensor | None]:
-        """The window that the border keeps after a renumbering, shared by all samples, and the background."""
+        """Return the window that the border keeps after a renumbering, shared by all samples, and the background."""
         box = shift.kept(self.box, self.frame, self.border.keeps, self.border.reach)
         if any(a >= b for a, b in box):
             raise ImageError(
-                f"got a map stored on {self.box} in {self.scope.describe_module()} under {self.border!r}, which leaves "
-                "no cell for every phase; needed: a larger image, or phase='fixed'"
+                f"Expected a map with a cell for every phase but got one stored on {self.box} in "
+                f"{self.scope.describe_module()} under {self.border!r}; use a larger image, or phase='fixed'."
             )
         return box, None if self.background is None else shifted_tile(self.background, self.axes, shift)
 
     def untaped(self) -> "Signal":
-        """The same map as a plain Signal, whose further calls no placement records or replays."""
+        """Return the same map as a plain Signal, whose further calls no placement records or replays."""
         return self
 
     def gather(self, part: Any, merge: Callable[[list[Any]], Any]) -> Any:
@@ -264,12 +264,12 @@ class Signal(Aliased, Tensor):
         return kept(tuple(operations), self.box if box is None else box, self.frame, keep, reach)
 
     def crop(self) -> Tensor:
-        """The map on its frame, as the unmodified model would have it: an ordinary tensor of `.shape`."""
+        """Return the map on its frame, as the unmodified model would have it: an ordinary tensor of `.shape`."""
         self.check_gradients()
         if self.border.outside == "nothing" and geometry.intersection([self.box, self.frame_box]) != self.frame_box:
             raise ImageError(
-                f"got a map stored on {self.box} where the model needs its whole frame {self.frame_box}: under the "
-                "border 'valid' nothing is known outside; use output='signal', or another border"
+                f"Expected a map stored on its whole frame {self.frame_box} but got one on {self.box}: under the "
+                "border 'valid' nothing is known outside; use output='signal', or another border."
             )
         return self.read(self.frame_box)
 
@@ -312,7 +312,7 @@ class Signal(Aliased, Tensor):
 def as_rules_take_it(
     function: Any, types: Sequence[type], args: tuple[Any, ...], kwargs: dict[str, Any] | None
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """A call as rules know it: PyTorch's names, the first argument by position, no `out`, no cells that are watched."""
+    """Return a call as rules know it: PyTorch's names, the first argument by position, no `out`, no watched cells."""
     if LeftCells in types:
         args, kwargs = unwatched(args), unwatched(kwargs)
     if not kwargs:
@@ -326,5 +326,5 @@ def as_rules_take_it(
 
 
 def first_signal(*values: Any) -> Signal | None:
-    """The first Signal among `values` and the lists, tuples and dicts in them."""
+    """Return the first Signal among `values` and the lists, tuples and dicts in them."""
     return next((leaf for leaf in tree_leaves(values) if isinstance(leaf, Signal)), None)

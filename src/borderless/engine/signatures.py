@@ -1,4 +1,4 @@
-"""What the parameters of a torch function are called, so that a call by keyword is the same as a call by position.
+"""Parameter names of torch functions, so that a call by keyword is the same as a call by position.
 
 Rules take the first argument by position and PyTorch's own names for all the others. PyTorch passes a call on as it was
 written; `by_position` brings one with keywords into that form. Builtin functions have no Python signature: theirs are
@@ -36,7 +36,7 @@ class Signature(NamedTuple):
         return list(self.defaults)[: self.positional]
 
     def accepts(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-        """Whether a call with these arguments fits."""
+        """Return whether a call with these arguments fits."""
         names = self.names
         given = dict(zip(names, args, strict=False)) | kwargs
         return (
@@ -49,7 +49,7 @@ class Signature(NamedTuple):
 
 @lru_cache(4096)
 def signatures(function: Any) -> tuple[Signature, ...]:
-    """The overloads of `function`, or none where PyTorch does not tell."""
+    """Return the overloads of `function`, or none where PyTorch does not tell."""
     if is_builtin(function):
         packet = getattr(torch.ops.aten, getattr(function, "__name__", ""), None)
         overloads = [] if packet is None else [getattr(packet, name) for name in packet.overloads()]
@@ -72,12 +72,12 @@ def _of_schema(schema: Any) -> Signature:
 
 
 def is_builtin(function: Any) -> bool:
-    """Whether `function` is implemented in C."""
+    """Return whether `function` is implemented in C."""
     return inspect.isbuiltin(function) or inspect.ismethoddescriptor(function)
 
 
 def by_position(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """The same call with PyTorch's names, and with at least its first argument by position."""
+    """Return the same call with PyTorch's names, and with at least its first argument by position."""
     if not _NUMPY_NAMES.keys().isdisjoint(kwargs) and is_builtin(function):
         kwargs = _in_torch_names(function, args, kwargs)
     if args:

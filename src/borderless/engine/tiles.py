@@ -42,12 +42,15 @@ def periods(background: Tensor, axes: Sequence[int]) -> tuple[int, ...]:
 
 
 def is_constant(background: Tensor, axes: Sequence[int]) -> bool:
-    """Whether a background is the same along the `axes`."""
+    """Return whether a background is the same along the `axes`."""
     return set(periods(background, axes)) == {1}
 
 
 def tile(background: Tensor, axes: Sequence[int], ranges: Ranges, *, dense: bool = False) -> Tensor:
-    """The background on the cells of `ranges`: size 1 along axes (of either sign) where it is constant, or `dense`."""
+    """Return the background on the cells of `ranges`: size 1 along axes where it is constant, unless `dense`.
+
+    axes: dimensions of space, of either sign.
+    """
     for axis, cells in zip(axes, ranges, strict=True):
         period = background.shape[axis]
         if period == 1 and not dense:
@@ -59,9 +62,9 @@ def tile(background: Tensor, axes: Sequence[int], ranges: Ranges, *, dense: bool
 
 
 def same_period(backgrounds: Sequence[Tensor], axes: Sequence[Sequence[int]], *, dense: bool = False) -> list[Tensor]:
-    """The same backgrounds with tiles repeated to a common period; those constant along an axis keep size 1 there.
+    """Return the same backgrounds with tiles repeated to a common period; constant axes keep size 1.
 
-    dense: these too are repeated.
+    dense: repeat those that are constant along an axis, too.
     """
     counts = (
         [math.lcm(*(b.shape[own[i]] for b, own in zip(backgrounds, axes, strict=True))) for i in range(len(axes[0]))]

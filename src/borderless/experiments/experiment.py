@@ -1,11 +1,11 @@
-"""What an experiment is: settings, independent cells of work, and a page drawn from their results.
+"""Definition of an experiment: settings, independent cells of work, and a page drawn from their results.
 
     @register(name="rook", chapter=3, title="The rook", summary="One filter learns …",
               cells=lambda config: grid("{border}-seed{seed}", border=config.borders, seed=range(config.seeds)))
     @dataclass(frozen=True)
     class RookConfig(Settings): ...
 
-stands in `experiments/NAME/__init__.py`, which loads nothing heavy, because a help text needs no more. Beside
+is written in `experiments/NAME/__init__.py`, which loads nothing heavy, because a help text needs no more. Beside
 it `experiment.py` has `run_cell(config, cell, folder)`, which returns numbers that JSON can hold and puts arrays into
 the folder, and `page.py` has `draw(config, results, folder)`.
 """
@@ -23,7 +23,7 @@ from borderless.report.content import Section
 
 @dataclass(frozen=True)
 class Cell:
-    """One independent unit of work. name: a slug, also its folder's name. parameters: what JSON can hold."""
+    """One independent unit of work. name: a slug, also its folder's name. parameters: values that JSON can hold."""
 
     name: str
     parameters: Mapping[str, Any]
@@ -37,13 +37,13 @@ class Metrics(dict[str, Any]):
     """The numbers of a result, by name."""
 
     def __missing__(self, key: str) -> Any:
-        """Tell a metric that was never measured from any other missing key."""
+        """Raise MissingMetric, which distinguishes a metric that was never measured from any other missing key."""
         raise MissingMetric(key)
 
 
 @dataclass(frozen=True)
 class Result:
-    """What a cell gave: numbers in `metrics`, arrays as files in `folder`."""
+    """The result of a cell: numbers in `metrics`, arrays as files in `folder`."""
 
     cell: Cell
     metrics: dict[str, Any]
@@ -57,10 +57,10 @@ _Config = TypeVar("_Config")
 
 @dataclass(frozen=True)
 class Experiment:
-    """What `run` needs to know of an experiment.
+    """An experiment, as `run` takes it.
 
     Attributes:
-        name: What the command line and the results call it.
+        name: Its name on the command line and in results.
         title: The heading of its page.
         summary: One sentence.
         Config: A frozen dataclass, a default for every field; `Config.small()` gives the demo's settings,
@@ -68,7 +68,7 @@ class Experiment:
         cells: config -> the independent units of work.
         run_cell: (config, cell, folder) -> metrics that JSON can hold; arrays go into the folder.
         draw: (config, results, folder) -> Section; writes the figures and `table.csv` into the folder.
-        chapter: Its place in the story.
+        chapter: Its number in the list of experiments.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""What pages of experiments are made of: numbers of groups, texts from a template, tables of means."""
+"""Parts of experiments' pages: numbers of groups, texts from a template, tables of means."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,8 +18,8 @@ def texts(page: str, **values: Any) -> PageText:
 
     Args:
         page: The `__file__` of the page's module.
-        **values: What the template names. It also knows `mean_in_words`, `over(seeds)`, what a mean is over, and the
-            tables of `published`.
+        **values: The variables of the template. `mean_in_words`, `over(seeds)` (the unit of a mean) and the tables of
+            `published` are defined, too.
     """
     words = {"mean_in_words": mean_in_words, "over": _over}
     return filled_in(Path(page).with_suffix(".j2"), values | {"published": published}, words)
@@ -31,7 +31,7 @@ def means(rows: Sequence[Sequence[TableCell | list[float]]]) -> list[list[TableC
 
 
 def mean_in_words(values: Sequence[float], sign: str = "") -> str:
-    """Return the mean over seeds and half its 95 % interval, to one place.
+    """Return the mean over seeds and half its 95 % interval, to one decimal.
 
     Args:
         values: One number per seed.

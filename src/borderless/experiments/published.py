@@ -1,7 +1,6 @@
 """The paper's own numbers, to be shown beside ours: Kayhan and van Gemert, CVPR 2020 (arXiv 2003.07064).
 
-They stand in `published.csv` as they are printed, each with its source. Numbers with ≈ were read off a plot and are
-only about right.
+They are in `published.csv` as printed, each with its source. Numbers with ≈ were read off a plot and are approximate.
 
 >>> RED_GREEN.text("circular", "similar")
 '73.7 ± 1.0'
@@ -19,7 +18,7 @@ Key = tuple[str | int, ...]
 
 @dataclass(frozen=True)
 class Published:
-    """A table of the paper. axes: what the parts of a key mean, in order. numbers: as they are printed."""
+    """A table of the paper. axes: the meaning of the parts of a key, in order. numbers: as printed."""
 
     title: str
     unit: str

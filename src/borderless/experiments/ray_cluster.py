@@ -34,12 +34,12 @@ def run_on_ray(
     Where they share `folder`, a cell that is run again finds its checkpoint.
 
     Args:
-        experiment: What the cells are of.
+        experiment: The experiment.
         config: Its settings.
-        cells: What to run.
-        folder: Where results are kept on this machine.
-        address: Of a running cluster, "auto" to look for one; None takes Ray's own RAY_ADDRESS, and without it starts
-            Ray on this machine and ends it afterwards.
+        cells: Its cells that are to run.
+        folder: Folder of the results on this machine.
+        address: Address of a running cluster, "auto" to look for one; None takes Ray's own RAY_ADDRESS, and without it
+            starts Ray on this machine and ends it afterwards.
         started: Called with the name of each cell.
 
     Raises:
@@ -68,7 +68,7 @@ def run_on_ray(
 
 
 def _check_room(nodes: list[dict[str, Any]], threads: int, needs_gpu: bool, may_grow: bool) -> None:
-    """Tell of cells that are too large for every machine: they wait for another, in vain where none may come."""
+    """Warn of cells that are too large for every machine: they wait for another, in vain where none may come."""
     machines = [node["Resources"] for node in nodes if node["Alive"]]
     if any(one.get("CPU", 0) >= threads and one.get("GPU", 0) >= needs_gpu for one in machines):
         return
@@ -84,7 +84,7 @@ def _check_room(nodes: list[dict[str, Any]], threads: int, needs_gpu: bool, may_
 
 
 def _run(shared: tuple[Experiment, Any], cell: Cell, folder: str, threads: int) -> dict[str, bytes]:
-    """In a worker: run the cell there; the files that it left, by their path in the cell's folder."""
+    """Run the cell in a worker; return the files that it left, by their path in the cell's folder."""
     experiment, config = shared
     torch.set_num_threads(threads)
     keep_freed_memory()

@@ -1,6 +1,6 @@
 """Find the experiments: every folder here whose `__init__.py` registers settings.
 
-What a list of experiments shows is read from the source of each `@register(...)`, so that listing them imports none.
+Names and summaries are read from the source of each `@register(...)`, so that listing them imports none.
 """
 
 import ast

@@ -1,4 +1,4 @@
-"""Results as files: `CELL/result.json` says that a cell is done, and with which config."""
+"""Results as files: `CELL/result.json` records that a cell is done, and with which config."""
 
 import json
 import time
@@ -54,7 +54,7 @@ def read_result(cell: Cell, folder: Path) -> Result:
     """Return the result of `cell` that `folder` holds.
 
     Raises:
-        KeyError, TypeError, ValueError: There is a file, and it is no result.
+        KeyError, TypeError, ValueError: The file is not a result.
     """
     record = _read(folder / cell.name / RESULT)
     return Result(cell, Metrics(record["metrics"]), folder / cell.name, record["duration_s"])
@@ -108,7 +108,7 @@ def write_table(
     Args:
         results: One per cell.
         folder: Where to write.
-        metrics: What of a result's metrics to write, by column; without it, all.
+        metrics: Function that selects the metrics to write, by column; by default all.
     """
     parameters = list(results[0].cell.parameters)
     shown = [metrics(r.metrics) for r in results]
@@ -122,7 +122,11 @@ def write_table(
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """A result file; KeyError, TypeError or ValueError if it is not one."""
+    """Return the content of a result file.
+
+    Raises:
+        KeyError, TypeError, ValueError: It is not one.
+    """
     record = json.loads(path.read_text(encoding="utf-8"))
     for key, kind in {"experiment": str, "cell": dict, "config": dict, "versions": dict, "metrics": dict}.items():
         if not isinstance(record[key], kind):
@@ -149,7 +153,7 @@ def _differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
 
 
 def _number(value: object) -> object:
-    """NumPy's and PyTorch's single numbers as Python's."""
+    """Return NumPy's and PyTorch's single numbers as Python's."""
     if isinstance(value, np.generic) or (hasattr(value, "item") and getattr(value, "ndim", None) == 0):
         return value.item()  # pyright: ignore[reportAttributeAccessIssue]
     raise TypeError(f"{type(value).__name__} is not a number, text, list or dict")

@@ -37,12 +37,12 @@ def run(
     Started by torchrun, all processes work on each cell together, and the first alone writes to `folder`.
 
     Args:
-        experiment: What to run.
+        experiment: The experiment.
         config: Its settings.
-        folder: Where results are kept.
+        folder: Folder of the results.
         engine: "local" runs one cell after the other in this process, "ray" spreads them over a cluster at `address`,
             or over this machine if there is none.
-        address: Of a running Ray cluster.
+        address: Address of a running Ray cluster.
         progress: Whether to show a bar.
 
     Raises:
@@ -112,7 +112,7 @@ def _run(
 
 
 def _drawn(experiment: Experiment, config: Any, results: list[Result], folder: Path, has_kept: bool) -> Section:
-    """Draw; has_kept: whether some of the results are of an earlier run, whose version may have measured less."""
+    """Draw the section; has_kept: whether some results are of an earlier run, whose version may have measured less."""
     try:
         with plots.style():
             return experiment.draw(config, results, folder)

@@ -13,9 +13,9 @@ class TrainedSettings(Settings):
     """Settings of an experiment that trains networks."""
 
     seeds: Annotated[int, Range(1)] = 1
-    """How many seeds (0, 1, …) of the data, the initial weights and the order."""
+    """Number of seeds (0, 1, …) of the data, the initial weights and the order."""
     training: Recipe = field(default_factory=Recipe)
-    """How networks are trained."""
+    """Settings of the trainings."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class DeviceSettings(TrainedSettings):
     """Settings of an experiment that trains networks on a device of choice."""
 
     device: str = "cpu"
-    """Where the networks run: cpu, cuda, cuda:1, …"""
+    """Device of the networks: cpu, cuda, cuda:1, …"""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -32,7 +32,7 @@ class DeviceSettings(TrainedSettings):
 
 @dataclass(frozen=True)
 class PaperSettings(DeviceSettings):
-    """Settings of an experiment that the paper ran on data of its own; `data` says where that is."""
+    """Settings of an experiment that the paper ran on data of its own, which `data` names."""
 
     FROM_PAPER: ClassVar[dict[str, Any]] = {}
 

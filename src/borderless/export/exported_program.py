@@ -30,20 +30,34 @@ def freeze(
     args: tuple[Any, ...] = (),
     kwargs: dict[str, Any] | None = None,
 ) -> ExportedProgram:
-    """Export a converted `model`, in eval mode, for images of the shape of `example`.
+    """Export a converted `model`, in eval mode, as a program of plain ATen operations for images of `example`'s shape.
 
     The program computes what the model does, for any images of that size and batch, or of any batch with
-    `dynamic_batch` (the example then holds two images or more); a sample's phase is a tensor in it, never a number of
-    the example. Save it with `torch.export.save`, run it with `program.module()(images)`. The model is left as it is.
-    args, kwargs: what the model takes after the images; with `dynamic_batch` those tensors in it whose first dimension
-    is the example's batch change their size with it.
+    `dynamic_batch`; a sample's phase is a tensor in it, never a number of the example. Save it with
+    `torch.export.save`, run it with `program.module()(images)`. The model is left as it is.
 
-    Raises ConversionError if the model is not converted, if it takes other arguments, if it does not take batches of
-    any size, if its sizes depend on values, or if something but ATen operations would be in the program.
+    Args:
+        model: A converted model.
+        example: Images ``(N, C, *space)``; the program takes this size only.
+        dynamic_batch: Whether the program takes batches of any size; the example then holds two images or more.
+        args: Further positional arguments of the model; with `dynamic_batch` tensors among them whose first dimension
+            is the example's batch change their size with it.
+        kwargs: Keyword arguments of the model, likewise.
+
+    Raises:
+        ConversionError: The model is not converted, takes other arguments or no batches of any size, has sizes that
+            depend on values, or needs operations that are not ATen's.
+
+    Example:
+        >>> import torch, borderless as bl
+        >>> model = bl.convert(torch.nn.Conv2d(1, 2, 3, padding=1), "infinite").eval()
+        >>> bl.freeze(model, torch.zeros(1, 1, 8, 8)).module()(torch.zeros(1, 1, 8, 8)).shape
+        torch.Size([1, 2, 8, 8])
     """
     if conversion_of(model) is None:
         raise ConversionError(
-            f"got a {type(model).__name__} that is not converted; needed: bl.freeze(bl.convert(model, border), example)"
+            f"Expected a converted model but got a {type(model).__name__} that is not converted; call "
+            "bl.freeze(bl.convert(model, border), example)."
         )
     kwargs = kwargs or {}
     frozen = copied(model).eval()
@@ -58,8 +72,8 @@ def freeze(
     if dynamic_batch:
         if len(example) < 2:
             raise ConversionError(
-                f"got an example of shape {tuple(example.shape)} with dynamic_batch=True; needed: two images or more, "
-                "because PyTorch takes a batch of one for a constant"
+                "Expected two images or more with dynamic_batch=True but got an example of shape "
+                f"{tuple(example.shape)}; PyTorch takes a batch of one for a constant."
             )
         with arguments_named(model, args, kwargs, conversion.images):
             given = inspect.signature(frozen.forward).bind(*call, **options).arguments
@@ -79,20 +93,20 @@ def freeze(
         ) from error
     except export_error() as error:
         raise ConversionError(
-            f"got a {type(model).__name__} that computes with the size of its batch, so dynamic_batch=True cannot be "
-            f"kept: {str(error).splitlines()[0]}; freeze it for one batch size"
+            f"Expected a model that does not compute with its batch size but got a {type(model).__name__} that does, "
+            f"so dynamic_batch=True cannot be kept: {str(error).splitlines()[0]}; freeze it for one batch size."
         ) from error
     foreign = sorted({str(node.target) for node in program.graph.nodes if not _is_plain(node)})
     if foreign:
         raise ConversionError(
-            f"got operations that are not ATen's in the exported {type(model).__name__}: {', '.join(foreign)}; "
-            "needed: a model of plain torch functions"
+            "Expected a model of plain torch functions but got operations that are not ATen's in the exported "
+            f"{type(model).__name__}: {', '.join(foreign)}."
         )
     return program
 
 
 class _Called(nn.Module):
-    """Calls a graph of torch.fx, which torch.export would read instead, past its hooks."""
+    """Calls a graph of torch.fx, whose hooks torch.export would skip."""
 
     def __init__(self, model: GraphModule) -> None:
         super().__init__()
@@ -103,7 +117,7 @@ class _Called(nn.Module):
 
 
 def has_batch(leaf: Any, size: int) -> bool:
-    """Whether this is a tensor with a batch dimension of `size`."""
+    """Return whether this is a tensor with a batch dimension of `size`."""
     return isinstance(leaf, Tensor) and leaf.ndim > 0 and leaf.shape[0] == size
 
 

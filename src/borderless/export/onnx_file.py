@@ -29,30 +29,45 @@ def save_onnx(
 ) -> Path:
     """Write a converted `model`, in eval mode, as ONNX to `path`, for images of the size of `example`.
 
-    With `dynamic_batch` (the default) the file takes batches of any size, and the example holds two images or more. The
-    file is run by onnxruntime on the example, and on its first image alone, and replaces `path` only if it answers as
-    the model does, within 1e-4 of the largest number. Returns the path. args, kwargs: as for `freeze`; their tensors
-    are inputs of the file, anything else is written into it.
+    Height and width are fixed by the example: another size needs another file. onnxruntime runs the file on the
+    example, and on its first image alone; it replaces `path` only if its outputs equal the model's within 1e-4 of the
+    largest number.
 
-    Raises ConversionError if the model is not converted or the answers differ, MissingPackage without the extra.
+    Args:
+        model: A converted model.
+        example: Images ``(N, C, *space)``.
+        path: The file to write.
+        dynamic_batch: Whether the file takes batches of any size; the example then holds two images or more.
+        args: Further positional arguments of the model, as for `freeze`; their tensors are inputs of the file, anything
+            else is a constant in it.
+        kwargs: Keyword arguments of the model, likewise.
+
+    Returns:
+        `path`.
+
+    Raises:
+        ConversionError: The model is not converted, or the outputs differ.
+        MissingPackage: The extra `export` is not installed.
     """
     try:
         import onnxruntime
         import onnxscript  # noqa: F401  what torch.onnx writes with
     except ImportError as error:
         raise MissingPackage(
-            f"got no package {error.name}, which writes and checks ONNX files; install it with: "
-            'pip install "borderless[export]"'
+            f"Expected the packages that write and check ONNX files but got no {error.name}; install them with: pip "
+            'install "borderless[export]"'
         ) from error
     path = Path(path)
     if path.is_dir() or not path.parent.is_dir():
-        raise ConversionError(f"got the path {path}; needed: the name of a file in a folder that exists")
+        raise ConversionError(f"Expected the name of a file in a folder that exists but got {path}.")
     program = freeze(model, example, dynamic_batch=dynamic_batch, args=args, kwargs=kwargs)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # PyTorch and its ONNX writer warn about themselves
         written = torch.onnx.export(program, dynamo=True, verbose=False)
     if written is None:
-        raise ConversionError(f"got no ONNX program for {type(model).__name__} from torch.onnx.export")
+        raise ConversionError(
+            f"Expected an ONNX program but got none for {type(model).__name__} from torch.onnx.export."
+        )
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         draft = Path(folder) / path.name
         written.save(draft, external_data=False)
@@ -78,6 +93,6 @@ def _check(model: nn.Module, given: tuple[tuple[Any, ...], dict[str, Any]], sess
         difference = (ours.cpu() - torch.from_numpy(theirs)).abs().max() / ours.abs().max().cpu()
         if not difference <= TOLERANCE:
             raise ConversionError(
-                f"got an ONNX program whose answer for {len(tensors[0])} images differs from {type(model).__name__}'s "
-                f"by {difference:.1e} of the largest number; needed: {TOLERANCE:.0e}; nothing was written"
+                f"Expected the ONNX program to equal {type(model).__name__} within {TOLERANCE:.0e} of the largest "
+                f"number but got a difference of {difference:.1e} for {len(tensors[0])} images; nothing was written."
             )

@@ -1,1 +1,1 @@
-"""Numbers about a model: no drawing and no judging here."""
+"""Measures of a model; drawing and verdicts are elsewhere."""

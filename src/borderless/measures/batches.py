@@ -49,8 +49,8 @@ def batches(images: Any, batch_size: int, model: nn.Module, workers: int = 0) ->
     device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
     if batch_size < 1 or len(images) < 1 or workers < 0:
         raise ImageError(
-            f"got {len(images)} images, batch_size={batch_size}, workers={workers}; needed: an image, a batch of "
-            "one, and no negative number"
+            "Expected at least one image, a batch size of at least 1 and no negative number of workers but got "
+            f"{len(images)} images, batch_size={batch_size}, workers={workers}."
         )
     every = [[*range(len(images))[start : start + batch_size]] for start in range(0, len(images), batch_size)]
     mine = every[process_group().rank :: process_group().size]
@@ -121,7 +121,7 @@ def check_labels(labels: Any, count: int) -> None:
     if isinstance(labels, Tensor) and tuple(labels.shape) == (count,) and not labels.is_floating_point():
         return
     got = f"shape {tuple(labels.shape)}, {labels.dtype}" if isinstance(labels, Tensor) else type(labels).__name__
-    raise ImageError(f"got labels of {got} for {count} images; needed: one class number an image")
+    raise ImageError(f"Expected one class number per image but got labels of {got} for {count} images.")
 
 
 def check_images(images: Any) -> None:
@@ -131,8 +131,8 @@ def check_images(images: Any) -> None:
         ImageError: They are not.
     """
     if not isinstance(images, Tensor):
-        raise ImageError(f"got {type(images).__name__}; needed: a floating-point tensor (N, C, H, W)")
+        raise ImageError(f"Expected a floating-point tensor (N, C, H, W) but got {type(images).__name__}.")
     if images.ndim != 4 or not images.is_floating_point() or 0 in images.shape:
         raise ImageError(
-            f"got images of {images.dtype}, {tuple(images.shape)}; needed: a floating-point tensor (N, C, H, W)"
+            f"Expected a floating-point tensor (N, C, H, W) but got images of {images.dtype}, {tuple(images.shape)}."
         )

@@ -1,4 +1,4 @@
-"""How strongly, and how far from the border, does the border change each feature map of a model?
+"""Border effect: how strongly, and how far from the border, the border changes each feature map of a model.
 
 The model runs twice on the same images: under its original padding (or the border it was converted to), and under
 `infinite`, whose feature maps are those of an unlimited image. Images, weights and grid are the same, so every
@@ -34,7 +34,7 @@ _TESTED_IMAGES = 32
 
 @dataclass(frozen=True)
 class LayerEffect:
-    """What the border does to the feature map of one sliding operation.
+    """Effect of the border on the feature map of one sliding operation.
 
     Attributes:
         module: Name of the module, "" for the model itself.
@@ -45,8 +45,8 @@ class LayerEffect:
         by_distance: The same for all cells at each distance from the edge, in cells.
         stride_px: Step between cells in pixels, the larger of height and width.
         field_px: Receptive field in pixels, the larger of height and width.
-        filters: How many channels the feature map has.
-        aware: How many of the filters of a convolution are padding-aware; None where it cannot be told.
+        filters: Number of channels of the feature map.
+        aware: Number of padding-aware filters of a convolution; None where it cannot be measured.
     """
 
     module: str
@@ -76,11 +76,11 @@ class LayerEffect:
 
 @dataclass(frozen=True)
 class BorderEffect:
-    """What the border does to every feature map of a model.
+    """Effect of the border on every feature map of a model.
 
     Attributes:
         layers: The layers in the order in which they run.
-        images: How many images were used.
+        images: Number of images that were used.
     """
 
     layers: tuple[LayerEffect, ...]
@@ -88,7 +88,7 @@ class BorderEffect:
 
     @property
     def leak_px(self) -> float:
-        """Up to how many pixels from the edge the border changes any feature map by more than `TOUCHED`."""
+        """The largest distance from the edge, in pixels, at which the border changes a map by more than `TOUCHED`."""
         return max((layer.leak_px() for layer in self.layers), default=0.0)
 
     @property
@@ -114,7 +114,7 @@ def border_error(
     seed: int = 0,
     progress: Callable[[int, int], Any] | None = None,
 ) -> BorderEffect:
-    """Measure what the border does to the feature map of every convolution and pool of `model`.
+    """Measure the border's effect on the feature map of every convolution and pool of `model`.
 
     The model runs in eval mode and is left as it was. Under torchrun every process takes its share of the images, and
     all return the same result.
@@ -122,11 +122,11 @@ def border_error(
     Args:
         model: Any model that can be converted, or that is converted already.
         images: A tensor (N, C, H, W), or a data set of images or of (image, label) pairs.
-        background: What surrounds the images without a border, in input units.
+        background: Value around the images without a border, in input units.
         batch_size: Images per pass.
         workers: Processes that load the images of a data set.
-        seed: Draws the cells on which filters are tested for padding awareness.
-        progress: Called with how many images are done and how many there are.
+        seed: Seed of the cells on which filters are tested for padding awareness.
+        progress: Called with the number of images that are done, and their total.
 
     Raises:
         ImageError: The images do not fit.

@@ -1,4 +1,4 @@
-"""How much a model's output changes when its input moves.
+"""Equivariance error: the change of a model's output when its input moves.
 
 Shapes: images (N, C, H, W), placed on a canvas large enough for every shift.
 """
@@ -30,9 +30,10 @@ def equivariance_error(
     Args:
         model: Returns one tensor.
         images: (N, C, H, W).
-        shifts: (dy, dx) in whole pixels, down and right; for an output with spatial axes, multiples of its stride.
-        background: Of the canvas: a number, or one per channel, in input units.
-        canvas: Its size (height, width); by default, just large enough for the images at every shift.
+        shifts: A list of (dy, dx) in whole pixels, down and right; for an output with spatial axes, multiples of its
+            stride.
+        background: Value of the canvas around the images: a number, or one per channel, in input units.
+        canvas: Size of the canvas (height, width); by default, just large enough for the images at every shift.
 
     Returns:
         One number per shift, in float64.
@@ -49,14 +50,16 @@ def equivariance_error(
         True
     """
     if not shifts:
-        raise ImageError("got no shifts; needed: at least one (dy, dx), in pixels")
+        raise ImageError("Expected at least one shift (dy, dx), in pixels, but got none.")
     every = [(0, 0), *((int(dy), int(dx)) for dy, dx in shifts)]
     top, left = -min(dy for dy, _ in every), -min(dx for _, dx in every)
     height, width = images.shape[-2:]
     needed = (top + height + max(dy for dy, _ in every), left + width + max(dx for _, dx in every))
     size = needed if canvas is None else canvas
     if size[0] < needed[0] or size[1] < needed[1]:
-        raise ImageError(f"got a canvas of {size}; these images and shifts need at least {needed} (height, width)")
+        raise ImageError(
+            f"Expected a canvas of at least {needed} (height, width) for these images and shifts but got {size}."
+        )
     color = torch.as_tensor(background, dtype=images.dtype, device=images.device).reshape(1, -1, 1, 1)
 
     def output(dy: int, dx: int) -> Tensor:
@@ -77,7 +80,7 @@ def equivariance_error(
 
 def _as_tensor(output: Any) -> Tensor:
     if not isinstance(output, Tensor):
-        raise ImageError(f"got a model that returns {type(output).__name__}; needed: one tensor (wrap the model)")
+        raise ImageError(f"Expected a model that returns one tensor but got {type(output).__name__}; wrap the model.")
     return output.double()
 
 
@@ -88,8 +91,8 @@ def _relative_change(moved: Tensor, reference: Tensor, shift: tuple[int, int], c
             stride = round(size / reference.shape[axis])
             if step % stride:
                 raise ImageError(
-                    f"got the shift {shift} for an output of {tuple(reference.shape[2:])} cells on a canvas of "
-                    f"{canvas} pixels; needed: multiples of its stride, {stride}"
+                    f"Expected shifts by multiples of the stride {stride} but got {shift} for an output of "
+                    f"{tuple(reference.shape[2:])} cells on a canvas of {canvas} pixels."
                 )
             step //= stride
             count = reference.shape[axis] - abs(step)

@@ -1,4 +1,4 @@
-"""Patch matching: how many wrong matches come with 95 % of the right ones? Winder and Brown, CVPR 2007."""
+"""False positive rate of patch matching at a recall of 95 %. Winder and Brown, CVPR 2007."""
 
 import math
 
@@ -11,8 +11,8 @@ def fpr95(distances: np.ndarray, is_match: np.ndarray, recall: float = 0.95) -> 
     """Compute the false positive rate at the smallest distance within which a share `recall` of the matches lies.
 
     Args:
-        distances: Of each pair, (pairs,).
-        is_match: Which pairs match, (pairs,).
+        distances: One distance per pair, (pairs,).
+        is_match: Whether each pair matches, (pairs,).
         recall: A share in [0, 1].
 
     Returns:
@@ -28,11 +28,11 @@ def fpr95(distances: np.ndarray, is_match: np.ndarray, recall: float = 0.95) -> 
     distances, is_match = np.asarray(distances), np.asarray(is_match, dtype=bool)
     if distances.shape != is_match.shape or distances.ndim != 1 or not is_match.any() or is_match.all():
         raise DataError(
-            f"got distances of shape {distances.shape} for {is_match.sum()} matches of {is_match.size} pairs; needed: "
-            "a distance for every pair, and both matches and others"
+            "Expected one distance per pair, and both matches and others, but got distances of shape "
+            f"{distances.shape} for {is_match.sum()} matches of {is_match.size} pairs."
         )
     if not np.isfinite(distances).all():
-        raise DataError("got distances that are not finite; needed: numbers; does the network overflow?")
+        raise DataError("Expected finite distances but got others; check whether the network overflows.")
     matches = np.sort(distances[is_match])
     threshold = matches[math.ceil(recall * len(matches)) - 1]
     return float((distances[~is_match] <= threshold).mean())

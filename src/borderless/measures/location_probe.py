@@ -1,4 +1,4 @@
-"""Location probe: can a linear layer tell from a network's features at which position an object was?
+"""Location probe: can a linear layer read an object's position from a network's features?
 
 Every object is shown at every position, so only the position distinguishes the classes, and a prediction that ignores
 it is right exactly as often as chance.
@@ -26,7 +26,7 @@ _MOST_STEPS = 5_000
 
 @dataclass(frozen=True)
 class ProbeScore:
-    """How well a probe tells positions on the test objects.
+    """Accuracy of a probe on the test objects.
 
     Attributes:
         accuracy: In [0, 1].
@@ -57,11 +57,11 @@ class Probe:
     """A probe and its control.
 
     Attributes:
-        score: Of positions told from the features.
+        score: The score of positions read from the features.
         control: The same with the positions of each object shuffled: not better than chance, unless test objects were
             seen in training.
         change: The largest difference between an object's features at two positions, relative to the largest feature;
-            0: nothing can tell them apart.
+            0: the positions cannot be distinguished.
     """
 
     score: ProbeScore
@@ -129,11 +129,12 @@ def _check(sets: Mapping[str, np.ndarray]) -> None:
     for name, features in sets.items():
         if features.ndim != 3 or features.shape[0] != places or features.shape[2] != width or places < 2:
             raise DataError(
-                f"got {name} features of shape {features.shape}, and {shape} to train on; needed: (places, objects, "
-                "features) with two places at least, and the same places and features in every set"
+                "Expected features (positions, objects, features) with at least two positions, and the same positions "
+                f"and features in every set, but got {name} features of shape {features.shape}, and {shape} to train "
+                "on."
             )
         if features.shape[1] == 0 or not np.isfinite(features).all():
             raise DataError(
-                f"got {name} features of shape {features.shape}, not all of them finite numbers, or none; needed: "
-                "finite features of at least one object; does the network overflow?"
+                f"Expected finite features of at least one object but got {name} features of shape {features.shape}, "
+                "not all finite, or none; check whether the network overflows."
             )

@@ -1,10 +1,10 @@
-"""Position read-out: can a small filter tell row and column from a feature map? After Islam et al., ICLR 2020.
+"""Position read-out: can a small filter read row and column from a feature map? After Islam et al., ICLR 2020.
 
 A linear filter of 3 × 3 cells is fitted, by ridge regression in closed form, to predict each cell's row and column: two
 slopes from 0 to 1. It is scored on other images by Spearman's correlation and the mean absolute error. Image content
 has typical positions too (the sky is above), so a score means something only beside its controls: the same network
-under `circular`, on a torus, which has no border and no other edge (under `infinite` the edge of the image would stand
-out against the background), and the same architecture with random weights.
+under `circular`, on a torus, which has no border and no other edge (under `infinite` the edge of the image would differ
+from the background), and the same architecture with random weights.
 
 Shapes: images (N, C, H, W); feature maps (N, channels, rows, columns).
 """
@@ -33,14 +33,14 @@ _MOST_CHANNELS, _MOST_CELLS = 64, 1024
 
 @dataclass(frozen=True)
 class ReadOut:
-    """How well the position is read.
+    """Score of a position read-out.
 
     Attributes:
         spearman: Correlation of the predicted and the true slopes, the mean over rows, columns and test images.
         low: Lower end of its 95 % interval over images.
         high: Upper end.
         mae: Mean absolute error; a constant gets 0.25.
-        module: Whose feature map was read.
+        module: Name of the module whose feature map was read.
     """
 
     spearman: float
@@ -56,8 +56,8 @@ def read_out(model: nn.Module, images: Tensor, border: Border | None = None, see
     Args:
         model: Any model that can be converted.
         images: (N, C, H, W), of which half are for fitting.
-        border: To run the model under; None for its own.
-        seed: Of the split, the channels and cells, and the resampling.
+        border: Border to run the model under; None for its own.
+        seed: Seed of the split, the channels and cells, and the resampling.
 
     Raises:
         DataError: Fewer than four images, or no such feature map.
@@ -67,7 +67,7 @@ def read_out(model: nn.Module, images: Tensor, border: Border | None = None, see
     from borderless.measures.intervals import over_objects
 
     if len(images) < 4:
-        raise DataError(f"got {len(images)} images to read places from; needed: four at least")
+        raise DataError(f"Expected at least four images to read positions from but got {len(images)}.")
     maps, module = _last_map(model, images, border)
     rows, columns = maps.shape[2:]
     channels = torch.randperm(maps.shape[1], generator=torch.Generator().manual_seed(seed))[:_MOST_CHANNELS]
@@ -110,8 +110,8 @@ def _last_map(model: nn.Module, images: Tensor, border: Border | None) -> tuple[
             model(part.to(device))
             if not last:
                 raise DataError(
-                    f"got no map of 5 × 5 cells or more in {type(model).__name__} on images of "
-                    f"{tuple(images.shape[2:])} pixels; needed: larger images"
+                    f"Expected a feature map of at least 5 × 5 cells but got none in {type(model).__name__} on images "
+                    f"of {tuple(images.shape[2:])} pixels; use larger images."
                 )
             parts.append(last[0][0])
     return torch.cat(parts), last[0][1]

@@ -1,10 +1,11 @@
-"""Does the prediction change with an object's position, and what makes it change: the border, the bias, or the stride?
+"""Position sensitivity: does the prediction change with an object's position, and is border, bias or stride the cause?
 
-An object is evaluated at many positions of a canvas, through `place`. Three effects are told apart by removing one
-cause at a time, exactly:
+An object is evaluated at many positions of a canvas, through `place`. Three effects are separated by removing one cause
+at a time, exactly:
 
-- border: positions a whole number of total strides apart, under the model's original padding. Strides cannot tell these
-  apart; under `infinite` the same positions give the same output, which is measured too, as the control.
+- border: positions a whole number of total strides apart, under the model's original padding. Strides do not
+  distinguish
+  these; under `infinite` the same positions give the same output, which is measured too, as the control.
 - bias: the same positions under `full`, which crops nothing but pads with 0 where the network's response to the
   background is not 0. Without a bias (or a normalization that acts like one) `full` gives the same outputs.
 - stride: positions between whole strides, under `infinite`, which has no border, with the model's own phase. With an
@@ -40,15 +41,15 @@ _STEPS = 6
 
 @dataclass(frozen=True)
 class Effect:
-    """How predictions at some positions differ from those at the middle one.
+    """Differences between the predictions at some positions and those at the middle one.
 
     Attributes:
-        flips: The share of (position, object) pairs whose largest logit is of another class, in [0, 1].
+        flips: The share of (position, object) pairs whose predicted class differs, in [0, 1].
         low: Lower end of its 95 % interval over objects.
         high: Upper end.
         change: The largest difference of a logit, relative to the largest logit.
-        drop: The mean fall of the probability of the class that is largest at the middle.
-        places: How many positions were compared, besides the middle.
+        drop: The mean fall of the probability of the class that is predicted at the middle.
+        places: Number of positions that were compared, besides the middle.
     """
 
     flips: float
@@ -61,14 +62,14 @@ class Effect:
 
 @dataclass(frozen=True)
 class Sensitivity:
-    """How predictions depend on the position; the effects are named as in the module's text.
+    """Dependence of predictions on the position; the effects are named as in the module's text.
 
     Attributes:
         positions: (P, 2), all positions under the model's own border, the middle first.
-        answers: (P, N), the predicted class.
+        answers: (P, N), the predicted classes.
         probability: (P, N), of the class that is predicted at the middle, or of the label.
         stride_px: The model's total stride (rows, columns).
-        canvas: Its size (height, width).
+        canvas: Size of the canvas (height, width).
         all_places: All positions, under the model's own border.
         border: Positions whole strides apart.
         bias: The same positions under `full`.
@@ -108,19 +109,19 @@ def sensitivity(
     seed: int = 0,
     progress: Callable[[int, int], Any] | None = None,
 ) -> Sensitivity:
-    """Evaluate `model`, as it is, on `objects` at positions of a canvas, and tell why its predictions differ.
+    """Evaluate `model`, as it is, on `objects` at positions of a canvas, and separate what makes predictions differ.
 
     Args:
         model: Returns logits (N, classes).
         objects: (N, C, h, w).
-        canvas: Its size (height, width).
+        canvas: Size of the canvas (height, width).
         stride_px: The model's total stride along each axis, as `explain` gives it.
-        labels: The right classes (N,); without them the class that is predicted at the middle takes their place.
-        background: Of the canvas, as for `place`; under `infinite` its color (of an image: the mean), and under `full`
-            0, which is what that pads with.
-        places: About how many positions, from edge to edge.
-        seed: Draws the positions between strides, and resamples for the intervals.
-        progress: Called with how many of the steps are done and how many there are.
+        labels: The right classes (N,); by default the class that is predicted at the middle.
+        background: Value of the canvas, as for `place`; under `infinite` its color (of an image: the mean), and under
+            `full` 0, which is what that pads with.
+        places: Approximate number of positions, from edge to edge.
+        seed: Seed of the positions between strides, and of the resampling for the intervals.
+        progress: Called with the number of steps that are done, and their total.
 
     Raises:
         ImageError: The objects do not fit on the canvas, or the model returns no logits.
@@ -129,8 +130,8 @@ def sensitivity(
     room = tuple(n - o for n, o in zip(canvas, objects.shape[2:], strict=True))
     if min(room) < 1:
         raise ImageError(
-            f"got objects of {tuple(objects.shape[2:])} pixels for a canvas of {tuple(canvas)}; needed: smaller "
-            "objects, which can stand at several places"
+            f"Expected objects smaller than the canvas {tuple(canvas)}, so that they fit at several positions, but got "
+            f"objects of {tuple(objects.shape[2:])} pixels."
         )
     strides = (int(stride_px[0]), int(stride_px[1]))
     across = max(2, round(places**0.5))
@@ -223,8 +224,8 @@ def _logits(
             found = run()
     if found.ndim != 3:
         raise ImageError(
-            f"got answers of shape {tuple(found.shape[1:])} from {type(model).__name__}; needed: logits of shape "
-            "(images, classes)"
+            f"Expected logits of shape (images, classes) but got an output of shape {tuple(found.shape[1:])} from "
+            f"{type(model).__name__}."
         )
     return found.double().cpu().numpy()
 

@@ -1,4 +1,4 @@
-"""The positions of an object on a canvas at which a model is asked: on a grid, whole strides apart, between strides.
+"""Positions of an object on a canvas at which a model is evaluated: on a grid, whole strides apart, between strides.
 
 Shapes: room, the largest position (row, column) at which the object still fits; positions (P, 2), (row, column) of the
 object's upper left pixel, the middle one first.

@@ -29,10 +29,10 @@ RANGE_PX = {"zhang2019": 32, "kayhan2020": 64, "circular": 32, "canvas": 64}
 
 @dataclass(frozen=True)
 class Consistency:
-    """How often the predictions for two views of an image agree.
+    """Agreement of the predictions for two views of an image.
 
     Attributes:
-        value: The share over images and passes, in [0, 1].
+        value: The share of agreeing pairs over images and passes, in [0, 1].
         low: Lower end of its 95 % interval over images.
         high: Upper end.
         fidelity: The share in which both views agree and are right; None without labels.
@@ -80,8 +80,8 @@ def consistency(
 ) -> Consistency:
     """Measure how often the predicted class stays the same when an image moves.
 
-    Under torchrun every process takes its share of the images, and all return the same. The model runs in eval mode
-    where its parameters are.
+    Under torchrun every process takes its share of the images, and all return the same. The model runs in eval mode on
+    the device of its parameters.
 
     Args:
         model: Returns logits (N, classes).
@@ -91,15 +91,15 @@ def consistency(
             "canvas": two positions on a canvas, `range_px` larger.
         range_px: Offsets are drawn from 0 to this (exclusive) along each axis; by default 32, 64, 32 and 64.
         multiple_px: Offsets are multiples of this.
-        passes: Pairs of views of each image.
-        seed: Draws the offsets, each image its own, and resamples.
-        background: Of the canvas: a number, or one per channel.
+        passes: Number of pairs of views per image.
+        seed: Seed of the offsets, each image its own, and of the resampling.
+        background: Value of the canvas: a number, or one per channel.
         batch_size: Images per pass.
         workers: Processes that load the images of a data set.
-        progress: Called with how many images are done and how many there are.
+        progress: Called with the number of images that are done, and their total.
 
     Raises:
-        ImageError: Arguments that do not fit together.
+        ImageError: Arguments do not fit together.
 
     Example:
         >>> import torch, borderless as bl
@@ -112,11 +112,14 @@ def consistency(
     """
     views = _Views(images, labels, protocol, range_px, multiple_px, background)
     if passes < 1 or batch_size < 1:
-        raise ImageError(f"got passes={passes}, batch_size={batch_size}; needed: one at least")
-    answers, labels = views.answers(model, views.drawn(passes, seed), batch_size, workers, progress)
-    agrees = answers[:, 0] == answers[:, 1]
+        raise ImageError(
+            f"Expected at least one pass and a batch size of at least 1 but got passes={passes}, "
+            f"batch_size={batch_size}."
+        )
+    predictions, labels = views.predictions(model, views.drawn(passes, seed), batch_size, workers, progress)
+    agrees = predictions[:, 0] == predictions[:, 1]
     low, high = over_objects(agrees.float().mean(0).numpy(), seed)
-    fidelity = None if labels is None else float((agrees & (answers[:, 0] == labels)).float().mean())
+    fidelity = None if labels is None else float((agrees & (predictions[:, 0] == labels)).float().mean())
     return Consistency(float(agrees.float().mean()), low, high, fidelity, agrees.numpy())
 
 
@@ -138,27 +141,33 @@ def diagonal(
     These are 33 crops in Zhang's protocol, 65 in Kayhan's.
 
     Args:
-        model: As for `consistency`.
-        images: As for `consistency`.
-        labels: As for `consistency`.
+        model: Returns logits (N, classes).
+        images: A tensor (N, C, H, W), or a data set of images or of (image, label) pairs, all equal in size.
+        labels: The right classes (N,), if the data set does not have them.
         protocol: As for `consistency`.
-        range_px: The largest offset.
-        seed: Of the interval's resampling.
-        background: As for `consistency`.
-        batch_size: As for `consistency`.
-        workers: As for `consistency`.
-        progress: As for `consistency`.
+        range_px: The largest offset; by default as for `consistency`.
+        seed: Seed of the interval's resampling.
+        background: Value of the canvas: a number, or one per channel.
+        batch_size: Images per pass.
+        workers: Processes that load the images of a data set.
+        progress: Called with the number of images that are done, and their total.
 
     Raises:
-        ImageError: Arguments that do not fit together, or no labels.
+        ImageError: Arguments do not fit together, or there are no labels.
+
+    Example:
+        >>> import torch, borderless as bl
+        >>> model = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3), torch.nn.AdaptiveMaxPool2d(1), torch.nn.Flatten())
+        >>> bl.diagonal(model, torch.rand(4, 1, 16, 16), torch.tensor([0, 1, 0, 1]), range_px=8).at.shape
+        (9,)
     """
     views = _Views(images, labels, protocol, range_px, 1, background)
     steps = torch.arange(views.range_px + 1)
     offsets = torch.stack([steps, steps], 1)[:, None, None].expand(-1, 1, views.count, -1)
-    answers, labels = views.answers(model, offsets, batch_size, workers, progress)
+    predictions, labels = views.predictions(model, offsets, batch_size, workers, progress)
     if labels is None:
-        raise ImageError("got images without labels; needed: labels, or a data set of (image, label) pairs")
-    right = (answers[:, 0] == labels).double()
+        raise ImageError("Expected labels, or a data set of (image, label) pairs, but got images without labels.")
+    right = (predictions[:, 0] == labels).double()
     low, high = over_objects(right.mean(0).numpy(), seed)
     return Diagonal(float(right.mean()), low, high, right.mean(1).numpy())
 
@@ -176,7 +185,7 @@ class _Views:
         background: float | Sequence[float],
     ) -> None:
         if protocol not in PROTOCOLS:
-            raise ImageError(f"got protocol={protocol!r}; needed: one of {', '.join(PROTOCOLS)}")
+            raise ImageError(f"Expected protocol to be one of {', '.join(PROTOCOLS)} but got {protocol!r}.")
         self.images, self.labels, self.protocol, self.background = images, labels, protocol, background
         self.count = len(images)
         if labels is not None:
@@ -185,7 +194,8 @@ class _Views:
         self.multiple_px = multiple_px
         if multiple_px < 1 or self.range_px < 1 or self.count < 1:
             raise ImageError(
-                f"got range_px={self.range_px}, multiple_px={multiple_px} and {self.count} images; needed: 1 or more"
+                "Expected range_px, multiple_px and the number of images to be at least 1 but got "
+                f"range_px={self.range_px}, multiple_px={multiple_px} and {self.count} images."
             )
 
     def drawn(self, passes: int, seed: int) -> Tensor:
@@ -195,7 +205,7 @@ class _Views:
         each = [torch.randint(choices, (passes, 2, 2), generator=draw) for _ in range(self.count)]
         return torch.stack(each, 2) * self.multiple_px
 
-    def answers(
+    def predictions(
         self,
         model: nn.Module,
         offsets: Tensor,
@@ -217,15 +227,15 @@ class _Views:
             return found
 
         found, known = of_each_batch(self.images, batch_size, model, answer, workers)
-        answers = torch.cat(found, 1).reshape(offsets.shape[:3])
-        return answers, known if self.labels is None else self.labels.cpu()
+        predictions = torch.cat(found, 1).reshape(offsets.shape[:3])
+        return predictions, known if self.labels is None else self.labels.cpu()
 
     def _check_size(self, images: Tensor) -> None:
         is_cropped = self.protocol in ("zhang2019", "kayhan2020")
         if is_cropped and min(images.shape[2:]) <= self.range_px:
             raise ImageError(
-                f"got images of {images.shape[2]} × {images.shape[3]} pixels and offsets up to {self.range_px}; "
-                "needed: images larger than that, of which a crop is left; give a smaller range_px"
+                f"Expected images larger than the offsets, of which a crop is left, but got {images.shape[2]} × "
+                f"{images.shape[3]} pixels and offsets up to {self.range_px}; give a smaller range_px."
             )
 
     def _answer(self, model: nn.Module, images: Tensor, offsets: Tensor) -> Tensor:
@@ -233,7 +243,7 @@ class _Views:
         logits = model(torch.stack([self._moved(i, *pair) for i, pair in zip(images, pairs, strict=True)]))
         if not isinstance(logits, Tensor) or logits.ndim != 2:
             got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-            raise ImageError(f"got {got} from {type(model).__name__}; needed: logits of shape (images, classes)")
+            raise ImageError(f"Expected logits of shape (images, classes) but got {got} from {type(model).__name__}.")
         return logits.argmax(1).cpu()
 
     def _moved(self, image: Tensor, down: int, right: int) -> Tensor:

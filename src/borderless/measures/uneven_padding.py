@@ -1,7 +1,7 @@
-"""Where a network's original padding treats the two ends of the image differently, and which pixels it never reads.
+"""Uneven padding: operations whose padding differs at the two ends of an image, and pixels that a network never reads.
 
 A strided operation pads its first cell as configured, and its last one with what the stride leaves of that: on most
-image sizes less, sometimes nothing, and sometimes the last cells are not read at all (Alsallakh et al., Mind the Pad,
+image sizes less, sometimes nothing, and sometimes the last cells are not read at all (Alsallakh et al., "Mind the Pad",
 ICLR 2021). This depends on the image size alone, so another size can avoid it.
 
 Integers, except for `influence`, which uses gradients.
@@ -33,7 +33,7 @@ class UnevenPadding:
         module: Name of the module, "" for the model itself.
         operation: Name of the torch function.
         axis: "rows" or "columns".
-        cells: How many cells its input has along the axis.
+        cells: Number of cells of its input along the axis.
         before: Cells of padding that its windows read at the start.
         after: The same at the end; a negative number of cells is left unread there.
     """
@@ -74,14 +74,14 @@ def uneven_padding(model: nn.Module, size: Sequence[int], channels: int) -> tupl
 def even_sizes(model: nn.Module, size: Sequence[int], channels: int, most: int = 3, within: int = 32) -> list[int]:
     """Return sides of square images on which nothing is padded unevenly, the nearest to `size` first.
 
-    Sizes that the model cannot run on are passed over.
+    Sizes that the model cannot run on are skipped.
 
     Args:
         model: Any model that can be converted.
         size: (height, width), whose larger side is the center of the search.
-        channels: Of the images.
-        most: How many sides to return, at most.
-        within: How far to search, in pixels.
+        channels: Number of channels of the images.
+        most: Number of sides to return, at most.
+        within: Distance to search, in pixels.
     """
     middle = max(size)
     sketch = _without_values(model, size, channels)
@@ -113,12 +113,12 @@ def _without_values(model: nn.Module, size: Sequence[int], channels: int) -> nn.
 
 @dataclass(frozen=True)
 class Influence:
-    """How much a model's output depends on each row and each column of pixels.
+    """Dependence of a model's output on each row and each column of pixels.
 
     Attributes:
         rows: The strength for each row, relative to the median.
         columns: The same for each column.
-        unread_rows: Blind spots: rows on which no output depends.
+        unread_rows: Rows on which no output depends.
         unread_columns: The same for columns.
     """
 
@@ -132,12 +132,12 @@ def influence(model: nn.Module, images: Tensor, seed: int = 0) -> Influence:
     """Measure the mean absolute gradient of a random mixture of the outputs, per row and column of pixels.
 
     Rows and columns without a gradient may still have an influence: a maximum is elsewhere, a unit is dead. So they are
-    filled with noise, and those that leave every output as it was, bit by bit, are blind spots.
+    filled with noise, and those that leave every output unchanged, bit by bit, are unread.
 
     Args:
         model: Returns one tensor.
         images: (N, C, H, W).
-        seed: Of the mixture and the noise.
+        seed: Seed of the mixture and the noise.
 
     Raises:
         ImageError: The images do not fit, the model does not return one tensor, or no gradient passes through it.
@@ -149,14 +149,16 @@ def influence(model: nn.Module, images: Tensor, seed: int = 0) -> Influence:
         pixels = images.detach().to(device).requires_grad_()
         answers = model(pixels * 1)  # not the leaf itself, which a model may not change in place
         if not isinstance(answers, Tensor):
-            raise ImageError(f"got {type(answers).__name__} from {type(model).__name__}; needed: one tensor")
+            raise ImageError(
+                f"Expected one tensor but got {type(answers).__name__} from {type(model).__name__}; wrap the model."
+            )
         mixture = torch.randn(answers.shape[1:], generator=draw).to(answers)
         try:
             (gradient,) = torch.autograd.grad((answers * mixture).sum(), pixels)
         except RuntimeError as error:
             raise ImageError(
-                f"Expected a model through which gradients pass but got {type(model).__name__} ({error}). Blind spots "
-                "are found by gradients: remove torch.no_grad() or detach() from its forward"
+                f"Expected a model through which gradients pass but got {type(model).__name__} ({error}). Unread "
+                "pixels are found by gradients: remove torch.no_grad() or detach() from its forward"
             ) from error
     strength = gradient.abs().double().mean((0, 1)).cpu().numpy()
     rows, columns = strength.mean(1), strength.mean(0)

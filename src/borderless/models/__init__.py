@@ -1,4 +1,4 @@
-"""Networks to look at: those of the paper as published, those of timm and torchvision, and weights from a file."""
+"""Networks: those of the paper as published, those of timm and torchvision, and weights from a file."""
 
 import lazy_loader
 

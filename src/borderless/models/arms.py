@@ -1,4 +1,4 @@
-"""What experiments compare: a network as it is, and the same network under other borders and with blurred strides."""
+"""Arms of the comparisons: a network as it is, and the same network under other borders and with blurred strides."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Arm:
-    """A border to put a network under (None: as it is). blurs: with anti-aliased strides. paper: its name there."""
+    """A border for a network (None: as it is). blurs: with anti-aliased strides. paper: its name in the paper."""
 
     title: str
     border: BorderName | None = None
@@ -23,11 +23,11 @@ class Arm:
     paper: str | None = None
 
     def apply(self, model: "nn.Module", background: float = 0.0) -> "nn.Module":
-        """Return `model` in this arm; its weights stay, and so does `model` unless the arm leaves it as it is.
+        """Return `model` in this arm, with the same weights; a copy unless the arm leaves it as it is.
 
         Args:
             model: A network under its original padding.
-            background: What is around the image, under `infinite`.
+            background: Value around the image, under `infinite`.
         """
         # Settings name arms without PyTorch.
         from borderless.antialiasing import blur
@@ -40,18 +40,18 @@ class Arm:
         return convert(model, Border(self.border, phase=self.phase, reach=self.reach, background=around))
 
     def explained(self, model: "nn.Module", size: tuple[int, ...]) -> "Explanation":
-        """Return what `model`, without blur, comes to in this arm on images of `size`."""
+        """Return the report of `explain` on `model`, without blur, in this arm for images of `size`."""
         from borderless.explanation import explain
 
         return explain(model, size, self.border or "zero", phase=self.phase, reach=self.reach)
 
 
 ARMS: dict[str, Arm] = {
-    "own": Arm("own padding", paper="S"),
+    "own": Arm("original padding", paper="S"),
     "full": Arm("full", "full", paper="F"),
     "infinite": Arm("infinite", "infinite"),
     "infinite-adaptive": Arm("infinite, adaptive phase", "infinite", "adaptive"),
-    "own-blur": Arm("own padding, blur", blurs=True, paper="S+Blur"),
+    "own-blur": Arm("original padding, blur", blurs=True, paper="S+Blur"),
     "full-blur": Arm("full, blur", "full", blurs=True, paper="F+Blur"),
     "infinite-adaptive-blur": Arm("infinite, adaptive phase, blur", "infinite", "adaptive", blurs=True),
 }

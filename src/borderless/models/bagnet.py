@@ -3,7 +3,7 @@
 All convolutions are 1×1 but one 3×3 in the stem and one in the first block of the first 2, 3 or 4 stages. As published
 (V-Conv) the 3×3 do not pad, and the shortcut drops its last rows and columns to fit: cell j of a block adds what
 its window starts with. With same convolution (S-Conv) and full convolution (F-Conv, shortcut padded by 1 pixel as in
-the paper's bottleneck) it adds the window's centre. State dicts have the names of the `bagnets` package in all three;
+the paper's bottleneck) it adds the window's center. State dicts have the names of the `bagnets` package in all three;
 weights trained with one border make another function under the next, even far from the edge.
 
 Brendel and Bethge, "Approximating CNNs with Bag-of-local-Features models works surprisingly well on ImageNet", ICLR

@@ -16,7 +16,7 @@ Kind = TypeVar("Kind", bound=nn.Module)
 
 
 def calibrate_(model: nn.Module, images: Dataset[tuple[torch.Tensor, int]], batch_size: int = 16) -> None:
-    """Give every BatchNorm the mean statistics of `images`: untrained, it would leave them as they come."""
+    """Replace the statistics of every BatchNorm by the means over `images`; random ones do not normalize."""
     norms = [module for module in model.modules() if isinstance(module, AnyBatchNorm)]
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
@@ -44,7 +44,7 @@ def folded(model: nn.Module) -> nn.Module:
     calls = Counter(node.target for node in traced.graph.nodes if node.op == "call_module")
 
     def called(node: object, kinds: tuple[type[Kind], ...]) -> Kind | None:
-        """The module that `node` calls, if it is one of `kinds` (none derived from them) and called only here."""
+        """Return the module that `node` calls, if it is one of `kinds` (not a subclass) and called only here."""
         if not isinstance(node, fx.Node) or node.op != "call_module" or calls[node.target] != 1:
             return None
         module = modules[str(node.target)]

@@ -1,7 +1,7 @@
 """The paper's networks by name: an arm of the comparison, then a network.
 
 The arms are `sconv` (same convolution, the ordinary network), `fconv` (full convolution, as published) and, for BagNet,
-`vconv` (no padding, the published BagNet, which also goes without a prefix). A name ends with what else differs:
+`vconv` (no padding, the published BagNet, also available without a prefix). A suffix names what else differs:
 `fconv_hardnet_128` has a descriptor of the size of `sconv_hardnet`'s, `fconv_resnet3d18_temporal` pads time as well.
 """
 
@@ -36,7 +36,7 @@ BUILDERS: dict[str, Callable[..., nn.Module]] = {
 
 
 def names() -> tuple[str, ...]:
-    """The networks of the paper that `load` builds, in alphabetical order.
+    """Return the networks of the paper that `load` builds, in alphabetical order.
 
     >>> [name for name in names() if "hardnet" in name]
     ['fconv_hardnet', 'fconv_hardnet_128', 'sconv_hardnet']

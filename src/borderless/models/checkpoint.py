@@ -1,7 +1,7 @@
-"""Weights from a file into a network: everything fits or nothing is used, and nothing in the file is run.
+"""Weights from a file into a network: everything fits or nothing is used, and no code in the file is run.
 
 A file of `torch.save` may hold any Python object, and unpickling one runs its code. So only tensors and plain
-containers are read (`weights_only=True`); what else a file holds is named and refused.
+containers are read (`weights_only=True`); anything else in a file is named and refused.
 """
 
 import pickle
@@ -21,28 +21,28 @@ SUFFIXES = (".pt", ".pth", ".safetensors", ".tar")
 _CONTAINERS = ("state_dict", "model")
 _PARALLEL = "module."
 
-_NEEDED = (
-    "needed: a state dict, alone or in a dict under 'state_dict' or 'model'; "
-    "save model.state_dict() where the file was made"
-)
+_NEEDED = "save model.state_dict() where the file was made, alone or in a dict under 'state_dict' or 'model'"
 
 # How many entries an error names.
 _NAMED = 3
 
 
 def read_weights(path: Path) -> Mapping[str, Tensor]:
-    """The state dict in the file at `path`, on the CPU: a plain one, or one under `state_dict` or `model`.
+    """Return the state dict in the file at `path`, on the CPU: a plain one, or one under `state_dict` or `model`.
 
     A prefix `module.` that all names have is taken off. `.safetensors` is read by that package, anything else by
     `torch.load(weights_only=True)`.
 
-    Raises `CheckpointError`: no such file, a folder, a file that is cut short or no checkpoint, an object that is no
-    tensor. Raises `MissingPackage` for `.safetensors` without that package.
+    Raises:
+        CheckpointError: There is no such file, it is a folder, cut short or no checkpoint, or holds more than tensors.
+        MissingPackage: `.safetensors` without that package.
     """
     if path.is_dir():
-        raise CheckpointError(f"got the folder {path}; a checkpoint is one file: give the path of a file in it")
+        raise CheckpointError(f"Expected a file but got the folder {path}; give the path of a checkpoint in it")
     if not path.is_file():
-        raise CheckpointError(f"got {path}, where no file is; give the path of a {', '.join(SUFFIXES)} file")
+        raise CheckpointError(
+            f"Expected a {', '.join(SUFFIXES)} file but got {path}, which does not exist; give the path of one"
+        )
     content = _safetensors(path) if path.suffix == ".safetensors" else _pickled(path)
     for container in _CONTAINERS:
         if isinstance(content, Mapping) and isinstance(content.get(container), Mapping):
@@ -50,10 +50,12 @@ def read_weights(path: Path) -> Mapping[str, Tensor]:
             break
     if not isinstance(content, Mapping) or not content:
         kind = "an empty dict" if isinstance(content, Mapping) else f"a {type(content).__name__}"
-        raise CheckpointError(f"got {path}, which holds {kind}; {_NEEDED}")
+        raise CheckpointError(f"Expected a state dict but got {path}, which holds {kind}; {_NEEDED}")
     strange = [str(name) for name, entry in content.items() if not (isinstance(name, str) and torch.is_tensor(entry))]
     if strange:
-        raise CheckpointError(f"got {path} with {_counted(strange, 'other than tensors')}; {_NEEDED}")
+        raise CheckpointError(
+            f"Expected a state dict but got {path} with {_counted(strange, 'other than tensors')}; {_NEEDED}"
+        )
     if all(name.startswith(_PARALLEL) for name in content):
         return {name.removeprefix(_PARALLEL): entry for name, entry in content.items()}
     return content  # as it was read: an OrderedDict of PyTorch knows the versions of the modules it came from
@@ -62,7 +64,8 @@ def read_weights(path: Path) -> Mapping[str, Tensor]:
 def fill_(model: nn.Module, weights: Mapping[str, Tensor], name: str, source: Path) -> None:
     """Load `weights`, read from `source`, into `model`, called `name` in errors, in place.
 
-    Raises `WeightMismatch` for entries that are missing, too many, or of another shape; the model is then of no use.
+    Raises:
+        WeightMismatch: Entries are missing, too many, or of another shape; the model is then unusable.
     """
     state = model.state_dict()
     reshaped = [
@@ -82,8 +85,8 @@ def fill_(model: nn.Module, weights: Mapping[str, Tensor], name: str, source: Pa
     ]
     if faults:
         raise WeightMismatch(
-            f"got weights from {source} with {'; '.join(faults)}; {name} needs its {len(state)} entries and no others; "
-            "use weights of that network, or build it with the options they were made with (such as num_classes=)"
+            f"Expected the {len(state)} entries of {name} but got weights from {source} with {'; '.join(faults)}; use "
+            "weights of that network, or build it with the options they were made with (such as num_classes=)"
         )
 
 
@@ -94,14 +97,15 @@ def _pickled(path: Path) -> Any:
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
-            f"got {path}, which holds {_objects(path)}; not loaded, since that could run code from the file; {_NEEDED}"
+            f"Expected a state dict but got {path}, which holds {_objects(path)}; not loaded, since that could run "
+            f"code from the file; {_NEEDED}"
         ) from error
     except Exception as error:  # a damaged file can fail anywhere: OSError, EOFError, KeyError, RuntimeError
         raise _damaged(path, error) from error
 
 
 def _objects(path: Path) -> str:
-    """What besides tensors is in the file, as far as it can be told without loading it."""
+    """Return what besides tensors is in the file, as far as it can be told without loading it."""
     try:
         found = torch.serialization.get_unsafe_globals_in_checkpoint(path)
     except Exception:  # only files in the zip format can be looked through
@@ -115,7 +119,8 @@ def _safetensors(path: Path) -> dict[str, Tensor]:
         from safetensors.torch import load_file
     except ImportError as error:
         raise MissingPackage(
-            f"got {path} and no package safetensors, which reads it; install it with: pip install safetensors"
+            f"Expected the package safetensors, which reads {path}, but got none; install it with: pip install "
+            "safetensors"
         ) from error
     try:
         return load_file(path, device="cpu")
@@ -126,8 +131,8 @@ def _safetensors(path: Path) -> dict[str, Tensor]:
 def _damaged(path: Path, error: Exception) -> CheckpointError:
     reason = next(iter(str(error).splitlines()), "") or type(error).__name__
     return CheckpointError(
-        f"got {path}, which is cut short or no checkpoint ({reason}); "
-        "needed: a whole file of torch.save or safetensors; copy or download it again"
+        f"Expected a whole file of torch.save or safetensors but got {path}, which is cut short or no checkpoint "
+        f"({reason}); copy or download it again"
     )
 
 

@@ -1,4 +1,4 @@
-"""What settings choose among and default to in networks; no import of PyTorch."""
+"""Networks that settings choose from and default to; no import of PyTorch."""
 
 from typing import Literal
 

@@ -1,4 +1,4 @@
-"""The networks of `quadrant`: any network, with the features that it pools over space in place of its classes."""
+"""Networks of `quadrant`: any network, returning the features that it pools over space instead of classes."""
 
 from pathlib import Path
 
@@ -11,14 +11,14 @@ from borderless.runtime.evaluation import seeded
 
 
 def feature_network(arch: str, init: Init, pool: FeaturePool, seed: int, weights: Path | None = None) -> nn.Module:
-    """Return a network that gives pooled features (batch, features), in eval mode.
+    """Return a network that returns pooled features (batch, features), in eval mode.
 
     Args:
-        arch: As `load` knows it.
-        init: Which weights.
+        arch: Name, as for `load`.
+        init: Kind of weights.
         pool: "own" keeps the network's, "max" takes the largest value over all of space; "paper" is "max" for ResNets
             and BagNets and "own" for all others.
-        seed: Of random weights.
+        seed: Seed of random weights.
         weights: A file for "pretrained"; None: the library's.
 
     Raises:
@@ -49,7 +49,7 @@ def _replace_last(model: nn.Module, kind: type[nn.Module], new: nn.Module, arch:
     if name is None:
         raise ConfigError(
             f"Expected a network that pools with {kind.__name__} and ends in a linear layer but got {arch}, which has "
-            f"no {kind.__name__}; with pool='own' it may pool as it likes."
+            f"no {kind.__name__}; set pool='own' for its own pool."
         )
     parent, _, last = name.rpartition(".")
     setattr(model.get_submodule(parent), last, new)

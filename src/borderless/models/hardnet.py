@@ -1,7 +1,7 @@
-"""HardNet, a descriptor of grey patches, with same and with full convolution.
+"""HardNet, a descriptor of gray patches, with same and with full convolution.
 
 Six 3×3 convolutions, two of them of stride 2, then one 8×8 convolution without padding; no biases, BatchNorm without
-scale. Each patch is normalised by its own mean and deviation, each descriptor to length 1. With same convolution the
+scale. Each patch is normalized by its own mean and deviation, each descriptor to length 1. With same convolution the
 8×8 kernel covers the whole map of a 32 px patch and the descriptor has 128 numbers. As published, F-Conv only pads the
 3×3 convolutions by 2: the map has 14×14 cells, the 8×8 kernel fits 7×7 times, and the descriptor has 6,272 numbers. To
 compare at equal size, `last_kernel=14` covers the F-Conv map once, with 3 times the weights in that layer.
@@ -23,9 +23,9 @@ _LENGTH_EPS = 1e-10
 class HardNet(nn.Module):
     """Descriptors n × (128 · cells) of length 1 from patches n × 1 × height × width.
 
-    padding: zeros on each side of the 3×3 convolutions, 1 for same and 2 for full. last_kernel: side of the last
-    convolution's kernel. cells: how often it fits into the map, 1 for patches of 32 px and the two pairs (1, 8) and
-    (2, 14), and 49 for (2, 8).
+    Attributes:
+        cells: Number of positions at which the last kernel fits into the map: 1 for patches of 32 px and (padding,
+            last_kernel) = (1, 8) or (2, 14), and 49 for (2, 8).
     """
 
     def __init__(self, padding: int = 1, last_kernel: int = 8) -> None:

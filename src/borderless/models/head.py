@@ -1,4 +1,4 @@
-"""A new last layer, for other classes than those a network was trained for."""
+"""Replacement of the last layer, for other classes than those a network was trained for."""
 
 import copy
 
@@ -9,13 +9,19 @@ from borderless.runtime.evaluation import evaluating, seeded
 
 
 def with_classes(model: nn.Module, classes: int, image: Tensor, seed: int) -> nn.Module:
-    """A copy of `model` whose last linear layer is a new one with `classes` outputs; `model` itself if it has as many.
+    """Return a copy of `model` whose last linear layer is a new one with `classes` outputs.
 
-    Classes are told by their number alone.
+    `model` itself if it has as many; only their number counts. The layer keeps its name, so a file of the weights fits
+    the architecture built with as many classes.
 
-    image: (1, C, H, W), which the model takes. seed: of the new weights. The layer stays under its name, so a file of
-    the weights fits the architecture built with as many classes. Raises ConversionError if the model's answer does not
-    come from a linear layer.
+    Args:
+        model: A classifier.
+        classes: Number of classes.
+        image: (1, C, H, W), an input of the model.
+        seed: Seed of the new weights.
+
+    Raises:
+        ConversionError: The model's output does not come from a linear layer.
     """
     found = _answer(model, image)
     if found == (1, classes):
@@ -24,8 +30,8 @@ def with_classes(model: nn.Module, classes: int, image: Tensor, seed: int) -> nn
     fitting = [(name, layer) for name, layer in linear if found == (1, layer.out_features)]
     if not fitting:
         raise ConversionError(
-            f"got {type(model).__name__}, which answers with {found} and has no linear layer that gives it; needed: a "
-            f"classifier with a last linear layer, or one with {classes} classes already"
+            f"Expected a classifier with a last linear layer, or one with {classes} classes already, but got "
+            f"{type(model).__name__}, whose output is {found} and comes from no linear layer."
         )
     name, last = fitting[-1]
     with seeded(seed):
@@ -36,14 +42,14 @@ def with_classes(model: nn.Module, classes: int, image: Tensor, seed: int) -> nn
     setattr(made.get_submodule(parent), attribute, new)
     if _answer(made, image) != (1, classes):
         raise ConversionError(
-            f"got {type(model).__name__}, whose answer comes from more than its last linear layer {name}; needed: a "
-            f"network with {classes} classes already"
+            f"Expected a network whose output comes from its last linear layer {name} alone, or one with {classes} "
+            f"classes already, but got {type(model).__name__}."
         )
     return made
 
 
 def _answer(model: nn.Module, image: Tensor) -> tuple[int, ...] | str:
-    """The shape of what `model` says of `image`, or why there is none, in words."""
+    """Return the shape of the output of `model` for `image`, or the reason why there is none, in words."""
     try:
         with evaluating(model):
             answer = model(image)

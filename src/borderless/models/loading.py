@@ -16,29 +16,29 @@ from borderless.runtime.did_you_mean import unknown
 
 
 def load(name: str, weights: str | os.PathLike[str] | None = None, **options: Any) -> nn.Module:
-    """A network by name, in eval mode (call `.train()` to train it), on the CPU.
+    """Return a network by name, in eval mode (call `.train()` to train it), on the CPU.
 
-    >>> import torch
-    >>> load("fconv_hardnet")(torch.zeros(1, 1, 32, 32)).shape
-    torch.Size([1, 6272])
-
-    name: one of `borderless.models.names()`, `torchvision/NAME`, `timm/NAME`, or NAME alone, for which torchvision is
-    asked first. options go to the network's builder: `num_classes=10`, for instance.
-
-    weights:
-        None: random, from PyTorch's generator.
-        A path: a string that ends in .pt, .pth, .tar or .safetensors or has a folder in it, or a `pathlib.Path`. The
-        file holds a state dict, alone or in a dict under `state_dict` or `model`. No code in it is run.
-        "default" or a name such as "IMAGENET1K_V1": torchvision's, downloaded.
-        "pretrained" or a tag such as "a1_in1k": timm's, downloaded.
-        "packaged": those of an installed package; only for tf_efficientnet_lite0, see `borderless.models.packaged`.
+    Args:
+        name: One of `borderless.models.names()`, `torchvision/NAME`, `timm/NAME`, or NAME alone, which is looked up in
+            torchvision first.
+        weights: None: random, from PyTorch's generator. A path: a string that ends in .pt, .pth, .tar or .safetensors
+            or has a folder in it, or a `pathlib.Path`; the file holds a state dict, alone or in a dict under
+            `state_dict` or `model`, and no code in it is run. "default" or a name such as "IMAGENET1K_V1":
+            torchvision's, downloaded. "pretrained" or a tag such as "a1_in1k": timm's, downloaded. "packaged": those of
+            an installed package; only for tf_efficientnet_lite0, see `borderless.models.packaged`.
+        **options: Options of the network's builder, `num_classes=10`, for instance.
 
     Raises:
-        UnknownName: no such network, library or weights.
-        CheckpointError: a file that is missing, damaged, or holds more than tensors.
-        WeightMismatch: entries that are missing, too many, or of another shape.
-        WeightsUnavailable: a download that failed.
-        MissingPackage: a package that is needed and not installed.
+        UnknownName: There is no such network, library or weights.
+        CheckpointError: A file is missing, damaged, or holds more than tensors.
+        WeightMismatch: Entries are missing, too many, or of another shape.
+        WeightsUnavailable: A download failed.
+        MissingPackage: A package is needed and not installed.
+
+    Example:
+        >>> import torch
+        >>> load("fconv_hardnet")(torch.zeros(1, 1, 32, 32)).shape
+        torch.Size([1, 6272])
     """
     library, short = resolve(name)
     if weights is None:
@@ -50,7 +50,9 @@ def load(name: str, weights: str | os.PathLike[str] | None = None, **options: An
         fill_(model, entries, name, path)
         return model.eval()
     if not isinstance(weights, str):
-        raise UnknownName(f"got weights={weights!r}; needed: None, a name, or a path; see borderless.models.load")
+        raise UnknownName(
+            f"Expected weights to be None, a name, or a path but got {weights!r}; see borderless.models.load"
+        )
     if weights == "packaged":
         return _packaged(name, short, options)
     if library == "torchvision":
@@ -58,18 +60,19 @@ def load(name: str, weights: str | os.PathLike[str] | None = None, **options: An
     if library == "timm":
         return _timm_weights(name, short, weights, options).eval()
     raise UnknownName(
-        f"got weights={weights!r} for {name}, which has none to download; "
-        f"leave weights out, or give the path of a {', '.join(SUFFIXES)} file"
+        f"Expected random weights or a file for {name}, which has none to download, but got weights={weights!r}; leave "
+        f"weights out, or give the path of a {', '.join(SUFFIXES)} file"
     )
 
 
 def resolve(name: str) -> tuple[str, str]:
-    """Where the network comes from ("borderless", "torchvision" or "timm"), and its name there.
+    """Return the source of the network ("borderless", "torchvision" or "timm"), and its name there.
 
     >>> resolve("timm/resnet18"), resolve("resnet18"), resolve("fconv_resnet18")
     (('timm', 'resnet18'), ('torchvision', 'resnet18'), ('borderless', 'fconv_resnet18'))
 
-    Raises `UnknownName` with suggestions.
+    Raises:
+        UnknownName: There is none; the text has suggestions.
     """
     if name in BUILDERS:
         return "borderless", name
@@ -107,7 +110,7 @@ def _random(library: str, short: str, options: dict[str, Any]) -> nn.Module:
     import torchvision
 
     if short in ("googlenet", "inception_v3"):
-        # They would warn about a slow initialisation that random weights do not need.
+        # They would warn about a slow initialization that random weights do not need.
         options = {"init_weights": False, **options}
     if short in torchvision.models.list_models(module=torchvision.models.segmentation):
         options = {"weights_backbone": None, **options}  # which it would download
@@ -123,13 +126,13 @@ def _is_path(weights: str | os.PathLike[str]) -> bool:
 def _packaged(name: str, short: str, options: dict[str, Any]) -> nn.Module:
     if short != ARCHITECTURE:
         raise UnknownName(
-            f"got weights='packaged' for {name}; only {ARCHITECTURE} has weights in a package; "
-            "leave weights out, or give a path"
+            f"Expected {ARCHITECTURE}, the only network with weights in a package, but got weights='packaged' for "
+            f"{name}; leave weights out, or give a path"
         )
     if options:
         raise WeightMismatch(
-            f"got weights='packaged' with {', '.join(options)}; these weights need {name} as it is; "
-            "leave the options out"
+            f"Expected no options with weights='packaged', which need {name} as it is, but got {', '.join(options)}; "
+            "leave them out"
         )
     return packaged.load_packaged()
 
@@ -162,13 +165,16 @@ def _timm_weights(name: str, short: str, weights: str, options: dict[str, Any]) 
 
 def _unknown_weights(name: str, weights: str, known: Sequence[str]) -> str:
     listed = f"its weights are {', '.join(known)}" if known else "it has none to download"
-    return f"got weights={weights!r} for {name}; {listed}; choose one, or give a path with a folder or a suffix in it"
+    return (
+        f"Expected existing weights but got {weights!r} for {name}; {listed}; choose one, or give a path with a folder "
+        "or a suffix in it"
+    )
 
 
 def _unavailable(name: str, weights: str, error: OSError) -> WeightsUnavailable:
     reason = next(iter(str(error).splitlines()), type(error).__name__)
     return WeightsUnavailable(
-        f"got no weights {weights!r} for {name}: the download failed ({reason}); needed: a network connection, once; "
-        "without one, download the file elsewhere and give its path instead, or take "
-        f"{ARCHITECTURE}, whose weights come in a package"
+        f"Expected a network connection, once, for the weights {weights!r} of {name} but got a failed download "
+        f"({reason}); without one, download the file elsewhere and give its path instead, or take {ARCHITECTURE}, "
+        "whose weights come in a package"
     )

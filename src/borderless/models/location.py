@@ -5,7 +5,7 @@ from torch.nn import functional as F
 
 
 class RookNet(nn.Module):
-    """One filter, its largest response anywhere, two classes."""
+    """One filter, its largest response at any position, two classes."""
 
     def __init__(self) -> None:
         super().__init__()

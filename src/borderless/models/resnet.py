@@ -1,4 +1,4 @@
-"""The paper's 2-D ResNets: torchvision's, with full convolution in the place of same convolution.
+"""The paper's 2-D ResNets: torchvision's, with full instead of same convolution.
 
 F-Conv pads each convolution with kernel - 1 zeros, so both branches of a block must grow alike: two 3×3 convolutions
 grow a map by 2 pixels a side, and the shortcut is zero-padded as much. Only paddings differ from torchvision's network,
@@ -32,7 +32,7 @@ _BASIC_IDENTITY, _BASIC_STRIDED, _BOTTLENECK = 2, 3, 1
 
 
 def fconv_resnet(name: str, *, num_classes: int = 1000, zero_init_residual: bool = False) -> "ResNet":
-    """An F-Conv ResNet, ResNeXt or wide ResNet: `name` is one of `RESNETS`; the options are torchvision's.
+    """Return an F-Conv ResNet, ResNeXt or wide ResNet: `name` is one of `RESNETS`; the options are torchvision's.
 
     Images n × 3 × height × width give logits n × num_classes. The stem's max pool has kernel 2, stride 2, no padding.
     """

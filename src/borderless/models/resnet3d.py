@@ -27,10 +27,10 @@ TEMPORAL_STEM_STRIDE = (2, 2, 2)
 
 
 def sconv_resnet3d(depth: int, *, num_classes: int = 400, stem_stride: tuple[int, int, int] = STEM_STRIDE) -> "ResNet":
-    """A 3D ResNet with same convolution, `depth` 18, 34 or 50. Clips n × 3 × frames × height × width give logits.
+    """Return a 3D ResNet with same convolution, `depth` 18, 34 or 50.
 
-    It averages the last map as a whole, as the F-Conv code does. The S-Conv code averages windows of 1 × 4 × 4 cells:
-    the same for clips of 16 frames of 112 px.
+    Clips n × 3 × frames × height × width give logits. It averages the last map as a whole, as the F-Conv code does. The
+    S-Conv code averages windows of 1 × 4 × 4 cells: the same for clips of 16 frames of 112 px.
     """
     import torchvision  # seconds to import: only who builds the network pays
 
@@ -49,7 +49,7 @@ def fconv_resnet3d(
     num_classes: int = 400,
     stem_stride: tuple[int, int, int] | None = None,
 ) -> "ResNet":
-    """A 3D ResNet with full convolution over space, or with `temporal=True` over space and time.
+    """Return a 3D ResNet with full convolution over space, or with `temporal=True` over space and time.
 
     Clips n × 3 × frames × height × width give logits. stem_stride: by default as published, `TEMPORAL_STEM_STRIDE`
     with `temporal=True`, else `STEM_STRIDE`.

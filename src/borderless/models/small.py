@@ -39,7 +39,7 @@ def few_threads(arch: str) -> AbstractContextManager[None]:
 
 
 class ClipNet(nn.Module):
-    """Three 3D convolutions with strides, global average; `padding` is how many cells space and time are padded by."""
+    """Three 3D convolutions with strides, global average; space and time are padded by `padding` cells."""
 
     def __init__(self, classes: int, space: int, time: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The paper's VGGs: torchvision's, with full convolution in the place of same convolution.
+"""The paper's VGGs: torchvision's, with full instead of same convolution.
 
 Every 3×3 convolution pads 2 pixels; all else, with the state dict's names, is torchvision's. The adaptive average pool
 to 7×7 cells before the classifier stays, so these networks still read absolute position, coarsely.
@@ -18,7 +18,7 @@ VGGS = tuple(f"vgg{depth}{norm}" for depth in (11, 13, 16, 19) for norm in ("", 
 
 
 def fconv_vgg(name: str, *, num_classes: int = 1000, init_weights: bool = True, dropout: float = 0.5) -> "VGG":
-    """An F-Conv VGG: `name` is one of `VGGS`; the options are torchvision's.
+    """Return an F-Conv VGG: `name` is one of `VGGS`; the options are torchvision's.
 
     Images n × 3 × height × width give logits n × num_classes.
     """

@@ -40,7 +40,7 @@ class Band(NamedTuple):
 
 @dataclass(frozen=True)
 class Work:
-    """What every worker needs. open_image: opens the image there."""
+    """The common inputs of all workers. open_image: opens the image there."""
 
     model: nn.Module
     open_image: Callable[[], Any]
@@ -173,7 +173,7 @@ def _rows(work: Work, band: Band) -> Iterator[list[list[Any]]]:
 
 
 def _next_row(ray: Any, rows: Any, band: Band) -> list[list[Any]] | None:
-    """What the next row of a band gives; None: it is done."""
+    """Return what the next row of a band gives; None: it is done."""
     try:
         return ray.get(next(rows))
     except StopIteration:

@@ -1,4 +1,4 @@
-"""What it takes to run a model on parts of an image, told before anything is computed."""
+"""Report on running a model on parts of an image, before anything is computed: exactness, margins, cost."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -32,7 +32,7 @@ class Gathered:
 
 @dataclass(frozen=True)
 class TileCost:
-    """What tiles of one size, in pixels an axis, cost.
+    """The cost of tiles of one size, in pixels per axis.
 
     carried: by `tile`, one after the other. macs_alone: multiply-adds of tiles that each run by itself, as in `parts`;
     None where they cannot.
@@ -45,16 +45,17 @@ class TileCost:
 
 @dataclass(frozen=True)
 class Tiling:
-    """How a model runs on tiles of an image of `size` pixels; `str()` of it is a card.
+    """The result of `tiling` for an image of `size` pixels; `str()` of it is a card.
 
-    problem: why tiles are not equal to the whole, with the module; None: they are. by_hand: why nobody can cut an image
-    into overlapping tiles for the model as it is; None: one can.
-
-    total_stride: a tile that is cut by hand must begin on multiples of it. margins: how many pixels before and after
-    its own a tile reads, far from the edge of the image; no pixel can be left out. context: what to cut, the margins
-    rounded up to multiples of the total stride.
-
-    gathers: operations over all of space. whole: what the whole image costs at once. tiles: what tiles and strips cost.
+    Attributes:
+        problem: Why tiles are not equal to the whole, with the module; None: they are.
+        by_hand: Why nobody can cut an image into overlapping tiles for the model as it is; None: one can.
+        total_stride: Tiles that are cut by hand must begin on multiples of it.
+        margins: Number of pixels before and after its own that a tile reads, far from the edge of the image; no pixel
+            can be left out.
+        gathers: Operations over all of space.
+        whole: The cost of the whole image at once.
+        tiles: The costs of tiles and strips.
     """
 
     model: str
@@ -75,7 +76,7 @@ class Tiling:
 
     @property
     def summary(self) -> str:
-        """One line."""
+        """The card in one line."""
         if self.problem is not None:
             return f"not equal to the whole: {self.problem}"
         waits = f", where tiles wait for one another {len(self.gathers)} times" if self.gathers else ""
@@ -83,7 +84,7 @@ class Tiling:
 
     @property
     def context(self) -> tuple[Interval, ...]:
-        """How many pixels to cut before and after a tile by hand."""
+        """The number of pixels to cut before and after a tile by hand: the margins rounded up to the total stride."""
         pairs = zip(self.margins, self.total_stride, strict=True) if self.margins else ()
         return tuple((ceil_div(before, step) * step, ceil_div(after, step) * step) for (before, after), step in pairs)
 
@@ -132,23 +133,26 @@ def tiling(
     args: tuple[Any, ...] = (),
     kwargs: dict[str, Any] | None = None,
 ) -> Tiling:
-    """Tell whether and how `model` runs on tiles of an image, and what they cost, before anything is computed.
+    """Report whether and how `model` runs on tiles of an image, and their cost, before anything is computed.
 
     The model is called once with an image that has a size and no values, which takes about a second and no memory,
     whatever the size.
 
     Args:
-        model: any model, converted or not, in evaluation mode.
-        size: of the image, in pixels: (height, width), or one number for each spatial axis.
-        tiles: sizes to list, in pixels, one number or one for each axis. By default squares and strips of 128 to 2,048
+        model: Any model, converted or not, in eval mode.
+        size: Size of the image in pixels: (height, width), or one number for each spatial axis.
+        tiles: Sizes to list, in pixels, one number or one for each axis. By default squares and strips of 128 to 2,048
             that are smaller than the image.
-        batch: how many images go in together.
-        channels: of the image; by default those of the model's first convolution.
-        args: what the model takes after the image.
-        kwargs: what it takes by name.
+        batch: Number of images per batch.
+        channels: Channels of the image; by default those of the model's first convolution.
+        args: Further positional arguments of the model, after the image.
+        kwargs: Keyword arguments of the model.
+
+    Returns:
+        The report; print it for a card.
 
     Raises:
-        ConversionError: the number of channels is unknown, or the model takes other arguments.
+        ConversionError: The number of channels is unknown, or the model takes other arguments.
 
     Example:
         >>> import torch, borderless as bl

@@ -221,7 +221,7 @@ class CarryPass(PartPass):
 
 
 def _stand_in(source: PartSignal, operations: Sequence[Operation], outputs: Box, whole: Box) -> PartSignal:
-    """A small map of zeros from which a call makes an output on each axis: to learn what its result is like."""
+    """Return a small map of zeros from which a call makes an output on each axis: to learn what its result is like."""
     if source.is_settled:
         return source
     sizes, box = list(source.window.shape), []
@@ -239,7 +239,7 @@ def _stand_in(source: PartSignal, operations: Sequence[Operation], outputs: Box,
 
 
 def _cut(window: Tensor, axes: tuple[int, ...], box: Box, outputs: Box) -> Tensor:
-    """The cells of `outputs`, of which those along an axis without any are nowhere."""
+    """Return the cells of `outputs`, of which those along an axis without any are nowhere."""
     for axis, (a, b), (first, stop) in zip(axes, box, outputs, strict=True):
         if first >= stop:
             window = window.narrow(axis, 0, 0)

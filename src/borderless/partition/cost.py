@@ -10,7 +10,7 @@ from borderless.partition.record import Recording
 
 
 class Cost(NamedTuple):
-    """What a run costs. macs: multiply-adds. maps, rims, waiting: the most bytes in memory at once.
+    """The cost of a run. macs: multiply-adds. maps, rims, waiting: the most bytes in memory at once.
 
     maps: feature maps of the part that runs, its input included. rims: what calls keep for later parts. waiting: the
     maps of all parts while they wait for one another, at an operation over all of space.
@@ -75,7 +75,7 @@ def _macs(recording: Recording, along: Sequence[Extents]) -> int:
 
 
 def _maps(recording: Recording, along: Sequence[Extents]) -> int:
-    """The most bytes of maps that are alive at once, with the copies of sources that a call puts rims around."""
+    """Return the most bytes of maps that are alive at once, with the copies of sources that a call puts rims around."""
     held = [
         made.cell_bytes * prod(max(b - a for a, b in one.maps[key]) for one in along)
         for key, made in enumerate(recording.maps)
@@ -92,7 +92,7 @@ def _maps(recording: Recording, along: Sequence[Extents]) -> int:
 
 
 def _alive(recording: Recording, held: Sequence[int]) -> list[int]:
-    """The bytes that are alive during each call, of maps that hold so many."""
+    """Return the bytes that are alive during each call, of maps that hold so many."""
     count = len(recording.calls)
     change = [0] * (count + 1)
     for key, made in enumerate(recording.maps):

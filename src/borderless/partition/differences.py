@@ -1,4 +1,4 @@
-"""Where tiles begin to differ from the whole: each call of the model's on parts, against the same call on one part."""
+"""Search for the first call whose parts differ from the whole: each call on parts, against the call on one part."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field

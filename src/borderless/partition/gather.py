@@ -28,7 +28,7 @@ class Alone:
 
 
 class _Modes(NamedTuple):
-    """What of PyTorch a model may have set around the call in which it waits: it holds for the thread."""
+    """The modes of PyTorch that hold for a thread, which a model may have set around the call in which it waits."""
 
     gradients: bool
     autocast: tuple[tuple[str, bool, torch.dtype], ...]

@@ -71,7 +71,7 @@ def open_image(path: Path, channels: Channels = "auto") -> Any:
 
 
 def _opened(path: Path) -> tuple[Any, str]:
-    """The array, and its axes by a letter each; "": unknown."""
+    """Return the array, and its axes by a letter each; "": unknown."""
     ending = path.suffix.lower()
     if ending == ".npy":
         return np.load(path, mmap_mode="r"), ""

@@ -64,7 +64,7 @@ class OutputFile:
 
     @property
     def work(self) -> Path:
-        """What is written to while tiles are computed."""
+        """The file that tiles are written to while they are computed."""
         return self.path.with_name(f".{self.path.name}.npy") if self.kind == ".png" else self.path
 
     def create(self) -> None:

@@ -1,4 +1,4 @@
-"""What a model gives for an image, put together from its parts: in new tensors, or in arrays that are written in place.
+"""A model's output for an image, put together from its parts: in new tensors, or in arrays that are written in place.
 
 Shapes: outputs as the model gives them for the whole image; without the axis of samples for an image without it.
 """
@@ -30,7 +30,7 @@ class Piece(NamedTuple):
 
     @property
     def index(self) -> tuple[slice, ...]:
-        """Where the cells are in the whole."""
+        """The slices of the whole that hold the cells."""
         index = [slice(0, n) for n in self.shape]
         for axis, (a, b) in zip(self.axes, self.box, strict=True):
             index[axis] = slice(a, b)
@@ -131,7 +131,7 @@ class Outputs:
 
 
 def shape_of(leaf: Tensor, has_batch: bool) -> tuple[int, ...]:
-    """The shape of an output for the whole image, without the axis of samples if the image has none."""
+    """Return the shape of an output for the whole image, without the axis of samples if the image has none."""
     shape = tuple(leaf.shape)
     return shape if has_batch or shape[:1] != (1,) else shape[1:]
 

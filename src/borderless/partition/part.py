@@ -37,7 +37,7 @@ class PartEdge(Edge):
 
     @property
     def outside(self) -> Outside:
-        """What lies outside of the whole."""
+        """The kind of cells that lie outside of the whole."""
         return self.whole.outside
 
     @property
@@ -47,12 +47,12 @@ class PartEdge(Edge):
 
     @property
     def reach(self) -> int | None:
-        """How far the whole map may grow."""
+        """The number of cells that the whole map may grow."""
         return self.whole.reach
 
     @property
     def background(self) -> float | tuple[float, ...]:
-        """What surrounds the whole image."""
+        """The values around the whole image."""
         return self.whole.background
 
     @property
@@ -62,12 +62,12 @@ class PartEdge(Edge):
 
     @property
     def has_own_padding(self) -> bool:
-        """Whether the model's own padding lies outside of the whole."""
+        """Whether the model's original padding lies outside of the whole."""
         return self.whole.has_own_padding
 
     @property
     def at(self) -> str | None:
-        """Where functions without a rule run."""
+        """The point at which functions without a rule run."""
         return self.whole.at
 
     def __repr__(self) -> str:
@@ -248,7 +248,7 @@ def _first_part(args: tuple[Any, ...], kwargs: dict[str, Any]) -> PartSignal:
 
 
 def not_done(outputs: Sequence[tuple[int, int]], done: Sequence[int | None] | None) -> Box:
-    """The part of `outputs` that begins where earlier parts have stopped; empty if it does not reach there.
+    """Return the part of `outputs` that begins where earlier parts have stopped; empty if it does not reach there.
 
     done: None, of all axes or of one, where no part came before.
     """
@@ -268,7 +268,7 @@ def parts_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[PartSignal]:
 def with_maps_placed(source: PartSignal, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
     """Return the arguments of a call with everything that has a value for each position as a settled `PartSignal`.
 
-    That is, whole maps, and (under the model's own padding) ordinary tensors of the size of the frame.
+    That is, whole maps, and (under the original padding) ordinary tensors of the size of the frame.
     """
 
     def placed(leaf: Any) -> Any:

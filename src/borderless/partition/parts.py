@@ -66,7 +66,7 @@ def region(
 
     Raises:
         ImageError: the box is not in the image, or the image cannot be read.
-        UnsupportedOperation: an operation of the model reads all of space, or has no answer for a part of an image; the
+        UnsupportedOperation: an operation of the model reads all of space, or cannot run on a part of an image; the
             text names the module.
 
     Example:
@@ -116,7 +116,7 @@ def parts(
 
     Raises:
         ImageError: the tile is no size, or the image cannot be read.
-        UnsupportedOperation: an operation of the model reads all of space, or has no answer for a part of an image; the
+        UnsupportedOperation: an operation of the model reads all of space, or cannot run on a part of an image; the
             text names the module.
 
     Example:
@@ -222,7 +222,7 @@ class _OnePart:
 
 
 def _cells(signal: PartSignal, box: Box) -> Tensor:
-    """The cells of `box`, which the part holds, unless it has none."""
+    """Return the cells of `box`, which the part holds, unless it has none."""
     if any(a >= b for a, b in box):
         sizes = list(signal.window.shape)
         for axis, (a, b) in zip(signal.axes, box, strict=True):
@@ -232,12 +232,12 @@ def _cells(signal: PartSignal, box: Box) -> Tensor:
 
 
 def _compact(leaf: Any) -> Any:
-    """A tensor without the memory around it."""
+    """Return a tensor without the memory around it."""
     return leaf.clone(memory_format=torch.contiguous_format) if isinstance(leaf, Tensor) else leaf
 
 
 def _pixels(image: Any, box: Box, model: nn.Module) -> Tensor:
-    """The pixels of a box as a tensor where the model is."""
+    """Return the pixels of a box as a tensor where the model is."""
     where = (slice(None), slice(None), *(slice(a, b) for a, b in box))
     if isinstance(image, Tensor):
         return image[where]

@@ -129,7 +129,7 @@ def _gives(recording: Recording, axis: int, pixels: Interval, wanted: Mapping[in
 def _demands(
     recording: Recording, axis: int, wanted: Mapping[int, Interval], *, is_interior: bool = False
 ) -> dict[int, Interval]:
-    """The hulls of what is read of each map. is_interior: as if the map had no edges."""
+    """Return the hulls of what is read of each map. is_interior: as if the map had no edges."""
     demands = dict(wanted)
     for call in reversed(recording.calls):
         asked = [demands[result] for result in call.results if result in demands]
@@ -213,7 +213,7 @@ def read_by(recording: Recording, axis: int, pixels: Interval) -> Interval:
 def margins(recording: Recording, axis: int) -> Interval:
     """Return how many pixels before and after its own a tile reads, which begins and ends far from the edge.
 
-    Its ends are multiples of the total stride. Only where no operation weighs cells by their place in the frame.
+    Its ends are multiples of the total stride. Only where no operation weighs cells by their position in the frame.
     """
     step, found = total_stride(recording, axis), strides(recording, axis)
     wanted = {key: (0, step * found[key].denominator // found[key].numerator) for key in recording.outputs}

@@ -23,7 +23,7 @@ from borderless.engine.inputs import arguments_named
 from borderless.engine.naming import describe
 from borderless.engine.operations import Operation
 from borderless.engine.registry import traits_of
-from borderless.engine.relabelled import Relabelled
+from borderless.engine.relabeled import Relabeled
 from borderless.engine.signal import Signal
 from borderless.engine.torch_internals import AnyBatchNorm, fake_tensor_errors, fake_tensors, tree_leaves, tree_map
 from borderless.errors import UnsupportedOperation
@@ -110,7 +110,7 @@ class RecordingPass(CarryPass):
         cells = prod(b - a for a, b in first.box)
         gathered, macs, number = self._gathered, self.macs, len(self.recording.calls)
         found = super().call(source, func, rule, args, kwargs)
-        if any(isinstance(leaf, Relabelled) and leaf.tokens is not None for leaf in tree_leaves(found)):
+        if any(isinstance(leaf, Relabeled) and leaf.tokens is not None for leaf in tree_leaves(found)):
             raise self.unsupported(
                 describe(func), "it makes a list of the cells of a feature map, which tiles do not run"
             )
@@ -137,7 +137,7 @@ class RecordingPass(CarryPass):
         return result
 
     def _as_part(self, leaf: Any) -> Any:
-        """A whole map that a call over all of space has made, as parts hold it."""
+        """Return a whole map that a call over all of space has made, as parts hold it."""
         if not isinstance(leaf, Signal) or isinstance(leaf, PartSignal):
             return leaf
         made: Any = PartSignal(  # pyright: ignore[reportCallIssue]  Tensor.__init__ takes anything
@@ -146,7 +146,7 @@ class RecordingPass(CarryPass):
         return made.within(leaf.box)
 
     def _note(self, signal: PartSignal, call: int) -> int:
-        """Number a map that a call has made."""
+        """Return the number a map that a call has made."""
         number = len(self.recording.maps)
         window = signal.window
         ref = StorageWeakRef(window.untyped_storage())
@@ -198,7 +198,7 @@ def record(
     """Record the calls that `model` makes on an image of `shape` (N, C, *space).
 
     Raises:
-        UnsupportedOperation: the model calls what has no answer for a part of an image; the text names the module.
+        UnsupportedOperation: the model calls what cannot run on a part of an image; the text names the module.
     """
     check_parts(model)
     kwargs, edge = kwargs or {}, edge_of(model)
@@ -214,8 +214,8 @@ def record(
                 stand_in(image, *args, **kwargs)
             except fake_tensor_errors() as error:
                 raise UnsupportedOperation(
-                    f"got a size or a branch that depends on values, in {_module_of(stand_in, error)}: what the "
-                    "model computes is known only once it has run"
+                    "Expected sizes and branches that follow from shapes but got one that depends on values, in "
+                    f"{_module_of(stand_in, error)}: what the model computes is known only once it has run"
                 ) from error
     return recorder.recording
 

@@ -29,7 +29,7 @@ Progress = Callable[[int, int], Any]
 
 @dataclass
 class State:
-    """How far a run is.
+    """The progress of a run.
 
     identity: what the file is made of. rows: how many are done. bands: those that are done, with what they gave. calls:
     what later rows read.

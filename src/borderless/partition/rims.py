@@ -18,7 +18,7 @@ from borderless.partition.part import PartSignal
 
 @dataclass(frozen=True)
 class Place:
-    """Where a part is in the grid: its index along each axis, and whether it is the last one there."""
+    """A part's position in the grid: its index along each axis, and whether it is the last one there."""
 
     index: tuple[int, ...]
     is_last: tuple[bool, ...]
@@ -59,7 +59,7 @@ class Rim:
 
 @dataclass
 class KeptCall:
-    """What one call of the model's keeps from part to part.
+    """The record that one call of the model's keeps from part to part.
 
     function: of PyTorch's; its name in a call that another process has kept. starts: for each axis, of the parts by
     their index, the first output that is theirs. rims: of each map, along each axis.
@@ -75,7 +75,7 @@ class KeptCall:
         return self.function if isinstance(self.function, str) else describe(self.function)
 
     def done(self, place: Place, source: PartSignal, outputs: Box) -> tuple[int | None, ...]:
-        """The first of `outputs` along each axis that is still to be given; None: the first that can be.
+        """Return the first of `outputs` along each axis that is still to be given; None: the first that can be.
 
         The first of several parts need not begin where the image does.
         """
@@ -94,7 +94,7 @@ class KeptCall:
             starts.pop(at - 1, None)  # no part will ask for it: a stream has any number of them
 
     def rims_of(self, number: int, count: int) -> list[Rim]:
-        """The rims of a call's map by its number, along `count` axes."""
+        """Return the rims of a call's map by its number, along `count` axes."""
         while len(self.rims) <= number:
             self.rims.append([Rim(axis) for axis in range(count)])
         return self.rims[number]

@@ -31,7 +31,7 @@ Done = Callable[[int], Any]
 
 @dataclass(frozen=True)
 class Grid:
-    """How an image is cut into parts: for each axis, the intervals of pixels.
+    """The partition of an image: for each axis, the intervals of pixels.
 
     image: its size, where the parts do not cover it.
     """

@@ -144,7 +144,7 @@ def tiled_image(model: nn.Module, pixels: Any, prepare: Prepare | None = None) -
 
 
 def _space_of(model: nn.Module, shape: tuple[int, ...]) -> int:
-    """How many of an image's axes are spatial: those of the model's first convolution, if the image has as many."""
+    """Return the number of spatial axes of an image: those of the first convolution, if the image has as many."""
     found = list(dict.fromkeys(_SPACES[type(m)] for m in model.modules() if type(m) in _SPACES))
     name = type(model).__name__
     if not found:

@@ -17,7 +17,7 @@ _HELD = ("window", "_deviation")  # where a map keeps its cells
 
 
 class _View(NamedTuple):
-    """Where the cells of one map were: in which storage, and how they lay there."""
+    """The former location of the cells of one map: their storage and their layout in it."""
 
     signal: PartSignal
     name: str
@@ -56,7 +56,7 @@ class Spill:
         self._folder.cleanup()
 
     def rests(self, number: int) -> None:
-        """A part begins to wait: put its maps away, if there is no room for them.
+        """Move the maps of a part that begins to wait to disk, if there is no room for them.
 
         Raises:
             StorageError: There is none on the disk either.
@@ -86,7 +86,7 @@ class Spill:
         self.written_bytes += size
 
     def resumes(self, number: int) -> None:
-        """A part goes on: bring its maps back.
+        """Load the maps of a part that goes on.
 
         Raises:
             StorageError: Their file cannot be read.
@@ -112,7 +112,7 @@ class Spill:
 
 
 def _held_by(scope: PartPass) -> tuple[list[_View], list[torch.UntypedStorage]]:
-    """The maps of a pass that are alive, and their storages, each once; what is the same in every part stays."""
+    """Return the maps of a pass that are alive, and their storages, each once; what is the same in every part stays."""
     views: list[_View] = []
     storages: dict[int, torch.UntypedStorage] = {}
     for signal in list(scope.alive.values()):

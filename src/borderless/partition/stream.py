@@ -94,12 +94,12 @@ class Stream:
         self._example, self._like = self._like or self._example, None
 
     def push(self, chunk: Tensor, last: bool = False) -> Any:
-        """Return the outputs that are decided now and were not before.
+        """Return the outputs that this chunk decides.
 
         Args:
             chunk: ``(N, C, *space)``, of any number of samples along the stream's axis; 0 if no more come and the one
                 before was the last.
-            last: No chunk comes after this one. With a known length the chunk that completes it is the last.
+            last: Whether this is the last chunk. With a known length the chunk that completes it is the last.
 
         Returns:
             What the model returns, with the decided cells of each map, none along the axis where none is.
@@ -124,28 +124,28 @@ class Stream:
         return output
 
     def prepare(self, example: Tensor) -> "Stream":
-        """Let `latency` be known before the first chunk: by an `example` of one, which is not taken in."""
+        """Make `latency` known before the first chunk, by an `example` of one, which is not consumed."""
         self._example = self._checked(example)
         return self
 
     @property
     def latency(self) -> int:
-        """How many samples later than due the latest output comes; 0 for a causal network.
+        """The number of samples later than due that the latest output comes; 0 for a causal network.
 
-        Of a map with r outputs a sample of the input (r = 1/4 after a stride of 4), output j stands for the samples up
-        to (j + 1) / r and is due when these are in. So after t samples all outputs before r·(t - latency) have come,
-        and there is a t, at the start of the stream or later, after which no more have. Of several outputs the largest.
+        Of a map with r outputs a sample of the input (r = 1/4 after a stride of 4), output j covers the samples up to
+        (j + 1) / r and is due when these are in. So after t samples all outputs before r·(t - latency) have come, and
+        there is a t, at the start of the stream or later, after which no more have. Of several outputs the largest.
         """
         return self._waiting()[0]
 
     @property
     def latencies(self) -> Any:
-        """The latency of each output: what the model returns, with a number in the place of each map."""
+        """The latency of each output: the model's output, with a number instead of each map."""
         return self._waiting()[1]
 
     @property
     def nbytes(self) -> int:
-        """How many bytes of cells are kept for the chunks to come."""
+        """The number of bytes of cells that are kept for the chunks to come."""
         return self._progress.nbytes
 
     def state_dict(self) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from borderless.engine.geometry import Box
 from borderless.engine.naming import describe
 from borderless.engine.operations import Mirror, OnMirrored
 from borderless.engine.registry import UNKNOWN, Need, find_rule, traits_of
-from borderless.engine.relabelled import Relabelled
+from borderless.engine.relabeled import Relabeled
 from borderless.engine.resizing import Resize
 from borderless.engine.signal import Signal
 from borderless.engine.torch_internals import tree_leaves, tree_map
@@ -66,7 +66,7 @@ class StreamPass(CarryPass):
         else:
             result = super().call(source, func, rule, args, kwargs)
         for leaf in (result,) if isinstance(result, Chunk) else tree_leaves(result):
-            leaf = leaf.map if isinstance(leaf, Relabelled) else leaf
+            leaf = leaf.map if isinstance(leaf, Relabeled) else leaf
             if not isinstance(leaf, Chunk):
                 continue
             if not across:

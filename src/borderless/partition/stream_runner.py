@@ -26,7 +26,7 @@ _REMAINDERS = (1, 2, 7)
 
 
 class Like(NamedTuple):
-    """What the chunks of a stream have in common. sizes: of one with a single sample. along: the stream's dimension."""
+    """The common properties of a stream's chunks. sizes: of one with a single sample. along: the stream's dimension."""
 
     sizes: tuple[int, ...]
     dtype: torch.dtype
@@ -55,7 +55,7 @@ class Like(NamedTuple):
 
 @dataclass
 class Progress:
-    """How far a stream has come, and what the calls of the model keep for the chunks to come."""
+    """The progress of a stream, and what the calls of the model keep for the chunks to come."""
 
     samples: int = 0
     chunks: int = 0
@@ -63,7 +63,7 @@ class Progress:
 
     @property
     def nbytes(self) -> int:
-        """How many bytes of cells are kept."""
+        """The number of bytes of cells that are kept."""
         cells = [rim.cells for call in self.kept for rims in call.rims for rim in rims if rim.cells is not None]
         return sum(kept.numel() * kept.element_size() for kept in cells)
 

@@ -44,25 +44,25 @@ def tile(
 ) -> Any:
     """Return the output of `model` for the whole `image`, which is read and computed tile after tile.
 
-    Equal to `model(image)` but for rounding: there are no seams, nothing overlaps and nothing is blended. The model
-    runs with its own padding or under the border that it was converted to, in eval mode, without gradients. Operations
+    Equal to `model(image)` up to rounding: there are no seams, nothing overlaps and nothing is blended. The model runs
+    with its original padding or under the border that it was converted to, in eval mode, without gradients. Operations
     over all of space (global pools, GroupNorm, squeeze-excite) are those of the whole image.
 
     Args:
         model: An ordinary or a converted model. It runs on the device that its weights are on.
         image: ``(C, *space)`` or ``(N, C, *space)``: a tensor, or an array with a shape and slicing (numpy, memmap,
-            zarr, h5py). How many axes are space, its first convolution tells.
-        tile: Pixels along each axis, one number or one an axis. Without it, chosen by `memory`.
-        memory: About how many bytes may be in use at a time, besides image and output: a number, or "2GB", "500MiB".
+            zarr, h5py). The first convolution decides how many axes are space.
+        tile: Pixels along each axis, one number or one an axis. By default chosen by `memory`.
+        memory: Approximate number of bytes to use at a time, besides image and output: a number, or "2GB", "500MiB".
             Where parts wait for one another, what does not fit waits in files (in the folder that TMPDIR names).
-        out: Arrays that the output is written to, one or several, laid out as the model's output is. Without it, the
-            output is in new tensors, on the image's device.
+        out: Arrays that the output is written to, one or several, laid out as the model's output is. By default new
+            tensors, on the image's device.
         prepare: Applied to each tile ``(N, C, *tile)`` on the model's device, for example
             `lambda tile: tile / 255`; it must treat each pixel by itself. Needed for integer images, whose 16-bit
             pixels come as int32.
-        progress: Called with how many tiles are done and how many there are.
-        args: What the model takes after the image.
-        kwargs: What it takes by name.
+        progress: Called with the number of tiles that are done, and their total.
+        args: Further positional arguments of the model, after the image.
+        kwargs: Keyword arguments of the model.
 
     Raises:
         ImageError: Image, tile, memory or out do not fit.

@@ -27,7 +27,7 @@ _OF_THE_END = ("padding_after", "output_padding", "ceil_mode", "n")
 class TimedCall:
     """A call of a model's, along the axis of a stream, or (without sources) the input.
 
-    number: its place in the order of the calls. name: function and module. operation: None: each output reads the same
+    number: its index in the order of the calls. name: function and module. operation: None: each output reads the same
     cell of all sources. whole: where the whole result is stored. frame: how many outputs the unmodified model has.
     rate: outputs a sample of the input.
     """
@@ -132,7 +132,7 @@ def steps_to(outputs: Iterable[TimedCall]) -> list[TimedCall]:
 
 
 def lags(outputs: Sequence[TimedCall], length: int | None) -> dict[TimedCall, int]:
-    """Return the latency of each call that `outputs` depend on, in samples of an input of `length`; None: endless."""
+    """Return the latency of each call that `outputs` depend on, in samples of an input of `length`; None: unlimited."""
     steps = steps_to(outputs)
     period = lcm(*(step.rate.denominator for step in steps))
     samples = 256

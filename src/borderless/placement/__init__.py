@@ -1,1 +1,1 @@
-"""Objects at many positions of a canvas, for the price of what they influence."""
+"""Placement: a model's outputs for objects at many positions of a canvas, at the cost of what the objects influence."""

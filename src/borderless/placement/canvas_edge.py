@@ -8,9 +8,9 @@ from borderless.engine.geometry import Keep
 
 @dataclass(frozen=True, repr=False)
 class CanvasEdge(Edge):
-    """Outside lie the maps of the empty canvas; whatever touches the object is kept, as far as these maps reach.
+    """The edge of a window: outside are the maps of the empty canvas, and all outputs that touch the object are kept.
 
-    canvas: the edge of the canvas itself, in whose name the pass speaks.
+    canvas: the edge of the canvas itself, whose name errors and warnings use.
     """
 
     canvas: Edge
@@ -32,12 +32,12 @@ class CanvasEdge(Edge):
 
     @property
     def reach(self) -> int | None:
-        """How far the canvas's maps grow beyond their frame."""
+        """The number of cells that the canvas's maps grow beyond their frame."""
         return 0 if self.canvas.keeps == "frame" else self.canvas.reach
 
     @property
     def at(self) -> str | None:
-        """Where functions without a rule run."""
+        """The point at which functions without a rule run."""
         return self.canvas.at
 
     def __repr__(self) -> str:

@@ -26,26 +26,38 @@ def place(
     args: tuple[Any, ...] = (),
     kwargs: dict[str, Any] | None = None,
 ) -> Tensor:
-    """The model's answers to every patch at every position: (positions, patches, ...).
+    """Return the model's outputs for every patch at every position: (positions, patches, ...).
 
-    patches: (N, C, H, W), or one (C, H, W), which leaves out the second dimension. positions: (row, column) of a
-    patch's upper left pixel; what sticks out of the canvas is cut off. canvas: (height, width) in pixels. background:
-    what else is on it, in input units: a number, one per channel, or an image (C, height, width), which brings the
-    canvas's size along. output: the name of a module whose output is wanted; "" for the model's own. pool: the average
-    or the maximum of a map over space. budget_mib: about how much memory the windows of one pass may take; the maps of
-    the empty canvas come on top. progress: called with how many answers are there, and how many there will be.
-    args, kwargs: what the model takes after the image, the same for all patches and positions (of batch size 1).
+    The model runs with its original padding or under the border that it was converted to, in eval mode, without
+    gradients. The result equals running every canvas whole, up to rounding: the empty canvas runs once, and a patch
+    costs the windows that it can influence. Positions that must have equal outputs run once. Under `valid`, `reflect`,
+    `replicate` and `circular`, and with an adaptive phase on a canvas that is not the border's own background, every
+    canvas is run whole.
 
-    The model runs with its own padding or under the border that it was converted to, in eval mode, without gradients.
-    Equal to running every canvas whole, but for rounding: the empty canvas runs once, and a patch costs the windows
-    that it can influence. Positions that must have equal answers run once. Under `valid`, `reflect`, `replicate` and
-    `circular`, and with an adaptive phase on a canvas that is not the border's own background, every canvas is run
-    whole. Raises ImageError for what does not fit together, ConversionError for a model in training mode.
+    Args:
+        model: A model in eval mode, converted or not.
+        patches: The objects, (N, C, H, W), or one, (C, H, W), which drops the second dimension of the result.
+        positions: (row, column) of a patch's upper left pixel, one pair per position; pixels outside the canvas are cut
+            off.
+        canvas: (height, width) of the canvas in pixels.
+        background: The rest of the canvas, in input units: a number, one per channel, or an image (C, height, width),
+            which also gives the canvas's size.
+        output: Name of a module whose output is wanted; "" for the model's own.
+        pool: "average" or "max" over space of a feature map; None: the map itself.
+        budget_mib: Approximate memory for the windows of one pass, in MiB; the maps of the empty canvas come on top.
+        progress: Called with the number of outputs that are computed, and their total.
+        args: Further positional arguments of the model, the same for all patches and positions (of batch size 1).
+        kwargs: Keyword arguments of the model.
 
-    >>> import torch, borderless as bl
-    >>> model = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3, padding=1), torch.nn.AdaptiveMaxPool2d(1)).eval()
-    >>> bl.place(model, torch.rand(5, 1, 8, 8), [(0, 0), (20, 12)], canvas=(32, 32)).shape
-    torch.Size([2, 5, 4, 1, 1])
+    Raises:
+        ImageError: Patches, positions, canvas and background do not fit together.
+        ConversionError: The model is in training mode, or `output` names no module of it.
+
+    Example:
+        >>> import torch, borderless as bl
+        >>> model = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3, padding=1), torch.nn.AdaptiveMaxPool2d(1)).eval()
+        >>> bl.place(model, torch.rand(5, 1, 8, 8), [(0, 0), (20, 12)], canvas=(32, 32)).shape
+        torch.Size([2, 5, 4, 1, 1])
     """
     check_convertible(model)
     _check_mode(model)
@@ -63,36 +75,41 @@ def _check_mode(model: nn.Module) -> None:
     training = next((name or "the model itself" for name, module in model.named_modules() if module.training), None)
     if training is not None:
         raise ConversionError(
-            f"got a {type(model).__name__} in training mode ({training}); needed: eval mode, because batch statistics "
-            "would make an object's answer depend on the others in its batch; call model.eval() first"
+            f"Expected a model in eval mode but got a {type(model).__name__} in training mode ({training}), where "
+            "batch statistics would make an object's output depend on the others in its batch; call model.eval() first."
         )
 
 
 def _empty_canvas(patches: Tensor, canvas: Sequence[int] | None, background: Any) -> Tensor:
-    """(1, C, height, width), in the patches' type and on their device."""
+    """Return the canvas, (1, C, height, width), in the patches' type and on their device."""
     if not isinstance(patches, Tensor) or patches.ndim != 4 or 0 in patches.shape or not patches.is_floating_point():
         got = f"{patches.dtype}, {tuple(patches.shape)}" if isinstance(patches, Tensor) else type(patches).__name__
-        raise ImageError(f"got patches of {got}; needed: a floating-point tensor (N, C, H, W) or (C, H, W), not empty")
+        raise ImageError(
+            f"Expected patches as a floating-point tensor (N, C, H, W) or (C, H, W), not empty, but got {got}."
+        )
     channels = patches.shape[1]
     values = torch.as_tensor(background)
     if values.ndim > 1:
         if not values.is_floating_point() or values.ndim != 3 or values.shape[0] != channels:
             raise ImageError(
-                f"got a background of {values.dtype} and shape {tuple(values.shape)} for patches with {channels} "
-                f"channels; needed: a floating-point image ({channels}, height, width), a number, or one per channel"
+                f"Expected a background that is a floating-point image ({channels}, height, width), a number, or one "
+                f"per channel, but got {values.dtype} of shape {tuple(values.shape)} for patches with {channels} "
+                "channels."
             )
         if canvas is not None and tuple(canvas) != tuple(values.shape[1:]):
             raise ImageError(
-                f"got canvas={tuple(canvas)} and a background image of {tuple(values.shape[1:])} pixels; needed: equal "
-                "sizes, or the image alone"
+                f"Expected a canvas of the background image's size {tuple(values.shape[1:])} but got "
+                f"canvas={tuple(canvas)}; leave canvas out."
             )
         return values.to(patches)[None]
     if canvas is None or len(canvas) != 2 or min(canvas) < 1:
-        raise ImageError(f"got canvas={canvas!r}; needed: (height, width) in pixels, or an image as the background")
+        raise ImageError(
+            f"Expected canvas to be (height, width) in pixels but got {canvas!r}; or pass an image as the background."
+        )
     if values.numel() not in (1, channels):
         raise ImageError(
-            f"got a background of {values.numel()} numbers for patches with {channels} channels; needed: one number, "
-            "one per channel, or an image"
+            f"Expected a background of one number, one per channel, or an image but got {values.numel()} numbers for "
+            f"patches with {channels} channels."
         )
     return values.to(patches).reshape(1, -1, 1, 1).expand(1, channels, *canvas).contiguous()
 
@@ -100,20 +117,20 @@ def _empty_canvas(patches: Tensor, canvas: Sequence[int] | None, background: Any
 def _checked_positions(positions: Any, size: tuple[int, int], canvas: tuple[int, int]) -> list[Position]:
     if any(s > n for s, n in zip(size, canvas, strict=True)):
         raise ImageError(
-            f"got patches of {size[0]} × {size[1]} pixels for a canvas of {canvas[0]} × {canvas[1]}; needed: a canvas "
-            "at least as large as they are"
+            f"Expected a canvas at least as large as the patches but got patches of {size[0]} × {size[1]} pixels for "
+            f"{canvas[0]} × {canvas[1]}."
         )
     where = torch.as_tensor(positions)
     if where.ndim != 2 or where.shape[0] == 0 or where.shape[1] != 2 or where.is_floating_point():
         raise ImageError(
-            f"got positions of {where.dtype} and shape {tuple(where.shape)}; needed: whole numbers, a (row, column) "
-            "for each position, at least one"
+            f"Expected positions as whole numbers, a (row, column) for each, at least one, but got {where.dtype} of "
+            f"shape {tuple(where.shape)}."
         )
     pairs = [(int(row), int(column)) for row, column in where.tolist()]
     for i, position in enumerate(pairs):
         if any(p <= -s or p >= n for p, s, n in zip(position, size, canvas, strict=True)):
             raise ImageError(
-                f"got position {i}, {position}, where a patch of {size[0]} × {size[1]} pixels lies wholly outside the "
-                f"canvas of {canvas[0]} × {canvas[1]}; needed: a pixel of it on the canvas"
+                f"Expected positions with a pixel of the patch on the canvas but got position {i}, {position}, where a "
+                f"patch of {size[0]} × {size[1]} pixels lies wholly outside the canvas of {canvas[0]} × {canvas[1]}."
             )
     return pairs

@@ -1,10 +1,9 @@
 """Maps of an object on a canvas: those of the empty canvas, but for the window that the object can have changed.
 
-`tape` has run the model on the empty canvas once. When it then runs on objects, each of its maps is a `ReplayedSignal`
-Signal: it stores the window, and reads what else an operation needs from the map that stands at the same step of the
-tape. An operation that mixes all of space, or whose other operands differ from the tape's (a gate computed from the
-object, say), is run on whole maps, and so is all that follows from it. So nothing is approximated; there is only more
-or less to compute.
+`tape` has run the model on the empty canvas once. When it then runs on objects, each of its maps is a `ReplayedSignal`:
+it stores the window, and reads what else an operation needs from the map at the same step of the tape. An operation
+that mixes all of space, or whose other operands differ from the tape's (a gate computed from the object, say), is run
+on whole maps, and so is all that follows from it. So nothing is approximated; there is only more or less to compute.
 """
 
 from collections.abc import Sequence
@@ -25,7 +24,7 @@ from borderless.engine.naming import describe
 from borderless.engine.padding import memory_format_of, pasted, strips
 from borderless.engine.reading import cut
 from borderless.engine.registry import Gather, traits_of
-from borderless.engine.relabelled import Relabelled, maps_of
+from borderless.engine.relabeled import Relabeled, maps_of
 from borderless.engine.rules import pools
 from borderless.engine.rules.frame_pools import FramePool
 from borderless.engine.rules.indices import Indices
@@ -39,8 +38,8 @@ from borderless.placement.tape import Step, StoredMap, Tape, TapedSignal, like, 
 class Replay(ForwardPass):
     """A pass over objects on the canvas of `tape`.
 
-    samples: the number of objects. offsets: for each sample how many pixels further on it stands than the first one
-    says; multiples of the total stride that lead nowhere near the edge of the canvas. None: all in the same place.
+    samples: the number of objects. offsets: for each sample its distance in pixels from the first one; multiples of the
+    total stride that lead nowhere near the edge of the canvas. None: all at one position.
     """
 
     tape: Tape = field(kw_only=True)
@@ -50,7 +49,7 @@ class Replay(ForwardPass):
     _next: int = 0
 
     def reads_position(self, operation: str, reason: str, frame: tuple[int, ...] = ()) -> None:
-        """The pass over the empty canvas, under the model's own border, has said so already."""
+        """Do nothing: the pass over the empty canvas, under the same border, has warned already."""
 
     def step(self, function: Any) -> Step:
         """Return the step of the tape at which `function` was called."""
@@ -77,7 +76,7 @@ class ReplayedSignal(TapedSignal):
 
     @classmethod
     def from_objects(cls, objects: Tensor, position: Sequence[int], scope: Replay) -> "ReplayedSignal":
-        """`objects` (N, C, *space) with their first cell at `position`; they lie wholly on the canvas."""
+        """Return `objects` (N, C, *space) with their first cell at `position`; they lie wholly on the canvas."""
         canvas, scope.samples = scope.tape.steps[0].source, len(objects)
         made = cls(  # pyright: ignore[reportCallIssue]
             objects, tuple(position), canvas.frame, canvas.axes, None, canvas.lattice, scope, canvas.field, aliased=True
@@ -136,7 +135,7 @@ class ReplayedSignal(TapedSignal):
         return self._canvas_cells(box)
 
     def _canvas_cells(self, box: Box) -> Tensor:
-        """The empty canvas's cells of `box`, for all samples; (1, C, …) where these are the same."""
+        """Return the empty canvas's cells of `box`, for all samples; (1, C, …) where these are the same."""
         offsets = self.placing.offsets
         if offsets is None:
             return self._for_each_sample(self.canvas.read(box, self.placing.beyond))
@@ -150,11 +149,11 @@ class ReplayedSignal(TapedSignal):
         return tuple((a + step, b + step) for (a, b), step in zip(box, steps, strict=True))
 
     def _for_each_sample(self, cells: Tensor) -> Tensor:
-        """`cells` of the canvas; repeated for every sample where channels were folded into the batch."""
+        """Return `cells` of the canvas, repeated for every sample where channels were folded into the batch."""
         return cells if len(cells) == 1 else cells.repeat(self.placing.samples, *[1] * (cells.ndim - 1))
 
     def _boxes(self) -> list[Box]:
-        """Where the window lies, for each row of the batch: those that a sample was folded into follow each other."""
+        """Return the box of the window for each row of the batch; rows of one sample follow each other."""
         offsets = self.placing.offsets
         if offsets is None:
             return [self.box] * len(self.window)
@@ -162,7 +161,7 @@ class ReplayedSignal(TapedSignal):
         return [box for offset in offsets for box in [self._moved(self.box, offset)] * rows]
 
     def on_whole_canvas(self) -> Signal:
-        """The same maps, all stored: a Signal under the border of the canvas."""
+        """Return the same maps, all stored: a Signal under the border of the canvas."""
         if self.whole is not None:
             return self.whole
         canvas = self.canvas.whole
@@ -176,7 +175,7 @@ class ReplayedSignal(TapedSignal):
         return whole
 
     def pooled(self, gather: Gather, canvas_value: Tensor) -> Tensor:
-        """Mean, sum or maximum over all of space, given the empty canvas's."""
+        """Return the mean, sum or maximum over all of space, given the empty canvas's."""
         cells = self._canvas_cells(self.box)
         if gather == "max":
             boxes = self._boxes()
@@ -198,7 +197,7 @@ class ReplayedSignal(TapedSignal):
         return value.reshape(len(value), *canvas_value.shape[1:])
 
     def _largest_elsewhere(self, box: Box) -> Tensor:
-        """The largest value of each channel of the empty canvas outside `box`: (1, C)."""
+        """Return the largest value of each channel of the empty canvas outside `box`: (1, C)."""
         canvas = self.canvas.whole
         missing = [(a - first, stop - b) for (a, b), (first, stop) in zip(box, canvas.box, strict=True)]
         largest = [strip.amax(self.axes) for strip in strips(canvas.window, self.axes, missing)]
@@ -236,8 +235,8 @@ def _run(
     result = rule(func, *args, **kwargs)
 
     def wrapped(leaf: Any) -> Any:
-        if isinstance(leaf, Relabelled):
-            return Relabelled.of(wrapped(leaf.map), leaf.batch, leaf.tokens, leaf.flattened_by)
+        if isinstance(leaf, Relabeled):
+            return Relabeled.of(wrapped(leaf.map), leaf.batch, leaf.tokens, leaf.flattened_by)
         if not isinstance(leaf, Signal) or isinstance(leaf, FramePool | Indices):
             return leaf
         for changed in placed:
@@ -275,7 +274,7 @@ def _on_canvas(result: Any, step: Step) -> Any:
 
 
 def _global_pool(gather: Gather, step: Step, source: ReplayedSignal) -> Tensor | None:
-    """The value of a function that leaves one number a channel, all of space taken together; None: it is none such."""
+    """Return the value of a function that leaves one number per channel of all space; None for any other function."""
     canvas = step.source
     channels = prod(size for axis, size in enumerate(canvas._sizes) if axis not in canvas.axes)
     if step.result.numel() != channels or step.result.shape[0] != 1:
@@ -286,7 +285,7 @@ def _global_pool(gather: Gather, step: Step, source: ReplayedSignal) -> Tensor |
 def _as_the_model_divides(
     func: Any, step: Step, result: ReplayedSignal, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> ReplayedSignal:
-    """An average under the model's own padding may count fewer cells at the edge than it has in its middle."""
+    """Correct an average under the original padding, which may count fewer cells at the edge than in the middle."""
     if step.source.border.keeps != "frame":
         return result
     if step.divisors is None:
@@ -299,7 +298,7 @@ def _as_the_model_divides(
 
 
 def _divisors(func: Any, canvas: Signal, one: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
-    """What the model's own average of ones is, compared with one over whole kernels with zeros outside."""
+    """Return the model's own average of ones, relative to one over whole kernels with zeros outside."""
     ones = one.expand([n if axis in canvas.axes else 1 for axis, n in enumerate(canvas.shape)])
 
     def average(border: Edge) -> Tensor:

@@ -1,4 +1,4 @@
-"""Which positions run together, and which need not run because another has the same output.
+"""Schedule of a placement: positions that run together, and those that another position with the same output covers.
 
 Three ways, the cheapest that is exact: on an unbounded plane, on windows of the empty canvas's maps, or whole canvases.
 """
@@ -44,7 +44,7 @@ class _Group:
 
 @dataclass
 class Placement:
-    """What is to be placed, and in which passes.
+    """The objects of a placement, and its passes.
 
     empty: the canvas without an object, (1, C, H, W). budget: bytes that the windows of a pass may take. per_sample:
     bytes that one object takes. apart: whether objects run one by one, because the model joins or selects rows of its
@@ -95,7 +95,7 @@ class Placement:
         return torch.stack([answers[i] for i in range(len(positions))])
 
     def _run_group(self, group: _Group, places: list[Position], make: Callable[..., Any]) -> Tensor:
-        """(places, patches, *answer), in passes that keep to the budget."""
+        """Return (positions, patches, *output), in passes that keep to the budget."""
         samples = [(place, n) for place in places for n in range(len(self.patches))]
         answers = []
         while samples:
@@ -112,7 +112,7 @@ class Placement:
         return torch.cat(answers).unflatten(0, (len(places), len(self.patches)))
 
     def _on_a_tape(self, positions: list[Position], tape: Tape) -> tuple[list[_Group], Callable[..., Any]]:
-        """Windows on the maps of the empty canvas. What runs together meets the same sublattices and edges."""
+        """Run windows on the maps of the empty canvas; positions that share sublattices and edges run together."""
         kinds: set[str] = set()
         self.apart = False
         tape.observer = lambda event: kinds.add(event.kind)  # not the event, which would keep its map
@@ -123,7 +123,7 @@ class Placement:
         margin, stride = tape.margin, tape.stride
 
         def kind(axis: int, p: int, size: int, n: int) -> tuple[Any, Any]:
-            """What must agree for positions to run together, and for them to have the same answer."""
+            """Return what must agree for positions to run together, and for them to have the same output."""
             room = min(p, n - p - size)
             if room < margin[axis]:
                 return ("at", p), p
@@ -139,7 +139,7 @@ class Placement:
         return self._grouped(positions, kind), make
 
     def _on_a_plane(self, positions: list[Position]) -> tuple[list[_Group], Callable[..., Any]] | None:
-        """On an endless plane of the border's own background, where no position differs from another.
+        """Run on an unlimited plane of the border's own background, where all positions are equal.
 
         None where the model counts the cells of its window: that of a patch is not that of a whole canvas.
         """
@@ -180,7 +180,7 @@ class Placement:
         return self._grouped(positions, kind), make
 
     def _whole(self, positions: list[Position]) -> tuple[list[_Group], Callable[..., Any]]:
-        """Every canvas by itself."""
+        """Run every canvas by itself."""
         self.apart = True
         self.per_sample = 100 * self.empty.numel() * self.empty.element_size()
 
@@ -227,8 +227,8 @@ def _is_without_place(answer: Tensor) -> bool:
     return all(size == 1 for size in answer.shape[2:])
 
 
-def _is_all(image: Tensor, colour: float | tuple[float, ...]) -> bool:
-    values = torch.tensor(colour if isinstance(colour, tuple) else (colour,), dtype=image.dtype, device=image.device)
+def _is_all(image: Tensor, color: float | tuple[float, ...]) -> bool:
+    values = torch.tensor(color if isinstance(color, tuple) else (color,), dtype=image.dtype, device=image.device)
     return bool((image == values.reshape(1, -1, 1, 1)).all())
 
 

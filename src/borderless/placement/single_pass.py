@@ -22,7 +22,7 @@ class _Reached(Exception):
 
 
 class SinglePass(Conversion):
-    """Runs a model on Signals that the caller makes, as far as a module of it, and pools what comes out."""
+    """Runs a model on Signals that the caller makes, as far as a module of it, and pools its output."""
 
     def __init__(
         self, model: nn.Module, output: str, pool: Pool | None, args: tuple[Any, ...], kwargs: dict[str, Any] | None
@@ -34,11 +34,13 @@ class SinglePass(Conversion):
         modules = dict(model.named_modules())
         if output not in modules:
             raise ImageError(
-                f"got output={output!r}; needed: the name of a module of {type(model).__name__}, as named_modules() "
-                f"has it, such as {', '.join(list(modules)[1:4])}, or '' for the model's own output"
+                f"Expected output to be '' or the name of a module of {type(model).__name__}, as in named_modules(), "
+                f"such as {', '.join(list(modules)[1:4])}, but got {output!r}."
             )
         if pool is not None and pool not in get_args(Pool):
-            raise ImageError(f"got pool={pool!r}; needed: one of {', '.join(map(repr, get_args(Pool)))}, or None")
+            raise ImageError(
+                f"Expected pool to be one of {', '.join(map(repr, get_args(Pool)))}, or None, but got {pool!r}."
+            )
         self.model, self.module, self.pool, self.args, self.kwargs = model, modules[output], pool, args, kwargs or {}
         self.images = None if before is None else before.images
         self.make: Callable[[Tensor], Any] = lambda leaf: leaf
@@ -59,8 +61,8 @@ class SinglePass(Conversion):
                 inner.remove()
         if self.answer is None:
             raise ImageError(
-                f"{type(self.model).__name__} gave an answer without calling the module whose output is wanted "
-                f"({type(self.module).__name__}); needed: a module that the pass goes through"
+                f"Expected a module that the pass goes through but got output={type(self.module).__name__}, which "
+                f"{type(self.model).__name__} did not call; name another."
             )
         return self.answer
 
@@ -93,14 +95,14 @@ class SinglePass(Conversion):
         output = unwatched(output)
         if not isinstance(output, Tensor):
             raise ImageError(
-                f"got a module that returns {type(output).__name__} ({type(self.module).__name__}); needed: one that "
-                "returns one tensor; name one inside the model with output="
+                f"Expected a module that returns one tensor but got {type(output).__name__} from "
+                f"{type(self.module).__name__}; name one inside the model with output=."
             )
         if self.pool is not None:
             if output.ndim < 3:
                 raise ImageError(
-                    f"got pool={self.pool!r} for an output of shape {tuple(output.shape)}; needed: a map, "
-                    "(batch, channels, *space); leave pool out, or name an earlier module with output="
+                    f"Expected a feature map (batch, channels, *space) for pool={self.pool!r} but got an output of "
+                    f"shape {tuple(output.shape)}; leave pool out, or name an earlier module with output=."
                 )
             axes = output.axes if isinstance(output, Signal) else tuple(range(2, output.ndim))
             output = output.mean(axes) if self.pool == "average" else output.amax(axes)

@@ -17,7 +17,7 @@ from borderless.engine.padding import pasted
 from borderless.engine.reading import cut
 from borderless.engine.receptive_field import Field
 from borderless.engine.registry import Need, find_rule, traits_of
-from borderless.engine.relabelled import Relabelled
+from borderless.engine.relabeled import Relabeled
 from borderless.engine.signal import Signal, as_rules_take_it, first_signal
 from borderless.engine.torch_internals import tree_leaves, tree_map
 
@@ -35,7 +35,7 @@ class Step:
 
     @property
     def mirrored(self) -> int:
-        """How many cells it repeats beyond each edge of the source, at most."""
+        """The number of cells that it repeats beyond each edge of the source, at most."""
         if self.need.kind != "everything":
             return 0
         return max((amount for s in self.need.slides for amount in (0, s.padding, s.padding_after)), default=0)
@@ -66,12 +66,12 @@ class Tape(ForwardPass):
         self.parameters = {id(tensor) for tensor in (*self.root.parameters(), *self.root.buffers())}
 
     def mixes_rows(self, function: Any) -> None:
-        """Give up: a tape knows of one image, whose rows it repeats for every object."""
+        """Raise RowsMixed: a tape holds one image, whose rows it repeats for every object."""
         raise RowsMixed(describe(function))
 
     @property
     def margin(self) -> tuple[int, ...]:
-        """How many pixels from the edge an object must be, along each axis, to run as if there were no edge.
+        """The number of pixels from the edge, along each axis, at which an object runs as if there were no edge.
 
         No cell reads both what lies beyond the edge and the object, and cells of every phase lie between them that read
         neither.
@@ -91,7 +91,7 @@ class Tape(ForwardPass):
         return self.steps[0].source.lattice.total_stride
 
     def window_bytes(self, size: Sequence[int]) -> int:
-        """What the largest map takes for one object of `size` pixels, at most."""
+        """Return the most bytes that the largest map takes for one object of `size` pixels."""
         largest, windowed = 0, True
         for step in self.steps:
             windowed = windowed and step.need.is_local
@@ -108,7 +108,7 @@ class Tape(ForwardPass):
         return largest
 
     def within_reach(self, signal: Signal, results: "list[StoredMap]") -> Box:
-        """The cells of `signal` that `results` may depend on, where an object changes them."""
+        """Return the cells of `signal` that `results` may depend on, where an object changes them."""
         if self.region is None or len(self.region) != len(signal.box):  # a line needs all of its map
             return signal.box
         kept = tuple(
@@ -123,7 +123,7 @@ class Tape(ForwardPass):
 
 
 def _margin(size: int, maps: Sequence[tuple[int, Field]]) -> int:
-    """`Tape.margin` along an axis of `size` pixels, of maps with these frames and fields."""
+    """Return `Tape.margin` along an axis of `size` pixels, of maps with these frames and fields."""
     if any(read.has_gaps for _, read in maps):  # what such cells see of the edge, their fields do not tell
         return size
     edge = 0
@@ -137,13 +137,13 @@ def _margin(size: int, maps: Sequence[tuple[int, Field]]) -> int:
 
 
 def _mirrored(size: int, frame: int, field: Field, cells: int) -> int:
-    """How many pixels from the edge those lie at most that `cells` cells at the edge of a map read."""
+    """Return how many pixels from the edge those lie at most that `cells` cells at the edge of a map read."""
     first, last = field.read_by((0, cells)), field.read_by((frame - cells, frame))
     return 0 if first is None or last is None else max(first[1], size - last[0])
 
 
 def _read_for(pixels: Interval, window: Interval, field: Field, results: Sequence[Field]) -> Interval:
-    """The cells of `window` that cells of `results` may read, where these read any of `pixels`."""
+    """Return the cells of `window` that cells of `results` may read, where these read any of `pixels`."""
     if field.has_gaps or any(result.has_gaps for result in results):  # what reads no pixel may read any cell
         return window
     # A window may hold a cell or two that read no object.
@@ -158,7 +158,7 @@ class NotKept(Exception):
 
 
 class StoredMap(Signal):
-    """What a tape keeps of a map: how large it is, and its cells in the box `kept` (None: in none)."""
+    """A map on a tape: its size, and its cells in the box `kept` (None: none)."""
 
     kept: Box | None = None
     cells: Tensor
@@ -172,7 +172,7 @@ class StoredMap(Signal):
         return made
 
     def keep(self, window: Tensor, kept: Box) -> None:
-        """kept: within the window; if something else was kept already, all is."""
+        """Keep the cells of `kept`, within the window; all of them if something else was kept already."""
         if self.kept is not None and intersection([self.kept, kept]) == kept:
             return
         is_small = prod(b - a for a, b in kept) <= 0.7 * prod(b - a for a, b in self.box)
@@ -183,13 +183,13 @@ class StoredMap(Signal):
 
     @property
     def whole(self) -> Signal:
-        """The map as a plain Signal."""
+        """Return the map as a plain Signal."""
         if self.kept != self.box:
             raise NotKept
         return like(self, self.cells)
 
     def read(self, box: Box, beyond: float = 0.0) -> Tensor:
-        """beyond: what lies outside of maps that do not grow out of their frame."""
+        """Return cells; beyond: the value outside of maps that do not grow out of their frame."""
         known = intersection([self.box, box])
         if any(a >= b for a, b in known):
             return self._outside(box, beyond)
@@ -213,7 +213,7 @@ class StoredMap(Signal):
 class TapedSignal(Signal):
     """A map whose pass writes a tape or reads along one: of its calls only the model's own are steps.
 
-    A step tells what it leaves around its own results, and not around maps that share memory with them.
+    A step declares what it leaves around its own results, and not around maps that share memory with them.
     """
 
     is_written_through = False
@@ -228,7 +228,7 @@ class TapedSignal(Signal):
         raise NotImplementedError
 
     def called(self, func: Any, rule: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """The model has called `func` on this map, the first of its arguments."""
+        """Run the model's call of `func` on this map, the first of its arguments."""
         raise NotImplementedError
 
     @classmethod
@@ -251,13 +251,13 @@ class TapedSignal(Signal):
 
 
 class RecordedSignal(TapedSignal):
-    """A map of the empty canvas, whose scope is a `Tape`. record: what the tape keeps of it."""
+    """A map of the empty canvas, whose scope is a `Tape`. record: its entry on the tape."""
 
     _record: StoredMap | None = None
 
     @property
     def record(self) -> StoredMap:
-        """What the tape keeps of it."""
+        """Its entry on the tape."""
         if self._record is None:
             self._record = StoredMap.of(self)
         return self._record
@@ -297,7 +297,7 @@ class RecordedSignal(TapedSignal):
 
 
 def _new_record(leaf: Any) -> Any:
-    if isinstance(leaf, Relabelled):
+    if isinstance(leaf, Relabeled):
         leaf = leaf.map
     if not isinstance(leaf, RecordedSignal):
         return leaf
@@ -306,7 +306,7 @@ def _new_record(leaf: Any) -> Any:
 
 
 def like(signal: Signal, window: Tensor, kind: type[Signal] = Signal) -> Signal:
-    """A Signal like `signal`, of another kind and with other cells."""
+    """Return a Signal like `signal`, of another kind and with other cells."""
     return kind(  # pyright: ignore[reportCallIssue]
         window,
         signal.start,

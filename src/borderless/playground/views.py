@@ -30,7 +30,7 @@ from borderless.experiments.rook.film import SHOW
 from borderless.explanation import explain
 from borderless.models.loading import load
 from borderless.models.packaged import class_names
-from borderless.models.preprocessing import normalisation
+from borderless.models.preprocessing import normalization
 from borderless.placement.place import place
 from borderless.report import plots
 from borderless.runtime.evaluation import evaluating, seeded
@@ -141,7 +141,7 @@ def rook_moment(moment: Moment, border: str, epoch: int, epochs: int) -> Image.I
 
 @dataclass(frozen=True)
 class Chosen:
-    """A network of one's own, and what its images are normalised by: (3, 1, 1) each."""
+    """A network of one's own, and what its images are normalized by: (3, 1, 1) each."""
 
     model: nn.Module
     mean: Tensor
@@ -167,7 +167,7 @@ def network(name: str, weights: str, border: str = OWN, phase: str = "fixed", re
     """
     name = name.strip()
     model = copy.deepcopy(_loaded(name, weights))
-    mean, deviation = (torch.tensor(values).reshape(3, 1, 1) for values in normalisation(name, weights))
+    mean, deviation = (torch.tensor(values).reshape(3, 1, 1) for values in normalization(name, weights))
     if border == OWN and (phase != "fixed" or reach is not None):
         raise ImageError(f"got phase={phase!r}, reach={reach} with its own padding; needed: a border, or neither")
     under = Border("zero" if border == OWN else border, phase, reach)  # pyright: ignore[reportArgumentType]

@@ -31,7 +31,7 @@ INTENSITY = "gray"
 ROUNDING = 1e-8
 
 # One colour and one marker a border in every figure, told apart also without colour vision.
-BORDER_COLOURS = {
+BORDER_COLORS = {
     "valid": "#77736b",
     "zero": "#c43c2a",
     "reflect": "#e08a1e",
@@ -71,7 +71,7 @@ _ARM_MARKERS = {
 }
 
 # Published numbers beside measured ones; what is neither border nor arm.
-PAPER_GREY, GREY, INK = "#b9b7ae", "#4c4b47", "#1d1d1b"
+PAPER_GRAY, GRAY, INK = "#b9b7ae", "#4c4b47", "#1d1d1b"
 
 STYLE: Any = {
     "font.family": "DejaVu Sans",
@@ -210,7 +210,7 @@ def heat_map(
     cmap: str = SEQUENTIAL,
     label: str = "",
     annotate: str | None = None,
-    colour_bar: bool = True,
+    color_bar: bool = True,
 ) -> Any:
     """Values over positions (rows × columns); returns matplotlib's image.
 
@@ -224,7 +224,7 @@ def heat_map(
     ax.tick_params(length=2)
     if annotate is not None:
         _annotate(ax, image, values, annotate)
-    if colour_bar:
+    if color_bar:
         bar = ax.figure.colorbar(image, ax=ax, label=label, shrink=0.85, pad=0.03)
         bar.outline.set_visible(False)
     return image

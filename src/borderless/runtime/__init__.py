@@ -1,1 +1,1 @@
-"""What programs need around the numbers: processes, files, devices, evaluation mode."""
+"""Processes, files, devices and evaluation mode, for commands and experiments."""

@@ -1,4 +1,4 @@
-"""Whose fault is an error: this package's, or that of the model, its images or the machine?"""
+"""Distinguish errors of this package from those of the model, its images or the machine."""
 
 import traceback
 from pathlib import Path

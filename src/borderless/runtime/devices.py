@@ -1,4 +1,4 @@
-"""Which devices networks can run on here."""
+"""Devices that networks can run on."""
 
 from borderless.errors import ConfigError
 

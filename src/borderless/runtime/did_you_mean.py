@@ -1,19 +1,19 @@
-"""What to say about a name that does not exist: which ones were perhaps meant."""
+"""Error texts for names that do not exist, with the closest known ones."""
 
 import difflib
 from collections.abc import Sequence
 
 
 def unknown(kind: str, got: str, known: Sequence[str], otherwise: str, typed: str | None = None) -> str:
-    """The text of an error: `got` does not exist; the closest of `known`, or `otherwise` where nothing is close.
+    """Return the text of an error for an unknown name, with the closest of `known`, or `otherwise` where none is close.
 
     >>> unknown("fruit", "aple", ["apple", "pear"], "see the list")
-    "got the fruit 'aple', which does not exist; did you mean apple?"
+    "Expected an existing fruit but got 'aple'; did you mean apple?"
 
     typed: the part of `got` to compare, where that is not all of it.
     """
     close = difflib.get_close_matches(typed or got, known, n=3, cutoff=0.6)
-    return f"got the {kind} {got!r}, which does not exist; {f'did you mean {_either(close)}?' if close else otherwise}"
+    return f"Expected an existing {kind} but got {got!r}; {f'did you mean {_either(close)}?' if close else otherwise}"
 
 
 def _either(names: list[str]) -> str:

@@ -109,8 +109,8 @@ def process_group() -> ProcessGroup:
 def joined() -> Generator[ProcessGroup]:
     """Join the processes that torchrun started, until the end of the block; alone where it started none or only one.
 
-    Each process takes the GPU of its number on the machine, where there are any. A process group that is there already
-    is used, and stays.
+    Each process takes the GPU of its number on the machine, where there are any. An existing process group is used, and
+    is not destroyed.
     """
     global _joined
     is_alone = int(os.environ.get("WORLD_SIZE", "1")) == 1 or "MASTER_ADDR" not in os.environ

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all: written beside their place, then moved into it."""
+"""Atomic writes: a file is written beside its destination, then renamed to it, so it is there whole or not at all."""
 
 import contextlib
 import csv

@@ -1,4 +1,4 @@
-"""Freed memory stays with the process for the next tensor, instead of going back to the system.
+"""Keep freed memory in the process for the next tensor, instead of giving it back to the system.
 
 The C library of Linux gives large blocks back at once, and every step of a training gets them again page by page,
 cleared by the kernel: a quarter to a third of a step of a small network on large batches.
@@ -14,7 +14,7 @@ _LARGEST = 2**31 - 1
 
 
 def keep_freed_memory() -> bool:
-    """For this process, from now on; whether it could be done. For a command to call, not for a library.
+    """Keep freed memory in this process from now on, and return whether that is possible. For commands only.
 
     Only where the C library is GNU's; what the user has set in the environment (MALLOC_…) is left as it is.
     """

@@ -25,8 +25,8 @@ def ray_session(address: str | None) -> Generator[tuple[Any, str]]:
     """Yield the module `ray`, connected, and the address of the cluster; at the end disconnect.
 
     Args:
-        address: Of a running cluster, "auto" to look for one; None takes Ray's own RAY_ADDRESS, and without it starts
-            Ray on this machine and ends it afterwards.
+        address: Address of a running cluster, "auto" to look for one; None takes Ray's own RAY_ADDRESS, and without it
+            starts Ray on this machine and ends it afterwards.
 
     Raises:
         MissingPackage: Ray is not installed.
@@ -59,7 +59,7 @@ def ray_session(address: str | None) -> Generator[tuple[Any, str]]:
 
 
 def _check_there(address: str) -> None:
-    """Ray itself tries for minutes. OSError if nobody listens at HOST:PORT."""
+    """Raise OSError if nobody listens at HOST:PORT; Ray itself tries for minutes."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if host and port.isdigit():
         socket.create_connection((host, int(port)), timeout=_CONNECT_S).close()

@@ -27,7 +27,7 @@ class Range:
 
 @dataclass(frozen=True)
 class Choice:
-    """Some names."""
+    """A choice of some names."""
 
     names: tuple[str, ...]
 

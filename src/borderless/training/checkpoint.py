@@ -1,4 +1,4 @@
-"""The file that a training goes on from, and the one before it, in case the last cannot be read."""
+"""Checkpoints of a training: the last one, and the one before it, in case the last cannot be read."""
 
 import io
 import os
@@ -15,11 +15,11 @@ LAST, PREVIOUS, BEST = "last.pt", "previous.pt", "best.pt"
 
 
 class CheckpointWarning(UserWarning):
-    """A checkpoint that is not used; the one before it is."""
+    """A checkpoint cannot be used; the one before it is used instead."""
 
 
 class Checkpoints:
-    """The checkpoints of one training, told from those of others by its `identity`, which plain types make up."""
+    """The checkpoints of one training, which its `identity`, of plain types, distinguishes from others."""
 
     def __init__(self, folder: Path, identity: dict[str, Any]) -> None:
         self.folder, self.identity = folder, identity
@@ -27,7 +27,7 @@ class Checkpoints:
         self._new = folder / f"{LAST}.new"
 
     def load(self) -> dict[str, Any] | None:
-        """Return the newest good one, or None if there is none at all; delete what was left half written.
+        """Return the newest good one, or None if there is none; delete half-written files.
 
         Raises:
             TrainingError: There are only checkpoints of other trainings, or none that can be read.
@@ -61,20 +61,20 @@ class Checkpoints:
             state: dict[str, Any] = saved["state"]
         except Exception as error:  # a damaged pickle raises whatever its bytes happen to ask for
             raise TrainingError(
-                f"got {path}, which cannot be read as a training's checkpoint ({type(error).__name__}); needed: the "
-                "file that this training wrote; delete it to start anew"
+                f"Expected the checkpoint that this training wrote but got {path}, which cannot be read "
+                f"({type(error).__name__}); delete it to start anew"
             ) from error
         if found != self.identity:
             different = sorted(key for key in {*found, *self.identity} if found.get(key) != self.identity.get(key))
             raise TrainingError(
-                f"got {path}, the checkpoint of another training "
-                f"({'; '.join(f'{key} {found.get(key)}, here {self.identity.get(key)}' for key in different)}); "
-                "choose another folder, or delete it"
+                f"Expected a checkpoint of this training but got {path} of another "
+                f"({'; '.join(f'{key} {found.get(key)}, here {self.identity.get(key)}' for key in different)}); choose "
+                "another folder, or delete it"
             )
         return state
 
     def save(self, state: dict[str, Any]) -> None:
-        """Keep `state`; what was the last before is still there as the previous one."""
+        """Write `state`; the last checkpoint becomes the previous one."""
         data = io.BytesIO()
         torch.save({"identity": self.identity, "state": state}, data)
         self._write(self._new, data.getbuffer())
@@ -84,7 +84,7 @@ class Checkpoints:
         self._last_is_good = True
 
     def save_best(self, weights: dict[str, Any]) -> None:
-        """Write the weights alone, a state dict, for whoever uses the model."""
+        """Write the weights alone, as a state dict."""
         data = io.BytesIO()
         torch.save(weights, data)
         self._write(self.folder / BEST, data.getbuffer())
@@ -94,6 +94,6 @@ class Checkpoints:
             write_atomically(path, data)
         except OSError as error:
             raise TrainingError(
-                f"got {path}, which cannot be written ({error.strerror or error}); needed: "
-                f"{len(data) / 2**20:.1f} MiB; what was there before is untouched, and the same command goes on from it"
+                f"Expected room for {len(data) / 2**20:.1f} MiB but got {path}, which cannot be written "
+                f"({error.strerror or error}); earlier files are untouched, and the same command continues from them"
             ) from error

@@ -43,7 +43,7 @@ class HardestInBatch:
 
 
 def _distances(one: Tensor, other: Tensor) -> Tensor:
-    """Between all descriptors of length 1: (n, n)."""
+    """Return the distances between all descriptors of length 1: (n, n)."""
     return (2 - 2 * one @ other.T).clamp(min=0).add(1e-6).sqrt()
 
 

@@ -29,11 +29,11 @@ from borderless.training.objective import Classification, Objective, evaluate
 from borderless.training.recipe import Recipe
 from borderless.training.sharding import check_batches, order_items, split_batch
 from borderless.training.state import Epoch, TrainingState, identify
-from borderless.training.sync_batch_norm import synchronise_norms_
+from borderless.training.sync_batch_norm import sync_batchnorm_
 from borderless.training.tensorboard import Curves
 
 SAVING_SHARE = 0.02
-"""Of the time, at most, goes into checkpoints at the end of epochs."""
+"""Share of the time, at most, that goes into checkpoints at the end of epochs."""
 
 _DISK_BYTES_PER_S = 200e6  # a guess, until the first checkpoint has been written
 
@@ -53,21 +53,21 @@ def fit(
 ) -> list[Epoch]:
     """Train `model` in place; it ends in eval mode with its best weights.
 
-    Goes on from `folder/last.pt` if there is one; `folder/best.pt` is the best state dict. Both are written at the end
+    Continues from `folder/last.pt` if there is one; `folder/best.pt` is the best state dict. Both are written at the
+    end
     of epochs, but for those that follow the last checkpoint so soon that writing it would take more than SAVING_SHARE
     of the time. Inside `runtime.distributed.joined()` every process of torchrun calls it with the same arguments, and
     the first one alone reads and writes `folder`.
 
     Args:
-        model: It runs on the device of its parameters, with images in channels_last.
+        model: A model, trained on the device of its parameters, with images in channels_last.
         train: A data set of items.
-        validation: Another one. The best weights are those with the best result on it by what the recipe watches, the
-            first of equals.
-        recipe: How to train.
-        folder: Where checkpoints are kept.
-        seed: It decides the order of the data and all random numbers.
-        objective: What is learned; classification without it.
-        progress: Called after each epoch with how many are done and how many there will be at most.
+        validation: Another one, on which the recipe's `monitor` selects the best weights, the first of equals.
+        recipe: Settings of the training.
+        folder: Folder of the checkpoints.
+        seed: Seed of the order of the data and of all random numbers.
+        objective: The loss and the score; by default classification.
+        progress: Called after each epoch with the number of epochs that are done, and the most there will be.
 
     Returns:
         The results of each epoch.
@@ -94,8 +94,8 @@ class _Training:
         self.objective, self.folder = objective, folder
         self.group = process_group()
         check_batches(len(train), recipe, objective, self.group)
-        if recipe.synchronises_norms:
-            synchronise_norms_(model)
+        if recipe.sync_batchnorm:
+            sync_batchnorm_(model)
         self.state = TrainingState(model, recipe, seed, self.group)
         self.checkpoints = Checkpoints(
             folder, identify(self.state.model, recipe, seed, objective, len(train), len(validation))
@@ -133,7 +133,7 @@ class _Training:
         return DistributedDataParallel(model, device_ids=[device] if device.type == "cuda" else None)
 
     def _epoch(self, steps: nn.Module) -> None:
-        """Go from the position to the end of the epoch: the remaining steps, validation, what follows from it."""
+        """Run to the end of the epoch: the remaining steps, validation, its consequences."""
         state = self.state
         rate = self._steps(steps)
         self.group.broadcast_tensors(state.model.buffers())  # each process has seen other items
@@ -148,14 +148,14 @@ class _Training:
             self._save()
 
     def _steps(self, model: nn.Module) -> float:
-        """Take the steps that this epoch still lacks and return the last step size."""
+        """Take the remaining steps of this epoch and return the last step size."""
         model.train()
         state, at, recipe = self.state, self.state.position, self.recipe
         epoch = len(state.history)
         batches = order_items(len(self.train), recipe, state.seed, epoch).split(recipe.batch_size)
         if hasattr(self.train, "set_epoch"):
             self.train.set_epoch(epoch)
-        mine = [split_batch(batch, recipe.parts, self.group) for batch in batches]
+        mine = [split_batch(batch, recipe.accumulation_steps, self.group) for batch in batches]
         loader = DataLoader(
             self.train,
             batch_sampler=[part for step in mine[at.step :] for part in step],
@@ -204,7 +204,7 @@ class _Training:
         return entry.contiguous(memory_format=torch.channels_last) if entry.ndim == 4 else entry
 
     def _is_time(self, enough_s: float = math.inf) -> bool:
-        """Whether to save, `enough_s` or the recipe's time after the last one; by the leader's clock, for all alike."""
+        """Return whether `enough_s` or the recipe's time has passed since the last save, by the leader's clock."""
         wait_s = min(60 * self.recipe.save_minutes, enough_s)
         return wait_s < math.inf and self.group.broadcast(time.monotonic() - self.saved_at >= wait_s)
 
@@ -228,6 +228,6 @@ class _Training:
     def _check_finite(self, loss: float, name: str = "loss") -> None:
         if not math.isfinite(loss):
             raise TrainingError(
-                f"got a {name} of {loss} in epoch {len(self.state.history) + 1} with a step size of "
-                f"{self.state.optimizer.param_groups[0]['lr']}; needed: a finite one; take a smaller learning_rate"
+                f"Expected a finite {name} but got {loss} in epoch {len(self.state.history) + 1} with a step size of "
+                f"{self.state.optimizer.param_groups[0]['lr']}; take a smaller learning_rate"
             )

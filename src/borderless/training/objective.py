@@ -1,4 +1,4 @@
-"""What is learnt, and how well it is done: by default, classification."""
+"""Objectives: the loss of a training, and the score of its result; by default, classification."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,10 +21,10 @@ class Score:
 
 
 class Objective(Protocol):
-    """What is learned.
+    """A loss and a score.
 
     Args:
-        needs_whole_batch: Whether an item's loss depends on what else is in its batch.
+        needs_whole_batch: Whether an item's loss depends on the rest of its batch.
     """
 
     needs_whole_batch: bool
@@ -37,11 +37,11 @@ class Objective(Protocol):
         """Return the result of `model`, which is in eval mode, on all of `data`.
 
         Args:
-            model: On the device where it runs.
+            model: A model on the device where it runs.
             data: A data set of items.
-            batch_size: Items a pass.
+            batch_size: Items per pass.
             group: Each of its processes may contribute; all of them return the result of the whole.
-            workers: How many processes load the items for each of them.
+            workers: Number of processes per process that load the items.
         """
         ...
 
@@ -78,11 +78,11 @@ def evaluate(
     """Return loss and accuracy on `data`, in eval mode, over all processes; the model's mode is left as it was.
 
     Args:
-        model: On the device where it runs.
+        model: A model on the device where it runs.
         data: A data set of items.
-        batch_size: Items a pass.
-        objective: What the model has learned; classification without it.
-        workers: How many processes load the items for each of them; 0: itself.
+        batch_size: Items per pass.
+        objective: The objective of the training; by default classification.
+        workers: Number of processes per process that load the items; 0: itself.
     """
     mode = model.training
     model.eval()

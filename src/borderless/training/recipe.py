@@ -1,4 +1,4 @@
-"""How a network is trained: settings, and the step size that follows from them."""
+"""Recipe of a training: its settings, and the learning rate that follows from them."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -12,75 +12,75 @@ Precision = Literal["float32", "bfloat16", "float16"]
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a model is trained; the defaults are those of the paper's quadrant experiment."""
+    """Settings of a training; the defaults are those of the paper's quadrant experiment."""
 
     epochs: int = 30
-    """Passes over the training data, at most."""
+    """Largest number of passes over the training data."""
     batch_size: int = 8
-    """Items a step, over all processes."""
+    """Items per step, over all processes."""
     optimizer: Optimizer = "sgd"
-    """Which rule turns gradients into steps."""
+    """Optimizer."""
     learning_rate: float = 1e-3
-    """Step size at the beginning."""
+    """Initial learning rate."""
     momentum: float = 0.9
-    """Of SGD."""
+    """Momentum of SGD."""
     dampening: float = 0.0
-    """Of SGD's momentum; Nesterov's momentum goes without."""
+    """Dampening of SGD's momentum; 0 with Nesterov momentum."""
     nesterov: bool = True
-    """Whether SGD's momentum is Nesterov's."""
+    """Whether SGD uses Nesterov momentum."""
     weight_decay: float = 5e-5
-    """Penalty on all parameters."""
+    """Weight decay, for all parameters."""
     schedule: Schedule = "plateau"
-    """plateau: the step size falls when validation stops improving. step: every `step_epochs`. linear: to 0, step by
-    step."""
+    """plateau: the learning rate falls when validation stops improving. step: every `step_epochs`. linear: to 0."""
     factor: float = 0.1
-    """What the step size is multiplied by when it falls."""
+    """Factor by which the learning rate falls."""
     patience: int = 5
-    """plateau: epochs without improvement before the step size falls."""
-    restores_best: bool = True
-    """plateau: whether the best weights are taken up again when the step size falls."""
+    """plateau: epochs without improvement before the learning rate falls."""
+    restore_best: bool = True
+    """plateau: whether the best weights are restored when the learning rate falls."""
     step_epochs: int = 30
-    """step: epochs before the step size falls."""
-    smallest_learning_rate: float = 1e-6
-    """plateau: training stops when the step size falls below this."""
-    stops_after: int | None = None
-    """Training stops after so many epochs without improvement."""
-    watch: Literal["accuracy", "loss"] = "accuracy"
-    """What improvement is measured by, on the validation data."""
-    shuffles: bool = True
-    """Whether each epoch has the training data in another order."""
+    """step: epochs before the learning rate falls."""
+    min_learning_rate: float = 1e-6
+    """plateau: learning rate below which training stops."""
+    stop_after: int | None = None
+    """Epochs without improvement before training stops; none: all epochs."""
+    monitor: Literal["accuracy", "loss"] = "accuracy"
+    """Validation metric that improvement is measured by."""
+    shuffle: bool = True
+    """Whether to shuffle the training data in each epoch."""
     precision: Precision = "float32"
-    """What the forward pass computes in; weights are float32."""
-    parts: int = 1
-    """How many passes share a batch, whose gradients add up: less memory, the same steps, but for BatchNorm, which
-    takes its statistics of each pass."""
-    synchronises_norms: bool = False
+    """Precision of the forward pass; weights are float32."""
+    accumulation_steps: int = 1
+    """Passes per step, whose gradients are summed; BatchNorm takes its statistics per pass."""
+    sync_batchnorm: bool = False
     """Whether BatchNorm takes its statistics over all processes."""
     workers: int = 0
-    """Processes that load data, for each process that trains."""
+    """Processes that load data, per training process."""
     save_minutes: float = 10.0
-    """The longest time between two checkpoints; at the end of an epoch there may be one earlier."""
+    """Longest time between two checkpoints, in minutes."""
     tensorboard: bool = False
-    """Whether curves are also written for TensorBoard, into the training's folder."""
+    """Whether to write curves for TensorBoard, too, into the training's folder."""
 
     def __post_init__(self) -> None:
-        counts = min(self.epochs, self.batch_size, self.learning_rate, self.patience, self.step_epochs, self.parts)
-        stops = self.stops_after is None or self.stops_after > 0
+        counts = min(
+            self.epochs, self.batch_size, self.learning_rate, self.patience, self.step_epochs, self.accumulation_steps
+        )
+        stops = self.stop_after is None or self.stop_after > 0
         if counts <= 0 or not stops or min(self.weight_decay, self.workers, self.save_minutes) < 0:
             raise TrainingError(
-                f"got {self}; needed: epochs, batch_size, learning_rate, patience, step_epochs, parts and stops_after "
-                "above 0; weight_decay, workers and save_minutes not negative"
+                "Expected epochs, batch_size, learning_rate, patience, step_epochs, accumulation_steps and stop_after "
+                f"above 0, and no negative weight_decay, workers and save_minutes, but got {self}"
             )
         if not 0 < self.factor < 1 or not 0 <= self.momentum < 1 or not 0 <= self.dampening < 1:
-            raise TrainingError(f"got {self}; needed: factor between 0 and 1, momentum and dampening in [0, 1)")
+            raise TrainingError(f"Expected factor between 0 and 1, momentum and dampening in [0, 1), but got {self}")
         if self.optimizer == "sgd" and self.nesterov and (self.momentum == 0 or self.dampening > 0):
             raise TrainingError(
-                f"got nesterov with momentum={self.momentum} and dampening={self.dampening}; needed: momentum above 0 "
-                "and no dampening, or nesterov=False"
+                f"Expected momentum above 0 and no dampening with nesterov but got momentum={self.momentum} and "
+                f"dampening={self.dampening}; change them, or set nesterov=False"
             )
 
     def rate(self, epoch: int, share: float, falls: int) -> float:
-        """Return the step size in `epoch` (from 0), a `share` of which is done, when it has fallen `falls` times."""
+        """Return the learning rate in `epoch` (from 0), a `share` of which is done, after `falls` falls."""
         if self.schedule == "linear":
             return self.learning_rate * (1 - (epoch + share) / self.epochs)
         if self.schedule == "step":

@@ -1,4 +1,4 @@
-"""Which items a training step sees: the order of an epoch, its batches, and each process's share of them.
+"""Items of a training step: the order of an epoch, its batches, and each process's share of them.
 
 The order depends on the seed and the epoch alone. A batch is cut into parts, whose gradients add up, and each part is
 shared among the processes, so that all of them have as many passes and contribute to every one.
@@ -15,7 +15,7 @@ from borderless.training.recipe import Recipe
 
 def order_items(items: int, recipe: Recipe, seed: int, epoch: int) -> Tensor:
     """Return the numbers of all `items` in the order of `epoch`."""
-    if not recipe.shuffles:
+    if not recipe.shuffle:
         return torch.arange(items)
     return torch.randperm(items, generator=torch.Generator().manual_seed(seed * 1_000_003 + epoch))
 
@@ -35,11 +35,11 @@ def check_batches(items: int, recipe: Recipe, objective: Objective, group: Proce
     smallest = items % recipe.batch_size or min(recipe.batch_size, items)
     if smallest < group.size:
         raise TrainingError(
-            f"got {items} items in batches of {recipe.batch_size} on {group.size} processes, so the smallest batch, of "
-            f"{smallest}, leaves a process without; needed: another batch_size"
+            f"Expected items for every process in every batch but got {items} items in batches of {recipe.batch_size} "
+            f"on {group.size} processes, whose smallest batch has {smallest}; choose another batch_size"
         )
-    if objective.needs_whole_batch and (group.size > 1 or recipe.parts > 1):
+    if objective.needs_whole_batch and (group.size > 1 or recipe.accumulation_steps > 1):
         raise TrainingError(
-            f"got {group.size} processes and parts={recipe.parts} for {type(objective).__name__}, whose losses depend "
-            "on all of a batch; needed: one process, and parts=1"
+            f"Expected one process and accumulation_steps=1 for {type(objective).__name__}, whose losses depend on all "
+            f"of a batch, but got {group.size} and {recipe.accumulation_steps}"
         )

@@ -1,4 +1,4 @@
-"""What the next step of a training depends on, what identifies the training, and how both are saved and restored."""
+"""State of a training: everything the next step depends on, what identifies it, and how it is saved and restored."""
 
 import dataclasses
 import hashlib
@@ -20,11 +20,11 @@ class Epoch:
     """The results of one epoch.
 
     Args:
-        loss: On the training data, while it was learned.
-        accuracy: The same, in [0, 1].
-        validation_loss: After the epoch.
-        validation_accuracy: The same, in [0, 1].
-        learning_rate: The step size of the last step.
+        loss: Mean loss on the training data, during the epoch.
+        accuracy: The accuracy likewise, in [0, 1].
+        validation_loss: Loss on the validation data after the epoch.
+        validation_accuracy: The accuracy likewise, in [0, 1].
+        learning_rate: The learning rate of the last step.
     """
 
     loss: float
@@ -36,7 +36,7 @@ class Epoch:
 
 @dataclass
 class Position:
-    """How far a training is. seen: the epoch's sum of losses, right items and items so far, in this process."""
+    """The progress of a training. seen: the epoch's sum of losses, right items and items so far, in this process."""
 
     step: int = 0
     seen: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0])
@@ -61,11 +61,11 @@ class TrainingState:
         self.best_weights: dict[str, Tensor] = {}
 
     def seed_epoch(self) -> None:
-        """Give each epoch and each process random numbers of its own, whatever was drawn before."""
+        """Seed the random numbers of this epoch and process, whatever was drawn before."""
         torch.manual_seed((self.seed * 1_000_003 + len(self.history)) * 4_099 + self.group.rank)
 
     def end_epoch(self, epoch: Epoch) -> bool:
-        """Add the results of an epoch: keep the best weights, lower an old step size, decide whether to stop.
+        """Add the results of an epoch: keep the best weights, lower the learning rate, decide whether to stop.
 
         Returns:
             Whether this epoch's weights are the best so far.
@@ -74,17 +74,17 @@ class TrainingState:
         self.history.append(epoch)
         at.epochs_since_best += 1
         at.epochs_since_fall += 1
-        value = epoch.validation_accuracy if recipe.watch == "accuracy" else -epoch.validation_loss
+        value = epoch.validation_accuracy if recipe.monitor == "accuracy" else -epoch.validation_loss
         is_best = value > at.best
         if is_best:
             at.best, at.epochs_since_best, at.epochs_since_fall = value, 0, 0
             self.best_weights = _copied(self.model.state_dict())
         elif recipe.schedule == "plateau" and at.epochs_since_fall >= recipe.patience:
             at.falls, at.epochs_since_fall = at.falls + 1, 0
-            if recipe.restores_best:
+            if recipe.restore_best:
                 self.model.load_state_dict(self.best_weights)
-        is_small = recipe.schedule == "plateau" and recipe.rate(0, 0.0, at.falls) < recipe.smallest_learning_rate
-        is_old = recipe.stops_after is not None and at.epochs_since_best >= recipe.stops_after
+        is_small = recipe.schedule == "plateau" and recipe.rate(0, 0.0, at.falls) < recipe.min_learning_rate
+        is_old = recipe.stop_after is not None and at.epochs_since_best >= recipe.stop_after
         at.is_finished = len(self.history) >= recipe.epochs or is_small or is_old
         at.step, at.seen = 0, [0.0, 0.0, 0.0]
         return is_best
@@ -109,7 +109,7 @@ class TrainingState:
         }
 
     def restore(self, saved: dict[str, Any]) -> None:
-        """Take everything from what `to_dict` returned, also where the number of processes was another one."""
+        """Restore everything that `to_dict` returned, also with another number of processes."""
         self.model.load_state_dict(saved["model"])
         if saved["optimizer"] is not None:
             self.optimizer.load_state_dict(saved["optimizer"])
@@ -156,7 +156,7 @@ def _copied(weights: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _takes_images(model: nn.Module) -> bool:
-    """Whether it is a network of images, for which channels_last is made."""
+    """Return whether it is a network of images, for which channels_last is made."""
     return not any(parameter.ndim == 5 for parameter in model.parameters())
 
 

@@ -15,12 +15,12 @@ from borderless.errors import TrainingError
 from borderless.runtime.distributed import process_group
 
 
-class SynchronisedBatchNorm(AnyBatchNorm):
-    """Takes the place of a BatchNorm of any dimension, with its parameters' and buffers' names."""
+class SynchronizedBatchNorm(AnyBatchNorm):
+    """Replaces a BatchNorm of any dimension, with its parameters' and buffers' names."""
 
     def _check_input_dim(self, input: Tensor) -> None:
         if input.ndim < 2:
-            raise ValueError(f"got an input of shape {tuple(input.shape)}; needed: (batch, channels, …)")
+            raise ValueError(f"Expected an input (batch, channels, …) but got shape {tuple(input.shape)}")
 
     def forward(self, input: Tensor) -> Tensor:
         """Normalize `input` (batch, channels, …), in training by the statistics of all processes' batches."""
@@ -44,8 +44,8 @@ class SynchronisedBatchNorm(AnyBatchNorm):
         scale = (variance + self.eps).rsqrt()
         if self.weight is not None:
             scale = scale * self.weight
-        normalised = deviation * scale.reshape(shape)
-        return (normalised if self.bias is None else normalised + self.bias.reshape(shape)).to(given)
+        normalized = deviation * scale.reshape(shape)
+        return (normalized if self.bias is None else normalized + self.bias.reshape(shape)).to(given)
 
 
 def _total(value: Tensor) -> Tensor:
@@ -71,25 +71,25 @@ class _Total(torch.autograd.Function):
 _KINDS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 
-def synchronise_norms_(model: nn.Module) -> None:
-    """Put a SynchronisedBatchNorm in the place of every BatchNorm.
+def sync_batchnorm_(model: nn.Module) -> None:
+    """Replace every BatchNorm by a SynchronizedBatchNorm.
 
     Raises:
         TrainingError: The model is converted, or a class adds something to BatchNorm.
     """
     if conversion_of(model) is not None:
         raise TrainingError(
-            f"got a converted {type(model).__name__} and synchronises_norms=True; needed: one or the other, because "
-            "under a border statistics are taken from what an image changes; leave synchronises_norms out"
+            "Expected a model that is not converted with sync_batchnorm=True but got a converted "
+            f"{type(model).__name__}, whose statistics are those of its content; leave sync_batchnorm out"
         )
     for name, norm in [*model.named_modules()]:
-        if isinstance(norm, AnyBatchNorm) and not isinstance(norm, SynchronisedBatchNorm):
+        if isinstance(norm, AnyBatchNorm) and not isinstance(norm, SynchronizedBatchNorm):
             if type(norm) not in _KINDS:
                 raise TrainingError(
-                    f"got {type(norm).__name__} ({name}) and synchronises_norms=True; needed: BatchNorms of torch.nn, "
-                    "because what another class adds to them would be lost; leave synchronises_norms out"
+                    f"Expected BatchNorms of torch.nn with sync_batchnorm=True but got {type(norm).__name__} ({name}), "
+                    "whose additions would be lost; leave sync_batchnorm out"
                 )
-            made = SynchronisedBatchNorm(
+            made = SynchronizedBatchNorm(
                 norm.num_features, norm.eps, norm.momentum, norm.affine, norm.track_running_stats
             )
             made.weight, made.bias = norm.weight, norm.bias

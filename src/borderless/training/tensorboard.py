@@ -15,8 +15,8 @@ class Curves:
             from torch.utils.tensorboard.writer import SummaryWriter
         except ImportError as error:
             raise MissingPackage(
-                'got tensorboard=True and no package tensorboard; install it with: pip install "borderless[logs]", or '
-                "leave the option out"
+                'Expected the package tensorboard but got none; install it with: pip install "borderless[logs]", or '
+                "leave tensorboard=True out"
             ) from error
         self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=done + 1)
 

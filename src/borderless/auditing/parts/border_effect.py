@@ -159,7 +159,7 @@ def _draw_maps(path: Path, effect: BorderEffect) -> Figure:
     for ax, layer in zip(axes[0], shown, strict=True):
         values = np.log10(np.clip(np.nan_to_num(layer.map, posinf=1.0), 1e-4, 1.0))
         is_last = layer is shown[-1]
-        image = heat_map(ax, values, title=_label(layer, 22), vmin=-4, vmax=0, cmap="magma", colour_bar=False)
+        image = heat_map(ax, values, title=_label(layer, 22), vmin=-4, vmax=0, cmap="magma", color_bar=False)
         ax.set(xticks=[], yticks=[])
         ax.set_xlabel(f"{layer.map.shape[0]} × {layer.map.shape[1]} cells", fontsize=8)
         if is_last:

@@ -18,7 +18,7 @@ from borderless.explanation import explain
 from borderless.measures.position_sensitivity import effect, on_canvases
 from borderless.report.content import Figure, Section
 from borderless.report.numbers import percent, small
-from borderless.report.plots import BORDER_COLOURS, ROUNDING, new_figure, save
+from borderless.report.plots import BORDER_COLORS, ROUNDING, new_figure, save
 from borderless.runtime.evaluation import evaluating
 
 NAME = "reach"
@@ -137,7 +137,7 @@ def _draw(path: Path, points: tuple[ReachPoint, ...], has_labels: bool) -> Figur
         (axes[0, 1], [100 * point.kept for point in points], "accuracy, %" if has_labels else "answers kept, %", None),
     )
     for ax, values, title, scale in panels:
-        ax.plot(cost, values, color=BORDER_COLOURS["infinite"], marker="^")
+        ax.plot(cost, values, color=BORDER_COLORS["infinite"], marker="^")
         for point, value in zip(points, values, strict=True):
             ax.annotate(
                 "∞" if point.reach is None else str(point.reach),

@@ -19,7 +19,7 @@ from borderless.measures.position_sensitivity import Effect, Sensitivity, effect
 from borderless.placement.place import place
 from borderless.report.content import Figure, Section, Table
 from borderless.report.numbers import percent, small
-from borderless.report.plots import BORDER_COLOURS, ROUNDING, heat_map, new_figure, save
+from borderless.report.plots import BORDER_COLORS, ROUNDING, heat_map, new_figure, save
 from borderless.runtime.evaluation import evaluating
 
 NAME = "sensitivity"
@@ -258,9 +258,9 @@ def _draw_everywhere(path: Path, placed: Sensitivity) -> Figure:
 def _draw_causes(path: Path, placed: Sensitivity) -> Figure:
     """Draw border, bias and stride, each beside what is left when it is taken away."""
     bars: list[tuple[str, Effect, str]] = [
-        ("border", placed.border, BORDER_COLOURS["zero"]),
+        ("border", placed.border, BORDER_COLORS["zero"]),
         ("its control", placed.border_control, "#c9c6bc"),
-        ("bias, under full", placed.bias, BORDER_COLOURS["full"]),
+        ("bias, under full", placed.bias, BORDER_COLORS["full"]),
         ("stride", placed.stride, "#8457a8"),
         ("its control", placed.stride_control, "#c9c6bc"),
     ]

@@ -180,7 +180,7 @@ def _scaled(pixels: Any, scale: str, asked: NetworkRequest) -> Prepare:
     largest = int(np.iinfo(kind).max)
     if scale == "unit":
         return Scaled(largest)
-    mean, deviation = asked.normalisation
+    mean, deviation = asked.normalization
     channels = pixels.shape[-3]
     if channels not in (1, len(mean)):
         raise ImageError(

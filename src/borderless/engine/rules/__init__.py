@@ -1,4 +1,4 @@
-"""How each function that a model calls acts on a Signal: one file a family, all registered on import."""
+"""Rules: the action of each function that a model calls on a Signal. One file a family, all registered on import."""
 
 from borderless.engine.rules import (
     adaptive_pools,

@@ -1,10 +1,4 @@
-"""What a model does with cells that have left the engine, and what of it is said.
-
-Functions of single cells, views, joins (of the levels of a detector) and choices among cells (a maximum, the largest
-scores, a mask) run as they are, and so do losses. What mixes the cells of a frame is named: with fixed weights for the
-cells, with the model's own padding, or by sums over them it reads absolute position. Attention, recurrent layers and
-Fourier transforms over the cells are refused, unless the border lets them run at its boundary.
-"""
+"""Functions on cells that have left the engine, and the errors and warnings about them."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -16,7 +10,7 @@ from torch.nn import functional as F
 from borderless.engine.leaving import LeftCells, unwatched
 from borderless.engine.naming import describe, is_torch_own, named
 from borderless.engine.registry import LEFT, REFUSED, find_rule, rule, traits_of
-from borderless.engine.relabelled import Relabelled
+from borderless.engine.relabeled import Relabeled
 from borderless.engine.rules import casts, pointwise
 from borderless.engine.rules.cell_products import AfterCall, of_einsum, of_product
 from borderless.engine.rules.unfolding import FOLD
@@ -100,7 +94,8 @@ def at_boundary(refusal: UnsupportedOperation, function: Any, args: tuple[Any, .
     signal = first_signal(args, kwargs)
     if signal is None or signal.border.at is None:
         raise refusal
-    signal.scope.reads_position(describe(function), "at='boundary' runs it on the map of its frame", signal.frame)
+    reason = "at='boundary' runs it on the feature map cropped to its frame"
+    signal.scope.reads_position(describe(function), reason, signal.frame)
 
     def cropped(leaf: Any) -> Any:
         return leaf.crop().contiguous() if isinstance(leaf, Signal) else leaf  # as the unmodified model has them
@@ -110,7 +105,7 @@ def at_boundary(refusal: UnsupportedOperation, function: Any, args: tuple[Any, .
 
 
 def _is_list_of_cells(signal: Signal) -> bool:
-    return isinstance(signal, Relabelled) and signal.tokens is not None
+    return isinstance(signal, Relabeled) and signal.tokens is not None
 
 
 def _is_in_place(function: Any) -> bool:
@@ -122,7 +117,7 @@ def _after_leaving(refusal: UnsupportedOperation, function: Any, args: tuple[Any
     left: dict[int, Tensor] = {}
 
     def cells_of(leaf: Any) -> Any:
-        if not isinstance(leaf, Relabelled):
+        if not isinstance(leaf, Relabeled):
             return leaf
         if id(leaf) not in left:
             call, cells = leaf.flattened_by or leaf.scope.call_of(function), leaf.crop()
@@ -143,7 +138,7 @@ def _reason(found: AfterCall, cells: LeftCells) -> str:
 
 
 def _is_query(function: Any) -> bool:
-    """Whether it only asks what a tensor is."""
+    """Return whether it only asks what a tensor is."""
     return function not in _VIEWS and traits_of(find_rule(function)).needs == "nothing"
 
 
@@ -186,7 +181,7 @@ def _outcome(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], cells
 
 
 def _slides_between_cells(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-    """Whether a convolution has a kernel of 1 along all cells."""
+    """Return whether a convolution has a kernel of 1 along all cells."""
     given = arguments(function, args, kwargs)
     cells, weight = given["input"], given["weight"]
     steps, around = (given[name] for name in ("stride", "padding"))
@@ -204,7 +199,7 @@ def _slides_between_cells(function: Any, args: tuple[Any, ...], kwargs: dict[str
 
 
 def dims_of_view(function: Callable[[Tensor], Any], shape: Sequence[int], dims: Sequence[int]) -> list[frozenset[int]]:
-    """Of each tensor that `function`, a view, makes of one of `shape`: which dimensions hold what `dims` held."""
+    """Return, for each tensor that the view `function` makes of one of `shape`, the dimensions that hold `dims`."""
     probe = torch.empty(tuple(shape), device="meta")
     spans = [(probe.stride(dim), probe.stride(dim) * probe.shape[dim]) for dim in dims if probe.shape[dim] > 1]
     with DisableTorchFunctionSubclass():
@@ -262,7 +257,7 @@ def _of_cells(args: tuple[Any, ...], kwargs: dict[str, Any], cells: list[LeftCel
 
 
 def _is_learned(tensor: Tensor) -> bool:
-    """Whether it is a parameter, or made of a single one alone."""
+    """Return whether it is a parameter, or made of a single one alone."""
     if isinstance(tensor, torch.nn.Parameter):
         return True
     node = tensor.grad_fn
@@ -284,7 +279,7 @@ def _along_dimensions(
         kind = traits_of(find_rule(function)).needs
         if kind == "cell" or function in _CHOICES:
             return _kept(cells) if kind == "cell" else _CHOSEN
-        return _kept(cells, "reads several cells, with the model's own padding if it pads")
+        return _kept(cells, "reads several cells, with the model's original padding if it pads")
     if not touched & first.cell_dims:
         return AfterCall(
             lambda made: frozenset(
@@ -302,7 +297,7 @@ def _along_dimensions(
 def _touched(
     function: Any, cells: LeftCells, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[set[int] | None, str]:
-    """The dimensions that a function runs along (None: it does not say), and what it does there."""
+    """Return the dimensions that a function runs along (None: it does not say), and what it does there."""
     weighs, mixes = "has a weight for each cell", "takes the cells of a frame together"
     if function is F.linear:
         return {cells.ndim - 1}, weighs

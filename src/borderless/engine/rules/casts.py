@@ -12,7 +12,7 @@ from torch import Tensor
 from borderless.engine.aliases import View
 from borderless.engine.naming import describe, named
 from borderless.engine.registry import rule
-from borderless.engine.relabelled import Relabelled, on_batches, on_maps
+from borderless.engine.relabeled import Relabeled, on_batches, on_maps
 from borderless.engine.rules.pointwise import acts_in_place, own_window
 from borderless.engine.signal import Signal
 from borderless.engine.torch_internals import getter
@@ -50,8 +50,8 @@ def alike(function: Any, signal: Any, *args: Any, **kwargs: Any) -> Any:
     return signal.possible_alias(made, function) if depends_on_layout and not is_fresh else made
 
 
-def _dropout_seen(function: Any, source: Relabelled, *args: Any, **kwargs: Any) -> Any:
-    """Of tokens: of single values; what drops whole channels would count the dimensions."""
+def _dropout_seen(function: Any, source: Relabeled, *args: Any, **kwargs: Any) -> Any:
+    """Apply dropout to tokens: of single values; what drops whole channels would count the dimensions."""
     if not function.__name__.startswith(("dropout", "alpha")) or function.__name__[7:8].isdigit():
         return on_batches(function, args, kwargs)
     return on_maps(function, source, args, kwargs)

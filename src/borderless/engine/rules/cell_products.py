@@ -9,11 +9,7 @@ from borderless.engine.leaving import LeftCells
 
 
 class AfterCall(NamedTuple):
-    """What a call does to cells.
-
-    dims: of each result those that hold cells; None: no dimension does any more. mixes: what it does with the cells of
-    a frame that its result depends on where they are. is_refused: whether that is more than a border can promise.
-    """
+    """The effect of a call on cells."""
 
     dims: Callable[[Tensor], frozenset[int]] | None = None
     mixes: str = ""
@@ -43,7 +39,7 @@ def of_product(first: Any, second: Any, is_transposed: bool = False) -> AfterCal
 
 
 def of_einsum(args: tuple[Any, ...]) -> AfterCall:
-    """The same of torch.einsum, by the letters of its equation."""
+    """Return the same of torch.einsum, by the letters of its equation."""
     equation, *operands = args
     operands = operands[0] if len(operands) == 1 and isinstance(operands[0], list | tuple) else operands
     left = [operand for operand in operands if isinstance(operand, LeftCells)]

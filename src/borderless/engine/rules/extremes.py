@@ -10,7 +10,7 @@ from torch import Tensor
 
 from borderless.engine.naming import named
 from borderless.engine.registry import Declared, rule
-from borderless.engine.relabelled import Relabelled, on_maps
+from borderless.engine.relabeled import Relabeled, on_maps
 from borderless.engine.rules.indices import Indices
 from borderless.engine.rules.pointwise import along_channels, elementwise
 from borderless.engine.rules.reduced import (
@@ -57,8 +57,8 @@ def _need_of_extremum(function: Any, signal: Signal, *args: Any, **kwargs: Any) 
     return "everything" if need == "gathered" and has_indices else need
 
 
-def _extremum_seen(function: Any, source: Relabelled, *args: Any, **kwargs: Any) -> Any:
-    """Of tokens or of a stack: over all tokens they are those of all of space."""
+def _extremum_seen(function: Any, source: Relabeled, *args: Any, **kwargs: Any) -> Any:
+    """Return the extremes of tokens or of a stack: over all tokens they are those of all of space."""
     if isinstance(args[1] if len(args) > 1 else kwargs.get("other"), Tensor):
         return on_maps(function, source, args, kwargs)
     over = torch.amax if function.__name__ == "max" else torch.amin
@@ -97,7 +97,7 @@ def _with_indices(function: Any, signal: Signal, values: Tensor, asked: Asked) -
     return getattr(torch.return_types, function.__name__)((values, indices))
 
 
-def _aminmax_seen(function: Any, source: Relabelled, *args: Any, **kwargs: Any) -> Any:
+def _aminmax_seen(function: Any, source: Relabeled, *args: Any, **kwargs: Any) -> Any:
     return torch.return_types.aminmax(
         (reduction_seen(torch.amin, source, *args, **kwargs), reduction_seen(torch.amax, source, *args, **kwargs))
     )

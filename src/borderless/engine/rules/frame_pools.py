@@ -95,7 +95,7 @@ def _later(make: Callable[[], Any]) -> Callable[[], Any]:
 
 
 def _shaped_like(func: Any, source: FramePool, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor | None:
-    """A tensor like the result of `func`, which acts on cells; None where it changes `source` in place."""
+    """Return a tensor like the result of `func`, which acts on cells; None where it changes `source` in place."""
     if find_rule(func) in _BATCH_NORMS:
         return source.window
     stands_for = {id(leaf): _without_values(leaf) for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)}
@@ -115,7 +115,7 @@ def as_map(signal: Signal) -> Signal:
 
 
 def _needs_maps(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-    """Whether `func` makes sense for maps alone."""
+    """Return whether `func` makes sense for maps alone."""
     if func in _OF_MAPS:
         return True
     if func in _CONVOLUTIONS:
@@ -127,7 +127,7 @@ def _needs_maps(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> boo
 
 
 def _acts_on_cells(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-    """Whether `func` does to a vector what it does to each cell of a map, and nothing else."""
+    """Return whether `func` does to a vector what it does to each cell of a map, and nothing else."""
     if func in _CONVOLUTIONS:
         given = dict(zip(("input", "weight", "bias", "stride", "padding"), args, strict=False)) | kwargs
         options = (tuple(given["weight"].shape[2:]), given.get("stride", 1), given.get("padding", 0))

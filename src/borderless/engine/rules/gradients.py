@@ -1,8 +1,4 @@
-"""What asks for the gradient of a map: `retain_grad` and `.grad`, `register_hook`, `torch.autograd.grad`.
-
-The gradient of a map is that of its cells with what is around them held fixed, and comes on the map's frame, as an
-ordinary tensor of the map's shape: what Grad-CAM weighs the map with. Cells of the frame that are not stored have 0.
-"""
+"""Requests for the gradient of a map: `retain_grad` and `.grad`, `register_hook`, `torch.autograd.grad`."""
 
 from collections.abc import Callable
 from typing import Any
@@ -21,13 +17,13 @@ from borderless.errors import SignalError, UnsupportedOperation
 
 @rule(*map(getter, ("requires_grad", "is_leaf")), *named("retain_grad"), getter("retains_grad"), needs="nothing")
 def of_cells(function: Any, signal: Signal) -> Any:
-    """What autograd knows of the stored cells."""
+    """Return what autograd knows of the stored cells."""
     return function(signal.stored)
 
 
 @rule(getter("grad_fn"), needs="nothing")
 def node(function: Any, signal: Signal) -> Any:
-    """The node of the stored cells; here PyTorch's backward hooks look for their own, which is beside these."""
+    """Return the node of the stored cells; here PyTorch's backward hooks look for their own, which is beside these."""
     with DisableTorchFunctionSubclass():
         mark = signal.grad_fn
     if mark is not None and mark.name() == MARK_OF_BACKWARD_HOOKS:

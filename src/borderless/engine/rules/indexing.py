@@ -9,7 +9,7 @@ from borderless.engine.aliases import View
 from borderless.engine.lattice import Lattice
 from borderless.engine.naming import describe, named
 from borderless.engine.registry import Declared, rule
-from borderless.engine.relabelled import Relabelled, on_batches
+from borderless.engine.relabeled import Relabeled, on_batches
 from borderless.engine.rules.pointwise import check_parameters
 from borderless.engine.rules.rows import lattice_of_reshaped, lattice_of_rows
 from borderless.engine.rules.sliding import slides_of, strided_slice
@@ -27,7 +27,7 @@ def _need_of_index(function: Any, signal: Any, index: Any) -> Declared:
     return slides_of([entry.indices(n) for entry, n in zip(along_space, signal.frame, strict=True)], signal.frame)
 
 
-def _getitem_seen(function: Any, source: Relabelled, signal: Any, index: Any) -> Any:
+def _getitem_seen(function: Any, source: Relabeled, signal: Any, index: Any) -> Any:
     """Tokens and stacks: the index of the map, which takes all tokens."""
     if signal is not source:
         raise source.scope.unsupported("indexing by a map")
@@ -53,7 +53,7 @@ def _getitem_seen(function: Any, source: Relabelled, signal: Any, index: Any) ->
         dimension += 1
     if isinstance(first, int) and (source.batch or source.tokens is not None):
         return on_batches(function, (source, index), {})
-    return Relabelled.of(source.map[(first, *own)], batch, tokens, source.flattened_by)
+    return Relabeled.of(source.map[(first, *own)], batch, tokens, source.flattened_by)
 
 
 @rule(torch.Tensor.__getitem__, needs=_need_of_index, dims=_getitem_seen)
@@ -129,7 +129,7 @@ def picked(signal: Signal, index: Any) -> Picked:
 
 
 def _lattice_of_picked(signal: Signal, first: Any, plain: list[Any]) -> Lattice:
-    """The lattice of what the entry `first` picks of the batch, whose rows may be what were channels before."""
+    """Return the lattice of what the entry `first` picks of the batch, whose rows may be what were channels before."""
     if not signal.border.is_adaptive:
         return signal.lattice
     count = len(signal.window)
@@ -162,7 +162,7 @@ def one_per_dimension(signal: Signal, index: tuple[Any, ...]) -> list[Any]:
 
 
 def _index_of(function: Any, signal: Signal, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
-    """The index that a call of `function` stands for."""
+    """Return the index that a call of `function` stands for."""
     given = arguments(function, (signal, *args), kwargs)
     dim, entry = given["dim"] % signal.ndim, given.get("index")
     if function.__name__ == "narrow":
@@ -178,7 +178,7 @@ def _need_of_selection(function: Any, signal: Any, *args: Any, **kwargs: Any) ->
     return _need_of_index(function, signal, _index_of(function, signal, args, kwargs))
 
 
-def _select_seen(function: Any, source: Relabelled, signal: Any, *args: Any, **kwargs: Any) -> Any:
+def _select_seen(function: Any, source: Relabeled, signal: Any, *args: Any, **kwargs: Any) -> Any:
     return signal[_index_of(function, signal, args, kwargs)]
 
 

@@ -1,10 +1,4 @@
-"""Where maxima over space are: absolute positions, which an unlimited plane has no numbers for.
-
-Under the original padding they are PyTorch's own. Under other borders a model may carry them along, and ask for their
-shape. Those of a pool whose kernels tile the plane may be read by `max_unpool`, as positions within a kernel. Where the
-largest of all cells is, a decoder of heat maps reads: the map leaves the engine there, on its frame, and the index is
-that of the largest cell of the frame, while the maximum itself is that of the plane.
-"""
+"""Indices of maxima over space: absolute positions, which an unlimited plane has no numbers for."""
 
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -17,7 +11,7 @@ from torch.nn import functional as F
 from borderless.engine.naming import describe
 from borderless.engine.receptive_field import interpolated
 from borderless.engine.registry import find_rule, rule, traits_of
-from borderless.engine.relabelled import Relabelled
+from borderless.engine.relabeled import Relabeled
 from borderless.engine.rules.joining import joint_box
 from borderless.engine.rules.plan import Plan, check_axes, per_axis
 from borderless.engine.rules.resampling import on_finer_lattice
@@ -59,7 +53,7 @@ class Indices(Signal):
         cls, maker: Any, signal: Signal, shape: Sequence[int], find: Callable[[Tensor], Tensor]
     ) -> "Indices":
         """Return indices of `shape` of the extremes over all of space, which `find` finds on the frame."""
-        seen = signal if isinstance(signal, Relabelled) else None
+        seen = signal if isinstance(signal, Relabeled) else None
         call, frame = signal.scope.call_of(maker), signal.frame
         if seen is not None:
             call, frame = seen.flattened_by or call, seen.map.frame
@@ -101,7 +95,7 @@ class Indices(Signal):
 
 
 def indices_of(function: Any, planned: Plan, pooled: Signal) -> Indices:
-    """The indices of a max pool whose kernels tile the plane; of any other one nobody may read them."""
+    """Return the indices of a max pool whose kernels tile the plane; of any other one nobody may read them."""
     kernel = tuple(slide.kernel for slide in planned.slides)
     if any(s.stride != s.kernel or s.padding or s.dilation != 1 or s.ceil_mode for s in planned.slides):
         return Indices.unknown(function, pooled, pooled.shape)
@@ -173,7 +167,7 @@ def max_unpool(
 
 
 def _spread(values: Tensor, places: Tensor, kernel: tuple[int, ...]) -> Tensor:
-    """(N, C, *(cells · kernel)): each of the `values` (N, C, *cells) at its place within a kernel of zeros."""
+    """Return (N, C, *(cells · kernel)): each of the `values` (N, C, *cells) at its index within a kernel of zeros."""
     shape = torch.broadcast_shapes(values.shape, places.shape)
     values, places = values.expand(shape), places.expand(shape)
     size = 1

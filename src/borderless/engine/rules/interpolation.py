@@ -82,15 +82,15 @@ def interpolate(
             stops = [d * n for d, n in zip(steps, frame, strict=True)]
             return strided_slice(signal, list(zip(first, stops, steps, strict=True)))
         return _downsample(function, signal, steps, frame, options, given)
-    reason = f"from {signal.frame} to {frame} cells is no whole factor, so a cell's weight depends on its place"
+    reason = f"from {signal.frame} to {frame} cells is no whole factor, so a cell's weight depends on its position"
     if align_corners:
-        reason = "with aligned corners a cell's weight depends on its place"
+        reason = "with aligned corners a cell's weight depends on its position"
     signal.scope.reads_position(describe(function), reason, signal.frame)
     return function(signal.window if signal.border.is_own else signal.crop(), **given, **options)
 
 
 def _resized(function: Any, signal: Signal, frame: tuple[int, ...], options: dict[str, Any]) -> Signal:
-    """The outputs that a part of the map decides, under the model's own padding."""
+    """Return the outputs that a part of the map decides, under the model's original padding."""
     need = _need_of_interpolation(function, signal, **options)
     taps = need.slides if isinstance(need, Need) else ()
     outputs, cells = signal.kept(taps), signal.window
@@ -100,7 +100,7 @@ def _resized(function: Any, signal: Signal, frame: tuple[int, ...], options: dic
 
 
 def _whole_factors(signal: Signal, frame: tuple[int, ...], scales: tuple[float, ...] | None) -> tuple[int, ...] | None:
-    """The whole factor by which each axis grows; None: there are no such."""
+    """Return the whole factor by which each axis grows; None: there are no such."""
     factors = tuple(out // n if out % n == 0 else 0 for out, n in zip(frame, signal.frame, strict=True))
     is_exact = scales is None or all(s == f for s, f in zip(scales, factors, strict=True))
     return factors if all(factors) and is_exact else None
@@ -109,7 +109,7 @@ def _whole_factors(signal: Signal, frame: tuple[int, ...], scales: tuple[float, 
 def _steps(
     signal: Signal, frame: tuple[int, ...], scales: tuple[float, ...] | None, recompute: bool | None, mode: str
 ) -> tuple[int, ...] | None:
-    """How many cells one cell of the result stands for along each axis, where that is a whole number everywhere."""
+    """Return how many cells one cell of the result stands for along each axis, where that is an integer everywhere."""
     if scales is None or recompute or mode == "area":
         divides = all(n % out == 0 for out, n in zip(frame, signal.frame, strict=True))
         steps = tuple(n // out for out, n in zip(frame, signal.frame, strict=True)) if divides else None
@@ -136,7 +136,7 @@ def _downsample(
     margins = [-(-max(s.padding, s.kernel - d - s.padding, 0) // d) for s, d in zip(slides, steps, strict=True)]
 
     def run(cells: Tensor) -> Tensor:
-        """The outputs of cells from the first that one reads to the last."""
+        """Return the outputs of cells from the first that one reads to the last."""
         before = [m * d - s.padding for m, d, s in zip(margins, steps, slides, strict=True)]
         counts = [(n - s.kernel) // d + 1 for n, s, d in zip(cells.shape[2:], slides, steps, strict=True)]
         sizes = [n + 2 * m for n, m in zip(counts, margins, strict=True)]
@@ -164,7 +164,7 @@ def _read_by_steps(
 
 
 def _read_by_step(step: int, mode: str, antialias: bool, n: int, out: int) -> Slide:
-    """The cells that an output reads, which lie around the middle of `step` cells."""
+    """Return the cells that an output reads, which lie around the middle of `step` cells."""
     if mode == "area" or step == 1:
         kernel = step
     elif antialias:
@@ -180,7 +180,7 @@ def _upsample(function: Any, signal: Signal, factor: tuple[int, ...], mode: str,
     options = {} if halo == 0 else {"align_corners": False}
 
     def run(cells: Tensor, first_cell: Sequence[int], wanted: Box) -> Tensor:
-        """The outputs of `wanted`; `cells`, from the frame index `first_cell` on, holds all that they read."""
+        """Return the outputs of `wanted`; `cells`, from the frame index `first_cell` on, holds all that they read."""
         larger = function(cells, scale_factor=[float(f) for f in factor], mode=mode, **options)
         return cut_to(larger, axes, [f * a for f, a in zip(factor, first_cell, strict=True)], wanted, None)
 

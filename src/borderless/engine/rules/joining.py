@@ -22,18 +22,18 @@ LINES_REACH_OUT = (
 
 
 def widest(signals: Sequence[Signal]) -> Signal:
-    """The first of the Signals that have the most spatial axes: a map, where maps and lines are joined."""
+    """Return the first of the Signals that have the most spatial axes: a map, where maps and lines are joined."""
     return max(signals, key=lambda signal: len(signal.axes))
 
 
 def places_in(signal: Signal, whole: Signal) -> list[int]:
-    """Which of the spatial axes of `whole` those of `signal` are, where PyTorch aligns the two."""
+    """Return which of the spatial axes of `whole` those of `signal` are, where PyTorch aligns the two."""
     axes = from_end(whole)
     return [axes.index(axis) for axis in from_end(signal) if axis in axes]
 
 
 def joint_box(signals: Sequence[Signal], function: Any, *, has_own_rows: bool = False) -> Box:
-    """The box, of the widest, on which Signals of one pass are joined; they must share frame and lattice.
+    """Return the box, of the widest, on which Signals of one pass are joined; they must share frame and lattice.
 
     A line, what is left of a map after a reduction over some of its spatial axes, is the same at every cell of the
     others. has_own_rows: each keeps the rows of its own batch, and the phases of these.
@@ -55,14 +55,15 @@ def joint_box(signals: Sequence[Signal], function: Any, *, has_own_rows: bool = 
     common = tuple((max(a for a, _ in along), min(b for _, b in along)) for along in boxes)
     if any(a >= b for a, b in common):
         raise ImageError(
-            f"{describe(function)} got maps stored on {[s.box for s in signals]} that have no cell in common, under "
-            f"the border 'valid' in {whole.scope.describe_module()}; use a larger image, or another border"
+            f"Expected maps with a common cell but got maps stored on {[s.box for s in signals]} in "
+            f"{describe(function)}, under the border 'valid' in {whole.scope.describe_module()}; use a larger image, "
+            "or another border."
         )
     return common
 
 
 def _check_alignment(signal: Signal, whole: Signal, places: list[int], function: Any, has_own_rows: bool) -> None:
-    """Refuse to join `signal` with `whole` unless it has the same cells along its axes, the `places` of those of it."""
+    """Refuse to join `signal` with `whole` unless it has the same cells along the axes that both have."""
     if signal is whole:
         return
     frames = f"{whole.frame} and {signal.frame}"
@@ -75,15 +76,16 @@ def _check_alignment(signal: Signal, whole: Signal, places: list[int], function:
         )
     if not is_aligned and len(signal.frame) == len(whole.frame):
         raise ImageError(
-            f"{describe(function)} got maps with the frames {frames} in {whole.scope.describe_module()}; needed: equal "
-            "frames, as the unmodified model needs equal shapes"
+            f"Expected equal frames, as the unmodified model needs equal shapes, but got {frames} in "
+            f"{describe(function)} in {whole.scope.describe_module()}; use a size of image that the unmodified model "
+            "takes, too."
         )
     if not is_aligned:
         raise whole.scope.unsupported(
             describe(function),
             f"it joins a feature map of {whole.frame} cells with one of {signal.frame} (every floating-point input of "
             "three or more dimensions is taken for an image, (batch, channels, *space); after a reduction over one "
-            "spatial axis keepdim=True keeps the other one in its place)",
+            "spatial axis keepdim=True keeps the other one where it was)",
         )
     if len(places) < len(whole.axes):
         is_alike = signal.lattice.is_same(whole.lattice.along(places))
@@ -98,7 +100,7 @@ def _check_alignment(signal: Signal, whole: Signal, places: list[int], function:
 
 
 def joint_field(signals: Sequence[Signal]) -> tuple[Field, ...]:
-    """The receptive field of Signals that are joined: that of their cells, not of what was reduced to a line."""
+    """Return the receptive field of Signals that are joined: that of their cells, not of what was reduced to a line."""
     whole = widest(signals)
     fields = [signal.field for signal in signals if len(signal.axes) == len(whole.axes)]
     if all(other == fields[0] for other in fields[1:]):
@@ -107,7 +109,7 @@ def joint_field(signals: Sequence[Signal]) -> tuple[Field, ...]:
 
 
 def read_in(signal: Signal, whole: Signal, box: Box) -> Tensor:
-    """The cells of a `box` of the map `whole`: of a line, of size 1 along the axes that it lacks."""
+    """Return the cells of a `box` of the map `whole`: of a line, of size 1 along the axes that it lacks."""
     if len(signal.axes) == len(whole.axes):
         return signal.read(box)
     cells = signal.read(tuple(box[i] for i in places_in(signal, whole)))
@@ -115,14 +117,14 @@ def read_in(signal: Signal, whole: Signal, box: Box) -> Tensor:
 
 
 def _background_in(background: Tensor, signal: Signal, whole: Signal) -> Tensor:
-    """The background of `signal`, with all the spatial axes of the map `whole`."""
+    """Return the background of `signal`, with all the spatial axes of the map `whole`."""
     return background if len(signal.axes) == len(whole.axes) else _of_size_one(background, signal, whole)
 
 
 def surroundings_of(values: Sequence[Any], whole: Signal, *, dense: bool = False) -> list[Any]:
-    """Each Signal's background in its place, with tiles of one period, joined to the map `whole`; others as they are.
+    """Return the background of each Signal, with tiles of one period, joined to the map `whole`; others as they are.
 
-    dense: also those that are constant along an axis are repeated.
+    dense: also repeat those that are constant along an axis.
     """
     places = [i for i, value in enumerate(values) if isinstance(value, Signal) and value.background is not None]
     backgrounds = [_background_in(values[i].background, values[i], whole) for i in places]
@@ -134,7 +136,7 @@ def surroundings_of(values: Sequence[Any], whole: Signal, *, dense: bool = False
 
 
 def reaches_out(whole: Signal, beside: Tensor, background: Tensor, box: Box) -> bool:
-    """Whether lines make a map differ from its background beyond its window, along whole rows or columns.
+    """Return whether lines make a map differ from its background beyond its window, along whole rows or columns.
 
     beside: what the map is on `box` where all but the lines is background. background: of the map.
     """
@@ -143,7 +145,7 @@ def reaches_out(whole: Signal, beside: Tensor, background: Tensor, box: Box) -> 
 
 
 def beside_window(value: Any, whole: Signal, box: Box) -> Any:
-    """Of a line its cells, of any other map its background, as far as the `box` of the map `whole` goes."""
+    """Return the cells of a line, or the background of any other map, as far as the `box` of the map `whole` goes."""
     if not isinstance(value, Signal):
         return value
     if len(value.axes) < len(whole.axes) or value.background is None:
@@ -167,7 +169,7 @@ def _of_size_one(cells: Tensor, line: Signal, whole: Signal) -> Tensor:
 
 
 def from_end(signal: Signal) -> tuple[int, ...]:
-    """The spatial axes counted from the end, where PyTorch aligns shapes."""
+    """Return the spatial axes counted from the end, where PyTorch aligns shapes."""
     return tuple(axis - signal.ndim for axis in signal.axes)
 
 

@@ -1,4 +1,4 @@
-"""Which lattice a strided operation leaves a Signal on, and which one upsampling brings it back to."""
+"""The lattice that a strided operation leaves a Signal on, and the one that upsampling brings it back to."""
 
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -15,10 +15,7 @@ from borderless.engine.lattice import Lattice, choose_phase
 
 
 class LatticeChoice(NamedTuple):
-    """Where a strided operation leaves a map, and how the cells that it reads are renumbered for that (None: not).
-
-    deviation: of the map from its background, if it had to be computed to choose.
-    """
+    """The lattice on which a strided operation leaves a map, and how it renumbers the cells it reads (None: not)."""
 
     lattice: Lattice
     shift: Shift | None = None
@@ -26,7 +23,7 @@ class LatticeChoice(NamedTuple):
 
 
 def choose_lattice(signal: "Signal", slides: tuple[Slide, ...]) -> LatticeChoice:
-    """The lattice that a sliding operation leaves `signal` on, chosen now unless it was chosen before."""
+    """Return the lattice that a sliding operation leaves `signal` on, chosen now unless it was chosen before."""
     lattice = signal.lattice
     factor = tuple([slide.stride for slide in slides])
     if max(factor) == 1:
@@ -73,7 +70,7 @@ def _chosen(signal: "Signal", factor: tuple[int, ...]) -> tuple[Tensor, Tensor |
 
 
 def undo_strides(lattice: Lattice, factor: tuple[int, ...]) -> tuple[Lattice, Shift | None]:
-    """The lattice of a map of `lattice` upsampled by `factor`, and how its cells are renumbered (None: not)."""
+    """Return the lattice of a map of `lattice` upsampled by `factor`, and how its cells are renumbered (None: not)."""
     fine = lattice.find_finer(factor)
     shift = fine.shift_to(lattice)
     if shift is None or not any((*shift.low, *shift.high)):

@@ -1,4 +1,4 @@
-"""Where space is flattened: a vector with a weight for each cell reads position, a list of cells leaves the engine."""
+"""Flattening of space: a vector with a weight for each cell reads position, a list of cells leaves the engine."""
 
 from math import prod
 from typing import Any
@@ -24,7 +24,7 @@ def flatten_space(function: Any, signal: Signal, target: tuple[int, ...]) -> Ten
     if is_whole and len(target) <= 2:
         signal.scope.reads_position(
             describe(function),
-            f"it flattens the map of {signal.frame} cells to the shape {target}, a weight for each place",
+            f"it flattens the map of {signal.frame} cells to the shape {target}, a weight for each position",
             signal.frame,
         )
         return signal.crop().reshape(target)

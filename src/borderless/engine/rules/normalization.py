@@ -36,7 +36,7 @@ def torch_batch_norm(
     eps: float,
     cudnn_enabled: bool,
 ) -> Signal:
-    """The same as the one of torch.nn.functional, with its parameters in another order."""
+    """Return the same as the one of torch.nn.functional, with its parameters in another order."""
     return batch_norm(function, signal, running_mean, running_var, weight, bias, training, momentum, eps)
 
 
@@ -68,10 +68,10 @@ def batch_norm(
         verify_batch_size(list(window.shape))
     numbers = (weight, bias, running_mean, running_var)
     cudnn = torch.backends.cudnn.enabled
-    normalised = torch.batch_norm(window, *numbers, training, momentum, eps, cudnn)
+    normalized = torch.batch_norm(window, *numbers, training, momentum, eps, cudnn)
     if background is not None:
         background = torch.batch_norm(background, *numbers, False, momentum, eps, cudnn)
-    return signal.derive(normalised, background)
+    return signal.derive(normalized, background)
 
 
 def _batch_norm_by_deviation(
@@ -87,14 +87,14 @@ def _batch_norm_by_deviation(
     """Batch statistics of the window, taken over its deviation from the background.
 
     BatchNorm does not see a constant that is taken off a channel. Without it, cells of pure background are 0: sums do
-    not depend on where the object stands, and these cells come out as the new background.
+    not depend on the object's position, and these cells come out as the new background.
     """
     verify_batch_size(list(signal._sizes))
     if not is_constant(background, signal.axes):  # how many cells of each kind of a tile the window holds is chance
         window = signal.window
         mean, var = moments(window, background, signal.axes, signal.box, (0, *signal.axes))
         _update_running(running_mean, running_var, mean.flatten(), var.flatten(), window, momentum)
-        return signal.derive(*(_normalise(cells, mean, var, weight, bias, eps) for cells in (window, background)))
+        return signal.derive(*(_normalize(cells, mean, var, weight, bias, eps) for cells in (window, background)))
     known = signal.known_deviation
     if known is not None and len(background) == 1:
         constant, deviation, around = background.detach(), known, torch.zeros_like(background)
@@ -104,11 +104,11 @@ def _batch_norm_by_deviation(
     dtype = deviation.dtype
     if dtype in (torch.float16, torch.bfloat16):
         deviation, around = deviation.float(), around.float()
-    normalised, around, mean, var = _DeviationNorm.apply(  # pyright: ignore[reportGeneralTypeIssues]
+    normalized, around, mean, var = _DeviationNorm.apply(  # pyright: ignore[reportGeneralTypeIssues]
         deviation, around.to(deviation.dtype), weight, bias, eps
     )
     _update_running(running_mean, running_var, mean + constant.flatten(), var, deviation, momentum)
-    return signal.derive(normalised.to(dtype), around.to(dtype))
+    return signal.derive(normalized.to(dtype), around.to(dtype))
 
 
 @torch.no_grad()
@@ -129,7 +129,7 @@ def _update_running(
 
 
 class _DeviationNorm(torch.autograd.Function):
-    """A deviation and its background, normalised by the statistics of the former.
+    """A deviation and its background, normalized by the statistics of the former.
 
     One read for the statistics, one pass for the result, PyTorch's fused backward, and on top of it what the
     background's gradient says about the statistics. Also returns their values: mean and biased variance (C).
@@ -190,8 +190,8 @@ def _batch_gradients(of_cells: Tensor, cells: Tensor, mean: Tensor, invstd: Tens
         )
         return of_weight, of_bias
     over = (0, *range(2, cells.ndim))
-    centred = cells - mean.reshape(1, -1, *[1] * (cells.ndim - 2))
-    return (of_cells * centred).sum(over) * invstd, of_cells.sum(over)
+    centered = cells - mean.reshape(1, -1, *[1] * (cells.ndim - 2))
+    return (of_cells * centered).sum(over) * invstd, of_cells.sum(over)
 
 
 def _need_of_norm(function: Any, signal: Signal, *_: Any, **__: Any) -> Kind:
@@ -217,18 +217,18 @@ def instance_norm(
     numbers = (running_mean, running_var, weight, bias, use_input_stats, momentum, eps)
     if use_input_stats and signal.border.keeps == "known":
         mean, var = moments_of_whole(signal, window, signal.axes)
-        return _normalised_part(signal, mean, var, weight, bias, eps)
+        return _normalized_part(signal, mean, var, weight, bias, eps)
     if background is None:
         return signal.derive(function(window, *numbers), None)
     if not use_input_stats:
         return signal.derive(function(window, *numbers), function(background, *numbers))
     signal.scope.averages("window", function, signal)
     mean, var = moments(window, background, signal.axes, signal.box, signal.axes)
-    around = _normalise(background, mean, var, weight, bias, eps)
+    around = _normalize(background, mean, var, weight, bias, eps)
     if is_constant(background, signal.axes):
         return signal.derive(function(window, *numbers), around)
     _update_running(running_mean, running_var, mean.mean(0).flatten(), var.mean(0).flatten(), window[:1], momentum)
-    return signal.derive(_normalise(window, mean, var, weight, bias, eps), around)
+    return signal.derive(_normalize(window, mean, var, weight, bias, eps), around)
 
 
 @rule(F.group_norm, torch.group_norm, needs=_need_of_norm)
@@ -249,7 +249,7 @@ def group_norm(
         statistics = moments_of_whole(signal, window.unflatten(1, (num_groups, -1)), (2, *axes))
         members = window.shape[1] // num_groups
         mean, var = (one.expand(-1, -1, members, *[-1] * len(axes)).flatten(1, 2) for one in statistics)
-        return _normalised_part(signal, mean, var, weight, bias, eps)
+        return _normalized_part(signal, mean, var, weight, bias, eps)
     if background is None:
         return signal.derive(F.group_norm(window, num_groups, weight, bias, eps), None)
     signal.scope.averages("window", function, signal)
@@ -257,22 +257,22 @@ def group_norm(
     mean, var = moments(groups, around, axes, signal.box, (2, *axes))
     members = window.shape[1] // num_groups
     mean, var = (values.expand(-1, -1, members, *[-1] * len(axes)).flatten(1, 2) for values in (mean, var))
-    around = _normalise(background, mean, var, weight, bias, eps)
+    around = _normalize(background, mean, var, weight, bias, eps)
     if is_constant(background, signal.axes):
         return signal.derive(F.group_norm(window, num_groups, weight, bias, eps), around)
-    return signal.derive(_normalise(window, mean, var, weight, bias, eps), around)
+    return signal.derive(_normalize(window, mean, var, weight, bias, eps), around)
 
 
-def _normalised_part(
+def _normalized_part(
     signal: Signal, mean: Tensor, var: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
 ) -> Signal:
-    """A part of a map, by the statistics of the whole map."""
+    """Normalize a part of a map by the statistics of the whole map."""
     around = signal.background
-    around = None if around is None else _normalise(around, mean, var, weight, bias, eps)
-    return signal.derive(_normalise(signal.window, mean, var, weight, bias, eps), around)
+    around = None if around is None else _normalize(around, mean, var, weight, bias, eps)
+    return signal.derive(_normalize(signal.window, mean, var, weight, bias, eps), around)
 
 
-def _normalise(
+def _normalize(
     cells: Tensor, mean: Tensor, var: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
 ) -> Tensor:
     """(cells - mean) / sqrt(var + eps) · weight + bias, in the type of `cells`; statistics are (1 or N, C, 1…).

@@ -30,7 +30,7 @@ def _need_of_padding(
 
 @rule(F.pad, needs=_need_of_padding)
 def padding(function: Any, signal: Signal, pad: Sequence[int], mode: str = "constant", value: Any = None) -> Signal:
-    """On an endless plane padding renumbers cells; elsewhere it extends the map by what the border says lies there."""
+    """Renumber cells on an unlimited plane; under other borders extend the map by what lies outside of it."""
     amounts = [(0, 0)] * signal.ndim
     for i in range(len(pad) // 2):
         amounts[signal.ndim - 1 - i] = (int(pad[2 * i]), int(pad[2 * i + 1]))

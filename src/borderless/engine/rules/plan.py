@@ -1,8 +1,4 @@
-"""What a sliding operation keeps of a Signal and what it reads for that, under the border and the phase.
-
-Geometry decides with integers, the same for each pass with equal sizes, so they are remembered; the lattice tells how
-cells are renumbered under an adaptive phase.
-"""
+"""Outputs of a sliding operation that are kept, and the cells read for them, under the border and the phase."""
 
 from collections.abc import Callable
 from functools import lru_cache
@@ -38,7 +34,10 @@ class Layout(NamedTuple):
 
 @lru_cache(8192)
 def layout(slides: tuple[Slide, ...], outputs: Box, frame: tuple[int, ...], field: tuple[Field, ...]) -> Layout:
-    """Where `slides` leave a map with these sizes, of which `outputs` are kept; `field` is that of its cells."""
+    """Return the sizes, lattice and field that `slides` give a map, of which `outputs` are kept.
+
+    field: of the map's cells.
+    """
     kept = all(first < stop for first, stop in outputs)
     needed = tuple(s.needed(interval) for s, interval in zip(slides, outputs, strict=True)) if kept else ()
     after = tuple(s.frame(n) for s, n in zip(slides, frame, strict=True))
@@ -73,15 +72,15 @@ class Plan(NamedTuple):
         return self.layout.needed
 
     def window(self) -> Tensor:
-        """The source's cells on `box`."""
+        """Return the source's cells on `box`."""
         return self.source.window if self.shift is None else self.source.take(ranges_of(self.box), self.shift)
 
     def cells(self) -> Tensor:
-        """The source's cells on `needed`, whatever lies outside included."""
+        """Return the source's cells on `needed`, whatever lies outside included."""
         return self.source.take(ranges_of(self.needed), self.shift)
 
     def response(self, run: Callable[[Tensor], Tensor]) -> Tensor:
-        """The background of the result, where `run` is the operation without padding and the background is a tile."""
+        """Return the background of the result; `run` is the operation without padding, the background a tile."""
         assert self.background is not None
         counts = [
             p // gcd(p, s.stride) for p, s in zip(periods(self.background, self.source.axes), self.slides, strict=True)
@@ -130,12 +129,12 @@ def plan(signal: Signal, slides: tuple[Slide, ...], function: Any) -> Plan:
 
 
 def nothing_left(signal: Signal, operation: str) -> ImageError:
-    """The error for an operation of which the border keeps no output."""
+    """Return the error for an operation of which the border keeps no output."""
     inside = signal.border.keeps == "inside"
     got = tuple(b - a for a, b in signal.box) if inside else signal.frame
     return ImageError(
-        f"got a map of {' × '.join(map(str, got))} cells for {operation} in {signal.scope.describe_module()} under "
-        f"{signal.border!r}: no output is left; needed: a larger image"
+        f"Expected an image large enough for an output but got a map of {' × '.join(map(str, got))} cells for "
+        f"{operation} in {signal.scope.describe_module()} under {signal.border!r}; use a larger image"
         + (", or a border that pads (valid keeps only windows wholly inside)" if inside else "")
     )
 
@@ -151,7 +150,7 @@ def per_axis(value: Any, count: int) -> tuple[int, ...]:
 
 
 def reduced_axes(signal: Any) -> list[int]:
-    """The dimensions, of size 1, of the spatial axes over which a map was reduced to a line, with keepdim."""
+    """Return the dimensions, of size 1, of the spatial axes over which a map was reduced to a line, with keepdim."""
     if not isinstance(signal, Signal) or signal.lattice.axes is None:
         return []
     rest = [d for d in range(2, signal.ndim) if d not in signal.axes]

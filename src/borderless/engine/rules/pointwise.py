@@ -15,7 +15,7 @@ from borderless.engine.geometry import Box
 from borderless.engine.naming import describe, is_torch_own, named
 from borderless.engine.padding import inside, strips
 from borderless.engine.registry import Rule, Traits, declare, fallback, rule
-from borderless.engine.relabelled import Relabelled, on_channels, on_maps
+from borderless.engine.relabeled import Relabeled, on_channels, on_maps
 from borderless.engine.rules.joining import (
     LINES_REACH_OUT,
     beside_window,
@@ -85,7 +85,7 @@ def elementwise(function: Any, *args: Any, **kwargs: Any) -> Any:
     signals = [a for a in (*args, *kwargs.values()) if isinstance(a, Signal)]
     signal = widest(signals)
     aligned = _without_spatial_extent(signal, args, kwargs)
-    reason = None if aligned is not None else "an ordinary tensor with a value for each place enters"
+    reason = None if aligned is not None else "an ordinary tensor with a value for each position enters"
     if reason is None and any(
         len(s.frame) == len(signal.frame) and set(s.frame) == {1} != set(signal.frame) for s in signals
     ):
@@ -119,8 +119,8 @@ def elementwise(function: Any, *args: Any, **kwargs: Any) -> Any:
     return signal.derive(window, background, box=box, axes=axes, field=joint_field(signals))
 
 
-def _elementwise_seen(function: Any, source: Relabelled, *args: Any, **kwargs: Any) -> Any:
-    """An elementwise function of tokens or stacks: ordinary tensors take the dimensions of the maps."""
+def _elementwise_seen(function: Any, source: Relabeled, *args: Any, **kwargs: Any) -> Any:
+    """Return an elementwise function of tokens or stacks: ordinary tensors take the dimensions of the maps."""
     args, kwargs = tree_map(source.operand, args), tree_map(source.operand, kwargs)
     for value in (*args, *kwargs.values()):
         is_ordinary = isinstance(value, Tensor) and not isinstance(value, Signal)
@@ -139,7 +139,7 @@ def _no_map(function: Any, signal: Signal, result: Any) -> Any:
 
 
 def acts_in_place(function: Any) -> bool:
-    """Whether `function`, one of PyTorch's own, changes its first argument: PyTorch marks these with an underscore."""
+    """Return whether `function`, one of PyTorch's own, changes its first argument, which an underscore marks."""
     name = function.__name__.partition(".")[0]  # of an operator without its overload
     if name.startswith("__"):
         return name.startswith("__i") and name != "__invert__"
@@ -147,10 +147,7 @@ def acts_in_place(function: Any) -> bool:
 
 
 def _joins_in_parts(signal: Signal, other: Signal) -> bool:
-    """Whether an in-place function may go over the cells that both store, and over the rest of `signal` by itself.
-
-    Not under autograd, which would copy gradients back and forth, nor in a recorded program, which would scatter.
-    """
+    """Return whether an in-place function may treat the cells that both store, and the rest of `signal`, one by one."""
     if torch.is_grad_enabled() or torch.compiler.is_compiling() or torch.jit.is_tracing():
         return False
     if signal.border.keeps in ("inside", "known") or len(signal.axes) != len(other.axes):
@@ -161,7 +158,7 @@ def _joins_in_parts(signal: Signal, other: Signal) -> bool:
 
 
 def _change_in_parts(function: Any, signal: Signal, other: Signal, options: dict[str, Any]) -> Signal:
-    """`function` changes `signal` by `other`, which is stored on fewer cells, without a padded copy of it."""
+    """Change `signal` in place by `other`, which is stored on fewer cells, without a padded copy of it."""
     window, axes = own_window(signal), from_end(signal)
     missing = [(a - first, stop - b) for (a, b), (first, stop) in zip(other.box, signal.box, strict=True)]
     around = other.around(signal.box)
@@ -175,7 +172,7 @@ def _change_in_parts(function: Any, signal: Signal, other: Signal, options: dict
 
 
 def _of_one(function: Any, signal: Signal, options: dict[str, Any]) -> Any:
-    """An elementwise function of one Signal and nothing else: no need to align anything."""
+    """Return an elementwise function of one Signal and nothing else: no need to align anything."""
     stored = own_window(signal)
     window = function(stored, **options)
     if not isinstance(window, Tensor):
@@ -187,13 +184,13 @@ def _of_one(function: Any, signal: Signal, options: dict[str, Any]) -> Any:
 
 
 def _copied(background: Tensor) -> Tensor:
-    """A copy for an in-place function. Its gradients go on also where the function itself is not recorded."""
+    """Return a copy for an in-place function. Its gradients go on also where the function itself is not recorded."""
     with torch.set_grad_enabled(torch.is_grad_enabled() or background.requires_grad):
         return background.clone(memory_format=torch.contiguous_format)
 
 
 def own_window(signal: Signal) -> Tensor:
-    """The window, safe to be changed in place."""
+    """Return the window, safe to be changed in place."""
     if signal.aliased:
         signal.window, signal.aliased = signal.window.clone(), False
     return signal.window
@@ -217,7 +214,7 @@ def _background(
 def _without_spatial_extent(
     signal: Signal, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
-    """The arguments with every ordinary tensor shrunk to size 1 on the spatial axes; None where that is impossible."""
+    """Return the arguments with each ordinary tensor shrunk to size 1 along space; None where that is impossible."""
     failed = False
 
     def shrink(value: Any) -> Any:
@@ -241,8 +238,8 @@ def _on_frames(function: Any, signal: Signal, reason: str, args: tuple[Any, ...]
     return function(*(crop(a) for a in args), **{k: crop(v) for k, v in kwargs.items()})
 
 
-def _along_channels_seen(function: Any, source: Relabelled, *args: Any, **kwargs: Any) -> Any:
-    """Of tokens and stacks: the functions of the last dimensions, those of dimension 1, and those told which."""
+def _along_channels_seen(function: Any, source: Relabeled, *args: Any, **kwargs: Any) -> Any:
+    """Run on tokens and stacks: functions of the last dimensions, of dimension 1, or of dimensions given."""
     check_parameters(function, *args, *kwargs.values())
     if function.__name__ in ("prelu", "local_response_norm"):
         return on_channels(function, source, args, kwargs)
@@ -264,7 +261,7 @@ def _along_channels_seen(function: Any, source: Relabelled, *args: Any, **kwargs
     dims=_along_channels_seen,
 )
 def along_channels(function: Any, signal: Any, *args: Any, **kwargs: Any) -> Any:
-    """A function along the channels: each cell by itself, so window and background alike.
+    """Return a function along the channels: each cell by itself, so window and background alike.
 
     With several results (values and indices) each is a Signal; without its dimension, where it drops that one.
     """
@@ -272,7 +269,7 @@ def along_channels(function: Any, signal: Any, *args: Any, **kwargs: Any) -> Any
     touched = _dimensions_touched(function, signal, args, kwargs)
     if touched & set(signal.axes):
         if function.__name__ in ("layer_norm", "rms_norm", "linear"):
-            signal.scope.reads_position(describe(function), "it has a weight for each place", signal.frame)
+            signal.scope.reads_position(describe(function), "it has a weight for each position", signal.frame)
             return function(signal.crop(), *args, **kwargs)
         raise signal.scope.unsupported(describe(function), "it runs over space")
     if 0 in touched:
@@ -287,7 +284,7 @@ def along_channels(function: Any, signal: Any, *args: Any, **kwargs: Any) -> Any
 
 
 def _without(dropped: set[int], signal: Signal, window: Tensor, background: Tensor | None) -> Signal:
-    """The Signal of `window`, which has all dimensions of `signal`, or those that are not `dropped`."""
+    """Return the Signal of `window`, which has all dimensions of `signal`, or those that are not `dropped`."""
     if window.ndim == signal.ndim:
         return signal.derive(window, background)
     return signal.derive(window, background, axes=tuple(axis - sum(d < axis for d in dropped) for axis in signal.axes))
@@ -300,7 +297,7 @@ def check_parameters(function: Any, signal: Any, *parameters: Any) -> None:
 
 
 def map_as_parameter(function: Any, *values: Any) -> UnsupportedOperation:
-    """The error for a feature map among the parameters of a function that takes one map alone."""
+    """Return the error for a feature map among the parameters of a function that takes one map alone."""
     signal = first_signal(*values)
     assert signal is not None
     return signal.scope.unsupported(

@@ -63,7 +63,7 @@ def max_pool(
     ceil_mode: bool = False,
     return_indices: bool = False,
 ) -> Any:
-    """Outside lies the border's answer under `full` (0) and `infinite`; other borders keep the pool's own -inf."""
+    """Pool with the background outside under `full` (0) and `infinite`; other borders keep the pool's own -inf."""
     count = _count_in_name(function)
     check_axes(signal, count, function)
     slides = _read_by_max_pool(function, signal, kernel_size, stride, padding, dilation, ceil_mode)
@@ -99,7 +99,7 @@ def max_pool(
 def _of_frame(
     signal: Signal, slides: tuple[Slide, ...], pooled: Callable[[Signal], Tensor], local: Callable[[Signal], Signal]
 ) -> Any:
-    """What a pool gives that may be meant for all of space, where it reads the whole frame at once."""
+    """Return what a pool gives that may be meant for all of space, where it reads the whole frame at once."""
     covers = all(
         s.kernel >= n and s.padding == 0 and s.dilation == 1 and s.frame(n) == 1
         for s, n in zip(slides, signal.frame, strict=True)
@@ -199,7 +199,7 @@ def _need_of_norm_pool(
 def norm_pool(
     function: Any, signal: Signal, norm_type: Any, kernel_size: Any, stride: Any = None, ceil_mode: bool = False
 ) -> Any:
-    """The p-norm of the cells under a kernel, p = norm_type."""
+    """Return the p-norm of the cells under a kernel, p = norm_type."""
     count = _count_in_name(function)
     check_axes(signal, count, function)
     if norm_type in (torch.inf, -torch.inf):

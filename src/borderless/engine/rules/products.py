@@ -17,7 +17,7 @@ from torch import Tensor
 from borderless.engine.geometry import Box
 from borderless.engine.naming import describe, named
 from borderless.engine.registry import Kind, rule
-from borderless.engine.relabelled import Relabelled
+from borderless.engine.relabeled import Relabeled
 from borderless.engine.rules.joining import joint_box, joint_field
 from borderless.engine.rules.reductions import counted_cells
 from borderless.engine.rules.spread_maps import is_constant_along
@@ -27,7 +27,7 @@ from borderless.engine.tiles import less, periods, ranges_of, same_period, tile
 Letters = tuple[str, ...]
 
 
-def _einsum_seen(function: Any, _: Relabelled, *args: Any) -> Any:
+def _einsum_seen(function: Any, _: Relabeled, *args: Any) -> Any:
     return einsum(function, *args)
 
 
@@ -56,7 +56,7 @@ def einsum(function: Any, equation: Any, *operands: Any) -> Any:
 
 
 def _spelled(term: str, free: Sequence[str], dots: int) -> Letters:
-    """The letters of a term of an equation, with those that its ellipsis stands for."""
+    """Return the letters of a term of an equation, with those that its ellipsis stands for."""
     before, ellipsis, after = term.partition("...")
     return (*before, *(free[dots - 1 - i] for i in range(dots)), *after) if ellipsis else tuple(term)
 
@@ -67,7 +67,7 @@ def _need_of_matmul(function: Any, input: Any, other: Any) -> Kind:
     return "channels" if is_plain and left.ndim - 1 not in left.axes else "everything"
 
 
-def _matmul_seen(function: Any, _: Relabelled, *args: Any, **kwargs: Any) -> Any:
+def _matmul_seen(function: Any, _: Relabeled, *args: Any, **kwargs: Any) -> Any:
     return matmul(function, *args, **kwargs)
 
 
@@ -109,7 +109,7 @@ def product(
     *,
     is_sum: bool = True,
 ) -> Any:
-    """What `run` gives of the operands, Signals among them.
+    """Return what `run` gives of the operands, Signals among them.
 
     inputs, output: a letter for each dimension, as the model sees them; letters that the output lacks are summed over.
     is_sum: whether `run` is that very sum, in which dimensions may be split.
@@ -118,7 +118,7 @@ def product(
     tokens = {
         letters[value.tokens]
         for value, letters in zip(operands, inputs, strict=True)
-        if isinstance(value, Relabelled) and value.tokens is not None
+        if isinstance(value, Relabeled) and value.tokens is not None
     }
     cells = _split_letters(tokens, inputs, seen)
     own = [_on_map(value, letters, cells, seen) for value, letters in zip(operands, inputs, strict=True)]
@@ -136,10 +136,10 @@ def product(
         )
     uniform = [_without_extent(v, spelled, space) for v, spelled in zip(values, letters, strict=True)]
     if any(value is None for value in uniform):
-        seen.scope.reads_position(describe(function), "an ordinary tensor with a value for each place enters")
+        seen.scope.reads_position(describe(function), "an ordinary tensor with a value for each position enters")
         return run(*(value.crop() if isinstance(value, Signal) else value for value in operands))
     is_taped = any(value.untaped() is not value for value in maps)
-    if any(isinstance(value, Relabelled) for value in operands) and (is_taped or not seen.border.is_own):
+    if any(isinstance(value, Relabeled) for value in operands) and (is_taped or not seen.border.is_own):
         result = torch.einsum(f"{','.join(map(''.join, letters))}->{''.join(made)}", *values)
         return _seen(result, output, tokens, seen)
     moved = [_space_last(value) for value in maps]
@@ -170,10 +170,10 @@ def product(
 
 
 def _seen(result: Any, output: Letters, tokens: set[str], like: Signal) -> Any:
-    """What came of maps, as the model sees it."""
+    """Return what came of maps, as the model sees it."""
     merged = [i for i, letter in enumerate(output) if letter in tokens]
-    call = like.flattened_by if isinstance(like, Relabelled) else None
-    return Relabelled.of(result, 0, merged[0], call) if merged else result
+    call = like.flattened_by if isinstance(like, Relabeled) else None
+    return Relabeled.of(result, 0, merged[0], call) if merged else result
 
 
 def _first(values: Sequence[Any]) -> Signal:
@@ -183,28 +183,28 @@ def _first(values: Sequence[Any]) -> Signal:
 def _split_letters(tokens: set[str], inputs: Sequence[Letters], seen: Signal) -> dict[str, Letters]:
     """For each letter of a dimension of tokens, the letters of the spatial axes that it merges."""
     free = [letter for letter in ascii_letters if not any(letter in letters for letters in inputs)]
-    count = len(seen.map.axes) if isinstance(seen, Relabelled) else len(seen.axes)
+    count = len(seen.map.axes) if isinstance(seen, Relabeled) else len(seen.axes)
     return {letter: tuple(free[i * count : (i + 1) * count]) for i, letter in enumerate(sorted(tokens))}
 
 
 def _on_map(value: Any, letters: Letters, cells: dict[str, Letters], seen: Signal) -> tuple[Any, Letters]:
-    """An operand and its letters, in the dimensions of maps."""
+    """Return an operand and its letters, in the dimensions of maps."""
     spelled = tuple(c for letter in letters for c in cells.get(letter, (letter,)))
-    if isinstance(value, Relabelled):
+    if isinstance(value, Relabeled):
         batch = letters[value.batch]
         return value.map, (batch, *(letter for letter in spelled if letter != batch))
     if isinstance(value, Signal):
         return value, letters
     for i in reversed(range(value.ndim)):
         if letters[i] in cells:
-            frame = seen.map.frame if isinstance(seen, Relabelled) else seen.frame
+            frame = seen.map.frame if isinstance(seen, Relabeled) else seen.frame
             sizes = frame if value.shape[i] == prod(frame) else [value.shape[i], *[1] * (len(frame) - 1)]
             value = value.unflatten(i, sizes)
     return value, spelled
 
 
 def _check_letters(function: Any, values: Sequence[Any], letters: Sequence[Letters]) -> tuple[Letters, str]:
-    """The letters of space and of the batch, which all maps share."""
+    """Return the letters of space and of the batch, which all maps share."""
     found = [(v, spelled) for v, spelled in zip(values, letters, strict=True) if isinstance(v, Signal)]
     first, spelled = found[0]
     space = tuple(spelled[axis] for axis in first.axes)
@@ -227,7 +227,7 @@ def _refused(function: Any, signal: Signal, reason: str) -> Exception:
 
 
 def _without_extent(value: Any, letters: Letters, space: Letters) -> Any:
-    """An ordinary tensor of size 1 along space; None where it has a value for each position."""
+    """Return an ordinary tensor of size 1 along space; None where it has a value for each position."""
     if isinstance(value, Signal):
         return value
     spread = [i for i, letter in enumerate(letters) if letter in space and value.shape[i] != 1]
@@ -245,7 +245,7 @@ def _space_last(signal: Signal) -> Signal:
 
 
 def _around(values: Sequence[Any], *, dense: bool = False) -> list[Any]:
-    """The operands with the background of each map, over one common period, in its place."""
+    """Return the operands with each map replaced by its background, over one common period."""
     places = [i for i, value in enumerate(values) if isinstance(value, Signal)]
     tiles = same_period([values[i].background for i in places], [values[i].axes for i in places], dense=dense)
     result = list(values)

@@ -68,6 +68,6 @@ def query_window(function: Any, signal: Signal, *args: Any, **kwargs: Any) -> An
 def values(function: Any, signal: Signal, *args: Any, **kwargs: Any) -> Any:
     """Return what `function` gives of the map on its frame, where a model asks for numbers."""
     raise SignalError(
-        f"got a Signal ({signal!r}) in {describe(function)}; needed: an ordinary tensor. "
-        "Call .crop() for the map on its frame or .window for all that is stored, or convert with output='frame'"
+        f"Expected an ordinary tensor but got a Signal ({signal!r}) in {describe(function)}; call .crop() for the map "
+        "on its frame or .window for all that is stored, or convert with output='frame'."
     )

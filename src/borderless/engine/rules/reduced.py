@@ -1,7 +1,4 @@
-"""What reductions share: what they were asked for, and what is left of a map after them.
-
-After all of space was reduced an ordinary tensor is left; after some of its axes a *line*, a map along the others.
-"""
+"""Shared parts of reductions: their arguments, and the map that is left after them."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -11,7 +8,7 @@ from torch import Tensor
 
 from borderless.engine.naming import describe
 from borderless.engine.registry import Declared, Need
-from borderless.engine.relabelled import Relabelled, on_maps
+from borderless.engine.relabeled import Relabeled, on_maps
 from borderless.engine.rules.statistics import extreme_of_whole
 from borderless.engine.signal import Signal
 from borderless.engine.tiles import is_constant, ranges_of, tile
@@ -21,7 +18,7 @@ SPREADS = ("std", "var", "std_mean", "var_mean")
 
 
 class Asked(NamedTuple):
-    """What a reduction was asked for: sorted dimensions, keepdim, and the other arguments by their names."""
+    """The arguments of a reduction: sorted dimensions, keepdim, and the others by their names."""
 
     dims: tuple[int, ...]
     keepdim: bool
@@ -29,7 +26,7 @@ class Asked(NamedTuple):
 
 
 def asked_of(function: Any, signal: Signal, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Asked:
-    """The arguments of a reduction, as PyTorch reads them."""
+    """Return the arguments of a reduction, as PyTorch reads them."""
     name, options = name_of(function), dict(kwargs)
     if name in SPREADS:
         if args and isinstance(args[0], bool):  # std(unbiased)
@@ -58,7 +55,7 @@ def asked_of(function: Any, signal: Signal, args: tuple[Any, ...], kwargs: dict[
 
 
 def need_of_reduction(function: Any, signal: Signal, *args: Any, **kwargs: Any) -> Declared:
-    """What a reduction needs: all cells, if it runs over space."""
+    """Return what a reduction needs: all cells, if it runs over space."""
     asked = asked_of(function, signal, args, kwargs)
     over = set(asked.dims) & set(signal.axes)
     if not over:
@@ -69,7 +66,7 @@ def need_of_reduction(function: Any, signal: Signal, *args: Any, **kwargs: Any) 
 
 
 def _is_gathered(function: Any, signal: Signal, asked: Asked) -> bool:
-    """Whether the reduction over all of space follows from sums, moments or extremes over its parts."""
+    """Return whether the reduction over all of space follows from sums, moments or extremes over its parts."""
     name = name_of(function)
     if name not in NORMS and name not in SPREADS:
         return True
@@ -79,14 +76,14 @@ def _is_gathered(function: Any, signal: Signal, asked: Asked) -> bool:
 
 
 def name_of(function: Any) -> str:
-    """The name of a reduction, without that of its module."""
+    """Return the name of a reduction, without that of its module."""
     return function.__name__.removeprefix("linalg_")
 
 
 def line_of(
     signal: Signal, window: Tensor, background: Tensor | None, dims: Sequence[int], *, keepdim: bool = True
 ) -> Signal:
-    """What is left of a map after the dimensions `dims` were reduced: a Signal along the other spatial axes.
+    """Return what is left of a map after the dimensions `dims` were reduced: a Signal along the other spatial axes.
 
     keepdim: whether window and background have the reduced dimensions, at size 1.
     """
@@ -104,7 +101,7 @@ def line_of(
 
 
 def natively(function: Any, signal: Signal, asked: Asked, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """The call on the window, as the unmodified model has it: for a border that is the model's own."""
+    """Return the call on the window, as the unmodified model has it: for a border that is the model's own."""
     signal.check_gradients()
     reduced = function(signal.window, *args, **kwargs)
     if set(signal.axes) <= set(asked.dims):
@@ -115,8 +112,8 @@ def natively(function: Any, signal: Signal, asked: Asked, args: tuple[Any, ...],
     return tuple(lines) if type(reduced) is tuple else type(reduced)(lines)
 
 
-def reduction_seen(function: Any, source: Relabelled, *args: Any, **kwargs: Any) -> Any:
-    """A reduction of tokens or of a stack: over all tokens it runs over all of space."""
+def reduction_seen(function: Any, source: Relabeled, *args: Any, **kwargs: Any) -> Any:
+    """Return a reduction of tokens or of a stack: over all tokens it runs over all of space."""
     asked = asked_of(function, source, args[1:], kwargs)
     if source.tokens in asked.dims and source.border.is_own and source.map.untaped() is source.map:
         source.check_gradients()
@@ -142,7 +139,7 @@ def over_channels(function: Any, signal: Signal, dims: tuple[int, ...], keepdim:
 
 
 def extreme_of(function: Any, signal: Signal, dims: tuple[int, ...]) -> Any:
-    """The extreme of window and background over `dims`, kept at size 1: a tensor, or what is left of the map."""
+    """Return the extreme of window and background over `dims`, kept at size 1: a tensor, or what is left of the map."""
     if signal.border.keeps == "known":
         reduced = extreme_of_whole(signal, function, dims)
     else:

@@ -141,7 +141,7 @@ def _check_rounding(function: Any, signal: Signal, deviation: Tensor, total: Ten
 
 
 def _spread(function: Any, signal: Signal, asked: Asked, spatial: tuple[int, ...]) -> Any:
-    """A norm or a variance of the window, with the dimensions `asked.dims` kept at size 1."""
+    """Return a norm or a variance of the window, with the dimensions `asked.dims` kept at size 1."""
     background, axes, dims = signal.background, signal.axes, asked.dims
 
     def run(cells: Tensor) -> Any:
@@ -187,7 +187,7 @@ def _spread(function: Any, signal: Signal, asked: Asked, spatial: tuple[int, ...
 
 
 def _spread_of_parts(function: Any, signal: Signal, asked: Asked) -> Any:
-    """The same for a map that comes in parts, whose background is constant."""
+    """Return the same for a map that comes in parts, whose background is constant."""
     name, dims, cells = name_of(function), asked.dims, signal.window
     if name in NORMS:
         order = asked.options.get("p", asked.options.get("ord", 2))

@@ -8,7 +8,7 @@ from torch import Tensor
 from borderless.engine.aliases import View
 from borderless.engine.naming import describe, named
 from borderless.engine.registry import rule
-from borderless.engine.relabelled import Relabelled, on_batches, on_maps
+from borderless.engine.relabeled import Relabeled, on_batches, on_maps
 from borderless.engine.rules.rows import lattice_of_rows
 from borderless.engine.signal import Signal
 from borderless.engine.torch_internals import DisableTorchFunctionSubclass
@@ -16,7 +16,7 @@ from borderless.engine.torch_internals import DisableTorchFunctionSubclass
 
 @rule(*named("expand_as"))
 def expand_as(function: Any, tensor: Any, other: Any) -> Any:
-    """A map spreads over channels and batch; an ordinary tensor without spatial extent broadcasts by itself."""
+    """Expand a map over channels and batch; an ordinary tensor without spatial extent broadcasts by itself."""
     if isinstance(tensor, Signal):
         return expand(function, tensor, *other.shape)
     if all(tensor.shape[axis - other.ndim] == 1 for axis in other.axes):
@@ -32,7 +32,7 @@ def _sizes(given: tuple[Any, ...], whole: Any) -> tuple[int, ...]:
     return tuple(whole)
 
 
-def _expand_seen(function: Any, source: Relabelled, signal: Any, *given: Any, size: Any = None, **_: Any) -> Any:
+def _expand_seen(function: Any, source: Relabeled, signal: Any, *given: Any, size: Any = None, **_: Any) -> Any:
     sizes = _sizes(given, size)
     if len(sizes) != source.ndim or signal is not source:
         return on_batches(function, (signal, *given), {} if size is None else {"size": size})
@@ -42,7 +42,7 @@ def _expand_seen(function: Any, source: Relabelled, signal: Any, *given: Any, si
     for i, group in enumerate(source.groups):
         if i != source.batch:
             own += [-1] * len(group) if i == source.tokens else [sizes[i]]
-    return Relabelled.of(source.map.expand(own), source.batch, source.tokens, source.flattened_by)
+    return Relabeled.of(source.map.expand(own), source.batch, source.tokens, source.flattened_by)
 
 
 @rule(*named("expand", "broadcast_to"), dims=_expand_seen)
@@ -64,7 +64,7 @@ def expand(function: Any, signal: Signal, *given: Any, size: Any = None, implici
     return signal.alias(view, lattice=lattice)
 
 
-def _repeat_seen(function: Any, source: Relabelled, signal: Any, *given: Any, **kwargs: Any) -> Any:
+def _repeat_seen(function: Any, source: Relabeled, signal: Any, *given: Any, **kwargs: Any) -> Any:
     counts = _sizes(given, kwargs.get("repeats", kwargs.get("dims")))
     if len(counts) != source.ndim:
         return on_batches(function, (signal, *given), kwargs)
@@ -74,7 +74,7 @@ def _repeat_seen(function: Any, source: Relabelled, signal: Any, *given: Any, **
     for i, group in enumerate(source.groups):
         if i != source.batch:
             own += [1] * len(group) if i == source.tokens else [counts[i]]
-    return Relabelled.of(source.map.repeat(own), source.batch, source.tokens, source.flattened_by)
+    return Relabeled.of(source.map.repeat(own), source.batch, source.tokens, source.flattened_by)
 
 
 @rule(*named("repeat", "tile"), needs="cell", dims=_repeat_seen)
@@ -110,7 +110,7 @@ def _rows_of_background(signal: Signal) -> Tensor | None:
     return None if background is None else background.expand(len(signal.window), *background.shape[1:])
 
 
-def _repeat_interleave_seen(function: Any, source: Relabelled, *args: Any, **kwargs: Any) -> Any:
+def _repeat_interleave_seen(function: Any, source: Relabeled, *args: Any, **kwargs: Any) -> Any:
     return on_maps(function, source, args, kwargs, ("dim",))
 
 

@@ -63,7 +63,7 @@ def transposed_convolution(
         raise nothing_left(signal, describe(function))
 
     def run(cells: Tensor, first_cell: Sequence[int], wanted: Box, bias: Tensor | None) -> Tensor:
-        """The outputs of `wanted` that `cells` alone give, from the frame index `first_cell` on."""
+        """Return the outputs of `wanted` that `cells` alone give, from the frame index `first_cell` on."""
         spread = function(cells, weight, bias, stride, 0, 0, groups, dilation)
         starts = [s.stride * first - s.padding for s, first in zip(spreads, first_cell, strict=True)]
         return cut_to(spread, signal.axes, starts, wanted, bias)
@@ -95,7 +95,7 @@ def transposed_convolution(
 
 
 def cut_to(cells: Tensor, axes: tuple[int, ...], starts: Sequence[int], wanted: Box, bias: Tensor | None) -> Tensor:
-    """The part `wanted` of cells that begin at `starts`; beyond them no input reaches, and only the bias is left."""
+    """Return the part `wanted` of cells that begin at `starts`; beyond the reach of inputs only the bias is left."""
     missing = [
         (max(0, a - first), max(0, stop - a - cells.shape[axis]))
         for axis, a, (first, stop) in zip(axes, starts, wanted, strict=True)
@@ -128,7 +128,7 @@ def on_finer_cells(
     background: Tensor | None,
     axes: tuple[int, ...] | None = None,
 ) -> Signal:
-    """The Signal of a map of which each cell has become `factor` cells along each axis; `axes`: where they are now."""
+    """Return the Signal of a map of which each cell has become `factor` cells along each of the `axes`."""
     box = tuple((r * a, r * b) for r, (a, b) in zip(factor, signal.box, strict=True))
     frame = tuple(r * n for r, n in zip(factor, signal.frame, strict=True))
     field = tuple(interpolated(f, r, 0) for r, f in zip(factor, signal.field, strict=True))
@@ -141,7 +141,7 @@ def _of_unshuffle(function: Any, signal: Any, downscale_factor: int) -> tuple[Sl
 
 @rule(*named("pixel_unshuffle"), needs=_of_unshuffle)
 def pixel_unshuffle(function: Any, signal: Signal, downscale_factor: int) -> Signal:
-    """A stride of blocks: each block of cells becomes one cell with as many more channels."""
+    """Return a stride of blocks: each block of cells becomes one cell with as many more channels."""
     check_axes(signal, 2, function)
     r = downscale_factor
     planned = plan(signal, (Slide(r, r), Slide(r, r)), function)
@@ -164,7 +164,7 @@ def on_finer_lattice(
     field: tuple[Field, ...],
     axes: tuple[int, ...] | None = None,
 ) -> Signal:
-    """The Signal of an upsampled map, in the numbers of the lattice that it is on now."""
+    """Return the Signal of an upsampled map, in the numbers of the lattice that it is on now."""
     lattice, shift = undo_strides(signal.lattice, factor)
     result = signal.derive(window, background, box=box, frame=frame, axes=axes, lattice=lattice, field=field)
     if shift is not None:

@@ -12,7 +12,7 @@ from borderless.engine.aliases import View
 from borderless.engine.geometry import Slide
 from borderless.engine.naming import describe, named
 from borderless.engine.registry import Declared, rule
-from borderless.engine.relabelled import Relabelled
+from borderless.engine.relabeled import Relabeled
 from borderless.engine.rules.leaving import flatten_space
 from borderless.engine.rules.plan import plan
 from borderless.engine.rules.resampling import on_finer_cells
@@ -22,19 +22,19 @@ from borderless.engine.torch_internals import DisableTorchFunctionSubclass, gett
 
 
 def _order_after(function: Any, signal: Signal, *args: Any, **kwargs: Any) -> list[int]:
-    """Which dimension of `signal` each of the result is: PyTorch itself says, where each has its number as its size."""
+    """Return which dimension of `signal` each of the result is, from PyTorch itself on dimensions of distinct sizes."""
     numbered = function(torch.empty(tuple(range(1, signal.ndim + 1)), device="meta"), *args, **kwargs)
     return [size - 1 for size in numbered.shape]
 
 
-def _move_seen(function: Any, source: Relabelled, *args: Any, **kwargs: Any) -> Any:
+def _move_seen(function: Any, source: Relabeled, *args: Any, **kwargs: Any) -> Any:
     """Tokens and stacks: the map's dimensions follow, all but the batch, and the axes of space together."""
     order = _order_after(function, source, *args[1:], **kwargs)
     groups, batch = source.groups, order.index(source.batch)
     own = [d for place in order if place != source.batch for d in groups[place]]
     moved = source.map if own == sorted(own) else source.map.permute(0, *own)
     tokens = None if source.tokens is None else order.index(source.tokens)
-    return Relabelled.of(moved, batch, tokens, source.flattened_by)
+    return Relabeled.of(moved, batch, tokens, source.flattened_by)
 
 
 @rule(
@@ -57,7 +57,7 @@ def move(function: Any, signal: Signal, *args: Any, **kwargs: Any) -> Signal:
         batch, rest = order.index(0), [place for place in order if place]
         axes = tuple(rest.index(axis) + 1 for axis in signal.axes)
         view = View(lambda cells: cells.permute(0, *rest), signal.axes)
-        return Relabelled.of(signal.alias(view, axes=axes), batch, None)
+        return Relabeled.of(signal.alias(view, axes=axes), batch, None)
     return signal.alias(View(lambda cells: function(cells, *args, **kwargs), signal.axes), axes=axes)
 
 
@@ -73,7 +73,7 @@ def _need_of_reshape(function: Any, signal: Any, *args: Any, **kwargs: Any) -> D
     return "everything" if _tokens_after(signal, target) is None else "cell"
 
 
-def _reshape_seen(function: Any, source: Relabelled, *args: Any, **kwargs: Any) -> Any:
+def _reshape_seen(function: Any, source: Relabeled, *args: Any, **kwargs: Any) -> Any:
     if not isinstance(args[0], Signal):
         with DisableTorchFunctionSubclass():
             return args[0].reshape(source.shape)
@@ -114,12 +114,12 @@ def reshape(function: Any, signal: Signal, *args: Any, **kwargs: Any) -> Any:
         axes = tuple(range(tokens, tokens + len(signal.axes)))
         spread = (*target[:tokens], *signal.frame, *target[tokens + 1 :])
         made = _reshaped_to(function, signal, spread, axes, target)
-        return Relabelled.of(made, 0, tokens, signal.scope.call_of(function))
+        return Relabeled.of(made, 0, tokens, signal.scope.call_of(function))
     return flatten_space(function, signal, target)
 
 
 def _tokens_after(signal: Signal, target: tuple[int, ...]) -> int | None:
-    """Where a reshape to `target` merges all of space, of more than one axis and cell, to one dimension; else None."""
+    """Return the dimension to which a reshape to `target` merges space of more than one axis and cell; else None."""
     first, count = signal.axes[0], len(signal.axes)
     if count == 1 or signal.axes != tuple(range(first, first + count)) or set(signal.frame) == {1}:
         return None
@@ -131,7 +131,7 @@ def _tokens_after(signal: Signal, target: tuple[int, ...]) -> int | None:
 def _reshaped_to(
     function: Any, signal: Signal, target: tuple[int, ...], axes: tuple[int, ...], model_target: tuple[int, ...]
 ) -> Signal:
-    """The map in the shape `target`, with its `axes` there; in the unmodified model it has the shape `model_target`."""
+    """Return the map in the shape `target`, with its `axes` there; the unmodified model's shape is `model_target`."""
     keeps_batch = target[0] == signal.shape[0]
     lattice = lattice_of_reshaped(signal, target[0], function)
 
@@ -181,7 +181,7 @@ def _out_of_blocks(
     return signal.possible_alias(on_finer_cells(signal, sizes, run(signal.window), background, axes), function)
 
 
-def _reshape_labels(function: Any, source: Relabelled, target: tuple[int, ...], reshape: Callable[..., Any]) -> Any:
+def _reshape_labels(function: Any, source: Relabeled, target: tuple[int, ...], reshape: Callable[..., Any]) -> Any:
     """Reshape as the model sees it: the tokens stay one dimension, become space again, or end here.
 
     reshape: the function that does it to the map, `Tensor.reshape` or `Tensor.view`.
@@ -210,14 +210,14 @@ def _reshape_labels(function: Any, source: Relabelled, target: tuple[int, ...], 
     own = (spread[batch_of_map], *spread[:batch_of_map], *spread[batch_of_map + 1 :])
     made = reshape(signal, own)
     call = source.flattened_by or source.scope.call_of(function)
-    return Relabelled.of(made, batch, tokens, call) if isinstance(made, Signal) else made
+    return Relabeled.of(made, batch, tokens, call) if isinstance(made, Signal) else made
 
 
-def _without_space(function: Any, source: Relabelled, target: tuple[int, ...]) -> Tensor:
+def _without_space(function: Any, source: Relabeled, target: tuple[int, ...]) -> Tensor:
     if len(target) != 2 or target[0] != source.shape[0] or source.batch != 0:
         raise source.refusal(function)
     source.scope.reads_position(
-        describe(function), f"it flattens the tokens of a feature map to the shape {target}, a weight for each place"
+        describe(function), f"it flattens the tokens of a feature map to the shape {target}, a weight for each position"
     )
     return source.crop().reshape(target)
 

@@ -59,7 +59,7 @@ def lattice_of_reshaped(signal: Signal, samples: int, function: object) -> Latti
 
 
 def are_alike(first: Signal, second: Signal) -> bool:
-    """Whether cells of equal number have the same position in both, as the phases turned out."""
+    """Return whether cells of equal number have the same position in both, as the phases turned out."""
     one, other = first.lattice, second.lattice
     if one.is_same(other):
         return True
@@ -69,7 +69,7 @@ def are_alike(first: Signal, second: Signal) -> bool:
 
 
 def _agrees_within(signal: Signal, lattice: Lattice, size: int, function: object) -> bool:
-    """Whether every `size` rows of a lattice that follow each other have one phase."""
+    """Return whether every `size` rows of a lattice that follow each other have one phase."""
     if lattice.offset is None or size == 1:
         return True
     if not has_values(lattice.offset):
@@ -107,7 +107,7 @@ def _selected(parts: Sequence[_Part], strides: set[Stride]) -> Lattice:
 
 
 def _stacked(parts: Sequence[_Part], stride: Stride) -> Tensor | None:
-    """The offsets of the rows of `parts` on their lattices of this stride."""
+    """Return the offsets of the rows of `parts` on their lattices of this stride."""
     offsets = [part.lattice.family[stride].offset for part, _ in parts]
     if all(offset is None for offset in offsets):
         return None
@@ -119,7 +119,7 @@ def _stacked(parts: Sequence[_Part], stride: Stride) -> Tensor | None:
 
 
 def _family_of(parts: Sequence[_Part]) -> Family:
-    """The family of the rows of `parts`, if they all are rows of one batch; else a new one."""
+    """Return the family of the rows of `parts`, if they all are rows of one batch; else a new one."""
     key: list[int] = []
     roots: list[Family] = []
     for signal, rows in parts:
@@ -139,7 +139,7 @@ def _family_of(parts: Sequence[_Part]) -> Family:
 
 
 def _may_enter(family: Family, made: dict[Stride, Tensor | None], sources: dict[Stride, Any]) -> bool:
-    """Whether lattices with the offsets `made` go with those that `family` has already."""
+    """Return whether lattices with the offsets `made` go with those that `family` has already."""
     for stride, offset in made.items():
         known = family.get(stride)
         if known is None or family.sources.get(stride) == sources[stride]:

@@ -26,7 +26,7 @@ def _scripted_method_rule(function: Any) -> Rule | None:
 
 
 def _run_method(method: Any, *args: Any, **kwargs: Any) -> Any:
-    """A scripted module, which PyTorch offers to `__torch_function__` as a whole: its operators come one by one."""
+    """Run a scripted module, which PyTorch offers to `__torch_function__` as a whole: its operators come one by one."""
     with DisableTorchFunctionSubclass():
         return method(*args, **kwargs)
 

@@ -132,7 +132,7 @@ def _convolve_deviation(
 ) -> Signal:
     """By convolving the deviation from the background, which is 0 outside.
 
-    A convolution without bias in training is most often followed by batch normalisation, which needs no more than the
+    A convolution without bias in training is most often followed by batch normalization, which needs no more than the
     deviation that is at hand.
     """
     response, vector, rest, is_deviation = None, bias, None, False
@@ -153,7 +153,7 @@ def _convolve_deviation(
 
 
 def _deviation(planned: Plan, stride: tuple[int, ...]) -> tuple[Tensor, tuple[int, ...] | None]:
-    """The deviations that a convolution reads, and the native zero padding that stands for those outside.
+    """Return the deviations that a convolution reads, and the native zero padding that stands for those outside.
 
     Taken also where nothing outside is read: cells that hold just the background then come out bit for bit as its
     response, and sums over large windows of "no deviation" stay 0 instead of adding up roundings. The padding is None
@@ -193,12 +193,12 @@ def _deviation(planned: Plan, stride: tuple[int, ...]) -> tuple[Tensor, tuple[in
 
 
 def _takes(slide: Slide, padding: int, cells: int, outputs: Interval) -> bool:
-    """Whether as much padding at the end as at the start gives just these outputs."""
+    """Return whether as much padding at the end as at the start gives just these outputs."""
     return (cells + 2 * padding - slide.extent - 1) // slide.stride + 1 == outputs[1] - outputs[0]
 
 
 def _response(background: Tensor, weight: Tensor, bias: Tensor | None, groups: int) -> Tensor:
-    """What a convolution answers where all its inputs are `background` (1 or N, C, 1…): (1 or N, O, 1…)."""
+    """Return the output of a convolution whose inputs all are `background` (1 or N, C, 1…): (1 or N, O, 1…)."""
     total = weight.flatten(2).sum(2) if weight[0, 0].numel() > 1 else weight.flatten(1)  # (O, C / groups)
     if groups == 1:
         answer = F.linear(background.flatten(1), total, bias)
@@ -210,7 +210,7 @@ def _response(background: Tensor, weight: Tensor, bias: Tensor | None, groups: i
 
 
 def slides_of(slices: Sequence[tuple[int, int, int]], frame: Sequence[int]) -> tuple[Slide, ...]:
-    """A strided slice as a sliding operation of one cell: for each axis (start, stop, step)."""
+    """Return a strided slice as a sliding operation of one cell: for each axis (start, stop, step)."""
     return tuple(Slide(1, step, -start, min(stop - n, 0)) for (start, stop, step), n in zip(slices, frame, strict=True))
 
 

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from borderless.engine.naming import describe, named
 from borderless.engine.registry import Declared, Need, rule
-from borderless.engine.relabelled import Relabelled, on_maps
+from borderless.engine.relabeled import Relabeled, on_maps
 from borderless.engine.rules.joining import LINES_REACH_OUT
 from borderless.engine.rules.pointwise import along_channels, check_parameters
 from borderless.engine.rules.spread_maps import has_values
@@ -31,18 +31,18 @@ def _need_of_softmax(function: Any, signal: Any, *args: Any, **kwargs: Any) -> D
     return Need("everything", over=(dim,)) if dim is not None and dim in signal.axes else "channels"
 
 
-def _softmax_seen(function: Any, source: Relabelled, *args: Any, **kwargs: Any) -> Any:
-    """Of tokens: over all of them it runs over all of space."""
+def _softmax_seen(function: Any, source: Relabeled, *args: Any, **kwargs: Any) -> Any:
+    """Run a softmax of tokens: over all of them it runs over all of space."""
     check_parameters(function, *args, *kwargs.values())
     if source.batch or source.tokens is None or _dim(function, source, args[1:], kwargs) != source.tokens:
         return on_maps(function, source, args, kwargs, ("dim",))
     signal = source.map
     if signal.background is not None or signal.untaped() is not signal or not signal.border.is_own:
         weights = _over_space(function, signal, signal.axes, kwargs.get("dtype"))
-        return Relabelled.of(weights, 0, source.tokens, source.flattened_by)
+        return Relabeled.of(weights, 0, source.tokens, source.flattened_by)
     source.check_gradients()
     window = function(source.window, *args[1:], **kwargs).unflatten(source.tokens, signal.frame)
-    return Relabelled.of(signal.derive(window, None), 0, source.tokens, source.flattened_by)
+    return Relabeled.of(signal.derive(window, None), 0, source.tokens, source.flattened_by)
 
 
 @rule(*named("softmax", "log_softmax"), needs=_need_of_softmax, dims=_softmax_seen)

@@ -10,7 +10,7 @@ import torch
 from borderless.engine.aliases import View
 from borderless.engine.naming import describe, named
 from borderless.engine.registry import rule
-from borderless.engine.relabelled import Relabelled, check_alike, maps_of, on_maps
+from borderless.engine.relabeled import Relabeled, check_alike, maps_of, on_maps
 from borderless.engine.rules.joining import (
     LINES_REACH_OUT,
     beside_window,
@@ -66,7 +66,7 @@ def split(function: Any, signal: Signal, *args: Any, **kwargs: Any) -> Any:
     )
 
 
-def _join_seen(function: Any, source: Relabelled, tensors: Sequence[Any], dim: int = 0, **kwargs: Any) -> Any:
+def _join_seen(function: Any, source: Relabeled, tensors: Sequence[Any], dim: int = 0, **kwargs: Any) -> Any:
     """Tokens and stacks are joined along what is neither space nor the batch."""
     dim = kwargs.pop("axis", dim)
     if function.__name__ != "stack":
@@ -78,7 +78,7 @@ def _join_seen(function: Any, source: Relabelled, tensors: Sequence[Any], dim: i
     before = [group for i, group in enumerate(source.groups) if i < dim and i != source.batch]
     made = function(maps_of(tensors), 1 + sum(map(len, before)), **kwargs)
     tokens = None if source.tokens is None else source.tokens + (dim <= source.tokens)
-    return Relabelled.of(made, source.batch + (dim <= source.batch), tokens, source.flattened_by)
+    return Relabeled.of(made, source.batch + (dim <= source.batch), tokens, source.flattened_by)
 
 
 @rule(*named("cat", "concat", "concatenate", "stack"), needs="cell", dims=_join_seen)
@@ -96,10 +96,10 @@ def join(function: Any, tensors: Sequence[Any], dim: int = 0, **kwargs: Any) -> 
         is_sample = signal.axes[0] == 1 or not all(are_alike(signal, other) for other in signals)
         if is_sample and len(signals) == len(tensors):  # each with its own phase
             return torch.cat([sample.unsqueeze(0) for sample in signals])
-        return Relabelled.of(join(function, tensors, 1, **kwargs), 1, None)  # the map keeps its batch first
+        return Relabeled.of(join(function, tensors, 1, **kwargs), 1, None)  # the map keeps its batch first
     uniform = [None if isinstance(t, Signal) else without_extent(t, signal) for t in tensors]
     if any(u is None and not isinstance(t, Signal) for t, u in zip(tensors, uniform, strict=True)):
-        reason = "an ordinary tensor with a value for each place enters"
+        reason = "an ordinary tensor with a value for each position enters"
         signal.scope.reads_position(describe(function), reason, signal.frame)
         return function([t.crop() if isinstance(t, Signal) else t for t in tensors], dim, **kwargs)
     if dim in signal.axes and not is_stack:

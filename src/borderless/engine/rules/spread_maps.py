@@ -1,9 +1,9 @@
-"""Ordinary tensors that are the same at every position: a global pool, upsampled to join a feature map again, is one.
+"""Ordinary tensors that are the same at every position, such as a global pool upsampled to join a feature map again.
 
-Such a tensor joins a map as a value for each channel; any other has a value for each position, which an endless plane
-has no use for. What tells them apart: strides of 0, how autograd says the tensor was made, or else its values. Values
-tell nothing where gradients go to single cells of it (a position embedding that is still 0 everywhere is no constant),
-and there are none while `torch.export` records a program: `freeze` then notes how tensors are made.
+Such a tensor joins a map as a value for each channel; any other has a value for each position, for which an unlimited
+plane has no use. Three things distinguish them: strides of 0, how autograd says the tensor was made, or else its
+values. Values decide nothing where gradients go to single cells of it (a position embedding that is still 0 everywhere
+is no constant), and there are none while `torch.export` records a program: `freeze` then notes how tensors are made.
 """
 
 import re
@@ -22,7 +22,7 @@ _PLAIN = (Tensor, torch.nn.Parameter)
 
 
 def is_constant_along(tensor: Tensor, axes: Sequence[int]) -> bool:
-    """Whether an ordinary tensor is known to have the same values everywhere along `axes` (counted from the end)."""
+    """Return whether an ordinary tensor is known to be constant along `axes` (counted from the end)."""
     if _was_spread(tensor, axes):
         return True
     if not has_values(tensor) or (tensor.requires_grad and not _gradients_go_to_single_cells(tensor.grad_fn, axes)):
@@ -34,7 +34,7 @@ def is_constant_along(tensor: Tensor, axes: Sequence[int]) -> bool:
 
 
 def constant_dims(tensor: Tensor) -> frozenset[int]:
-    """The dimensions along which its strides, or a note of what made it, say that `tensor` is constant."""
+    """Return the dimensions along which its strides, or a note of what made it, say that `tensor` is constant."""
     shape = enumerate(tensor.shape)  # a size that is a symbol, that of a batch, is left one
     spread = {i for i, n in shape if isinstance(n, int) and (n == 1 or tensor.stride(i) == 0)}
     version, dims = getattr(tensor, NOTE, (None, ()))
@@ -42,7 +42,7 @@ def constant_dims(tensor: Tensor) -> frozenset[int]:
 
 
 def _was_spread(tensor: Tensor, axes: Sequence[int]) -> bool:
-    """Whether the function that made `tensor` spread it along `axes` from a single cell."""
+    """Return whether the function that made `tensor` spread it along `axes` from a single cell."""
     if constant_dims(tensor).issuperset(tensor.ndim + axis for axis in axes):
         return True
     node = tensor.grad_fn
@@ -55,7 +55,7 @@ def _was_spread(tensor: Tensor, axes: Sequence[int]) -> bool:
 
 
 def _gradients_go_to_single_cells(node: Any, axes: Sequence[int]) -> bool:
-    """Whether all that gradients go to, from `node` on, was spread along `axes` from a single cell.
+    """Return whether all that gradients go to, from `node` on, was spread along `axes` from a single cell.
 
     A position embedding has gradients for every cell.
     """
@@ -78,7 +78,7 @@ def _gradients_go_to_single_cells(node: Any, axes: Sequence[int]) -> bool:
 
 @cache
 def _is_pointwise(node: str) -> bool:
-    """Whether an autograd node of this name belongs to a function that treats all cells alike."""
+    """Return whether an autograd node of this name belongs to a function that treats all cells alike."""
     packet = _operator_of(node)
     return packet is not None and any(
         torch.Tag.pointwise in getattr(packet, overload).tags for overload in packet.overloads()
@@ -92,7 +92,7 @@ def _operator_of(node: str) -> Any:
 
 @cache
 def _is_unary(node: str) -> bool:
-    """Whether an autograd node of this name belongs to a function of one tensor that treats all cells alike."""
+    """Return whether an autograd node of this name belongs to a function of one tensor that treats all cells alike."""
     packet = _operator_of(node)
     if packet is None or "default" not in packet.overloads():
         return False
@@ -101,7 +101,7 @@ def _is_unary(node: str) -> bool:
 
 
 def has_values(tensor: Tensor) -> bool:
-    """Whether the values of `tensor` may be looked at: not in a program that is recorded, nor under `vmap`."""
+    """Return whether the values of `tensor` may be looked at: not in a program that is recorded, nor under `vmap`."""
     if torch.compiler.is_compiling() or torch.jit.is_tracing() or tensor.is_meta or type(tensor) not in _PLAIN:
         return False
     try:
@@ -112,7 +112,7 @@ def has_values(tensor: Tensor) -> bool:
 
 
 def _is_close(tensor: Tensor, first: Tensor) -> bool:
-    """Whether all of `tensor` is `first`, up to the rounding of an interpolation."""
+    """Return whether all of `tensor` is `first`, up to the rounding of an interpolation."""
     if not tensor.is_floating_point():
         return bool((tensor == first).all())
     exact = torch.finfo(tensor.dtype)

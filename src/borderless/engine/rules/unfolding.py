@@ -8,7 +8,7 @@ from torch.nn import functional as F
 from borderless.engine.geometry import Slide
 from borderless.engine.naming import describe
 from borderless.engine.registry import rule
-from borderless.engine.relabelled import Relabelled
+from borderless.engine.relabeled import Relabeled
 from borderless.engine.rules.plan import check_axes, per_axis, plan
 from borderless.engine.signal import Signal, first_signal
 
@@ -46,10 +46,10 @@ def unfold(
         window = run(planned.cells())
     result = planned.result(window, None if planned.background is None else planned.response(run))
     signal.scope.observe(function, result, 0, slides, signal.frame)
-    return Relabelled.of(result, 0, 2, signal.scope.call_of(function))
+    return Relabeled.of(result, 0, 2, signal.scope.call_of(function))
 
 
-def _fold_seen(function: Any, _: Relabelled, *args: Any, **kwargs: Any) -> Any:
+def _fold_seen(function: Any, _: Relabeled, *args: Any, **kwargs: Any) -> Any:
     return fold(function, *args, **kwargs)
 
 

@@ -25,7 +25,7 @@ NETWORKS = (SMALL, "resnet3d18", "resnet3d34", "resnet3d50")
 EMBEDDED = Recipe(epochs=12, batch_size=32, optimizer="adamw", learning_rate=3e-3, weight_decay=1e-2, schedule="linear")
 FEW = replace(EMBEDDED, epochs=3)
 # PyTorch's "patience 10" acts on the eleventh.
-_PLATEAU = Recipe(watch="loss", patience=11, smallest_learning_rate=0.0, restores_best=False, workers=4)
+_PLATEAU = Recipe(monitor="loss", patience=11, min_learning_rate=0.0, restore_best=False, workers=4)
 _SGD = replace(_PLATEAU, learning_rate=0.1, dampening=0.9, nesterov=False, weight_decay=1e-3)
 PAPER = replace(_SGD, epochs=150, batch_size=32)
 
@@ -44,20 +44,19 @@ class ActionsConfig(PaperSettings):
     archs: Annotated[tuple[str, ...], Choice(NETWORKS)] = (SMALL,)
     """Networks: small, resnet3d18, resnet3d34, resnet3d50."""
     arms: Annotated[tuple[str, ...], Choice(tuple(ARMS))] = tuple(ARMS)
-    """What each network is trained as."""
+    """Arms to train."""
     training_clips: Annotated[int, Range(len(MOTIONS))] = 512
-    """Generated clips to train on, one of each motion at least."""
+    """Number of generated training clips, at least one of each motion."""
     test_clips: Annotated[int, Range(len(MOTIONS))] = 400
-    """Generated clips to validate on, and as many to test on."""
+    """Number of generated clips to validate on, and to test on."""
     data: Path | None = None
-    """The folder of UCF101's or HMDB51's videos; without it, generated clips. With it, what no option says is as in the
-    paper."""
+    """Folder of UCF101's or HMDB51's videos; by default generated clips. With it, defaults are the paper's."""
     splits: Path | None = None
-    """The folder of the official split files; by default looked for in --data and beside it."""
+    """Folder of the official split files; by default looked for in --data and beside it."""
     split: Annotated[int, Range(1)] = 1
-    """Which of the official splits."""
+    """Number of the official split."""
     cache: Path = Path("runs/frames")
-    """Where decoded frames of videos are kept."""
+    """Folder for decoded frames of videos."""
     training: Recipe = EMBEDDED
 
     def __post_init__(self) -> None:

@@ -1,4 +1,4 @@
-"""What happens in a clip? 3D networks from scratch, with same and with full convolution over space, and over time.
+"""Actions: 3D networks from scratch on few clips, with same and with full convolution over space, and over time.
 
 Kayhan and van Gemert (CVPR 2020), action recognition: 3D ResNets on UCF101 and HMDB51, split 1. The published temporal
 variant also halves the frames in its stem; that arm is built as published.
@@ -43,7 +43,7 @@ def network(arch: str, arm: str, classes: int, seed: int) -> nn.Module:
 
 
 def cost(arch: str, arm: str, classes: int, size: tuple[int, ...]) -> float:
-    """Return the multiply-adds for a clip of `size` (frames, height, width), relative to `same`."""
+    """Return the multiply-adds per clip of `size` (frames, height, width), relative to `same`."""
     same = network(arch, "same", classes, 0)
     if arm in CONVERTED:
         return arms.ARMS[arm].explained(same, size).cost
@@ -72,7 +72,7 @@ def run_cell(config: ActionsConfig, cell: Cell, folder: Path) -> dict[str, Any]:
 
 @torch.no_grad()
 def _tested(model: nn.Module, test: Any, device: str) -> np.ndarray:
-    """Whether each video is right: the class of the largest mean probability over its clips."""
+    """Return whether each video is right: the class of the largest mean probability over its clips."""
     predicted = [
         int(torch.cat([model(part.to(device)).softmax(1) for part in test.clips(i).split(16)]).mean(0).argmax())
         for i in range(len(test))

@@ -12,7 +12,7 @@ from borderless.runtime.settings import Choice, Range, Settings
     name="conv-types",
     chapter=2,
     title="Convolution types at the border",
-    summary="One white pixel, in one corner or in the other, and what valid, same and full convolution see of it.",
+    summary="The responses of valid, same and full convolution to one white pixel, in one corner or in the other.",
     cells=lambda config: grid("{border}", border=config.borders),
 )
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
-"""What the border does to the response: one 3 × 3 filter, one white pixel in a corner, three types of convolution.
+"""Border and response: one 3 × 3 filter, one white pixel in a corner, three types of convolution.
 
-The filter looks one pixel down and to the right of its position. To find the pixel in the upper left corner it must be
-outside the image, so only full convolution sees it (Kayhan and van Gemert, CVPR 2020).
+The filter reads one pixel down and to the right of its position. To detect the pixel in the upper left corner it must
+be
+outside the image, so only full convolution does (Kayhan and van Gemert, CVPR 2020).
 """
 
 from pathlib import Path
@@ -19,14 +20,14 @@ CORNERS = ("upper left", "lower right")
 
 
 def images(size: int) -> Tensor:
-    """Two black images, 2 × 1 × size × size: a white pixel in the upper left corner, and one in the lower right."""
+    """Return two black images, 2 × 1 × size × size: a white pixel in the upper left corner, and in the lower right."""
     both = torch.zeros(2, 1, size, size)
     both[0, 0, 0, 0] = both[1, 0, -1, -1] = 1.0
     return both
 
 
 def network() -> nn.Conv2d:
-    """Return one 3 × 3 convolution that gives the pixel below and to the right."""
+    """Return one 3 × 3 convolution that returns the pixel below and to the right."""
     convolution = nn.Conv2d(1, 1, 3, padding=1, bias=False).requires_grad_(False)
     convolution.weight.copy_(torch.tensor([[0.0, 0.0, 0.0], [0.0, 0.0, 0.0], [0.0, 0.0, 1.0]]))
     return convolution

@@ -20,8 +20,8 @@ PAPERS_COUNTS = (50, 100, 250, 500)
 @register(
     name="data-efficiency",
     chapter=9,
-    title="Few images a class",
-    summary="Accuracy with n training images a class, under each border, and on more pixels at the same cost.",
+    title="Few images per class",
+    summary="Accuracy with n training images per class, under each border, and on more pixels at the same cost.",
     cells=lambda config: grid(
         "{arm}-{per_class}-seed{seed}",
         {"per_class": {0: "all"}},
@@ -35,15 +35,14 @@ class DataEfficiencyConfig(PaperSettings):
     """Settings of `data-efficiency`."""
 
     arch: str = SMALL
-    """The network: "small", or any of torchvision, timm/NAME, or of the paper."""
+    """Network: "small", or any of torchvision, timm/NAME, or of the paper."""
     per_class: Annotated[tuple[int, ...], Range(0)] = (5, 10, 20)
-    """How many training images of each class; a larger set holds the smaller ones. 0: all."""
+    """Training images per class; a larger set holds the smaller ones. 0: all."""
     arms: Annotated[tuple[str, ...], Choice(COMPARED)] = COMPARED
-    """What the network is trained as."""
+    """Arms to train."""
     seeds: Annotated[int, Range(1)] = 3
     data: Path | None = None
-    """A folder of class folders, or of train and val with class folders, or Fashion-MNIST's or CIFAR-10's files;
-    without it, digits. With it, what no option says is as in the paper."""
+    """Folder of classes, or of Fashion-MNIST or CIFAR-10; by default digits. With it, defaults are the paper's."""
     training: Recipe = EMBEDDED
 
     DEMO: ClassVar = {"per_class": (5, 20), "arms": ("own", "full"), "seeds": 1, "training": FEW}

@@ -1,10 +1,11 @@
-"""With few images a class, does a network learn more when it cannot use location?
+"""Data efficiency: with few images per class, does a network learn more when it cannot use location?
 
-Kayhan and van Gemert (CVPR 2020): ResNet-50 on ImageNet with n images a class, own padding against full convolution.
-Full convolution also computes more; the arm `own-padded` is the control that the paper lacks: own padding on an image
-with so many zeros around it that it costs as much.
+Kayhan and van Gemert (CVPR 2020): ResNet-50 on ImageNet with n images per class, original padding against full
+convolution. Full convolution also computes more; the arm `own-padded` is the control that the paper lacks: original
+padding on an image with so many zeros around it that it costs as much.
 
-Embedded data: scikit-learn's digits, each at one random place of a 32 px canvas. `--data`: a folder of class folders,
+Embedded data: scikit-learn's digits, each at one random position of a 32 px canvas. `--data`: a folder of class
+folders,
 Fashion-MNIST's files, or CIFAR-10's.
 """
 
@@ -17,8 +18,8 @@ from torch import Tensor, nn
 
 from borderless.data import imagenet
 from borderless.data.imagenet import PAPER_CROP_PX
-from borderless.data.labelled import Labelled, LabelledSplit, load_labelled
-from borderless.data.labelled_digits import digits_anywhere
+from borderless.data.labeled import Labeled, LabeledSplit, load_labeled
+from borderless.data.labeled_digits import digits_anywhere
 from borderless.experiments.data_efficiency import PADDED, DataEfficiencyConfig
 from borderless.experiments.experiment import Cell
 from borderless.explanation import explain
@@ -31,7 +32,7 @@ IMAGENET_CLASSES = 1000
 
 
 def run_cell(config: DataEfficiencyConfig, cell: Cell, folder: Path) -> dict[str, Any]:
-    """Train on a few images a class, test on all test images."""
+    """Train on a few images per class, test on all test images."""
     arm, count, seed = (cell.parameters[name] for name in ("arm", "per_class", "seed"))
     split = _data(config.data, seed)
     train = split.train.few(count, seed) if count else split.train
@@ -54,7 +55,7 @@ def run_cell(config: DataEfficiencyConfig, cell: Cell, folder: Path) -> dict[str
 
 
 def _arm(name: str, plain: nn.Module, size: tuple[int, ...]) -> tuple[nn.Module, float, int]:
-    """The model of an arm, what it costs relative to own padding, and the zeros around the image."""
+    """Return the model of an arm, its cost relative to original padding, and the zeros around the image."""
     if name != PADDED:
         arm = ARMS[name]
         return arm.apply(plain), arm.explained(plain, size).cost, 0
@@ -68,12 +69,12 @@ def _arm(name: str, plain: nn.Module, size: tuple[int, ...]) -> tuple[nn.Module,
 
 
 @lru_cache(maxsize=1)
-def _data(folder: Path | None, seed: int) -> LabelledSplit:
-    return digits_anywhere(CANVAS_PX, seed) if folder is None else load_labelled(folder, seed=seed)
+def _data(folder: Path | None, seed: int) -> LabeledSplit:
+    return digits_anywhere(CANVAS_PX, seed) if folder is None else load_labeled(folder, seed=seed)
 
 
-def _seen(images: Labelled, in_training: bool) -> Labelled:
-    """The images as the network is shown them: small ones whole, photographs as crops of 224 px."""
+def _seen(images: Labeled, in_training: bool) -> Labeled:
+    """Return the images as the network sees them: small ones whole, photographs as crops of 224 px."""
     v2, first = imagenet.transforms(), images.images[0]
     if isinstance(first, Tensor):
         return images.through(v2.RGB())
@@ -84,7 +85,7 @@ def _seen(images: Labelled, in_training: bool) -> Labelled:
 
 
 def is_papers(config: DataEfficiencyConfig) -> bool:
-    """Return whether the paper's numbers, of ResNet-50 on ImageNet's 1,000 classes, are of the same thing."""
+    """Return whether the paper's numbers, of ResNet-50 on ImageNet's 1,000 classes, are comparable."""
     return (
         config.data is not None and config.arch == "resnet50" and len(_data(config.data, 0).classes) == IMAGENET_CLASSES
     )

@@ -35,15 +35,15 @@ def draw(config: DataEfficiencyConfig, results: list[Result], folder: Path) -> S
     ]
     if is_papers(config):
         keys = [count or "all" for count in counts]
-        rows.append(["paper: own padding", *(published.IMAGENET_SUBSETS.text(key) for key in keys), "1.0×"])
-        rows.append(["paper: full minus own", *(published.IMAGENET_SUBSETS_GAIN.text(key) for key in keys), ""])
+        rows.append(["paper: original padding", *(published.IMAGENET_SUBSETS.text(key) for key in keys), "1.0×"])
+        rows.append(["paper: full minus original", *(published.IMAGENET_SUBSETS_GAIN.text(key) for key in keys), ""])
     figure = _figure(folder / "data_efficiency.png", counts, accuracy, gains, titles, is_papers(config))
     columns = ["arm", *(str(count or "all") for count in counts), "cost"]
     return text.section([text.figure("curves", figure)], [text.table("accuracies", columns, means(rows))])
 
 
 def _title(arm: str, padding_px: int) -> str:
-    return ARMS[arm].title if arm in ARMS else f"own padding, {padding_px} px of zeros around"
+    return ARMS[arm].title if arm in ARMS else f"original padding, {padding_px} px of zeros around"
 
 
 def _figure(
@@ -62,10 +62,12 @@ def _figure(
     right.axhline(0, color="#8a8880", linewidth=0.8)
     known = published.IMAGENET_SUBSETS_GAIN.points([(count or "all",) for count in counts])
     if has_paper and known:
-        style = {"color": plots.PAPER_GREY, "markersize": 9, "zorder": 0}
+        style = {"color": plots.PAPER_GRAY, "markersize": 9, "zorder": 0}
         (points,) = right.plot(list(known), list(known.values()), "o", label="paper: full", **style)
         right.legend(handles=[points])
-    for ax, label in ((left, "test accuracy, %"), (right, "gain over own padding, points")):
-        plots.panel(ax, ticks=[str(count or "all") for count in counts], xlabel="training images a class", ylabel=label)
+    for ax, label in ((left, "test accuracy, %"), (right, "gain over original padding, points")):
+        plots.panel(
+            ax, ticks=[str(count or "all") for count in counts], xlabel="training images per class", ylabel=label
+        )
     plots.legend_below(fig, left)
     return plots.save(fig, path)

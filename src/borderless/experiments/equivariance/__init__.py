@@ -15,7 +15,7 @@ BIASES = (False, True)
     name="equivariance",
     chapter=1,
     title="Shift, then convolve; convolve, then shift",
-    summary="Does the order matter? For each border, with numbers.",
+    summary="Difference between shifting before a convolution and shifting after it, for each border.",
     cells=lambda config: grid(
         "{border}-{bias}", {"bias": {False: "no-bias", True: "bias"}}, bias=BIASES, border=config.borders
     ),
@@ -27,6 +27,6 @@ class EquivarianceConfig(Settings):
     borders: Annotated[tuple[str, ...], Choice(BORDERS)] = BORDERS
     """Borders to compare."""
     largest_shift: Annotated[int, Range(1, LETTER_MARGIN_PX)] = LETTER_MARGIN_PX
-    """How far the object moves up and to the left, in pixels, at most 8."""
+    """Largest shift of the object, up and to the left, in pixels."""
     seed: int = 0
     """Seed of the network's random weights."""

@@ -1,7 +1,7 @@
-"""Shift, then convolve = convolve, then shift? Which border keeps this promise, and how far the others are off.
+"""Equivariance: the difference between "shift, then convolve" and "convolve, then shift" under each border.
 
-An object moves from the middle of the frame towards a corner and stays wholly in sight. Both orders are compared on the
-whole plane, where cells that a border does not keep have the value that the network gives to an empty plane.
+An object moves from the middle of the frame towards a corner and stays wholly inside. Both orders are compared on the
+whole plane, where cells that a border does not keep have the value of the network's response to an empty plane.
 
 Shapes: image 1 × 1 × H × W; feature maps H' × W' with the frame index of their first cell.
 """
@@ -34,7 +34,7 @@ def network(bias: bool, seed: int) -> nn.Sequential:
 
 
 def empty_response(model: nn.Module) -> float:
-    """Return the unmodified model's output for an empty plane, read where no edge is near."""
+    """Return the unmodified model's output for an empty plane, read far from any edge."""
     return model(torch.zeros(1, 1, 33, 33))[0, 0, 16, 16].item()
 
 
@@ -52,7 +52,7 @@ def relative_difference(first: np.ndarray, second: np.ndarray, peak: float) -> f
 
 
 def on_plane(response: Any, empty: float, shift: int = 0) -> np.ndarray:
-    """Return the map, moved up and left by `shift`, on a plane that holds all of it, less the output for nothing."""
+    """Return the map, moved up and left by `shift`, on a plane that holds it, less the response to an empty plane."""
     reach = 2 * LETTER_MARGIN_PX
     plane = np.zeros((LETTER_IMAGE_PX + 2 * reach, LETTER_IMAGE_PX + 2 * reach))
     window = response.window[0, 0].double().numpy() - empty

@@ -18,9 +18,9 @@ AT_THE_EDGE = {
     "valid": "the response near the edge is dropped",
     "zero": "the response is cropped; with a bias, the frame shows",
     "reflect": "the object meets its mirror image",
-    "replicate": "the object's edge is drawn out for ever",
+    "replicate": "the object's edge is repeated without end",
     "circular": "the response reappears on the far side",
-    "circular shift": "exact, because the object does so too",
+    "circular shift": "exact, because the object moves likewise",
     "full": "exact; with a bias, the frame shows",
     "infinite": "exact",
 }
@@ -59,7 +59,7 @@ def draw(config: EquivarianceConfig, results: list[Result], folder: Path) -> Sec
 
 
 def _maps(path: Path, config: EquivarianceConfig, found: dict[tuple[str, bool], Result]) -> Path:
-    """For each border its two feature maps and their difference, beside the images that they start from."""
+    """Draw for each border two feature maps and their difference, beside the images that they start from."""
     inputs = [image(shift)[0, 0].numpy() for shift in (config.largest_shift, 0)]
     peak = object_response(network(True, config.seed))
     frame = inputs[0].shape
@@ -84,7 +84,7 @@ def _maps(path: Path, config: EquivarianceConfig, found: dict[tuple[str, bool], 
 
 
 def _numbers(path: Path, errors: Errors) -> Path:
-    """The errors at shifts 1, 2, … px, by row: those without and those with a bias."""
+    """Return the errors at shifts 1, 2, … px, by row: those without and those with a bias."""
     rows = list(errors)
     largest_shift = len(errors[rows[0]][0])
     fig, axes = plots.new_figure(1, 2, (0.75 + 0.3 * len(rows), 4.5), sharey=True)
@@ -98,7 +98,7 @@ def _numbers(path: Path, errors: Errors) -> Path:
             extent=(0.5, largest_shift + 0.5, len(rows), 0),
             cmap="Blues",
             annotate="{:.0f}",
-            colour_bar=False,
+            color_bar=False,
         )
         ax.set(xlabel="shift up and left, px", aspect="auto", xticks=range(1, largest_shift + 1))
     axes[0, 0].set_yticks(np.arange(len(rows)) + 0.5, rows)

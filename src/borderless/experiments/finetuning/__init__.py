@@ -28,16 +28,16 @@ class FinetuningConfig(DeviceSettings):
     """Settings of `finetune`."""
 
     arch: str = ARCHITECTURE
-    """The network: any of torchvision, timm/NAME, or of the paper."""
+    """Network: any of torchvision, timm/NAME, or of the paper."""
     weights: str = "packaged"
-    """Its weights: packaged, default (torchvision's, downloaded), pretrained (timm's), random, or a file."""
+    """Weights: packaged, default (torchvision's, downloaded), pretrained (timm's), random, or a file."""
     arms: Annotated[tuple[str, ...], Choice(tuple(ARMS))] = COMPARED
-    """What the network goes on as."""
+    """Arms to fine-tune."""
     reach: Annotated[int | None, Range(0)] = 2
-    """How many cells a map of a converted network may grow beyond its frame; none: as many as it needs."""
+    """Number of cells that a feature map of a converted network may grow beyond its frame; none: unlimited."""
     canvas_px: Annotated[int, Range(OBJECT_PX + 2)] = 96
     """Height and width of the canvas; objects have 48 px."""
     training: Recipe = RECIPE
-    """How the network is trained, both times."""
+    """Settings of both trainings."""
 
     DEMO: ClassVar = {"seeds": 1, "arms": ("own", "infinite-adaptive"), "reach": 1, "training": FEW}

@@ -1,4 +1,4 @@
-"""A pretrained network under another border: what conversion takes away, and what fine-tuning gives back.
+"""Fine-tuning: the accuracy of a pretrained network right after conversion, and after fine-tuning.
 
 A network that was trained with zeros around its feature maps relies on them: converted, it is less accurate until it is
 fine-tuned. Here a pretrained network first learns new classes under its original padding, on objects in the middle of
@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from borderless.data.labelled import Labelled, LabelledSplit
+from borderless.data.labeled import Labeled, LabeledSplit
 from borderless.data.objects import edges, on_canvas, photograph_tiles
 from borderless.experiments.experiment import Cell
 from borderless.experiments.finetuning import FinetuningConfig
@@ -30,10 +30,10 @@ from borderless.training import fit
 
 
 def run_cell(config: FinetuningConfig, cell: Cell, folder: Path) -> dict[str, Any]:
-    """Learn the classes, convert, go on; each training has a folder of its own and can be resumed."""
+    """Learn the classes, convert, fine-tune; each training has its own folder and can be resumed."""
     seed = cell.parameters["seed"]
     split = photograph_tiles(seed)
-    middle = LabelledSplit(
+    middle = LabeledSplit(
         on_canvas(split.train, config.canvas_px, in_training=True),
         on_canvas(split.validation, config.canvas_px),
         on_canvas(split.test, config.canvas_px),
@@ -63,8 +63,8 @@ def arm_of(name: str, reach: int | None) -> Arm:
     return replace(arm, reach=reach) if arm.border in ("full", "infinite") else arm
 
 
-def _tested(model: nn.Module, objects: Labelled, canvas_px: int) -> dict[str, float]:
-    """Accuracy with the objects in the middle, at the edges, at the worst of these places; predictions that change."""
+def _tested(model: nn.Module, objects: Labeled, canvas_px: int) -> dict[str, float]:
+    """Return the accuracy with the objects in the middle, at the edges, at the worst edge; predictions that change."""
     with evaluating(model):
         middle = _predictions(model, on_canvas(objects, canvas_px))
         outside = np.stack([_predictions(model, on_canvas(objects, canvas_px, corner)) for corner in edges(canvas_px)])
@@ -78,7 +78,7 @@ def _tested(model: nn.Module, objects: Labelled, canvas_px: int) -> dict[str, fl
     }
 
 
-def _predictions(model: nn.Module, images: Labelled) -> np.ndarray:
+def _predictions(model: nn.Module, images: Labeled) -> np.ndarray:
     device = next(model.parameters()).device
     found: list[Tensor] = [model(batch.to(device)).argmax(1).cpu() for batch, _ in DataLoader(images, 32)]
     return torch.cat(found).numpy()

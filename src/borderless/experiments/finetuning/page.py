@@ -52,7 +52,7 @@ def draw(config: FinetuningConfig, results: list[Result], folder: Path) -> Secti
 
 
 def _dots(path: Path, config: FinetuningConfig, found: Values) -> Path:
-    """A line per arm and moment: the middle on one end, the worst edge on the other; smaller, below, the seeds."""
+    """Draw a line per arm and moment, from the worst edge to the middle; smaller, below, the seeds."""
     rows = [(arm, moment) for arm in config.arms for moment in MOMENTS]
     fig, axes = plots.new_figure(panel_size=(0.42 * len(rows) + 1.0, 7.0))
     ax = axes[0, 0]
@@ -68,7 +68,7 @@ def _dots(path: Path, config: FinetuningConfig, found: Values) -> Path:
     ax.set_yticks(range(len(rows)), [f"{ARMS[arm].title}, {MOMENTS[moment]}" for arm, moment in rows])
     plots.panel(ax, grid="x", xlabel="test accuracy, %", xlim=(0, 102), ylim=(len(rows) - 0.5, -0.5))
     for key, (_, _, text) in PLACES.items():
-        ax.plot([], [], markersize=8, label=text, **_mark(key, plots.GREY))
+        ax.plot([], [], markersize=8, label=text, **_mark(key, plots.GRAY))
     plots.legend_below(fig, ax, len(PLACES))
     return plots.save(fig, path)
 

@@ -11,20 +11,26 @@ from borderless.runtime.settings import Range
 from borderless.training.recipe import Recipe
 
 RECIPE = Recipe(
-    epochs=12, batch_size=32, optimizer="adamw", learning_rate=5e-3, weight_decay=0.01, schedule="linear", watch="loss"
+    epochs=12,
+    batch_size=32,
+    optimizer="adamw",
+    learning_rate=5e-3,
+    weight_decay=0.01,
+    schedule="linear",
+    monitor="loss",
 )
 EVERYWHERE = "own-everywhere"
 ARMS = {
     **{name: arms.ARMS[name] for name in ("own", "full", "infinite", "infinite-adaptive")},
-    EVERYWHERE: Arm("own padding, trained everywhere"),
+    EVERYWHERE: Arm("original padding, trained at all positions"),
 }
 
 
 @register(
     name="one-place",
     chapter=4,
-    title="Trained in one place",
-    summary="A CNN trained on digits in one corner, tested at every place.",
+    title="Trained in one corner",
+    summary="A CNN trained on digits in one corner, tested at every position.",
     cells=lambda config: grid("{arm}-seed{seed}", seed=range(config.seeds), arm=ARMS),
 )
 @dataclass(frozen=True)
@@ -33,7 +39,7 @@ class OnePlaceConfig(TrainedSettings):
 
     seeds: Annotated[int, Range(1)] = 3
     test_digits: Annotated[int, Range(1, 360)] = 240
-    """How many of the 360 test digits are tried at each position."""
+    """Number of the 360 test digits to test at each position."""
     training: Recipe = RECIPE
 
     DEMO: ClassVar = {"seeds": 1, "test_digits": 40, "training": replace(RECIPE, epochs=6)}

@@ -1,8 +1,9 @@
-"""A small CNN learns digits that are all in one corner. What has it learned about digits elsewhere?
+"""One position: a small CNN learns digits that are all in one corner, and is tested at all positions.
 
 Every training digit lies at row 0, column 0 of a 32 × 32 canvas; test digits are put at each of the 19 × 19 = 361
-positions. Two things give a position away: the border, and the strides, which keep every fourth cell in the end and so
-see a digit differently at the positions between. The last arm trains at random positions under the usual padding.
+positions. Two things make the network depend on the position: the border, and the strides, which keep every fourth cell
+in the end and so sample a digit differently at the positions between. The last arm trains at random positions under the
+original padding.
 
 Shapes: digits n × 14 × 14; images n × 1 × 32 × 32; predictions (position, digit); maps over positions 19 × 19.
 """
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from borderless.data import digits
-from borderless.data.digits import Digits, PlacedDigits, all_places
+from borderless.data.digits import Digits, PlacedDigits, all_positions
 from borderless.experiments.experiment import Cell
 from borderless.experiments.one_place import ARMS, EVERYWHERE, OnePlaceConfig
 from borderless.models.small import STRIDE_PX, network
@@ -53,7 +54,7 @@ def run_cell(config: OnePlaceConfig, cell: Cell, folder: Path) -> dict[str, Any]
 @torch.inference_mode()
 def predict_everywhere(model: nn.Module, images: Tensor) -> Tensor:
     """Return the predicted class of every digit at every position: (positions, digits)."""
-    places = all_places()
+    places = all_positions()
     pairs = torch.cartesian_prod(torch.arange(len(places)), torch.arange(len(images)))
     found = [
         model(digits.place_digits(images[digit], places[place])).argmax(1)
@@ -63,8 +64,8 @@ def predict_everywhere(model: nn.Module, images: Tensor) -> Tensor:
 
 
 def summarize(predictions: Tensor, labels: Tensor) -> dict[str, float | int]:
-    """Return accuracies in [0, 1] over a map of predictions (positions, digits), and how many of these change."""
-    places = all_places()
+    """Return accuracies in [0, 1] over a map of predictions (positions, digits), and how many predictions change."""
+    places = all_positions()
     at_place = (predictions == labels).double().mean(1)
     on_stride = (places % STRIDE_PX == 0).all(1)
     start = int((places == torch.tensor(digits.TRAINED_AT)).all(1).nonzero())

@@ -1,4 +1,4 @@
-"""The page of `one-place`: where the digits were in training, and accuracy at every position for each arm."""
+"""The page of `one-place`: the position of digits in training, and accuracy at every position for each arm."""
 
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,8 @@ SIDE = CANVAS_PX[0] - DIGIT_PX + 1
 COLUMNS = {
     "where_trained": "in the corner",
     "mean": "mean",
-    "min": "worst place",
-    "max": "best place",
+    "min": "worst position",
+    "max": "best position",
     "on_stride": "whole strides",
     "off_stride": "between",
 }
@@ -51,7 +51,7 @@ def draw(config: OnePlaceConfig, results: list[Result], folder: Path) -> Section
 
 
 def _accuracy_map(group: list[Result]) -> np.ndarray:
-    """Accuracy at every position in [0, 1], mean over the group's seeds: 19 × 19."""
+    """Return the accuracy at every position in [0, 1], mean over the group's seeds: 19 × 19."""
     at_place = []
     for result in group:
         with np.load(result.folder / "predictions.npz") as saved:
@@ -60,13 +60,13 @@ def _accuracy_map(group: list[Result]) -> np.ndarray:
 
 
 def _figure(path: Path, maps: dict[str, np.ndarray]) -> Path:
-    """One map per arm, on one scale, after an example of the training images."""
+    """Draw one map per arm, on one scale, after an example of the training images."""
     fig, axes = plots.new_figure(2, 3, (3.15, 2.95))
     _example(axes[0, 0])
     image = None
     for ax, (title, accuracy) in zip(axes.flat[1:], maps.items(), strict=True):
         image = plots.heat_map(
-            ax, accuracy, title=title, vmin=0, vmax=100, extent=(-0.5, SIDE - 0.5, SIDE - 0.5, -0.5), colour_bar=False
+            ax, accuracy, title=title, vmin=0, vmax=100, extent=(-0.5, SIDE - 0.5, SIDE - 0.5, -0.5), color_bar=False
         )
         ax.set(xticks=range(0, SIDE, STRIDE_PX), yticks=range(0, SIDE, STRIDE_PX))
         label = f"min {accuracy.min():.0f} %    mean {accuracy.mean():.0f} %"
@@ -81,5 +81,5 @@ def _example(ax: Any) -> None:
     ax.imshow(image, cmap=plots.INTENSITY, interpolation="nearest")
     plots.bare(ax)
     ax.add_patch(Rectangle((-0.5, -0.5), DIGIT_PX, DIGIT_PX, fill=False, edgecolor="#e0541b", linewidth=1.6))
-    ax.set_title("every training digit stands here")
-    ax.set_xlabel(f"… and is tested at all {SIDE * SIDE} places", fontsize=10, color=plots.INK)
+    ax.set_title("every training digit is here")
+    ax.set_xlabel(f"… and is tested at all {SIDE * SIDE} positions", fontsize=10, color=plots.INK)

@@ -14,7 +14,7 @@ ARMS = {
     "full": ("fconv_hardnet", "full as published, 6,272 numbers"),
     "full-128": ("fconv_hardnet_128", "full, 128 numbers"),
 }
-_BASE = Recipe(epochs=10, weight_decay=1e-4, schedule="linear", watch="loss")
+_BASE = Recipe(epochs=10, weight_decay=1e-4, schedule="linear", monitor="loss")
 PAPER = replace(_BASE, batch_size=256, learning_rate=10.0, dampening=0.9, nesterov=False)
 # A few hundred pairs are too few steps for the paper's optimizer.
 EMBEDDED = replace(_BASE, batch_size=32, optimizer="adamw", learning_rate=3e-3)
@@ -35,15 +35,14 @@ class PatchMatchingConfig(PaperSettings):
     """Settings of `patch-matching`."""
 
     pairs: Annotated[tuple[int, ...], Range(2)] = (32, 64, 128)
-    """How many training pairs; a larger set holds the smaller ones."""
+    """Number of training pairs; a larger set holds the smaller ones."""
     arms: Annotated[tuple[str, ...], Choice(tuple(ARMS))] = tuple(ARMS)
-    """Which descriptors to train."""
+    """Arms to train."""
     seeds: Annotated[int, Range(1)] = 2
     test_matches: Annotated[int, Range(100)] = 500
-    """Matches, and as many others, to test on; a quarter to validate on. The Brown patches have lists of their own."""
+    """Matching, and other, test pairs; a quarter as many to validate on. Brown patches have their own lists."""
     data: Path | None = None
-    """A folder with the Brown patches (yosemite, notredame, liberty); without it, patches of photographs. With it, what
-    no option says is as in the paper."""
+    """Folder of the Brown patches; by default patches of photographs. With it, defaults are the paper's."""
     training: Recipe = EMBEDDED
 
     DEMO: ClassVar = {"pairs": (128,), "arms": ("same", "full-128"), "seeds": 1, "test_matches": 200, "training": FEW}

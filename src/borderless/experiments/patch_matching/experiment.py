@@ -1,9 +1,11 @@
-"""Descriptors of patches, learnt from few pairs: HardNet with same and with full convolution.
+"""Descriptors of patches, learned from few pairs: HardNet with same and with full convolution.
 
 Kayhan and van Gemert (CVPR 2020), data efficiency on the Brown patches. The published full-convolution HardNet has a
-descriptor of 6,272 numbers instead of 128; a third arm has full convolution and 128 numbers, so that size and border
-can be told apart. Hardest-in-batch triplets, SGD whose rate falls linearly; the false positive rate at 95 %
-recall is what counts.
+descriptor of 6,272 numbers instead of 128; a third arm has full convolution and 128 numbers, which separates the
+effects
+of size and border. Hardest-in-batch triplets, SGD with a linearly falling rate; the result is the false positive rate
+at
+95 % recall.
 
 Embedded data: patches of photographs inside scikit-image under random homographies. `--data`: the Brown patches.
 
@@ -25,7 +27,7 @@ from borderless.training.hardest_in_batch import HardestInBatch
 
 
 def run_cell(config: PatchMatchingConfig, cell: Cell, folder: Path) -> dict[str, Any]:
-    """Train a descriptor, then match the test pairs with it and with its weights of before."""
+    """Train a descriptor, then match the test pairs with it and with its initial weights."""
     arm, count, seed = (cell.parameters[name] for name in ("arm", "pairs", "seed"))
     data = _data(config.data, max(config.pairs), config.test_matches, seed)
     with seeded(seed):

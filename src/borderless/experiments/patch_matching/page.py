@@ -72,7 +72,7 @@ def _curves(path: Path, rates: Rates, counts: list[int], config: PatchMatchingCo
             ax.plot(beside, rates[arm, count], **{**STYLES[arm], "linestyle": "none"}, markersize=3.5, alpha=0.5)
     known = {x: 100 * rate for x, rate in published.PATCH_MATCHING.points([(n,) for n in counts]).items()}
     if known and config.data is not None:
-        style = {"color": plots.PAPER_GREY, "markersize": 9, "zorder": 0, "label": "paper: same"}
+        style = {"color": plots.PAPER_GRAY, "markersize": 9, "zorder": 0, "label": "paper: same"}
         ax.plot(list(known), list(known.values()), "s", **style)
     label = "false positives at 95 % recall, %"
     plots.panel(ax, ticks=[f"{n:,}" for n in counts], xlabel="training pairs", ylabel=label, ylim=(0, None))

@@ -10,9 +10,9 @@ from borderless.models.choices import SIZE_PX
 from borderless.runtime.settings import Range, Settings
 
 PhotoName = Literal["cat", "coffee", "tripod", "motorcycle", "rocket"]
-Background = Literal["black", "grey", "white"]
+Background = Literal["black", "gray", "white"]
 ARMS = {
-    "own": Arm("own padding"),
+    "own": Arm("original padding"),
     "full": Arm("full", "full"),
     "infinite": Arm("infinite", "infinite"),
     "infinite-adaptive": Arm("infinite,\nadaptive phase", "infinite", "adaptive"),
@@ -26,7 +26,7 @@ ARMS = {
     name="placed-object",
     chapter=5,
     title="A photograph, everywhere",
-    summary="A pretrained network and a photograph that moves over an empty canvas.",
+    summary="A pretrained network evaluated on a photograph at many positions of an empty canvas.",
     cells=lambda config: grid(
         "{photo}-{background}-{arm}", background=config.backgrounds, photo=config.photos, arm=ARMS
     ),
@@ -36,9 +36,9 @@ class PlacedObjectConfig(Settings):
     """Settings of `placed-object`."""
 
     photos: tuple[PhotoName, ...] = get_args(PhotoName)
-    """Which photographs to place."""
-    backgrounds: tuple[Background, ...] = ("black", "grey")
-    """What surrounds them: a canvas of this color, unlimited under `infinite`. Grey is the network's mean color."""
+    """Photographs to place."""
+    backgrounds: tuple[Background, ...] = ("black", "gray")
+    """Color of the canvas, and of the background under `infinite`. Gray is the network's mean color."""
     size_px: Annotated[int, Range(1, min(SIZE_PX))] = 96
     """Height and width of a photograph on the canvas of 224 px."""
     offsets_px: Annotated[tuple[int, ...], Range(0)] = (0, 15, 32, 49, 64, 79, 96, 113, 128)

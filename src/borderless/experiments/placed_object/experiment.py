@@ -1,7 +1,8 @@
-"""A photograph moves over an empty canvas. Does a network trained on ImageNet say the same about it at every place?
+"""Placed object: the predictions of an ImageNet network for a photograph at many positions of an empty canvas.
 
-The network is EfficientNet-Lite0 with packaged weights, untouched and not trained any further: only the border differs
-from arm to arm. Offsets on and off the multiples of its total stride, 32 px, tell the two leaks apart.
+The network is EfficientNet-Lite0 with packaged weights, not changed and not trained any further: only the border
+differs
+from arm to arm. Offsets on and off the multiples of its total stride, 32 px, separate the effects of border and stride.
 
 Shapes: photographs 3 × 96 × 96; images n × 3 × 224 × 224; logits n × 1000; maps over positions rows × columns.
 """
@@ -21,10 +22,10 @@ from borderless.experiments.placed_object import ARMS, PlacedObjectConfig
 from borderless.explanation import Explanation
 from borderless.models.arms import Arm
 from borderless.models.choices import SIZE_PX
-from borderless.models.packaged import MEAN, TOTAL_STRIDE_PX, class_names, load_packaged, normalise
+from borderless.models.packaged import MEAN, TOTAL_STRIDE_PX, class_names, load_packaged, normalize
 
-# Brightness in [0, 1]; grey is what normalization turns into 0.
-BRIGHTNESS = {"black": 0.0, "grey": MEAN, "white": 1.0}
+# Brightness in [0, 1]; gray is what normalization turns into 0.
+BRIGHTNESS = {"black": 0.0, "gray": MEAN, "white": 1.0}
 # Larger batches are slower on a CPU: every feature map is then new memory from the system.
 BATCH = 2
 
@@ -32,11 +33,11 @@ BATCH = 2
 def run_cell(config: PlacedObjectConfig, cell: Cell, folder: Path) -> dict[str, Any]:
     """Return the network's outputs at every position; probabilities and top-1 classes also go to maps.npz."""
     arm, photo = ARMS[cell.parameters["arm"]], cell.parameters["photo"]
-    color = normalise(torch.tensor(BRIGHTNESS[cell.parameters["background"]])).item()
+    color = normalize(torch.tensor(BRIGHTNESS[cell.parameters["background"]])).item()
     model = arm.apply(_network(), color)
     explanation = _explanation(arm)
     positions = torch.cartesian_prod(torch.tensor(config.offsets_px), torch.tensor(config.offsets_px))
-    logits, seconds_per_image = logits_at(model, normalise(load_photo(photo, config.size_px)), positions, color)
+    logits, seconds_per_image = logits_at(model, normalize(load_photo(photo, config.size_px)), positions, color)
     n = len(config.offsets_px)
     right = torch.tensor(sorted(PHOTOS[photo].right))
     probability = logits.softmax(1)[:, right].sum(1)
@@ -63,13 +64,13 @@ def run_cell(config: PlacedObjectConfig, cell: Cell, folder: Path) -> dict[str, 
 
 @cache
 def _network() -> nn.Module:
-    """Loaded once for all cells, and never changed: each arm converts a copy."""
+    """Load the network once for all cells; each arm converts a copy."""
     return load_packaged().requires_grad_(False)
 
 
 @cache
 def _explanation(arm: Arm) -> Explanation:
-    """Costs are the same for every photograph and background."""
+    """Return the report of an arm, whose costs are the same for every photograph and background."""
     return arm.explained(_network(), SIZE_PX)
 
 
@@ -93,7 +94,7 @@ def logits_at(model: nn.Module, photo: Tensor, positions: Tensor, color: float) 
 
 
 def summarize(logits: Tensor, positions: Tensor, reference: int) -> dict[str, float | int | None]:
-    """Return how much the outputs differ from position to position.
+    """Return how much the outputs differ between positions.
 
     Changes are the largest difference of a logit from those at the reference position, relative to the largest of
     these: over positions that are whole strides away, and over all others (None if there is no such position).

@@ -18,8 +18,8 @@ from borderless.report import Section, plots
 
 WRONG = "#ff6b4a"
 COLUMNS = [
-    *("probability, %", "spread, points", "right, %", "names", "change, whole strides", "change, between"),
-    *("10⁹ MACs", "cost", "ms an image"),
+    *("probability, %", "spread, points", "right, %", "classes", "change, whole strides", "change, between"),
+    *("10⁹ MACs", "cost", "ms per image"),
 ]
 TITLES = {arm: what.title.replace("\n", " ") for arm, what in ARMS.items()}
 
@@ -56,7 +56,7 @@ def _columns(metrics: dict[str, Any]) -> dict[str, Any]:
 
 
 def _figure(path: Path, config: PlacedObjectConfig, background: str, found: Any, ranges: Any) -> Path:
-    """One row per photograph, one column per arm."""
+    """Draw one row per photograph, one column per arm."""
     fig, axes = plots.new_figure(len(config.photos), 1 + len(ARMS), (1.4, 1.18))
     for ax, photo in zip(axes[:, 0], config.photos, strict=True):
         ax.imshow(_on_canvas(config, photo, background), interpolation="nearest")
@@ -67,7 +67,7 @@ def _figure(path: Path, config: PlacedObjectConfig, background: str, found: Any,
         for ax, result, label in zip(axes[:, column], found[background, arm], ranges[background, arm], strict=True):
             with np.load(result.folder / "maps.npz") as saved:
                 probability, wrong = 100 * saved["probability"], np.argwhere(~saved["is_right"])
-            image = plots.heat_map(ax, probability, title="", vmin=0, vmax=100, colour_bar=False)
+            image = plots.heat_map(ax, probability, title="", vmin=0, vmax=100, color_bar=False)
             size = min(40, 260 / len(config.offsets_px))
             ax.scatter(wrong[:, 1], wrong[:, 0], marker="x", s=size, color=WRONG, linewidth=1)
             plots.bare(ax)
@@ -79,7 +79,7 @@ def _figure(path: Path, config: PlacedObjectConfig, background: str, found: Any,
 
 
 def _on_canvas(config: PlacedObjectConfig, photo: str, background: str) -> np.ndarray:
-    """The photograph at the middle position, height × width × 3."""
+    """Return the photograph at the middle position, height × width × 3."""
     canvas = torch.full((3, *SIZE_PX), BRIGHTNESS[background])
     first = config.offsets_px[len(config.offsets_px) // 2]
     canvas[:, first : first + config.size_px, first : first + config.size_px] = load_photo(photo, config.size_px)

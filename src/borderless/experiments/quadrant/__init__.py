@@ -20,8 +20,7 @@ FEW = Recipe(epochs=2)
     name="quadrant",
     chapter=6,
     title="How far from the border?",
-    summary="The quadrant of a canvas that a picture stands in, read from a network's features, inside a growing "
-    "border of zeros.",
+    summary="The position of a picture on a canvas, read from a network's features, inside a growing border of zeros.",
     cells=lambda config: grid(
         "{arch}-{init}-{policy}-border{border_px}-seed{seed}",
         seed=range(config.seeds),
@@ -42,17 +41,17 @@ class QuadrantConfig(DeviceSettings):
     borders_px: Annotated[tuple[int, ...], Range(0)] = BORDERS_PX
     """Widths of the border of zeros, in pixels."""
     policies: tuple[Policy, ...] = ("own",)
-    """Border policies: the model's original padding and what borderless puts in its place."""
+    """Border policies: the model's original padding, or a border of borderless."""
     pictures: Annotated[int, Range(2)] = 1000
-    """Pictures in each of the three splits; each is in both positions."""
+    """Pictures in each of the three splits; each is used at both positions."""
     data: Path | None = None
-    """A folder of images, such as ImageNet's validation images; without it, cuts from photographs in scikit-image."""
+    """Folder of images, such as ImageNet's validation images; by default cuts from photographs in scikit-image."""
     weights: Path | None = None
-    """A file of weights for the pretrained network, if only one is asked for; without it, its library's."""
+    """File of weights for the pretrained network, if there is only one; by default its library's."""
     protocol: SplitProtocol = "split"
     """split: the three splits share no image. published: they are the same pictures, as in the paper's code."""
     pool: FeaturePool = "paper"
-    """The largest value over space for ResNets and BagNets, the network's own pool for others; or one for all."""
+    """Pool over space: paper (maximum for ResNets and BagNets, own for others), own (the network's), or max."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -1,10 +1,12 @@
-"""How far from the border can a network read location? The paper's four-quadrant experiment.
+"""Quadrant: how far from the border can a network read location? The paper's four-quadrant experiment.
 
-A picture stands in the upper left or in the lower right quarter of a canvas, inside a border of zeros. The network's
-pooled features go into a linear layer that must tell the two apart. Nothing but the place differs, so whatever it gets
-right beyond half, the network has read from the border of the image: of its own padding, or of another border policy.
+A picture lies in the upper left or in the lower right quarter of a canvas, inside a border of zeros. A linear layer
+must
+read from the network's pooled features which of the two it is. Only the position differs, so accuracy above 50 % means
+that the network gets the position from the border of the image: from its original padding, or from another border.
 
-Frozen networks give their features once, through `place`; training "from scratch" runs whole canvases. Random networks
+Frozen networks compute their features once, through `place`; training "from scratch" runs whole canvases. Random
+networks
 get BatchNorm statistics from canvases without a border and keep them, so one network is measured at all borders.
 
 Shapes: pictures n × 3 × 56 × 56; features 2 × n × features; canvases 120 px and a border on each side.
@@ -70,7 +72,7 @@ def _probed(
 def _trained(
     config: QuadrantConfig, arm: Arm, model: nn.Module, data: Quadrant, border_px: int, seed: int, folder: Path
 ) -> dict[str, Any]:
-    """End to end. There is no control: it would cost a second training."""
+    """Train end to end. There is no control: it would cost a second training."""
     with torch.no_grad():
         features = model(torch.zeros(1, 3, *quadrant.canvas_px(0), device=config.device)).shape[1]
     with seeded(seed):
@@ -95,7 +97,7 @@ def _trained(
 
 
 def _placed(config: QuadrantConfig, model: nn.Module, pictures: Tensor, border_px: int) -> Tensor:
-    """(positions, pictures, outputs), on the CPU."""
+    """Return outputs (positions, pictures, outputs), on the CPU."""
     positions, canvas = quadrant.positions(border_px), quadrant.canvas_px(border_px)
     return place(model, pictures.to(config.device), positions, canvas).cpu()
 
@@ -109,13 +111,13 @@ def _data(config: QuadrantConfig, seed: int) -> Quadrant:
 
 @lru_cache(maxsize=1)
 def _network(config: QuadrantConfig, arch: str, init: Init, seed: int) -> nn.Module:
-    """The network that a cell starts from. Cells change no weights of it: training works on a copy."""
+    """Return the initial network of a cell. No cell changes its weights: training works on a copy."""
     return feature_network(arch, init, config.pool, seed, config.weights).to(memory_format=torch.channels_last)
 
 
 @lru_cache(maxsize=1)
 def _calibrated(config: QuadrantConfig, arch: str, seed: int) -> nn.Module:
-    """A random network with statistics from canvases without a border."""
+    """Return a random network with statistics from canvases without a border."""
     model = deepcopy(_network(config, arch, "random", seed))
     calibrate_(model, Canvases(_data(config, seed).train.pictures[:CALIBRATION_PICTURES], 0))
     return model
@@ -123,6 +125,6 @@ def _calibrated(config: QuadrantConfig, arch: str, seed: int) -> nn.Module:
 
 @lru_cache(maxsize=8)
 def _field_px(config: QuadrantConfig, arch: str) -> int:
-    """The receptive field of the features before they are pooled, the larger of height and width."""
+    """Return the receptive field of the features before they are pooled, the larger of height and width."""
     network = feature_network(arch, "random", config.pool, seed=0)
     return int(max(explain(network, quadrant.canvas_px(0)).receptive_field))

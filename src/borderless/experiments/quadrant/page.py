@@ -69,12 +69,12 @@ def _figure(config: QuadrantConfig, curves: Curves, path: Path) -> Path:
             ax.fill_between(borders, low, high, color=color, alpha=0.15, linewidth=0)
             ax.plot(borders, means, color=color, linestyle=_LINES[init], marker=_MARKERS[init], markersize=4.5)
         radius = curves[arch, config.inits[0], config.policies[0]][borders[0]][0].metrics["field_radius_px"]
-        ax.axvline(radius, color=plots.GREY, linewidth=0.9, linestyle=(0, (4, 3)))
+        ax.axvline(radius, color=plots.GRAY, linewidth=0.9, linestyle=(0, (4, 3)))
         is_far = radius > borders[-1]
         ax.set_xscale("symlog", base=2, linthresh=16, linscale=0.8)
         ax.set_xlim(-2, 1.25 * max(borders[-1], 16))
         if not is_far:
-            ax.text(radius, 101.5, f" {radius:g} px", fontsize=7.5, color=plots.GREY, ha="left", va="bottom")
+            ax.text(radius, 101.5, f" {radius:g} px", fontsize=7.5, color=plots.GRAY, ha="left", va="bottom")
         ax.set(xticks=borders, xticklabels=[str(b) for b in borders], ylim=(42, 104), yticks=range(50, 101, 10))
         ax.minorticks_off()
         ax.tick_params(axis="x", labelsize=7.5)
@@ -94,7 +94,7 @@ def _paper_points(ax: Any, arch: str, init: str, borders: list[int]) -> None:
 def _legend(fig: Any, config: QuadrantConfig) -> None:
     handles = [Line2D([], [], color=plots.marker_style(p)["color"], label=ARMS[p].title) for p in config.policies]
     handles += [
-        Line2D([], [], color=plots.GREY, linestyle=_LINES[init], marker=_MARKERS[init], label=WEIGHTS[init])
+        Line2D([], [], color=plots.GRAY, linestyle=_LINES[init], marker=_MARKERS[init], label=WEIGHTS[init])
         for init in config.inits
     ]
     if any(arch in PUBLISHED for arch in config.archs):
@@ -103,12 +103,12 @@ def _legend(fig: Any, config: QuadrantConfig) -> None:
 
 
 def _name(arch: str) -> str:
-    """As the paper has it, if it does."""
+    """Return the paper's name of a network, if it has one."""
     return PUBLISHED.get(arch, arch)
 
 
 def _interval(group: list[Result]) -> tuple[float, float]:
-    """Over seeds if there are several, else over the test pictures; in percent."""
+    """Return the interval over seeds if there are several, else over the test pictures; in percent."""
     accuracies = percents(group, "accuracy")
     half = over_seeds(accuracies)
     if half is None:
@@ -133,7 +133,7 @@ def _number(group: list[Result]) -> str:
 
 
 def _is_equal(group: list[Result]) -> bool:
-    """Whether the features at both positions are equal, to rounding."""
+    """Return whether the features at both positions are equal, to rounding."""
     return max(values(group, "change")) < ROUNDING
 
 
@@ -151,7 +151,7 @@ def _controls(curves: Curves) -> list[list[str]]:
 
 
 def _in_words(key: tuple[str, str, str], curve: dict[int, list[Result]]) -> dict[str, Any]:
-    """What the text says of a curve."""
+    """Return the values that the text needs of a curve."""
     arch, init, policy = key
     first = next(iter(curve))
     return {

@@ -12,14 +12,14 @@ from borderless.training.recipe import Recipe
 
 # What "patience 8" comes to in the public code: training stops with the ninth epoch that is not better.
 _ADADELTA = Recipe(optimizer="adadelta", learning_rate=1.0, weight_decay=5e-5, schedule="constant")
-RECIPE = replace(_ADADELTA, epochs=50, batch_size=200, stops_after=9, watch="loss", shuffles=False)
+RECIPE = replace(_ADADELTA, epochs=50, batch_size=200, stop_after=9, monitor="loss", shuffle=False)
 
 
 @register(
     name="red-green",
     chapter=7,
-    title="Red and green: the order, or the place?",
-    summary="Two coloured squares whose order a network should learn, and whose place gives the answer away.",
+    title="Red and green: order or position?",
+    summary="Two colored squares whose order a network should learn, while their position predicts the class as well.",
     cells=lambda config: grid("{border}-seed{seed}", seed=range(config.seeds), border=config.borders),
 )
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class RedGreenConfig(TrainedSettings):
     borders: Annotated[tuple[str, ...], Choice(BORDERS)] = BORDERS
     """Borders to train under."""
     seeds: Annotated[int, Range(1)] = 10
-    """How many seeds (0, 1, …) of the initial weights, and of the images in the clean protocol."""
+    """Number of seeds (0, 1, …) of the initial weights, and of the images in the clean protocol."""
     protocol: SceneProtocol = "clean"
     """clean: no scene is in two splits. published: all splits begin with the same scenes, as in the paper's code."""
     training: Recipe = RECIPE

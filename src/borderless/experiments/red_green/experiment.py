@@ -1,9 +1,11 @@
-"""Red left of green, or green left of red? A network that is shown the two in different halves answers by the half.
+"""Red-green: red left of green, or green left of red? A network may learn the half of the image instead of the order.
 
 The set-up of Kayhan and van Gemert (CVPR 2020), Red-Green: four 3 × 3 convolutions (strides 1, 2, 2, 2) without a bias,
-global max pooling, two classes; Adadelta, batches of 200, at most 50 epochs. Tested where place agrees with training
-(similar) and where it contradicts it (dissimilar). Halves are two total strides apart, so a border that gives nothing
-away answers to both in the same way, image by image.
+global max pooling, two classes; Adadelta, batches of 200, at most 50 epochs. Tested on images whose position agrees
+with
+training (similar) and on images whose position contradicts it (dissimilar). Halves are two total strides apart, so
+under
+a border that carries no position the predictions for both are equal, image by image.
 
 Shapes: images n × 3 × 32 × 32; predictions (test set, image).
 """

@@ -14,7 +14,7 @@ from borderless.report import Section, plots
 
 EXAMPLES = 4
 CLASSES = ("class 1: red left of green", "class 2: green left of red")
-SETS = {"similar": "place agrees with training", "dissimilar": "place contradicts training"}
+SETS = {"similar": "position agrees with training", "dissimilar": "position contradicts training"}
 COLUMNS = ["border", "similar", "paper", "dissimilar", "paper", "predictions that change", "epochs"]
 
 
@@ -42,7 +42,7 @@ def draw(config: RedGreenConfig, results: list[Result], folder: Path) -> Section
 
 
 def _sets(path: Path, config: RedGreenConfig) -> Path:
-    """Some images of each class (rows) from training and from both test sets."""
+    """Draw some images of each class (rows) from training and from both test sets."""
     data = red_green(0, config.protocol)
     shown = {"training": data.train, "test, similar": data.similar, "test, dissimilar": data.dissimilar}
     fig, axes = plots.new_figure(2, len(shown), panel_size=(1.05, 3.3))
@@ -57,7 +57,7 @@ def _sets(path: Path, config: RedGreenConfig) -> Path:
 
 
 def _strip(split: Scenes, label: int) -> np.ndarray:
-    """Images side by side, with a white line between them: (32, wide, 3)."""
+    """Return images side by side, with a white line between them: (32, width, 3)."""
     images = split.images[split.labels == label][:EXAMPLES].permute(0, 2, 3, 1).numpy()
     line = np.ones((SIZE_PX, 1, 3))
     parts = [part for image in images for part in (image, line)]
@@ -65,13 +65,13 @@ def _strip(split: Scenes, label: int) -> np.ndarray:
 
 
 def _accuracies(path: Path, accuracies: dict[str, dict[str, list[float]]]) -> Path:
-    """Each training a dot, on the left where place agrees with training and on the right where it contradicts it."""
+    """Draw each training as a dot, left where position agrees with training, right where it contradicts it."""
     fig, axes = plots.new_figure(1, 2, panel_size=(2.9, 4.1), sharey=True)
     for ax, (name, title) in zip(axes[0], SETS.items(), strict=True):
-        ax.axhline(50, color=plots.PAPER_GREY, linewidth=0.8, linestyle=(0, (4, 3)))
+        ax.axhline(50, color=plots.PAPER_GRAY, linewidth=0.8, linestyle=(0, (4, 3)))
         for at, (border, found) in enumerate(accuracies.items()):
             beside = np.linspace(-0.16, 0.16, len(found[name])) if len(found[name]) > 1 else np.zeros(1)
-            color, marker = plots.BORDER_COLOURS[border], plots.BORDER_MARKERS[border]
+            color, marker = plots.BORDER_COLORS[border], plots.BORDER_MARKERS[border]
             style = {"color": color, "marker": marker, "markersize": 4.5, "alpha": 0.75, "markeredgewidth": 0}
             ax.plot(at + beside, found[name], linestyle="none", **style)
             for paper in published.RED_GREEN.points([(border, name)]).values():

@@ -13,7 +13,7 @@ from borderless.runtime.settings import Choice, Range, Settings
     name="rook",
     chapter=3,
     title="The rook: location from one filter",
-    summary="One filter and a global max pool learn where a rook stands, unless the border is full or infinite.",
+    summary="One filter and a global max pool learn the position of a rook, unless the border is full or infinite.",
     cells=lambda config: grid("{border}-seed{seed}", border=config.borders, seed=range(config.seeds)),
 )
 @dataclass(frozen=True)
@@ -23,11 +23,11 @@ class RookConfig(Settings):
     borders: Annotated[tuple[str, ...], Choice(BORDERS)] = BORDERS
     """Borders to train under."""
     seeds: Annotated[int, Range(1)] = 5
-    """How many seeds (0, 1, …) of the initial weights, one training each."""
+    """Number of seeds (0, 1, …) of the initial weights, one training each."""
     epochs: int = 100
     """Passes over the two images."""
     learning_rate: float = 0.1
-    """Step size of SGD."""
+    """Learning rate of SGD."""
     momentum: float = 0.9
     """Momentum of SGD."""
     margin: Annotated[int, Range(0, LARGEST_ROOK_MARGIN_PX)] = 0

@@ -1,7 +1,7 @@
-"""Can one 5 × 5 filter and a global max pool tell upper left from lower right? Two images with one identical rook.
+"""Rook: one 5 × 5 filter and a global max pool distinguish upper left from lower right, on images of one rook.
 
 The set-up of Kayhan and van Gemert (CVPR 2020, figure 1): convolution without a bias, ReLU, global max pool,
-Linear(1, 2); SGD with rate 0.1 and momentum 0.9, one image a step, 100 epochs. With zero-padded same convolution the
+Linear(1, 2); SGD with rate 0.1 and momentum 0.9, one image per step, 100 epochs. With zero-padded same convolution the
 filter learns a part of the rook whose response the border crops in one of the two corners. Under full convolution both
 images have the same set of responses, and nothing can be learned.
 
@@ -41,7 +41,7 @@ class Moment:
 
 
 def run_cell(config: RookConfig, cell: Cell, folder: Path) -> dict[str, Any]:
-    """Train once; the whole history goes to history.npz, the end of it into the metrics."""
+    """Train once; the whole history goes to history.npz, its last entry into the metrics."""
     with one_thread():
         moments = list(training(config, cell.parameters["border"], cell.parameters["seed"]))
     arrays = {
@@ -58,7 +58,7 @@ def run_cell(config: RookConfig, cell: Cell, folder: Path) -> dict[str, Any]:
         "features_equal": abs(maxima[0] - maxima[1]) <= ROUNDING * max(maxima),
         # With both features 0 no gradient reaches the filter any more.
         "dead": max(maxima) == 0,
-        "learnt_after_epochs": _learnt_after([moment.accuracy for moment in moments]),
+        "learned_after_epochs": _learned_after([moment.accuracy for moment in moments]),
     }
 
 
@@ -92,8 +92,8 @@ def _moment(model: RookNet, maps_of: nn.Module, images: Tensor, labels: Tensor) 
     )
 
 
-def _learnt_after(accuracies: list[float]) -> int | None:
-    """The epoch from which on both images are always right; None if they are not at the end."""
+def _learned_after(accuracies: list[float]) -> int | None:
+    """Return the epoch from which on both images are always right; None if they are not at the end."""
     wrong = [epoch for epoch, accuracy in enumerate(accuracies) if accuracy < 1]
     last = wrong[-1] if wrong else -1
     return None if last == len(accuracies) - 1 else last + 1

@@ -22,7 +22,7 @@ SHOW = (-4, -4, ROOK_IMAGE_PX[0] + 4, ROOK_IMAGE_PX[1] + 4)
 
 @dataclass(frozen=True)
 class FilmFiles:
-    """The film and its last picture; which borders and seed they show, and the accuracies at the end."""
+    """The film and its last picture, their borders and seed, and the final accuracies."""
 
     animation: Path
     last: Path
@@ -34,7 +34,7 @@ def film(config: RookConfig, by_border: dict[str, list[Result]], folder: Path) -
     """Draw the training for the first seed that learns under `zero` (else the first)."""
     borders = [border for border in SHOWN if border in by_border] or list(by_border)[:2]
     outcomes = by_border[borders[0]]
-    best = next((i for i, r in enumerate(outcomes) if r.metrics["learnt_after_epochs"] is not None), 0)
+    best = next((i for i, r in enumerate(outcomes) if r.metrics["learned_after_epochs"] is not None), 0)
     histories = {border: dict(np.load(by_border[border][best].folder / "history.npz")) for border in borders}
     epochs = sorted({*range(0, min(20, config.epochs)), *range(20, config.epochs, 8), config.epochs})
     panels = _Panels(config, histories)
@@ -92,13 +92,13 @@ class _Panels:
             ax.grid(axis="y")
             for border in self.histories:
                 values = self.histories[border]["loss"] if name == "loss" else 100 * self.histories[border]["accuracy"]
-                (line,) = ax.plot([], [], color=plots.BORDER_COLOURS[border], label=NAMES.get(border, border))
+                (line,) = ax.plot([], [], color=plots.BORDER_COLORS[border], label=NAMES.get(border, border))
                 self.lines.append((line, values))
 
     def _name(self, ax: Any, border: str) -> None:
         plots.bare(ax)
         middle: dict[str, Any] = {"ha": "center", "va": "center", "transform": ax.transAxes}
-        ax.text(0.5, 0.62, NAMES.get(border, border), fontsize=13, color=plots.BORDER_COLOURS[border], **middle)
+        ax.text(0.5, 0.62, NAMES.get(border, border), fontsize=13, color=plots.BORDER_COLORS[border], **middle)
         label = ax.text(0.5, 0.4, "", fontsize=9.5, linespacing=1.5, **middle)
         self.labels[border].append(label)
 

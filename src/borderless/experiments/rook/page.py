@@ -37,7 +37,7 @@ def draw(config: RookConfig, results: list[Result], folder: Path) -> Section:
 def _columns(metrics: dict[str, Any]) -> dict[str, Any]:
     upper_left, lower_right = metrics["feature_maxima"]
     maxima = {"feature_max_upper_left": upper_left, "feature_max_lower_right": lower_right}
-    first, last = ("accuracy", "loss"), ("dead", "learnt_after_epochs")
+    first, last = ("accuracy", "loss"), ("dead", "learned_after_epochs")
     return {**{key: metrics[key] for key in first}, **maxima, **{key: metrics[key] for key in last}}
 
 

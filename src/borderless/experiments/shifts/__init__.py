@@ -21,7 +21,7 @@ PAPERS_NETWORKS = ("resnet18", "resnet34", "resnet50", "resnet101")
     name="shifts",
     chapter=8,
     title="Moved images",
-    summary="Is a classifier consistent, and right, when an image moves by crops, rolls, or over an empty canvas?",
+    summary="Consistency and accuracy of classifiers when an image moves, by crops, rolls, or over an empty canvas.",
     cells=lambda config: grid("{arch}-{arm}-seed{seed}", seed=range(config.seeds), arch=config.archs, arm=config.arms),
 )
 @dataclass(frozen=True)
@@ -31,17 +31,16 @@ class ShiftsConfig(PaperSettings):
     archs: tuple[str, ...] = (SMALL,)
     """Networks: "small", or any of torchvision, timm/NAME, or of the paper."""
     arms: Annotated[tuple[str, ...], Choice(tuple(ARMS))] = tuple(ARMS)
-    """What each network is trained as."""
+    """Arms to train."""
     seeds: Annotated[int, Range(1)] = 2
     data: Path | None = None
-    """A folder of class folders, or of train and val with class folders; without it, digits in clutter.
-    With it, what no option says is as in the paper."""
+    """Folder of classes, or of train and val with classes; by default digits. With it, defaults are the paper's."""
     classes: Literal["all", "imagenet-a"] = "all"
-    """Which classes of --data: all, or the 200 that the paper took from ImageNet."""
+    """Classes of --data: all, or the 200 that the paper took from ImageNet."""
     test_images: Annotated[int, Range(0)] = 0
-    """How many of the test images to move; 0: all."""
+    """Number of test images to move; 0: all."""
     passes: Annotated[int, Range(1)] = 5
-    """Pairs of views of each image."""
+    """Pairs of views per image."""
     training: Recipe = EMBEDDED
 
     def __post_init__(self) -> None:

@@ -1,8 +1,8 @@
-"""Does a classifier that was trained under a border still say the same, and still the right thing, of a moved image?
+"""Shifts: consistency and accuracy of classifiers that were trained under a border, for moved images.
 
 The shift experiment of Kayhan and van Gemert (CVPR 2020), after Zhang (ICML 2019): networks trained from scratch, with
-and without anti-aliased strides, under their own padding, `full`, `infinite`, and an adaptive phase. Four ways to move
-an image: crops of two sizes, rolls, and places on an empty canvas.
+and without anti-aliased strides, under original padding, `full`, `infinite`, and an adaptive phase. Four ways to move
+an image: crops of two sizes, rolls, and positions on an empty canvas.
 
 Embedded data: digits among pieces of other digits, 48 px, trained on random crops of 32 px. `--data`: any folder of
 class folders, ImageNet as in the paper: images of 288 px, trained on random resized crops of 224 px.
@@ -16,8 +16,8 @@ from torch import nn
 
 from borderless.data import imagenet, imagenet_a
 from borderless.data.imagenet import PAPER_CROP_PX
-from borderless.data.labelled import Labelled, LabelledSplit, load_labelled
-from borderless.data.labelled_digits import digits_in_clutter
+from borderless.data.labeled import Labeled, LabeledSplit, load_labeled
+from borderless.data.labeled_digits import digits_in_clutter
 from borderless.experiments.experiment import Cell
 from borderless.experiments.shifts import ShiftsConfig
 from borderless.measures.shift_consistency import PROTOCOLS, RANGE_PX, consistency, diagonal
@@ -39,9 +39,9 @@ def run_cell(config: ShiftsConfig, cell: Cell, folder: Path) -> dict[str, Any]:
     model = arm.apply(plain).to(config.device)
     test = split.test.some(config.test_images, seed) if config.test_images else split.test
     with few_threads(arch):
-        train, validation = _seen(config, split.train, "training"), _seen(config, split.validation, "centre")
+        train, validation = _seen(config, split.train, "training"), _seen(config, split.validation, "center")
         history = fit(model, train, validation, config.training, folder, seed)
-        right = evaluate(model, _seen(config, test, "centre"), 64, workers=config.training.workers)
+        right = evaluate(model, _seen(config, test, "center"), 64, workers=config.training.workers)
         moved = _moved(config, model, test, seed, int(max(shown.total_stride)))
     return {
         "accuracy": right.accuracy,
@@ -52,8 +52,8 @@ def run_cell(config: ShiftsConfig, cell: Cell, folder: Path) -> dict[str, Any]:
     }
 
 
-def _moved(config: ShiftsConfig, model: nn.Module, test: Labelled, seed: int, stride_px: int) -> dict[str, Any]:
-    """Consistency by every protocol, on `canvas` also at multiples of the total stride; accuracy along diagonals."""
+def _moved(config: ShiftsConfig, model: nn.Module, test: Labeled, seed: int, stride_px: int) -> dict[str, Any]:
+    """Return consistency by every protocol, on `canvas` also at multiples of the stride; accuracy along diagonals."""
     metrics: dict[str, Any] = {"stride_px": stride_px}
     for protocol in PROTOCOLS:
         images, range_px = _seen(config, test, protocol), _range_px(config, protocol)
@@ -72,14 +72,14 @@ def _moved(config: ShiftsConfig, model: nn.Module, test: Labelled, seed: int, st
 
 
 @lru_cache(maxsize=1)
-def _data(config: ShiftsConfig, seed: int) -> LabelledSplit:
+def _data(config: ShiftsConfig, seed: int) -> LabeledSplit:
     if config.data is None:
         return digits_in_clutter(SCENE_PX, seed)
     only: list[str] = []
     if config.classes == "imagenet-a" and config.data.is_dir():
         root = config.data / "train" if (config.data / "train").is_dir() else config.data
         only = imagenet_a.folders_of([folder.name for folder in root.iterdir() if folder.is_dir()])
-    return load_labelled(config.data, seed=seed, only=only)
+    return load_labeled(config.data, seed=seed, only=only)
 
 
 def _crop_px(config: ShiftsConfig) -> int:
@@ -90,8 +90,8 @@ def _range_px(config: ShiftsConfig, protocol: str) -> int:
     return SCENE_PX - CROP_PX if config.data is None else RANGE_PX[protocol]
 
 
-def _seen(config: ShiftsConfig, images: Labelled, purpose: str) -> Labelled:
-    """The images as a purpose needs them: "training", "centre" (one crop), or to be moved by a protocol."""
+def _seen(config: ShiftsConfig, images: Labeled, purpose: str) -> Labeled:
+    """Return the images for a purpose: "training", "center" (one crop), or to be moved by a protocol."""
     v2, crop_px = imagenet.transforms(), _crop_px(config)
     whole_px = crop_px + _range_px(config, purpose) if purpose in CROPPED else crop_px
     if config.data is None:

@@ -58,12 +58,12 @@ def draw(config: ShiftsConfig, results: list[Result], folder: Path) -> Section:
 
 
 def _paper(config: ShiftsConfig, arch: str) -> str | None:
-    """The paper's name of the network, where it was trained on the same data."""
+    """Return the paper's name of the network, where it was trained on the same data."""
     return PAPER_NAMES.get(arch) if config.classes == "imagenet-a" else None
 
 
 def _exact(config: ShiftsConfig, results: list[Result], metric: str) -> list[str]:
-    """Titles of the arms under which no prediction changes."""
+    """Return the titles of the arms under which no prediction changes."""
     groups = by(results, "arm")
     return [ARMS[arm].title for arm in config.arms if all(r.metrics.get(metric) == 1 for r in groups[arm])]
 
@@ -80,7 +80,7 @@ def _consistency(path: Path, arch: str, groups: Groups, shown: list[str]) -> Pat
         plots.points(ax, at, means, list(zip(low, high, strict=True)), alpha=1, **style)
     limits = (-0.6, len(shown) - 0.4)
     title = f"{arch}: two views of an image"
-    plots.panel(ax, ticks=[TITLES[n] for n in shown], ylabel="equal answers, %", title=title, xlim=limits)
+    plots.panel(ax, ticks=[TITLES[n] for n in shown], ylabel="equal predictions, %", title=title, xlim=limits)
     plots.legend_beside(ax)
     return plots.save(fig, path)
 

@@ -1,4 +1,4 @@
-"""Folders of labelled images in the formats that `data.labelled` reads."""
+"""Folders of labeled images in the formats that `data.labeled` reads."""
 
 import gzip
 from pathlib import Path

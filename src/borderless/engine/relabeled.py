@@ -1,6 +1,6 @@
 """Maps whose dimensions the model sees in another order, or merged: tokens (N, H·W, C), and stacks (S, N, C, H, W).
 
-A `Relabelled` Signal stands for a map (N, …) with the batch first and space in dimensions of its own. A function that
+A `Relabeled` Signal stands for a map (N, …) with the batch first and space in dimensions of its own. A function that
 acts on every cell alike is called on that map instead, with its dimensions renumbered; one that mixes tokens, such as
 attention, is refused. So a sequence of tokens becomes a map again where the model makes it one.
 
@@ -25,7 +25,7 @@ from borderless.engine.torch_internals import make_wrapper_subclass, tree_leaves
 from borderless.errors import UnsupportedOperation
 
 
-class Relabelled(Signal):
+class Relabeled(Signal):
     """A map in other dimensions than its own.
 
     map: with the batch as dimension 0, the others in the order in which the model sees them. batch: which dimension the
@@ -74,7 +74,7 @@ class Relabelled(Signal):
 
     @property
     def background(self) -> Tensor | None:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """What lies around them."""
+        """The background around the stored cells."""
         background = self.map.background
         if background is None:
             return None
@@ -84,7 +84,7 @@ class Relabelled(Signal):
 
     @property
     def start(self) -> tuple[int, ...]:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """Where the window of the map starts."""
+        """The frame index at which the window of the map starts."""
         return self.map.start
 
     @property
@@ -106,10 +106,10 @@ class Relabelled(Signal):
         self.map.check_gradients()
 
     def __repr__(self, *, tensor_contents: Any = None) -> str:
-        return f"Relabelled({tuple(self.shape)}, of {self.map!r} of shape {tuple(self.map.shape)})"
+        return f"Relabeled({tuple(self.shape)}, of {self.map!r} of shape {tuple(self.map.shape)})"
 
     def operand(self, value: Any) -> Any:
-        """An ordinary tensor that the model joins this map with, in the dimensions of the map; all else as it is."""
+        """Return an ordinary tensor that the model joins with this map, in the map's dimensions; all else as it is."""
         if not isinstance(value, Tensor) or isinstance(value, Signal) or value.ndim == 0 or value.ndim > self.ndim:
             return value
         value = value.reshape(*[1] * (self.ndim - value.ndim), *value.shape)
@@ -123,7 +123,7 @@ class Relabelled(Signal):
         )
 
     def as_batch(self, function: Any) -> Signal:
-        """The map with its dimensions in the order that the model sees, where no row has a phase of its own."""
+        """Return the map with its dimensions in the order that the model sees, where no row has a phase of its own."""
         if self.tokens is not None or self.border.is_adaptive:
             raise self.refusal(function)
         signal, order = self.map, [group[0] for group in self.groups]
@@ -164,7 +164,7 @@ class Relabelled(Signal):
             return find_rule(REFUSED)(refusal, func, *given)
 
     @classmethod
-    def _call(cls, func: Any, source: "Relabelled", args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def _call(cls, func: Any, source: "Relabeled", args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         rule = find_rule(func)
         traits = traits_of(rule)
         if traits.needs == "nothing":
@@ -181,12 +181,12 @@ class Relabelled(Signal):
 def on_batches(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Call `function` on maps with the dimensions that the model sees, where a batch is a dimension like any other."""
     args, kwargs = tree_map(
-        lambda leaf: leaf.as_batch(function) if isinstance(leaf, Relabelled) else leaf, (args, kwargs)
+        lambda leaf: leaf.as_batch(function) if isinstance(leaf, Relabeled) else leaf, (args, kwargs)
     )
     return function(*args, **kwargs)
 
 
-def on_channels(function: Any, source: Relabelled, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def on_channels(function: Any, source: Relabeled, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Call `function`, for which dimension 1 is that of the channels, on the map if it is so there too."""
     if source.batch != 0 or source.tokens == 1:
         return on_batches(function, args, kwargs)
@@ -206,14 +206,14 @@ def groups_of(signal: Signal, batch: int, tokens: int | None) -> list[tuple[int,
 
 
 def as_seen(tensor: Tensor, groups: Sequence[tuple[int, ...]]) -> Tensor:
-    """An ordinary tensor in the dimensions of a map, in those that the model sees."""
+    """Return an ordinary tensor in the dimensions of a map, in those that the model sees."""
     moved = tensor.permute([d for group in groups for d in group])
     return moved.reshape([prod(tensor.shape[d] for d in group) for group in groups])
 
 
 def on_maps(
     function: Any,
-    source: Relabelled,
+    source: Relabeled,
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
     names: Sequence[str] = (),
@@ -249,10 +249,10 @@ def on_maps(
     return seen_alike(function(*maps_of(by_place), **maps_of(by_name)), source, given, dropped, function)
 
 
-def check_alike(function: Any, source: Relabelled, given: Sequence[Signal]) -> None:
+def check_alike(function: Any, source: Relabeled, given: Sequence[Signal]) -> None:
     """Refuse maps that the model does not see in the same way."""
     for other in given:
-        if not isinstance(other, Relabelled) or (other.batch, other.tokens) != (source.batch, source.tokens):
+        if not isinstance(other, Relabeled) or (other.batch, other.tokens) != (source.batch, source.tokens):
             raise source.scope.unsupported(
                 describe(function),
                 f"it joins a feature map of shape {tuple(other.shape)} with tokens or a stack of feature maps, of "
@@ -261,20 +261,20 @@ def check_alike(function: Any, source: Relabelled, given: Sequence[Signal]) -> N
 
 
 def maps_of(values: Any) -> Any:
-    """`values` with the map in the place of every `Relabelled`."""
-    return tree_map(lambda leaf: leaf.map if isinstance(leaf, Relabelled) else leaf, values)
+    """`values` with the map in the place of every `Relabeled`."""
+    return tree_map(lambda leaf: leaf.map if isinstance(leaf, Relabeled) else leaf, values)
 
 
-def seen_alike(result: Any, source: Relabelled, given: Sequence[Signal], dropped: set[int], function: Any) -> Any:
-    """What came of the maps, as the model sees it; dropped: the dimensions of the maps that may be gone."""
-    own = {id(leaf.map): leaf for leaf in given if isinstance(leaf, Relabelled)}
+def seen_alike(result: Any, source: Relabeled, given: Sequence[Signal], dropped: set[int], function: Any) -> Any:
+    """Return what came of the maps, as the model sees it; dropped: the dimensions of the maps that may be gone."""
+    own = {id(leaf.map): leaf for leaf in given if isinstance(leaf, Relabeled)}
     groups = source.groups
     left = [group for group in groups if not set(group) & dropped]
 
     def seen(leaf: Any) -> Any:
         if id(leaf) in own:
             return own[id(leaf)]
-        if not isinstance(leaf, Tensor) or isinstance(leaf, Relabelled):
+        if not isinstance(leaf, Tensor) or isinstance(leaf, Relabeled):
             return leaf
         if leaf.ndim == source.map.ndim:
             kept = groups
@@ -290,7 +290,7 @@ def seen_alike(result: Any, source: Relabelled, given: Sequence[Signal], dropped
         tokens = next((i for i, group in enumerate(kept) if len(group) > 1), None)
         if (0,) not in kept:
             raise source.refusal(function, "it takes the batch away from tokens or from a stack")
-        return Relabelled.of(leaf, kept.index((0,)), tokens, source.flattened_by)
+        return Relabeled.of(leaf, kept.index((0,)), tokens, source.flattened_by)
 
     return tree_map(seen, result)
 
@@ -298,7 +298,7 @@ def seen_alike(result: Any, source: Relabelled, given: Sequence[Signal], dropped
 def _named(
     function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], names: Sequence[str]
 ) -> dict[str, tuple[int | None, Any]]:
-    """Of the arguments `names`, the place (None: by keyword, or its default) and the value."""
+    """Return, of the arguments `names`, the index (None: by keyword, or its default) and the value."""
     if not names:
         return {}
     fitting = [s for s in signatures(function) if s.accepts(args, kwargs)]

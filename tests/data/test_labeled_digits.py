@@ -2,7 +2,7 @@
 
 import torch
 
-from borderless.data.labelled_digits import digits_anywhere, digits_in_clutter
+from borderless.data.labeled_digits import digits_anywhere, digits_in_clutter
 
 
 def test_the_seed_draws_the_clutter_and_goes_to_random_transforms() -> None:

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from borderless.data.digits import DIGIT_PX, Digits, load_digits, place_digits, split_digits
-from borderless.data.labelled import Labelled, LabelledSplit
+from borderless.data.labeled import Labeled, LabeledSplit
 
 
-def digits_in_clutter(size_px: int, seed: int, pieces: int = 6) -> LabelledSplit:
+def digits_in_clutter(size_px: int, seed: int, pieces: int = 6) -> LabeledSplit:
     """Return scikit-learn's digits, 14 px and near the middle of (1, size_px, size_px), among pieces of other digits.
 
     The middle is left free by the pieces, which come from digits of the same split.
@@ -21,25 +21,27 @@ def digits_in_clutter(size_px: int, seed: int, pieces: int = 6) -> LabelledSplit
     draw = torch.Generator().manual_seed(seed)
     parts = (_cluttered(part, size_px, pieces, draw) for part in (digits.train, digits.validation, digits.test))
     train, validation, test = (replace(part, seed=seed) for part in parts)
-    return LabelledSplit(train, validation, test, tuple("0123456789"))
+    return LabeledSplit(train, validation, test, tuple("0123456789"))
 
 
-def digits_anywhere(size_px: int, seed: int) -> LabelledSplit:
+def digits_anywhere(size_px: int, seed: int) -> LabeledSplit:
     """Return scikit-learn's digits, 14 px, each at one random position of an empty canvas: (1, size_px, size_px)."""
     digits = split_digits(load_digits(), seed)
     draw = torch.Generator().manual_seed(seed)
     train, validation, test = (
-        Labelled(place_digits(part.images, _places(len(part), size_px, draw), (size_px, size_px)), part.labels.tolist())
+        Labeled(
+            place_digits(part.images, _drawn_at(len(part), size_px, draw), (size_px, size_px)), part.labels.tolist()
+        )
         for part in (digits.train, digits.validation, digits.test)
     )
-    return LabelledSplit(train, validation, test, tuple("0123456789"))
+    return LabeledSplit(train, validation, test, tuple("0123456789"))
 
 
-def _places(count: int, size_px: int, draw: torch.Generator) -> Tensor:
+def _drawn_at(count: int, size_px: int, draw: torch.Generator) -> Tensor:
     return torch.randint(size_px - DIGIT_PX + 1, (count, 2), generator=draw)
 
 
-def _cluttered(digits: Digits, size_px: int, pieces: int, draw: torch.Generator) -> Labelled:
+def _cluttered(digits: Digits, size_px: int, pieces: int, draw: torch.Generator) -> Labeled:
     side, piece = digits.images.shape[1], 6
     middle = (size_px - side) // 2
     images = torch.zeros(len(digits), 1, size_px, size_px)
@@ -56,4 +58,4 @@ def _cluttered(digits: Digits, size_px: int, pieces: int, draw: torch.Generator)
         top, left = (middle - 3 + drawn(7) for _ in range(2))
         image[0, top - 1 : top + side + 1, left - 1 : left + side + 1] = 0
         image[0, top : top + side, left : left + side] = digit
-    return Labelled(images, digits.labels.tolist())
+    return Labeled(images, digits.labels.tolist())
