@@ -22,6 +22,8 @@ extensions = [
 # Beside the pages, so that what a result points to (tables, pictures) is part of the site.
 HERE = Path(__file__).parent
 shutil.copytree(HERE.parent / "results", HERE / "reference" / "results", dirs_exist_ok=True)
+# Written anew by each build, so that no page of a function stays that is gone.
+shutil.rmtree(HERE / "reference" / "api", ignore_errors=True)
 exclude_patterns = [
     "reference/results/README.md",
     "_build",
