@@ -2,7 +2,7 @@
 One object at every position of a canvas
 ========================================
 
-A ResNet with random weights, as it is, and an object at 121 positions: how much do the logits change?
+A ResNet with random weights, as it is, and an object at 81 positions: how much do the logits change?
 """
 
 import matplotlib.pyplot as plt
@@ -15,8 +15,8 @@ torch.manual_seed(0)
 model = load("timm/test_resnet")
 thing = torch.randn(1, 3, 24, 24)
 room = 64 - 24
-positions = [(row, column) for row in range(0, room + 1, 4) for column in range(0, room + 1, 4)]
-side = room // 4 + 1
+positions = [(row, column) for row in range(0, room + 1, 5) for column in range(0, room + 1, 5)]
+side = room // 5 + 1
 
 # %%
 # `bl.place` runs the empty canvas once and computes for each position only what the object can influence. The result is

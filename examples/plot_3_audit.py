@@ -14,7 +14,7 @@ from borderless.models import load
 
 torch.manual_seed(0)
 model = load("timm/test_resnet", num_classes=10)
-found = bl.audit(model, torch.randn(8, 3, 96, 96), name="a ResNet with random weights")
+found = bl.audit(model, torch.randn(6, 3, 64, 64), name="a ResNet with random weights")
 print(found)
 
 # %%
