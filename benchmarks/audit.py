@@ -82,8 +82,10 @@ def main() -> None:
     parts: dict[str, float] = {}
     running: list[Any] = ["", time.perf_counter()]
 
-    def told(_: int, __: int, part: str) -> None:
-        now = time.perf_counter()
+    def told(_: float, __: int, step: str) -> None:
+        part, now = step.split(" (")[0], time.perf_counter()
+        if part == running[0]:
+            return
         if running[0]:
             parts[running[0]] = now - running[1]
         running[:] = [part, now]

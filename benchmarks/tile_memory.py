@@ -25,7 +25,6 @@ from torch import Tensor, nn
 import borderless as bl
 import record
 from borderless.engine.torch_internals import tree_leaves
-from borderless.partition.resume import kept_as_data
 from borderless.partition.runner import Grid, Runner
 from borderless.runtime.malloc import give_back_freed_memory
 
@@ -89,7 +88,8 @@ def measure(config: argparse.Namespace) -> dict[str, Any]:
         runner = Runner(model)
         grid = Grid.regular((config.size, config.size), (config.tile, config.tile))
         runner.run(grid, lambda box: image[(..., *(slice(a, b) for a, b in box))], lambda *_: None, range(1))
-        kept = sum(leaf.nbytes for leaf in tree_leaves(kept_as_data(runner.kept)) if isinstance(leaf, Tensor))
+        cells = [leaf for leaf in tree_leaves([call.state() for call in runner.kept]) if isinstance(leaf, Tensor)]
+        kept = sum(one.nbytes for one in cells)
     return {"most_mb": most - before, "after_mb": after - before, "kept_mb": kept / 2**20, "cpu_s": seconds}
 
 

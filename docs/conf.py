@@ -54,8 +54,6 @@ html_title = "borderless"
 html_show_sourcelink = False
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
-# Served as they are: the audit that the pages show.
-html_extra_path = ["extra"]
 
 sphinx_gallery_conf = {
     "examples_dirs": "../examples",

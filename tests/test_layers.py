@@ -19,7 +19,7 @@ LAYERS = (
     ("errors", "version"),
     ("report", "runtime"),
     ("engine",),
-    ("antialiasing", "conversion", "explanation", "export", "nn", "partition", "placement", "rules"),
+    ("antialiasing", "batching", "conversion", "explanation", "export", "nn", "partition", "placement", "rules"),
     ("measures", "testing"),
     ("data", "models", "training"),
     ("auditing", "experiments"),
@@ -27,7 +27,7 @@ LAYERS = (
     ("", "__main__"),
 )
 LAYER_OF = {name: number for number, names in enumerate(LAYERS) for name in names}
-GROUPS_OF_ONE_LAYER = {"engine", "placement", "measures", "partition"}
+GROUPS_OF_ONE_LAYER = {"batching", "engine", "placement", "measures", "partition"}
 
 
 def modules_of(package: Path) -> dict[str, str]:

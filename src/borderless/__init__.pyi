@@ -5,6 +5,7 @@ from . import testing as testing
 from .antialiasing import blur as blur
 from .auditing.run import Audit as Audit
 from .auditing.run import audit as audit
+from .batching.batched import batched as batched
 from .conversion import border_of as border_of
 from .conversion import bordered as bordered
 from .conversion import convert as convert
@@ -14,6 +15,7 @@ from .engine.border import BORDERS as BORDERS
 from .engine.border import Border as Border
 from .engine.signal import Signal as Signal
 from .errors import ApproximatePhaseWarning as ApproximatePhaseWarning
+from .errors import BatchError as BatchError
 from .errors import BorderError as BorderError
 from .errors import BorderlessError as BorderlessError
 from .errors import ConversionError as ConversionError

@@ -33,12 +33,16 @@ class StreamError(BorderlessError, ValueError):
     """A chunk that does not go on with its stream, a stream that has ended, or a state of another one."""
 
 
+class BatchError(BorderlessError, ValueError):
+    """Images that cannot be evaluated in one batch: none, other channels, types or devices, or an adaptive phase."""
+
+
 class PositionDependentError(BorderlessError):
     """With ``strict=True``: the model read absolute position, in the named module."""
 
 
 class StorageError(BorderlessError, OSError):
-    """Parts of an image that cannot be written or moved to disk, for example because the disk is full."""
+    """Files that cannot be written: the disk is full, for example, or the folder belongs to somebody else."""
 
 
 class UnknownName(BorderlessError, ValueError):

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from borderless.batching.independence import first_dependence
 from borderless.engine.torch_internals import tree_leaves
 from borderless.errors import NotCausal, StreamError
 from borderless.measures.equivariance import equivariance_error
@@ -87,6 +88,43 @@ def assert_tiled_equals_whole(
                 f"Expected output {number} of {type(model).__name__} in tiles of {steps} to equal the whole within "
                 f"{tolerance:g} of its largest value but got a difference of {error:.3g}; {where}"
             )
+
+
+def assert_batch_independent(
+    model: nn.Module,
+    images: Sequence[Tensor] | Tensor,
+    *,
+    tolerance: float = 1e-5,
+    args: tuple[Any, ...] = (),
+    kwargs: dict[str, Any] | None = None,
+) -> None:
+    """Raise AssertionError, naming the first module that mixes images, if an output depends on the rest of its batch.
+
+    Args:
+        model: Any model; images of unequal sizes run as `borderless.batched` runs them.
+        images: A batch ``(N, C, *space)``, or a list of images ``(C, *space)``; at least two.
+        tolerance: The largest difference, relative to the largest value of an output.
+        args: What the model takes after the image.
+        kwargs: What it takes by name.
+
+    Example:
+        >>> import torch, borderless as bl
+        >>> model = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3, padding=1), torch.nn.BatchNorm2d(4))
+        >>> bl.testing.assert_batch_independent(model.eval(), [torch.rand(1, 9, 12), torch.rand(1, 14, 7)])
+        >>> bl.testing.assert_batch_independent(model.train(), torch.rand(2, 1, 8, 8))  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        AssertionError: Expected outputs that do not depend on the other images of a batch but got a difference of ...
+    """
+    if len(images) < 2:
+        raise ValueError(f"Expected at least two images but got {len(images)}")
+    found = first_dependence(model, list(images), args, kwargs or {}, tolerance)
+    if found is not None:
+        kind = type(model.get_submodule(found.module)).__name__
+        where = f"module {found.module!r} ({kind})" if found.module else f"the model itself ({kind})"
+        raise AssertionError(
+            f"Expected outputs that do not depend on the other images of a batch but got a difference of "
+            f"{found.error:.3g} of the largest value for image {found.image}, first in {where}"
+        )
 
 
 def assert_streams_like_whole(

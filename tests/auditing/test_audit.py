@@ -17,6 +17,7 @@ from borderless.auditing.result import Finding
 from borderless.auditing.verdict import is_exploiting, judge
 from borderless.data import rook
 from borderless.errors import ImageError
+from borderless.report.content import LEVELS
 from support.planted import network, rooks, trained_rook
 
 
@@ -42,8 +43,8 @@ def test_a_rook_network_exploits_location_only_where_the_border_lets_it(border: 
     assert is_exploiting(found) is exploits
     assert found.accuracy is not None and found.accuracy.value == (1.0 if exploits else 0.5)
     verdict = judge(found)[0]
-    assert verdict.level == ("bad" if exploits else "good")
-    assert ("uses location" in verdict.text) is exploits
+    assert verdict.level == ("fail" if exploits else "pass")
+    assert ("uses absolute position" in verdict.text) is exploits
     assert found.sensitivity is not None
     assert (found.sensitivity.all_places.flips > 0) is exploits
     assert found.sensitivity.border_control.change == 0
@@ -53,7 +54,7 @@ def test_bias_decides_whether_full_convolution_has_a_border() -> None:
     plain = bl.audit(bl.convert(network(bias=False), "full"), images())
     assert plain.errors is not None
     assert plain.errors.largest < 1e-5
-    assert named(judge(plain))["leak"].level == "good"
+    assert named(judge(plain))["leak"].level == "pass"
     biased = bl.audit(bl.convert(network(), "full"), images())
     assert biased.errors is not None
     assert biased.errors.largest > 0.05
@@ -61,16 +62,16 @@ def test_bias_decides_whether_full_convolution_has_a_border() -> None:
     endless = bl.audit(bl.convert(network(), "infinite"), images())
     assert endless.errors is not None
     assert endless.errors.largest < 1e-5
-    assert named(judge(endless))["border"].level == "good"
+    assert named(judge(endless))["border"].level == "pass"
 
 
 def test_strides_are_not_taken_for_the_border() -> None:
     found = bl.audit(bl.convert(network(), "infinite"), images())
     findings = named(judge(found))
-    assert findings["stride"].level == "mind"
+    assert findings["stride"].level == "warning"
     assert not is_exploiting(found)
     both = named(judge(bl.audit(bl.convert(network(), "infinite", phase="adaptive"), images())))
-    assert both["verdict"].level == "good"
+    assert both["verdict"].level == "pass"
     assert "stride" not in both
 
 
@@ -92,9 +93,9 @@ def test_a_position_embedding_is_named() -> None:
     found = bl.audit(WithPositions().eval(), images())
     reads = [finding for finding in judge(found) if finding.name == "position-read"]
     assert len(reads) == 1
-    assert reads[0].level == "bad"
+    assert reads[0].level == "fail"
     assert "reads absolute position" in reads[0].text
-    assert judge(found)[0].level != "good"
+    assert judge(found)[0].level != "pass"
     assert "shifts, zhang2019" in found.missing  # it takes images of one size
     assert "circular" in found.shifts
     # What is left without a border is not the border's doing, and is not called so.
@@ -117,7 +118,7 @@ def test_the_record_is_json_and_has_everything(tmp_path: Any) -> None:
     page = found.save(tmp_path)
     record = json.loads((tmp_path / "audit.json").read_text())
     assert record == json.loads(json.dumps(found.to_dict()))
-    assert record["schema"] == 1
+    assert record["schema"] == 2
     assert record["model"]["name"] == "planted"
     assert record["images"]["count"] == 8
     assert record["missing"] == {}
@@ -131,7 +132,7 @@ def test_the_record_is_json_and_has_everything(tmp_path: Any) -> None:
     text = page.read_text()
     assert "Audit of planted" in text
     assert "http" not in text.split("<main>")[1]
-    assert str(found).splitlines()[0].startswith(judge(found)[0].level)
+    assert str(found).splitlines()[0].startswith(LEVELS[judge(found)[0].level])
 
 
 def test_two_audits_are_the_same_and_the_model_is_left_as_it_was() -> None:
@@ -173,9 +174,11 @@ def test_answers_in_other_forms_are_taken_and_noted(wrap: Any, note: str) -> Non
 
 
 def test_models_without_logits_are_refused() -> None:
-    with pytest.raises(ImageError, match=r"got answers of shape \(8, 3, 24, 24\).*needed: logits"):
+    with pytest.raises(
+        ImageError, match=r"Expected logits \(images, classes\) from Conv2d but got shape \(8, 3, 24, 24\)"
+    ):
         bl.audit(nn.Conv2d(3, 3, 3, padding=1), images())
-    with pytest.raises(ImageError, match="got str without logits"):
+    with pytest.raises(ImageError, match="but got str without them"):
         bl.audit(Returning(lambda x: "cat").eval(), images())
 
 
@@ -189,11 +192,11 @@ def test_what_cannot_be_measured_is_named_and_the_rest_goes_on() -> None:
             return self.inner(torch.fft.ifft2(torch.fft.fft2(images)).real)
 
     found = bl.audit(Strange().eval(), images(), torch.zeros(8, dtype=torch.long))
-    assert {"layout", "border error", "sensitivity", "decodability", "reach"} <= set(found.missing)
-    assert "which tells the border from the stride" in found.missing["sensitivity"]
-    assert "UnsupportedOperation" in found.missing["border error"]
+    assert {"layout", "border error", "objects on a canvas", "decodability", "reach"} <= set(found.missing)
+    assert "which tells the border from the stride" in found.missing["objects on a canvas"]
+    assert "fft" in found.missing["border error"]
     assert set(found.shifts) == {"zhang2019", "circular", "canvas"}
-    assert judge(found)[0].level == "open"
+    assert judge(found)[0].level == "info"
     assert sum(finding.name == "not-measured" for finding in judge(found)) == len(found.missing)
 
 
@@ -213,9 +216,9 @@ def test_a_network_that_answers_differently_each_time_is_not_blamed_on_the_borde
     assert found.repeat > 0.1
     assert not is_exploiting(found)
     findings = named(judge(found))
-    assert findings["verdict"].level == "open"
+    assert findings["verdict"].level == "info"
     assert "no more than where nothing should differ" in findings["verdict"].text
-    assert findings["border"].level == "open"
+    assert findings["border"].level == "info"
     assert "cannot be told" in findings["border"].text
     assert "stride" not in findings
 
@@ -234,8 +237,9 @@ def test_the_canvas_grows_until_places_are_whole_strides_apart() -> None:
     assert found.sensitivity is not None
     assert found.sensitivity.canvas == (14 + 64, 14 + 64)
     assert found.sensitivity.border.places == 8
-    assert named(judge(found))["border"].level == "mind"
-    assert "sensitivity on a photograph" in found.missing
+    assert named(judge(found))["border"].level == "warning"
+    assert found.on_photograph is not None  # at the size of the images
+    assert found.missing == {}
     # There is no room for a whole stride on the image itself, so nothing is said of what a reach would do.
     assert all(point.error is None for point in found.reach)
     assert "as good" not in named(judge(found))["cost"].text
@@ -284,21 +288,21 @@ def test_peculiar_models_are_judged_as_their_plain_twin_is(kind: type[nn.Module]
     found = bl.audit(kind().eval(), mine)
     assert torch.equal(mine, before)
     assert found.layout is not None
-    assert named(judge(found))["border"].level == "mind"
+    assert named(judge(found))["border"].level == "warning"
 
 
 def test_answers_that_are_no_numbers_are_refused() -> None:
-    with pytest.raises(ImageError, match="not all finite"):
+    with pytest.raises(ImageError, match="Expected finite logits"):
         bl.audit(Returning(lambda x: x * torch.nan).eval(), images())
 
 
 @pytest.mark.parametrize(
     ("labels", "text"),
     [
-        (torch.zeros(7, dtype=torch.long), r"labels of shape \(7,\)"),
+        (torch.zeros(7, dtype=torch.long), r"shape \(7,\)"),
         (torch.zeros(8), "torch.float32"),
-        (torch.full((8,), 3), "labels from 3 to 3 for a model with 3 classes"),
-        (torch.full((8,), -1), "labels from -1 to -1"),
+        (torch.full((8,), 3), "Expected labels from 0 to 2 for a model with 3 classes but got 3 to 3"),
+        (torch.full((8,), -1), "but got -1 to -1"),
     ],
 )
 def test_labels_that_do_not_fit_are_refused_before_anything_else(labels: Tensor, text: str) -> None:
@@ -307,8 +311,10 @@ def test_labels_that_do_not_fit_are_refused_before_anything_else(labels: Tensor,
 
 
 def test_images_that_the_model_cannot_take_are_an_error_of_ours() -> None:
-    with pytest.raises(ImageError, match="cannot run on images of shape"):
+    with pytest.raises(ImageError, match="cannot run on shape"):
         bl.audit(network(), torch.randn(4, 1, 24, 24))
+    with pytest.raises(ImageError, match=r"got the path 'photos'; load the images first: .*from_folder"):
+        bl.audit(network(), "photos")
 
 
 def test_a_maximum_elsewhere_is_no_blind_spot() -> None:
@@ -357,4 +363,6 @@ def test_data_sets_are_read_batch_by_batch() -> None:
 def test_few_images_leave_out_what_needs_more() -> None:
     found = bl.audit(network(), images(2))
     assert list(found.missing) == ["decodability"]
-    assert "needed: 6" in found.missing["decodability"]
+    assert found.missing["decodability"].startswith("Needs at least 6 images (--count 6)")
+    skipped = [finding.text for finding in judge(found) if finding.name == "not-measured"]
+    assert skipped == ["Skipped: decodability. Needs at least 6 images (--count 6) but got 2."]

@@ -1,6 +1,7 @@
 """`borderless audit` as it is typed: networks, files, folders, the page, the exit status."""
 
 import json
+import shutil
 import zipfile
 from pathlib import Path
 
@@ -8,6 +9,9 @@ import pytest
 import torch
 from torch import nn
 
+from borderless.auditing.comparison import write_comparison
+from borderless.auditing.record import read
+from borderless.auditing.result import Finding
 from borderless.cli.main import main
 from borderless.models import load
 
@@ -39,15 +43,35 @@ def test_weights_with_their_architecture(
     assert record["model"]["name"] == "mine"
     assert record["images"]["count"] == 7
     assert record["sensitivity"]["border"]["places"] > 0
-    status, _, err = audit(capsys, weights, *common, "--folder", tmp_path / "two", "--fail-above=-1")
-    assert status == 1
-    assert "more than the -1 % of --fail-above" in err
+    shutil.copytree(tmp_path / "one", tmp_path / "two")
     status, out, _ = audit(capsys, "--compare", tmp_path / "one", tmp_path / "two" / "audit.json")
     assert status == 0
     assert "cost of infinite" in out
     page = (tmp_path / "one" / "against-two.html").read_text()
     assert "mine (A)" in page
     assert "mine (B)" in page
+
+
+@pytest.mark.parametrize(
+    ("share", "status", "text"),
+    [
+        (0.5, 1, "50.0 % of the predictions change with the position, more than the 5 % of --fail-above"),
+        (0.05, 0, ""),
+        (None, 1, "what --fail-above is about could not be measured"),
+    ],
+)
+def test_an_audit_is_a_check(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    share: float | None,
+    status: int,
+    text: str,
+) -> None:
+    finding = Finding("verdict", "warning", "It <em>does</em>.")
+    monkeypatch.setattr("borderless.auditing.command.run", lambda *_: ([finding], Path("there/report.html"), share))
+    found, out, err = audit(capsys, TINY, "--fail-above", "5")
+    assert (found, out.splitlines()[0]) == (status, "Warning  It does.")
+    assert text in err
 
 
 def test_a_pickled_model_is_refused_with_the_safe_way(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -83,20 +107,20 @@ def test_a_real_exported_program_and_a_missing_file(capsys: pytest.CaptureFixtur
     assert "exported program" in err
     status, _, err = audit(capsys, tmp_path / "missing.pth", "--arch", "resnet18")
     assert status == 2
-    assert "which does not exist" in err
+    assert "Expected a file of weights" in err
 
 
 @pytest.mark.parametrize(
     ("words", "text"),
     [
-        (("--images", "x"), "write it first"),
+        (("--images", "x"), "write: borderless audit"),
         (("resnett18",), "did you mean"),
         (("resnet18", "--arch", "resnet50"), "Expected a file of weights with --arch"),
-        (("resnet18", "--weights", "random", "--images", "nowhere"), "which is no folder"),
-        (("resnet18", "--weights", "random", "--size", "0"), "one pixel, one image"),
+        (("resnet18", "--weights", "random", "--images", "nowhere"), "Expected a folder of images"),
+        (("resnet18", "--weights", "random", "--size", "0"), "Expected size to be from 1 to 16384"),
         (("resnet18", "--device", "cuda:99"), "Expected cpu, or cuda"),
-        (("--compare", "a"), "two folders"),
-        (("--compare", "a", "b"), "cannot be read as an audit"),
+        (("--compare", "a"), "Expected two audits"),
+        (("--compare", "a", "b"), "Expected an audit.json but got a"),
     ],
 )
 def test_what_is_wrong_is_said(capsys: pytest.CaptureFixture[str], words: tuple[str, ...], text: str) -> None:
@@ -109,7 +133,7 @@ def test_a_record_of_another_schema_is_refused(capsys: pytest.CaptureFixture[str
     (tmp_path / "audit.json").write_text(json.dumps({"schema": 0}))
     status, _, err = audit(capsys, "--compare", tmp_path, tmp_path)
     assert status == 2
-    assert "with the schema 0; needed: 1" in err
+    assert "Expected a record of schema 2 or 1 but got schema 0" in err
 
 
 def test_class_folders_are_labels_if_the_network_has_as_many_classes(
@@ -127,7 +151,7 @@ def test_class_folders_are_labels_if_the_network_has_as_many_classes(
     assert record["images"]["accuracy"] is not None
     assert record["sensitivity"]["accuracy_elsewhere"] is not None
     assert record["images"]["skipped"][0].startswith("class0/torn.png: cannot be read")
-    assert "1 files were left out" in (tmp_path / "out" / "report.html").read_text()
+    assert "1 files: class0/torn.png" in (tmp_path / "out" / "report.html").read_text()
 
 
 def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
@@ -149,4 +173,69 @@ def test_random_weights_follow_the_seed_and_are_told(
         records.append(json.loads((tmp_path / folder / "audit.json").read_text()))
     one, two, three = (record["sensitivity"]["all_places"] for record in records)
     assert one == two != three
-    assert records[0]["notes"] == ["its weights are random, drawn with seed 0"]
+    assert records[0]["model"]["weights"] == "random, drawn with seed 0"
+
+
+def test_a_folder_that_cannot_be_written_to_ends_before_the_work(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("borderless.models.request.NetworkRequest.load", lambda _: pytest.fail("the work began"))
+    for folder in ("/proc/x", "/dev/null/x"):
+        status, _, err = audit(capsys, TINY, "--weights", "random", "--folder", folder)
+        assert status == 2
+        assert f"Expected a folder to write to but got {folder}" in err
+        assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (("--size", "99999999"), "Expected size to be from 1 to 16384"),
+        (("--size", "-5"), "Expected size to be from 1"),
+        (("--classes", "0"), "Expected classes to be from 1 to 100000 but got classes=0"),
+        (("--classes", "-3"), "but got classes=-3"),
+        (("--classes", "99999999999"), "but got classes=99999999999"),
+        (("--seed", str(10**23)), "Expected seed to be from 0"),
+        (("--device", "meta"), "Expected cpu, or cuda"),
+        (("--fail-above", "nan"), "Expected fail_above to be from 0 to 100 but got fail_above=nan"),
+        (("--fail-above", "-1"), "but got fail_above=-1.0"),
+        (("--fail-above", "inf"), "but got fail_above=inf"),
+        (("--count", "0"), "Expected count to be from 1"),
+        (("--objects", "0"), "Expected objects to be from 1 to 64"),
+        (("--batch-size", "nan"), "Expected a whole number for --batch-size but got 'nan'"),
+        (("--workers", "-1"), "Expected workers to be from 0"),
+        (("--imges", "x"), "did you mean --images?"),
+    ],
+)
+def test_absurd_numbers_and_misspelt_options_are_one_sentence(
+    capsys: pytest.CaptureFixture[str], words: tuple[str, ...], text: str
+) -> None:
+    status, out, err = audit(capsys, TINY, "--weights", "random", *words)
+    assert (status, out) == (2, "")
+    assert text in err
+    assert err.count("\n") == 1
+
+
+def test_a_missing_file_is_said_to_be_missing(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    status, _, err = audit(capsys, tmp_path / "nofile.pt")
+    assert status == 2
+    assert f"Expected a file of weights at {tmp_path / 'nofile.pt'} but got none" in err
+
+
+def test_an_older_record_is_compared_in_the_words_of_today(tmp_path: Path) -> None:
+    record = {
+        "schema": 1,
+        "model": {"name": "old"},
+        "images": {"count": 8, "size": [224, 224], "accuracy": None},
+        "seed": 0,
+        "findings": [{"level": level, "text": level} for level in ("bad", "mind", "good", "open")],
+        "sensitivity": {"all_places": {"flips": 0.25}},
+    }
+    (tmp_path / "audit.json").write_text(json.dumps(record))
+    found = read(tmp_path)
+    assert [finding["level"] for finding in found["findings"]] == ["fail", "warning", "pass", "info"]
+    page, (table,) = write_comparison(found, read(tmp_path), tmp_path / "both.html")
+    rows = {row[0]: row[1:] for row in table.rows}
+    assert rows["predictions that change on an empty canvas, %"] == ["25", "25"]
+    assert rows["predictions that change on photographs, %"] == ["–", "–"]
+    assert '<span class="badge">Warning</span>' in page.read_text()

@@ -1,5 +1,6 @@
 """The audit's page in a browser: nothing loaded, nothing wider than a phone, every figure there."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pytest
 import torch
 
 import borderless as bl
+from borderless.auditing.result import Origin
 from support.planted import network
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -38,7 +40,7 @@ def test_the_page_stands_alone_and_fits_a_phone(page: Path) -> None:
             pictures = tab.evaluate(
                 "[...document.images].map(i => [i.complete, i.naturalWidth, i.naturalHeight, i.alt.length])"
             )
-            assert len(pictures) == 5
+            assert len(pictures) == 7
             assert all(done and wide > 300 and high > 100 and text > 40 for done, wide, high, text in pictures)
             colour = tab.evaluate("getComputedStyle(document.body).backgroundColor")
             assert colour == ("rgb(255, 254, 251)" if scheme == "light" else "rgb(23, 23, 26)")
@@ -48,6 +50,51 @@ def test_the_page_stands_alone_and_fits_a_phone(page: Path) -> None:
 def test_a_figure_holds_more_than_its_background(page: Path) -> None:
     from PIL import Image
 
-    for name in ("everywhere", "leaks", "depth", "maps", "reach"):
+    for name in ("example", "positions", "everywhere", "causes", "depth", "maps", "reach"):
         with Image.open(page.parent / f"{name}.png") as picture:
             assert len(picture.convert("RGB").getcolors(10_000_000) or []) > 50, name
+
+
+def test_the_record_is_there_even_if_the_page_cannot_be_drawn(
+    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = torch.randn(4, 3, 24, 24, generator=torch.Generator().manual_seed(0))
+    found = bl.audit(network(), images, parts=["layout"])
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("no fonts")
+
+    monkeypatch.setattr("borderless.auditing.page.write", fail)
+    with pytest.raises(RuntimeError, match="no fonts"):
+        found.save(tmp_path)
+    assert json.loads((tmp_path / "audit.json").read_text())["schema"] == 2
+
+
+def test_weights_preprocessing_and_names_are_on_the_page(tmp_path: Path) -> None:
+    images = torch.randn(4, 3, 24, 24, generator=torch.Generator().manual_seed(0))
+    origin = Origin(
+        network="resnet18 --weights random",
+        weights="random, drawn with seed 0",
+        is_random=True,
+        preprocessing="middle of 24 × 24 px",
+        names=("a.png", "bad\udcff.png"),
+        command="borderless audit resnet18 --weights random",
+    )
+    found = bl.audit(network(), images, parts=["layout"], name="mine", origin=origin)
+    text = found.save(tmp_path).read_text()
+    assert "<h1>Audit of mine (RANDOM WEIGHTS)</h1>" in text
+    assert "Whether mine (RANDOM WEIGHTS) depends on position could not be measured" in str(found)
+    for word in ("random, drawn with seed 0", "middle of 24\u00a0× 24\u00a0px", r"bad\udcff.png", "--weights random"):
+        assert word in text
+    assert found.to_dict()["model"]["has_random_weights"] is True
+
+
+def test_the_first_screen_has_the_number_with_its_interval_the_pictures_and_a_command(page: Path) -> None:
+    text = page.read_text()
+    card = text.split('<div class="card">')[1].split("<nav")[0]
+    assert "(95\u00a0% interval 0–0\u00a0%, 8 objects × 24 positions)" in card
+    assert card.count("<img ") == 2
+    assert '<span class="badge">Warning</span>' in card
+    # Effects of converted networks are in a table of their own.
+    assert "the network as it is" in text
+    assert "converted, not fine-tuned, on an empty canvas" in text

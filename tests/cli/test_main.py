@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -64,7 +65,7 @@ def test_the_options_of_an_experiment_are_there_at_once() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stderr.splitlines() == [f"{name} 0 []" for name in EXPERIMENTS]
-    assert all(f"usage: borderless run {name} " in done.stdout for name in EXPERIMENTS)
+    assert all(f"Usage: borderless run {name} " in done.stdout for name in EXPERIMENTS)
 
 
 @pytest.mark.parametrize(
@@ -76,12 +77,30 @@ def test_the_options_of_an_experiment_are_there_at_once() -> None:
         (["explain", "resnet81"], "did you mean resnet18"),
         (["explain", "tim/resnet18"], "Expected an existing library but got 'tim'; did you mean timm?"),
         (["explain", "torchvision/convnextv2_tiny"], "but got 'torchvision/convnextv2_tiny'"),
-        (["explain", "--border", "full"], "write it first: borderless explain resnet50 --border"),
+        (["explain", "--border", "full"], "write: borderless explain resnet50 --border"),
         (["explain", "resnet18", "--border", "zero", "--reach", "2"], "reach=2"),
         (["run", "conv-types", "--borders", "zeros"], "Expected borders to be one or more values"),
-        (["run", "shifts", "--small", "--data", "here"], "got --small and --data"),
-        (["run", "shifts", "--classes", "imagenet-a", "--data", "nowhere"], "got 'nowhere', which is no folder"),
-        (["run", "conv-types", "--folder", "/dev/null/here"], "at /dev/null/here"),
+        (["run", "shifts", "--small", "--data", "here"], "but got both"),
+        (["run", "shifts", "--classes", "imagenet-a", "--data", "nowhere"], "nowhere"),
+        (["run", "rook", "--epochs", "-1"], "Expected epochs to be at least 1 but got epochs=-1"),
+        (["run", "rook", "--epochs", "0"], "Expected epochs to be at least 1"),
+        (["run", "rook", "--learning-rate", "nan"], "but got learning_rate=nan"),
+        (["run", "rook", "--learning-rate", "inf"], "but got learning_rate=inf"),
+        (["run", "red-green", "--learning-rate", "nan"], "Expected learning_rate to be a finite number but got nan"),
+        (["run", "rook", "--sedes", "1"], "Expected an existing option but got '--sedes'; did you mean --seeds"),
+        (["run", "rook", "--seeds", "many"], "Expected a whole number for --seeds but got 'many'"),
+        (["run", "rook", "--seeds"], "Expected a value after --seeds but got none"),
+        (["run", "rook", "--seeds", "999999999"], "Expected seeds to be from 1 to 10000"),
+        (["run", "rook", "--folder", "/proc/x"], "Expected a folder to write to but got /proc/x"),
+        (["demo", "--folder", "/proc/x"], "Expected a folder to write to but got /proc/x"),
+        (["explain", "resnet18", "--size", "-1", "5"], "Expected sides of 1 to 16384 pixels but got -1"),
+        (["explain", "resnet18", "--size", "99999999", "99999999"], "but got 99999999"),
+        (["explain", "resnet18", "--border", "zeros"], "Expected --border to be one of 'valid', 'zero'"),
+        (["playground", "--port", "-1"], "Expected port to be from 0 to 65535 but got port=-1"),
+        (["playground", "--port", "99999999"], "Expected port to be from 0 to 65535"),
+        (["playground", "--host", "999.999.1.1"], "Expected an address of this machine but got --host"),
+        (["tile", "a", "b", "c", "--tile", "-5"], "Expected tile to be at least 1"),
+        (["run", "conv-types", "--folder", "/dev/null/here"], "Expected a folder to write to but got /dev/null/here"),
     ],
 )
 def test_mistakes_get_one_clear_line(
@@ -103,7 +122,7 @@ def test_a_full_disk_is_named(
     monkeypatch.setattr("borderless.runtime.files.os.fsync", full)
     code, _, err = call(capsys, "run", "conv-types", "--size", "5", "--folder", str(tmp_path))
     assert code == 2
-    assert f"got No space left on device at {tmp_path}" in err
+    assert f"got 'No space left on device' at {tmp_path}" in err
     assert not list(tmp_path.rglob("*.tmp"))
 
 
@@ -157,7 +176,7 @@ def test_options_of_one_experiment_are_explained(capsys: pytest.CaptureFixture[s
     code, out, _ = call(capsys, "run", "rook", "--help")
     assert code == 0
     assert "--learning-rate" in out
-    assert "Learning rate of SGD." in out
+    assert "Learning rate of SGD (default: 0.1)" in out
 
 
 def test_tiling_prints_a_card(capsys: pytest.CaptureFixture[str]) -> None:
@@ -192,11 +211,11 @@ def test_ctrl_c_ends_with_130_and_says_how_to_go_on(
 @pytest.mark.parametrize(
     ("error", "code", "text"),
     [
-        (OSError(errno.ENOSPC, "No space left on device"), 2, "needed: more room; what was there before is untouched"),
+        (OSError(errno.ENOSPC, "No space left on device"), 2, "Expected more room on the disk (nothing is lost"),
         (
             PermissionError(errno.EACCES, "Permission denied", "here"),
             2,
-            "got Permission denied at here; needed: a file",
+            "Expected a file or folder that can be used but got 'Permission denied' at here",
         ),
         (BrokenPipeError(errno.EPIPE, "Broken pipe"), 141, ""),
     ],
@@ -222,3 +241,60 @@ def test_an_error_that_is_nobodys_place_is_not_hidden(monkeypatch: pytest.Monkey
     monkeypatch.setattr("borderless.cli.commands.run.execute", fail)
     with pytest.raises(PermissionError):
         cli.main(["run", "rook"])
+
+
+@pytest.mark.parametrize(
+    "words", ["audit", "finetune", "explain", "tiling", "tile", "playground", "demo", "run quadrant"]
+)
+def test_a_help_text_has_a_dozen_options_and_the_rest_on_demand(words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    code, short, _ = call(capsys, *words.split(), "--help")
+    assert code == 0
+    lines = short.split("\nOptions:\n")[1].splitlines()
+    assert 1 <= len([line for line in lines if "--help-all" not in line]) <= 12
+    assert all(len(line) <= 120 for line in lines)
+    code, whole, _ = call(capsys, *words.split(), "--help-all")
+    assert code == 0
+    assert whole.count("  --") >= short.count("  --") - 1
+    for internal in ("None", "{", "(default: )", "STR", "(default: '')"):
+        assert internal not in whole
+
+
+def test_a_cell_that_is_a_file_and_arrays_that_are_missing_are_named(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    words = ("run", "conv-types", "--size", "5", "--borders", "full", "--folder", str(tmp_path))
+    (tmp_path / "full").write_text("")
+    code, _, err = call(capsys, *words)
+    assert code == 2
+    assert f"Expected a file or folder that can be used but got 'File exists' at {tmp_path / 'full'}" in err
+    (tmp_path / "full").unlink()
+    assert call(capsys, *words)[0] == 0
+    (tmp_path / "full" / "maps.npz").unlink()
+    code, _, err = call(capsys, *words)
+    assert code == 2
+    assert "Expected the arrays of finished cells" in err
+
+
+def test_what_killed_processes_left_is_cleared_when_it_is_old(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "full").mkdir()
+    old, new = (tmp_path / "full" / f".result.json.{name}.tmp" for name in ("old", "new"))
+    for path in (old, new):
+        path.write_text("half")
+    os.utime(old, (0, 0))
+    words = ("run", "conv-types", "--size", "5", "--borders", "full", "--folder", str(tmp_path))
+    assert call(capsys, *words)[0] == 0
+    assert not old.exists()
+    assert new.exists()  # another process may be writing it
+
+
+def test_every_suggestion_works_as_it_is_written() -> None:
+    from borderless.errors import UnknownName
+    from borderless.models.loading import resolve
+
+    for wrong in ("resnet19", "timm/resnet19", "efficientnet_lite9"):
+        with pytest.raises(UnknownName) as found:
+            resolve(wrong)
+        for name in str(found.value).split("did you mean ")[1].rstrip("?").replace(" or ", ", ").split(", "):
+            assert resolve(name)[1]

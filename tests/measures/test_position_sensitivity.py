@@ -7,7 +7,8 @@ from torch import nn
 
 import borderless as bl
 from borderless.errors import ImageError
-from borderless.measures.position_sensitivity import effect, sensitivity
+from borderless.measures.position_sensitivity import sensitivity
+from borderless.measures.prediction_changes import effect
 from support.planted import network
 
 OBJECTS = torch.rand(3, 3, 9, 9, generator=torch.Generator().manual_seed(1))

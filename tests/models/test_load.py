@@ -317,3 +317,18 @@ def test_timms_weights_without_a_network(monkeypatch: pytest.MonkeyPatch, tmp_pa
 def test_every_error_is_one_of_this_library() -> None:
     for error in (UnknownName, CheckpointError, WeightMismatch, WeightsUnavailable, MissingPackage):
         assert issubclass(error, BorderlessError)
+
+
+@pytest.mark.parametrize("kind", ["sparse", "meta"])
+def test_tensors_without_dense_values_are_refused(tmp_path: Path, kind: str) -> None:
+    weight = torch.eye(3).to_sparse() if kind == "sparse" else torch.empty(3, 3, device="meta")
+    torch.save({"weight": weight}, tmp_path / "odd.pt")
+    with pytest.raises(CheckpointError, match=r"Expected dense tensors .* but got 1 entry sparse or without values"):
+        read_weights(tmp_path / "odd.pt")
+
+
+def test_complex_weights_do_not_lose_their_imaginary_part(tmp_path: Path) -> None:
+    model = torch.nn.Linear(2, 2)
+    weights = {name: value.to(torch.complex64) for name, value in model.state_dict().items()}
+    with pytest.raises(WeightMismatch, match="Expected real weights for it but got 2 entries with complex numbers"):
+        fill_(model, weights, "it", tmp_path)

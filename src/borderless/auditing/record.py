@@ -1,4 +1,4 @@
-"""An audit as plain numbers and texts: what `audit.json` holds.
+"""Write an audit as plain numbers and texts: what `audit.json` holds.
 
 The schema has a number, `SCHEMA`; it grows when a field changes its meaning or goes away, not when one is added.
 Comparing two audits, or following one over time, needs no PyTorch.
@@ -11,17 +11,20 @@ from typing import Any
 
 from borderless.auditing.parts import discover
 from borderless.auditing.result import Measurements
-from borderless.auditing.verdict import is_exploiting, judge
+from borderless.auditing.verdict import headline, is_exploiting, judge
 from borderless.errors import DataError
 from borderless.report.provenance import versions
+from borderless.runtime.files import printable
 
-SCHEMA = 1
+SCHEMA = 2
 FILE = "audit.json"
+# Levels of findings as schema 1 called them.
+_OLD_LEVELS = {"bad": "fail", "mind": "warning", "good": "pass", "open": "info"}
 
 
 def to_dict(audit: Measurements) -> dict[str, Any]:
     """Return the record of an audit, which `json` can write."""
-    accuracy = audit.accuracy
+    accuracy, origin, shown = audit.accuracy, audit.origin, headline(audit)
     return _finite(
         {
             "schema": SCHEMA,
@@ -32,20 +35,29 @@ def to_dict(audit: Measurements) -> dict[str, Any]:
                 "border": audit.border,
                 "parameters": audit.parameters,
                 "classes": audit.classes,
+                "weights": origin.weights,
+                "has_random_weights": origin.is_random,
+                "device": origin.device,
             },
             "images": {
                 "count": audit.images,
                 "drawn_from": audit.drawn_from,
                 "size": audit.size,
+                "preprocessing": origin.preprocessing,
+                "mean": origin.mean,
+                "deviation": origin.deviation,
+                "names": origin.names,
                 "skipped": audit.skipped,
                 "kinds": audit.kinds,
                 "accuracy": None if accuracy is None else accuracy.value,
                 "accuracy_low": None if accuracy is None else accuracy.low,
                 "accuracy_high": None if accuracy is None else accuracy.high,
             },
+            "command": origin.command,
             "seed": audit.seed,
             "repeat": audit.repeat,
             "is_exploiting": is_exploiting(audit),
+            "headline": None if shown is None else {**asdict(shown[0]), "where": shown[1]},
             "findings": [asdict(finding) for finding in judge(audit)],
             **{name: part.record(audit) for name, part in discover().items()},
             "missing": audit.missing,
@@ -56,7 +68,7 @@ def to_dict(audit: Measurements) -> dict[str, Any]:
 
 
 def read(path: Path | str) -> dict[str, Any]:
-    """Return the record in a file, or in the folder that an audit was saved in.
+    """Return the record in a file, or in the folder that an audit was saved in; of schema 1, in today's words.
 
     Raises:
         DataError: There is no record, or one of another schema.
@@ -66,10 +78,17 @@ def read(path: Path | str) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise DataError(f"got {path}, which cannot be read as an audit ({error}); needed: an {FILE}") from error
-    if not isinstance(found, dict) or found.get("schema") != SCHEMA:
-        schema = found.get("schema") if isinstance(found, dict) else None
-        raise DataError(f"got {path} with the schema {schema!r}; needed: {SCHEMA}; run the audit again")
+        raise DataError(f"Expected an {FILE} but got {printable(path)}, which cannot be read ({error}).") from error
+    schema = found.get("schema") if isinstance(found, dict) else None
+    if schema == 1:
+        for finding in found["findings"]:
+            finding["level"] = _OLD_LEVELS[finding["level"]]
+        return found
+    if schema != SCHEMA:
+        raise DataError(
+            f"Expected a record of schema {SCHEMA} or 1 but got schema {schema!r} in {printable(path)}; run the audit "
+            "again with this version."
+        )
     return found
 
 

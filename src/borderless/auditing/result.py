@@ -1,10 +1,11 @@
-"""What an audit returns: the numbers that were measured, and the findings that are drawn from them."""
+"""Hold what an audit returns: the numbers that were measured, and the findings that are drawn from them."""
 
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-Level = Literal["bad", "mind", "good", "open"]
-LEVELS: dict[str, str] = {"bad": "Fault", "mind": "Mind", "good": "Good", "open": "Open"}
+# Why a step was not measured that nobody asked for.
+NOT_ASKED = "It is not among the parts that were asked for"
+Level = Literal["fail", "warning", "pass", "info"]
 
 
 @dataclass(frozen=True)
@@ -13,10 +14,12 @@ class Finding:
 
     Attributes:
         name: A slug, for programs.
-        level: bad (the network uses location), mind, good, or open (it cannot be told).
-        text: The sentence with its numbers; it may hold the tags that a page knows.
+        level: fail (predictions depend on position), warning, pass, or info (a fact, or what could not be settled).
+        text: The sentence with its numbers; it may have the tags that a page knows.
         numbers: The same numbers for programs.
         advice: What to do about it, "" if nothing.
+        commands: Lines to paste that do it.
+        summary: The text without its numbers, if a first screen shows it.
     """
 
     name: str
@@ -24,6 +27,8 @@ class Finding:
     text: str
     numbers: dict[str, Any] = field(default_factory=dict)
     advice: str = ""
+    commands: tuple[str, ...] = ()
+    summary: str = ""
 
 
 @dataclass(frozen=True)
@@ -36,27 +41,57 @@ class Accuracy:
 
 
 @dataclass(frozen=True)
+class Origin:
+    """Source of a model and its images, as the page names them; the audit itself does not need it.
+
+    Attributes:
+        network: What a command calls the network, with the options that it needs; "" for a model in Python.
+        weights: Where the weights come from, in words.
+        is_random: Whether the weights are random.
+        mean: Mean of each channel that was subtracted from the images.
+        deviation: Standard deviation of each channel that they were divided by.
+        preprocessing: How images became the input, in words.
+        names: Of the images.
+        class_names: Of the classes, in the order of the logits; () if unknown.
+        device: Where the network ran.
+        command: The command of the audit; "" for a call in Python.
+    """
+
+    network: str = ""
+    weights: str = ""
+    is_random: bool = False
+    mean: tuple[float, ...] = ()
+    deviation: tuple[float, ...] = ()
+    preprocessing: str = ""
+    names: tuple[str, ...] = ()
+    class_names: tuple[str, ...] = ()
+    device: str = ""
+    command: str = ""
+
+
+@dataclass(frozen=True)
 class Measurements:
     """Every number of an audit. What could not be measured is None in `results`, and `missing` says why.
 
     Attributes:
-        name: What the network is called on the page.
+        name: The name of the network on the page.
         kind: Its class.
-        border: What it ran under.
-        parameters: How many it has.
-        size: Of the images (height, width), in pixels.
-        images: How many images were used.
-        classes: How many logits the network returns.
-        seed: Of everything that was drawn.
+        border: The border it ran under.
+        parameters: Their number.
+        size: Height and width of the images, in pixels.
+        images: The number of images.
+        classes: The number of logits that the network returns.
+        seed: The random seed.
         accuracy: On the images as they are; None without labels.
         repeat: The relative difference of the logits between two runs on the same images: the noise floor.
         results: What the parts measured, by name (see `parts`).
         missing: The steps that were not measured, with the reason.
         notes: What a reader of the numbers must know.
         duration_s: Wall time.
-        drawn_from: How many images there were to draw from; None where nothing was drawn.
+        drawn_from: The number of images to draw from; None where nothing was drawn.
         skipped: Files that could not be used, with the reason.
         kinds: How many of the images were gray, CMYK and so on.
+        origin: Where model and images come from.
     """
 
     name: str
@@ -76,3 +111,4 @@ class Measurements:
     drawn_from: int | None = None
     skipped: tuple[str, ...] = ()
     kinds: dict[str, int] = field(default_factory=dict)
+    origin: Origin = field(default_factory=Origin)

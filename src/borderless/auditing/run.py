@@ -1,4 +1,4 @@
-"""`audit`: measure how a network uses location, on anyone's images.
+"""Audit: measure how a network's predictions depend on absolute position, on anyone's images.
 
 What cannot be measured on a network (an operation without a rule, too few images) is left out and named with its
 reason; the rest goes on. What draws is imported where it is needed, so that `import borderless` does without it.
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from borderless.auditing.classifier import as_classifier, predict
-from borderless.auditing.result import Accuracy, Measurements
+from borderless.auditing.result import NOT_ASKED, Accuracy, Measurements, Origin
 from borderless.auditing.subject import Background, Progress, Subject, middles
 from borderless.conversion import conversion_of
 from borderless.errors import ImageError, UnknownName
@@ -25,12 +25,14 @@ from borderless.measures.intervals import over_objects
 from borderless.runtime.did_you_mean import unknown
 
 if TYPE_CHECKING:
+    from borderless.auditing.decoding import Decodability
     from borderless.auditing.parts import Part
-    from borderless.auditing.parts.decodability import Decodability
     from borderless.auditing.parts.layout import NetworkLayout
     from borderless.auditing.parts.reach import ReachPoint
     from borderless.measures.border_effect import BorderEffect
-    from borderless.measures.position_sensitivity import Effect, Sensitivity
+    from borderless.measures.fragility import Fragility
+    from borderless.measures.position_sensitivity import Sensitivity
+    from borderless.measures.prediction_changes import Effect
     from borderless.measures.shift_consistency import Consistency
     from borderless.measures.uneven_padding import Influence
 
@@ -52,47 +54,52 @@ class Audit(Measurements):
 
     @property
     def influence(self) -> "Influence | None":
-        """How much the output depends on each row and column of pixels."""
+        """Dependence of the output on each row and column of pixels."""
         return self.results.get("influence")
 
     @property
     def errors(self) -> "BorderEffect | None":
-        """What the border does to every feature map."""
+        """Effect of the border on every feature map."""
         return self.results.get("border_error")
 
     @property
     def sensitivity(self) -> "Sensitivity | None":
-        """How predictions depend on the position of an object on a canvas."""
+        """Dependence of predictions on the position of an object on a canvas."""
         return self.results.get("sensitivity")
 
     @property
     def on_photograph(self) -> "Effect | None":
-        """The same on a photograph instead of an empty canvas."""
+        """The same on photographs instead of an empty canvas."""
         return self.results.get("on_photograph")
 
     @property
+    def fragility(self) -> "Fragility | None":
+        """Shares of predictions that small changes of the same images change."""
+        return self.results.get("fragility")
+
+    @property
     def accuracy_at_middle(self) -> float | None:
-        """Of the objects at the middle of the canvas; None without labels."""
+        """Accuracy of the objects at the middle of the canvas; None without labels."""
         return self.results.get("accuracy_at_middle")
 
     @property
     def accuracy_elsewhere(self) -> float | None:
-        """Of the objects at all other positions; None without labels."""
+        """Accuracy of the objects at all other positions; None without labels."""
         return self.results.get("accuracy_elsewhere")
 
     @property
     def shifts(self) -> "dict[str, Consistency]":
-        """Whether predictions stay when the whole image moves, by protocol."""
+        """Consistency of predictions when the whole image moves, by protocol."""
         return self.results.get("shifts", {})
 
     @property
     def decodability(self) -> "Decodability | None":
-        """What a linear layer can read of location from the features."""
+        """Position that a linear layer decodes from the features."""
         return self.results.get("decodability")
 
     @property
     def reach(self) -> "tuple[ReachPoint, ...]":
-        """What a bound on how far feature maps may grow gives and costs."""
+        """Effect and cost of bounds on how far feature maps may grow."""
         return self.results.get("reach", ())
 
     def to_dict(self) -> dict[str, Any]:
@@ -109,8 +116,9 @@ class Audit(Measurements):
 
     def __str__(self) -> str:
         from borderless.auditing.verdict import judge
+        from borderless.report.content import LEVELS, plain_text
 
-        return "\n".join(f"{finding.level:<8} {finding.text}" for finding in judge(self))
+        return "\n".join(f"{LEVELS[finding.level]:<8} {plain_text(finding.text)}" for finding in judge(self))
 
 
 def audit(
@@ -123,49 +131,59 @@ def audit(
     name: str = "",
     parts: Sequence[str] | None = None,
     places: int = 25,
-    object_count: int = 8,
+    object_count: int | None = None,
     passes: int = 2,
     batch_size: int = 8,
     workers: int = 0,
     seed: int = 0,
+    origin: Origin | None = None,
     progress: Progress | None = None,
 ) -> Audit:
-    """Measure how `model` uses location, on `images`.
+    """Measure how the predictions of `model` depend on absolute position, on `images`.
 
     All images are used for predictions, border error and shifts, which under torchrun the processes share. The other
     parts use the first ones, and every process runs them. All processes return the same. The model runs in eval mode
     where its parameters are and is left as it was.
 
     Args:
-        model: Returns logits (N, classes); of a dict, a tuple or a list, the first such tensor is taken, which `notes`
-            tell.
+        model: Returns logits (N, classes); of a dict, a tuple or a list, the first such tensor is taken, as `notes`
+            say.
         images: A tensor (N, C, H, W) as the model takes it, or a data set of images or of (image, label) pairs, all
             equal in size.
         labels: The right classes (N,), if the data set does not have them.
-        objects: What to place on canvases (M, C, h, w); without them, the middles of the first images.
+        objects: What to place on photographs and canvases (M, C, h, w); without them, the middles of the first images.
         background: Of the canvases, in input units; 0 is the mean of normalized images.
-        name: What the page calls the model; by default its class.
+        name: The name of the model on the page; by default its class.
         parts: Names of the parts to run, with those that they need; by default all.
         places: About how many positions on a canvas.
-        object_count: How many objects to cut from the images.
+        object_count: How many objects to cut from the images; by default from 8 on as many as it takes until half the
+            width of the verdict's interval is 10 points, or until there are no more images.
         passes: Pairs of moved views of each image.
-        batch_size: Images per pass.
+        batch_size: Images per batch.
         workers: Processes that load a data set's images.
-        seed: Of everything that is drawn.
-        progress: Called with steps done, steps in all, and the next step's name.
+        seed: The random seed.
+        origin: Where model and images come from, for the page.
+        progress: Called with the number of steps done (weighted by how long each takes), of all, and what is being
+            done.
 
     Raises:
         ImageError: The images do not fit the model. What cannot be measured otherwise is named in `missing`.
         UnknownName: There is no part of that name.
     """
     started = time.perf_counter()
+    if isinstance(images, str | Path):
+        raise ImageError(
+            f"Expected a tensor (N, C, H, W) or a data set but got the path {str(images)!r}; load the images first: "
+            "borderless.data.pictures.from_folder(path, count=64, size_px=224)."
+        )
     if len(images) < 1 or batch_size < 1:
-        raise ImageError(f"got {len(images)} images and batch_size={batch_size}; needed: one at least")
+        raise ImageError(f"Expected an image and a batch_size of 1 but got {len(images)} and {batch_size}; add some.")
     chosen, left_out = _chosen(parts)
     first = load(images, range(min(MOST_IN_MEMORY, len(images))))[0].cpu()
     device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
     classifier, notes = as_classifier(model, first[:batch_size].to(device))
     things = middles(first[:object_count]) if objects is None else objects
+    origin = origin or Origin()
     predictions = predict(classifier, images, labels, batch_size, workers)
     known = predictions.labels
     subject = Subject(
@@ -174,6 +192,7 @@ def audit(
         labels=labels,
         first=first,
         objects=things,
+        object_count=len(things) if objects is not None else object_count,
         object_labels=known[: len(things)] if known is not None and objects is None else None,
         predictions=predictions,
         background=background,
@@ -182,7 +201,8 @@ def audit(
         batch_size=batch_size,
         workers=workers,
         seed=seed,
-        steps=sum(len(part.STEPS) for part in chosen),
+        steps={step: cost for part in chosen for step, cost in part.STEPS.items()},
+        origin=origin,
         progress=progress,
     )
     for part in chosen:
@@ -192,7 +212,7 @@ def audit(
     return Audit(
         name=name or type(model).__name__,
         kind=type(model).__name__,
-        border="its own padding" if own is None else repr(own.border),
+        border="the original padding" if own is None else repr(own.border),
         parameters=sum(p.numel() for p in model.parameters()),
         size=subject.size,
         images=len(images),
@@ -201,9 +221,10 @@ def audit(
         accuracy=None if known is None else _accuracy(predictions.classes, known, seed),
         repeat=predictions.repeat,
         results=subject.results,
-        missing=subject.missing | dict.fromkeys(left_out, "It is not among the parts that were asked for"),
+        missing=subject.missing | dict.fromkeys(left_out, NOT_ASKED),
         notes=tuple(notes),
         duration_s=time.perf_counter() - started,
+        origin=origin,
     )
 
 

@@ -1,10 +1,10 @@
-"""What a part of an audit measures: the model, its images, and everything that was asked for.
+"""Hold what a part of an audit measures: the model, its images, and everything that was asked for.
 
 Shapes: images (N, C, H, W); objects (M, C, h, w).
 """
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -12,12 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from borderless.auditing.classifier import Predictions
-from borderless.errors import ApproximatePhaseWarning, PositionDependentWarning
+from borderless.auditing.result import Origin
+from borderless.errors import ApproximatePhaseWarning, BorderlessError, PositionDependentWarning
 from borderless.runtime.blame import is_bug
 
 T = TypeVar("T")
 Background = float | tuple[float, ...]
-Progress = Callable[[int, int, str], Any]
+Progress = Callable[[float, int, str], Any]
 
 # Side of an object, of the image's: networks for 224 px still recognize a crop of 96 px.
 OBJECT_SHARE = 3 / 7
@@ -32,19 +33,23 @@ class Subject:
         images: All images: a tensor (N, C, H, W), or a data set of images or of (image, label) pairs.
         labels: The labels that were given beside the images; a data set may have its own.
         first: The first images, at most 64, on the CPU, for what needs them side by side.
-        objects: What is set on canvases (M, C, h, w).
+        objects: What may be placed on canvases and photographs (M, C, h, w).
+        object_count: How many of them to place; None for as many as the interval needs.
         object_labels: Their labels (M,); None where they are not known.
         predictions: The model's predictions for all images as they are.
         background: Of the canvases, in input units.
         places: About how many positions on a canvas.
         passes: Pairs of moved views of each image.
-        batch_size: Images per pass.
+        batch_size: Images per batch.
         workers: Processes that load a data set's images.
-        seed: Of everything that is drawn.
-        steps: How many steps all parts have together.
-        progress: Called with steps done, steps in all, and the next step's name.
+        seed: The random seed.
+        steps: All steps of all parts, with about how long each takes relative to the others.
+        origin: Where model and images come from.
+        progress: Called with the steps that are done, weighted by how long they take, their number, and the name of
+            the step.
         results: What the parts have measured, by name.
         missing: The steps that could not be measured, with the reason.
+        done: The steps that are over.
     """
 
     model: nn.Module
@@ -52,6 +57,7 @@ class Subject:
     labels: Tensor | None
     first: Tensor
     objects: Tensor
+    object_count: int | None
     object_labels: Tensor | None
     predictions: Predictions
     background: Background
@@ -60,24 +66,29 @@ class Subject:
     batch_size: int
     workers: int
     seed: int
-    steps: int
+    steps: Mapping[str, float]
+    origin: Origin = field(default_factory=Origin)
     progress: Progress | None = None
     results: dict[str, Any] = field(default_factory=dict)
     missing: dict[str, str] = field(default_factory=dict)
-    done: int = 0
+    done: list[str] = field(default_factory=list)
 
     @property
     def size(self) -> tuple[int, int]:
-        """Of the images (height, width), in pixels."""
+        """Height and width of the images, in pixels."""
         return (int(self.first.shape[2]), int(self.first.shape[3]))
 
     @property
     def device(self) -> torch.device:
-        """Where the model is."""
+        """Device of the model."""
         return next((parameter.device for parameter in self.model.parameters()), torch.device("cpu"))
 
-    def step(self, name: str, measure: Callable[[], T]) -> T | None:
+    def step(self, name: str, measure: Callable[[Callable[[float, float], Any]], T]) -> T | None:
         """Return what `measure` returns, or None and note in `missing` what the model or its images made impossible.
+
+        Args:
+            name: One of `steps`.
+            measure: Takes a function that it may call with how much is done, and how much there is.
 
         Raises:
             Exception: A fault of this package, which is not taken for a property of the model.
@@ -88,19 +99,24 @@ class Subject:
                 # What reads position, and a phase that is approximate, are findings.
                 warnings.simplefilter("ignore", PositionDependentWarning)
                 warnings.simplefilter("ignore", ApproximatePhaseWarning)
-                return measure()
+                return measure(lambda done, of: self.report(name, done / of))
         except Exception as error:
             if is_bug(error):
                 raise
-            self.missing[name] = f"{type(error).__name__}: {error}"
+            kind = "" if isinstance(error, BorderlessError) else f"{type(error).__name__}: "
+            self.missing[name] = f"{kind}{error}"
             return None
         finally:
-            self.done += 1
+            self.done.append(name)
 
-    def report(self, name: str) -> None:
-        """Tell `progress` which step comes next, "" for none."""
+    def report(self, name: str, share: float = 0.0) -> None:
+        """Tell `progress` how much is done, with a `share` of the step `name`; "" at the end."""
         if self.progress is not None:
-            self.progress(self.done, self.steps, name)
+            passed = sum(self.steps[step] for step in self.done) + share * self.steps.get(name, 0.0)
+            total = sum(self.steps.values())
+            count = len(self.steps)
+            detail = f"{name} ({100 * share:.0f} %)" if 0 < share < 1 else name
+            self.progress(round(count * passed / total, 2) if total else 0.0, count, detail)
 
 
 def middles(images: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""From numbers to sentences: what the audit found, how sure it is, and what to do.
+"""Turn numbers into sentences: what the audit found, how sure it is, and what to do.
 
 A finding never rests on a number whose control shows the same. An effect counts if it is larger than what remains of it
 when its cause has been removed, and larger than the difference between two runs on the same images.
@@ -7,30 +7,39 @@ when its cause has been removed, and larger than the difference between two runs
 from typing import TYPE_CHECKING
 
 from borderless.auditing.parts import discover, in_order
-from borderless.auditing.result import Finding, Measurements
-from borderless.report.numbers import percent, safe, small
+from borderless.auditing.result import NOT_ASKED, Finding, Level, Measurements
+from borderless.report.numbers import percent, safe, with_interval
 
 if TYPE_CHECKING:
-    from borderless.measures.position_sensitivity import Effect, Sensitivity
+    from borderless.measures.position_sensitivity import Sensitivity
+    from borderless.measures.prediction_changes import Effect
 
 # Relative change of the logits below which predictions count as equal: float32 leaves 1e-7 to 1e-5.
 EQUAL = 1e-4
 # How many times its control an effect must be.
 BEYOND = 10.0
+RANDOM = "RANDOM WEIGHTS"
 # Findings in the order in which they are told, by name; those with other names follow.
 _ORDER = (
-    *("position-read", "border", "bias", "stride", "leak", "blind-rows", "blind-columns", "uneven-padding"),
-    *("padding-aware", "decodable", "read-out", "cost"),
+    *("position-read", "border", "confidence", "fragility", "cost", "stride", "bias", "leak", "blind-rows"),
+    *("blind-columns", "uneven-padding", "decodable", "read-out"),
 )
 
 
 def judge(audit: Measurements) -> list[Finding]:
     """Return the verdict, then what it rests on, then what was not measured."""
     found = [finding for part in discover().values() for finding in part.findings(audit)]
-    missing = [
-        Finding("not-measured", "open", f"Not measured: {step}. {safe(why)}") for step, why in audit.missing.items()
+    skipped = [
+        Finding("not-measured", "info", f"Skipped: {step}. {safe(why).removesuffix('.')}.")
+        for step, why in audit.missing.items()
+        if why != NOT_ASKED
     ]
-    return [_headline(audit), *in_order(found, lambda finding: finding.name, _ORDER), *missing]
+    return [_headline(audit), *in_order(found, lambda finding: finding.name, _ORDER), *skipped]
+
+
+def title_of(audit: Measurements) -> str:
+    """Return the name of the network, marked if its weights are random."""
+    return f"{safe(audit.name)} ({RANDOM})" if audit.origin.is_random else safe(audit.name)
 
 
 def is_exploiting(audit: Measurements) -> bool:
@@ -53,59 +62,60 @@ def is_nothing(effect: "Effect") -> bool:
     return effect.places > 0 and effect.change <= EQUAL
 
 
+def headline(audit: Measurements) -> "tuple[Effect, str] | None":
+    """Return the effect that the verdict tells, and where the objects were; None if there is none.
+
+    Photographs lead: an empty canvas is far from what a network was trained on. Where nothing changes on the empty
+    canvas, that is told, because on a photograph an object also covers another part of the background.
+    """
+    placed: Sensitivity | None = audit.results.get("sensitivity")
+    on_photograph: Effect | None = audit.results.get("on_photograph")
+    if placed is not None and (on_photograph is None or is_nothing(placed.all_places)):
+        return placed.all_places, "on an empty canvas"
+    return None if on_photograph is None else (on_photograph, "on photographs")
+
+
 def _headline(audit: Measurements) -> Finding:
     placed: Sensitivity | None = audit.results.get("sensitivity")
-    name = safe(audit.name)
-    if placed is None or not placed.border.places:
-        return Finding("verdict", "open", f"Whether {name} uses location could not be measured.")
-    numbers = {"flips": placed.all_places.flips, "low": placed.all_places.low, "high": placed.all_places.high}
-    price = f"{_cases(placed.all_places, placed)} the answer is another one than in the middle"
+    name, shown = title_of(audit), headline(audit)
+    if placed is None or shown is None or not placed.border.places:
+        return Finding("verdict", "info", f"Whether {name} depends on position could not be measured.")
+    effect, where = shown
+    numbers = {"flips": effect.flips, "low": effect.low, "high": effect.high, "objects": effect.objects}
+    cases = (
+        f"{where}, its prediction for the same object changes in {percent(effect.flips)} of cases (95 % interval "
+        f"{100 * effect.low:.0f}–{100 * effect.high:.0f} %; {effect.objects} objects × {effect.places} positions)"
+    )
+    level, summary, more = _conclusion(audit, placed)
+    return Finding("verdict", level, f"{name} {summary}{more}: {cases}.", numbers, summary=f"{name} {summary}.")
+
+
+def _conclusion(audit: Measurements, placed: "Sensitivity") -> tuple[Level, str, str]:
+    """Return the level of the verdict, its sentence about the network, and the numbers that belong to it."""
     layout = audit.results.get("layout")
     reads = () if layout is None else layout.position_reads
+    reading = f", by reading it in {safe(reads[0].module) or 'the model itself'}" if reads else ""
     if is_exploiting(audit):
-        most = max(placed.all_places, placed.border, key=lambda effect: effect.flips)
-        return Finding(
-            "verdict",
-            "bad",
-            f"{name} uses location: the same object gets another answer because of where it stands, "
-            f"{_cases(most, placed)}.",
-            numbers,
-        )
+        return "fail", "uses absolute position", ""
     if reads and placed.all_places.low > 0:
-        return Finding(
-            "verdict",
-            "bad",
-            f"{name} uses location, by reading it in {safe(reads[0].module) or 'the model itself'}: {price}.",
-            numbers,
-        )
+        return "fail", f"uses absolute position{reading}", ""
     if is_real(placed.border, placed.border_control, audit.repeat):
-        with_them = "classes too rarely to be sure of" if placed.border.flips else "no class"
-        text = (
-            f"{name} sees location: the logits change by {percent(placed.border.change)} of the largest with the "
-            f"distance to the border, and {with_them} with them; {price}."
+        with_them = "predictions too rarely to be sure of" if placed.border.flips else "no prediction"
+        more = (
+            f" (with the distance to the border, logits change by {percent(placed.border.change)} of the largest, and "
+            f"{with_them})"
         )
-        return Finding("verdict", "mind", text, numbers)
+        return "warning", "responds to absolute position", more
     if reads:
-        text = f"{name} sees location, by reading it in {safe(reads[0].module) or 'the model itself'}: {price}."
-        return Finding("verdict", "mind", text, numbers)
+        return "warning", f"responds to absolute position{reading}", ""
     if is_real(placed.stride, placed.stride_control, audit.repeat) and is_nothing(placed.border):
-        return Finding(
-            "verdict",
-            "mind",
-            f"{name} does not see the border, but its strides see an object anew between whole strides: {price}.",
-            numbers,
-        )
+        return "warning", "does not respond to the border, but its strides sample an object differently as it moves", ""
     if is_nothing(placed.all_places):
-        return Finding("verdict", "good", f"{name} gives the same answer wherever the object stands.", numbers)
-    return Finding(
-        "verdict",
-        "open",
-        f"{name} answers differently at different places, but no more than where nothing should differ: {price}. Two "
-        f"runs on the same images differ by {small(audit.repeat)}.",
-        numbers,
-    )
+        return "pass", "gives the same prediction at every position", ""
+    more = f" (logits of two runs on the same images differ by {percent(audit.repeat)})"
+    return "info", "predicts differently at different positions, but no more than where nothing should differ", more
 
 
-def _cases(effect: "Effect", placed: "Sensitivity") -> str:
-    often = percent(effect.flips) if effect.flips else "none"
-    return f"in {often} of the cases ({effect.places} other places × {placed.probability.shape[1]} objects)"
+def effect_in_words(effect: "Effect") -> str:
+    """Write the share of changed predictions with its interval."""
+    return with_interval(effect.flips, effect.low, effect.high)

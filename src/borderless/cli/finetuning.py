@@ -1,7 +1,7 @@
-"""What `borderless finetune` does: convert a pretrained network, train it further on anyone's images, audit it.
+"""Run `borderless finetune`: convert a pretrained network, train it further on anyone's images, audit it.
 
 The folder that it writes is a training's (`best.pt`, `last.pt`) with an audit in `before` and one in `after`, and a
-page that puts the two side by side. Repeating the command goes on where it was interrupted.
+page that puts the two side by side. Repeating the command resumes where it was interrupted.
 """
 
 import copy
@@ -30,7 +30,7 @@ from borderless.models.loading import load
 from borderless.models.request import NetworkRequest
 from borderless.report import Table
 from borderless.runtime.distributed import process_group
-from borderless.runtime.files import write_atomically
+from borderless.runtime.files import check_writable, printable, write_atomically
 from borderless.training.checkpoint import BEST
 from borderless.training.loop import fit
 from borderless.training.objective import evaluate
@@ -38,9 +38,9 @@ from borderless.training.objective import evaluate
 
 @dataclass(frozen=True)
 class Outcome:
-    """What the command says at its end.
+    """The results of a fine-tuning.
 
-    Args:
+    Attributes:
         weights: The file of the fine-tuned weights.
         page: The two audits side by side; None without audits.
         tables: Those of the page; none without audits.
@@ -68,7 +68,9 @@ def finetune_network(name: str, options: FinetuneOptions) -> Outcome:
     split = load_labeled(options.data, seed=options.seed)
     classes = len(split.classes)
     if classes < 2:
-        raise DataError(f"got {classes} class in {str(options.data)!r}; needed: two folders of images at least")
+        raise DataError(
+            f"Expected two classes but got {classes} in {printable(options.data)!r}; add a folder of images for each."
+        )
     asked = NetworkRequest(name, options.arch, options.weights, options.classes, options.seed)
     folder = options.folder or Path("runs") / "finetune" / asked.slug
     normalized = asked.normalization
@@ -77,13 +79,14 @@ def finetune_network(name: str, options: FinetuneOptions) -> Outcome:
         "validation": shown(split.validation, options.size, *normalized),
         "test": shown(split.test, options.size, *normalized),
     }
+    process_group().on_leader(lambda: check_writable(folder))
     original = asked.load().to(options.device)
     process_group().on_leader(lambda: _check_settings(folder, _settings(name, options, split)))
     image = seen["test"][0][0][None].to(options.device)
     network_of_classes = with_classes(original, classes, image, options.seed)
     keeps_head = network_of_classes is original
     _check_training(network_of_classes, image)
-    _audited(original, seen["test"], keeps_head, f"{name}, own padding", folder / "before", options)
+    _audited(original, seen["test"], keeps_head, f"{name}, original padding", folder / "before", options)
     border = Border(options.border, phase=options.phase, reach=options.reach)
     model = convert(network_of_classes, border)
     batch_size, workers = options.training.batch_size, options.training.workers
@@ -136,18 +139,19 @@ def _check_settings(folder: Path, settings: dict[str, Any]) -> None:
     different = ", ".join(key for key in settings if found.get(key) != settings[key])
     if different:
         raise DataError(
-            f"got {folder}, which holds a fine-tuning with another {different}; needed: another --folder, or delete it"
+            f"Expected a folder of this fine-tuning but got {printable(folder)}, which has one with another "
+            f"{different}; choose another with --folder, or delete it."
         )
     write_atomically(path, json.dumps(settings, indent=2) + "\n")
 
 
 def _check_training(model: nn.Module, image: torch.Tensor) -> None:
     """Raise ConversionError for a network with other outputs in training, such as a second head's."""
-    answer = copy.deepcopy(model).train()(torch.cat([image, image]))
-    if not isinstance(answer, torch.Tensor):
+    output = copy.deepcopy(model).train()(torch.cat([image, image]))
+    if not isinstance(output, torch.Tensor):
         raise ConversionError(
-            f"got {type(model).__name__}, which answers with {type(answer).__name__} in training; needed: a network "
-            "that answers with logits; switch its auxiliary heads off"
+            f"Expected logits from {type(model).__name__} in training but got {type(output).__name__}; switch its "
+            "auxiliary heads off."
         )
 
 

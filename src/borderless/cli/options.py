@@ -1,15 +1,23 @@
-"""The options that commands take, as tyro reads them, and mistakes in what was typed. Imports nothing heavy."""
+"""Declare the options that commands take, and mistakes in what was typed. Imports nothing heavy."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated, ClassVar
 
 from borderless.engine.border import BorderName, Phase
-from borderless.errors import DataError
+from borderless.errors import ConfigError, DataError
 from borderless.runtime.devices import check_device
+from borderless.runtime.settings import Range, Settings
 from borderless.training.recipe import Recipe
 
 # Gentle enough to keep what the network knows.
 RECIPE = Recipe(epochs=10, batch_size=16, optimizer="adamw", learning_rate=3e-4, weight_decay=0.01, schedule="linear")
+
+# Sides of images in pixels, beyond which an empty one does not fit into memory; seeds that every generator takes.
+MOST_PX, MOST_SEED = 16_384, 2**32 - 1
+Side = Annotated[int, Range(1, MOST_PX)]
+Seed = Annotated[int, Range(0, MOST_SEED)]
+Classes = Annotated[int | None, Range(1, 100_000)]
 
 
 class UsageError(Exception):
@@ -17,11 +25,11 @@ class UsageError(Exception):
 
 
 @dataclass(frozen=True)
-class DemoOptions:
+class DemoOptions(Settings):
     """The first experiments with small settings, and one page that tells them as a story."""
 
     folder: Path = Path("runs/demo")
-    """Where the page and everything on it is written."""
+    """Folder for the page and its figures."""
 
 
 @dataclass(frozen=True)
@@ -33,9 +41,12 @@ class ExplainOptions:
     border: BorderName = "infinite"
     """The border to run it under."""
     phase: Phase = "fixed"
-    """Which sublattice strided operations keep: the model's own, or the one with the most energy."""
+    """Sublattice that strided operations keep: the model's own (fixed), or the one with the most energy (adaptive)."""
     reach: int | None = None
-    """How many cells a map may grow beyond its frame, at most; without it, as many as it needs."""
+    """Most cells that a feature map may grow beyond its frame (default: unlimited)."""
+
+    def __post_init__(self) -> None:
+        check_sides(self.size, MOST_PX)
 
 
 @dataclass(frozen=True)
@@ -45,108 +56,130 @@ class TilingOptions:
     size: tuple[int, int] = (8192, 8192)
     """Height and width of the image, in pixels."""
     border: BorderName | None = None
-    """The border to run it under; without it, the network's own padding."""
+    """The border to run it under (default: the network's original padding)."""
     tiles: tuple[int, ...] = ()
-    """Sizes of square tiles to list, in pixels; without it, squares and strips of 128 to 2048."""
+    """Sizes of square tiles to list, in pixels (default: squares and strips of 128 to 2048)."""
     json: bool = False
-    """Whether to print JSON."""
+    """Print JSON."""
+
+    def __post_init__(self) -> None:
+        check_sides((*self.size, *self.tiles), 10**7)
 
 
 @dataclass(frozen=True)
-class AuditOptions:
-    """Measure what a network makes of location, and write one page: how much, how far from the border, the price."""
+class AuditOptions(Settings):
+    """Measure how a network uses absolute position, and write one page."""
+
+    MAIN: ClassVar = ("images", "count", "objects", "weights", "arch", "classes", "size", "folder", "fail_above")
 
     images: Path | None = None
-    """A folder of images, of any size and kind; without it, the photographs inside scikit-image (extra `demo`)."""
+    """Folder of images, of any size and kind (default: sample photographs)."""
     weights: str = ""
-    """Of a named network: default (its library's, downloaded), packaged (tf_efficientnet_lite0), random, or a file."""
+    """default, packaged, random, or a name of the library's weights; downloaded where needed (default: pretrained)."""
     arch: str = ""
-    """Whose weights a file holds: a network of torchvision, timm/NAME, or of the paper."""
-    size: int = 224
-    """Height and width of the images as the network is shown them, in pixels."""
-    count: int = 64
-    """How many images to draw from the folder; the others are only counted."""
-    batch_size: int = 8
-    """Images a pass."""
-    workers: int = 0
+    """Architecture of a file of weights: NAME of torchvision, timm/NAME, or of the paper."""
+    size: Side = 224
+    """Height and width of the network's input, in pixels."""
+    count: Annotated[int, Range(1, 10**7)] = 64
+    """Images to draw from the folder; the others are only counted."""
+    objects: Annotated[int | None, Range(1, 64)] = None
+    """Objects to move over canvases, cut from the images (default: until the interval is narrow)."""
+    batch_size: Annotated[int, Range(1, 65_536)] = 8
+    """Images per batch."""
+    workers: Annotated[int, Range(0, 1024)] = 0
     """Processes that read images, for each process that measures."""
-    classes: int | None = None
-    """How many classes a network from a file tells apart; without it, its architecture's."""
-    seed: int = 0
-    """Of everything that is drawn."""
+    classes: Classes = None
+    """Number of classes of a network from a file or with random weights (default: its architecture's)."""
+    seed: Seed = 0
+    """Random seed."""
     device: str = "cpu"
-    """Where the network runs: cpu, cuda, cuda:1, …"""
+    """Device of the network: cpu, cuda, cuda:1, …"""
     folder: Path | None = None
-    """Where the page is written; by default runs/audit/NAME."""
-    fail_above: float | None = None
-    """In percent: end with status 1 if more answers than this change with the place."""
+    """Folder for the page and the record (default: runs/audit/NAME)."""
+    fail_above: Annotated[float | None, Range(0, 100)] = None
+    """Exit with status 1 if more predictions than this, in percent, change with the position (default: never)."""
 
 
 @dataclass(frozen=True)
-class FinetuneOptions:
+class FinetuneOptions(Settings):
     """Put a pretrained network under another border, train it further on images, audit it before and after."""
 
+    MAIN: ClassVar = (
+        *("data", "border", "phase", "reach", "weights", "arch", "size", "epochs", "learning_rate", "audit_images"),
+        *("device", "folder"),
+    )
+
     data: Path | None = None
-    """A folder of class folders, or of train and val with class folders, or Fashion-MNIST's or CIFAR-10's files."""
+    """Folder of class folders (or of train and val with such), or Fashion-MNIST's or CIFAR-10's files (needed)."""
     border: BorderName = "infinite"
     """The border to put it under."""
     phase: Phase = "fixed"
-    """Which sublattice strided operations keep: the model's own, or the one with the most energy."""
-    reach: int | None = None
-    """How many cells a map may grow beyond its frame, at most (full, infinite); without it, as many as it needs."""
+    """Sublattice that strided operations keep: the model's own (fixed), or the one with the most energy (adaptive)."""
+    reach: Annotated[int | None, Range(0)] = None
+    """Most cells that a feature map may grow beyond its frame, under full and infinite (default: unlimited)."""
     weights: str = ""
-    """Of a named network: default (its library's, downloaded), packaged (tf_efficientnet_lite0), random, or a file."""
+    """default, packaged, random, or a name of the library's weights; downloaded where needed (default: pretrained)."""
     arch: str = ""
-    """Whose weights a file holds: a network of torchvision, timm/NAME, or of the paper."""
-    classes: int | None = None
-    """How many classes a network from a file tells apart; without it, its architecture's."""
-    size: int = 224
-    """Height and width of the images as the network is shown them, in pixels."""
-    audit_images: int = 32
-    """How many test images to audit the network on, before and after; 0: no audit."""
-    seed: int = 0
-    """Of the split, where the data set has none, the order, and what is drawn."""
+    """Architecture of a file of weights: NAME of torchvision, timm/NAME, or of the paper."""
+    classes: Classes = None
+    """Number of classes of a network from a file (default: its architecture's)."""
+    size: Side = 224
+    """Height and width of the network's input, in pixels."""
+    audit_images: Annotated[int, Range(0, 10**7)] = 32
+    """Test images to audit the network on, before and after; 0: no audit."""
+    seed: Seed = 0
+    """Random seed of the split, where the data set has none, and of the order of the images."""
     device: str = "cpu"
-    """Where the network runs: cpu, cuda, cuda:1, …"""
+    """Device of the network: cpu, cuda, cuda:1, …"""
     folder: Path | None = None
-    """Where weights and page are written; by default runs/finetune/NAME."""
+    """Folder for weights and page (default: runs/finetune/NAME)."""
     training: Recipe = field(default_factory=lambda: RECIPE)
-    """How it is trained."""
+    """Settings of the training."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_device(self.device)
         if self.data is None:
             raise DataError(
-                "got no --data; needed: a folder of class folders, on whose images the network is trained further "
-                "(without images of your own: borderless run finetune)"
-            )
-        if self.size < 1 or self.audit_images < 0:
-            raise DataError(
-                f"got size={self.size}, audit_images={self.audit_images}; needed: one pixel at least, none negative"
+                "Expected --data, a folder of class folders on whose images the network is trained further, but got "
+                "none; without images of your own: borderless run finetune."
             )
 
 
 @dataclass(frozen=True)
-class PlaygroundOptions:
+class PlaygroundOptions(Settings):
     """Place objects by clicking and watch, train the rook, ask a network, audit it: in the browser, on this machine."""
 
     host: str = "127.0.0.1"
-    """The address to listen on; only this machine unless told otherwise."""
-    port: int | None = None
-    """The port; without it, a free one from 7860 on."""
+    """Address to listen on; others can reach any but 127.0.0.1."""
+    port: Annotated[int | None, Range(0, 65_535)] = None
+    """Port (default: a free one from 7860 on)."""
     open: bool = True
-    """Whether to open the page in a browser."""
+    """Open the page in a browser."""
+
+
+def check_sides(sides_px: tuple[int, ...], most: int) -> None:
+    """Check sizes of images.
+
+    Raises:
+        ConfigError: One is less than 1 or more than `most`.
+    """
+    for side in sides_px:
+        if not 1 <= side <= most:
+            raise ConfigError(f"Expected sides of 1 to {most} pixels but got {side}; choose another size.")
 
 
 def split_off_network(command: str, words: list[str]) -> tuple[str, list[str]]:
     """Return the network that a command is about, its first word, and the words of its options.
 
+    Without any word, or with one that asks for help, the options are those of a help text.
+
     Raises:
         UsageError: The first word is an option.
     """
+    if not words or words[0] in ("-h", "--help", "--help-all"):
+        return "NAME", words or ["--help"]
     name, options = words[0], words[1:]
     if name.startswith("-"):
-        raise UsageError(
-            f"got {name!r} where the network is needed; write it first: borderless {command} resnet50 {name} ..."
-        )
+        raise UsageError(f"Expected the network first but got {name!r}; write: borderless {command} resnet50 {name} …")
     return name, options

@@ -1,14 +1,16 @@
-"""Anyone's pictures: a folder of any size, of which some are drawn, read safely and made into what a network takes.
+"""Read a folder of any pictures: draw some, open them safely, and turn them into the input of a network.
 
-A file that cannot be used is left out, named with its reason, and replaced by the next one drawn. What a file is turned
-from (grey, 16 bits, CMYK, transparent, animated) is counted, because a network may mind.
+A file that cannot be used is left out, named with its reason, and replaced by the next one drawn. Only files are
+opened, never pipes or devices, and only by the readers in `FORMATS`. What a file is converted from (gray, 16 bits,
+CMYK, transparent, animated) is counted, because it may matter to a network.
 
-Shapes: pictures (N, 3, size, size), normalized with ImageNet's means and deviations unless told otherwise.
+Shapes: pictures (N, 3, size, size), normalized with ImageNet's mean and standard deviation unless told otherwise.
 """
 
 import math
 import os
 import random
+import stat
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -28,20 +30,34 @@ from borderless.data.photos import scikit_image
 from borderless.data.quadrant import SOURCES
 from borderless.errors import DataError
 from borderless.runtime.distributed import process_group
+from borderless.runtime.files import printable
 
 SUFFIXES = (*IMAGE_SUFFIXES, ".gif")
+# Pillow's readers of these suffixes. Others start programs (PostScript) or read what no camera or scanner writes.
+FORMATS = ("JPEG", "PNG", "PPM", "BMP", "TIFF", "WEBP", "GIF")
 SMALLEST_PX = 8
 # The photographs inside scikit-image, with one more of many details than the quadrant experiment takes.
 PHOTOGRAPHS = (*SOURCES, "brick")
+_TRANSPARENT = ("RGBA", "LA", "PA", "RGBa", "La")
+# Pixels that are scaled to 8 bits at a time.
+_BLOCK_PX = 2**20
 
 
 @dataclass(frozen=True)
 class Pictures(Dataset[Tensor]):
-    """Items are pictures (3, size, size), read when they are asked for.
+    """A data set of pictures (3, size, size), read when they are indexed.
 
-    folder: where the files lie; None for the photographs inside scikit-image. names: the files. labels: (N,), the
-    number of each picture's class folder; None without class folders. skipped: files that could not be used, and why.
-    kinds: how many were grey, CMYK, and so on. drawn_from: how many files the folder holds.
+    Attributes:
+        folder: The folder with the files; None for the photographs inside scikit-image.
+        names: The files, relative to `folder`.
+        size_px: Height and width of the pictures.
+        mean: Mean of each channel, subtracted.
+        deviation: Standard deviation of each channel, divided by.
+        labels: The number of each picture's class folder (N,); None without class folders.
+        classes: The names of the class folders.
+        skipped: Files that could not be used, with the reason.
+        kinds: How many pictures were gray, CMYK and so on.
+        drawn_from: How many files the folder has.
     """
 
     folder: Path | None
@@ -66,7 +82,8 @@ class Pictures(Dataset[Tensor]):
             image, _ = opened(self.folder / name)
         except DataError as error:
             raise DataError(
-                f"{self.folder / name}: {error}, although it could be used when it was looked at"
+                f"Expected to read {printable(self.folder / name)} again, as at the start, but got: {error}; leave the "
+                "folder unchanged during an audit."
             ) from error
         return shown(image, self.size_px, self.mean, self.deviation)
 
@@ -80,32 +97,43 @@ def from_folder(
     deviation: Sequence[float] = imagenet.DEVIATION,
     workers: int = 0,
 ) -> Pictures:
-    """`count` pictures of `folder` and the folders in it, or all if there are fewer, drawn by `seed`.
+    """Draw pictures from a folder and the folders in it.
 
-    The shorter side is brought to 8/7 of `size_px` and the middle cut out. With class folders (folder/CLASS/…) labels
-    are the classes' numbers in alphabetical order. Only the drawn files are opened, once to see whether they can be
-    used, by `workers` threads; the others are counted. Under torchrun every process looks at its share. Raises
-    DataError for a folder that is not there or holds no picture that can be read.
+    The shorter side is resized to 8/7 of `size_px`, and the middle cut out. Under torchrun every process checks its
+    share of the files.
+
+    Args:
+        folder: With class folders (folder/CLASS/…), labels are the numbers of the classes in alphabetical order.
+        count: How many pictures to draw; all if there are fewer. The other files are counted and not opened.
+        size_px: Height and width of the pictures.
+        seed: Draws the files.
+        mean: Mean of each channel, in units of [0, 1].
+        deviation: Standard deviation of each channel.
+        workers: Threads that check the drawn files.
+
+    Raises:
+        DataError: There is no such folder, or no file in it can be used.
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise DataError(f"got {str(folder)!r}, which is no folder; needed: one that holds images")
+        raise DataError(f"Expected a folder of images but got {printable(folder)!r}; check the path.")
     files = process_group().broadcast(list(_files(folder)))  # as the first process sees them: all draw the same
     if not files:
-        raise DataError(f"got {str(folder)!r}, which holds no images; needed: some of {', '.join(SUFFIXES)}")
+        raise DataError(f"Expected files {', '.join(SUFFIXES)} in {printable(folder)!r} but got none; add some.")
     left = random.Random(seed).sample(files, len(files))
     names, skipped, kinds = [], [], Counter[str]()
     while left and len(names) < count:
         tried, left = left[: count - len(names)], left[count - len(names) :]
         for name, kind, problem in _looked_at(folder, tried, workers):
             if problem:
-                skipped.append(f"{name}: {problem}")
+                skipped.append(f"{printable(name)}: {problem}")
             else:
                 names.append(name)
                 kinds.update(kind)
     if not names:
         raise DataError(
-            f"got {len(files)} files in {str(folder)!r}, of which none can be used ({skipped[0]}); needed: one image"
+            f"Expected an image in {printable(folder)!r} but got {len(files)} files that cannot be used "
+            f"({skipped[0]}); add one."
         )
     classes = sorted({Path(name).parts[0] for name in files if len(Path(name).parts) > 1})
     has_classes = len(classes) > 1 and all(len(Path(name).parts) > 1 for name in names)
@@ -125,7 +153,7 @@ def from_folder(
 
 
 def _looked_at(folder: Path, names: list[str], workers: int) -> list[tuple[str, list[str], str]]:
-    """Of each file what it is turned from, and why it cannot be used, if it cannot."""
+    """Return of each file its name, what it is converted from, and why it cannot be used ("" if it can)."""
 
     def look(name: str) -> tuple[str, list[str], str]:
         try:
@@ -148,7 +176,11 @@ def photographs(
     mean: Sequence[float] = imagenet.MEAN,
     deviation: Sequence[float] = imagenet.DEVIATION,
 ) -> Pictures:
-    """The first `count` photographs inside the scikit-image package. Raises MissingPackage without it."""
+    """Return the first `count` photographs inside the scikit-image package.
+
+    Raises:
+        MissingPackage: scikit-image is not installed.
+    """
     scikit_image()
     return Pictures(
         None, PHOTOGRAPHS[:count], size_px, tuple(mean), tuple(deviation), drawn_from=len(PHOTOGRAPHS[:count])
@@ -156,17 +188,17 @@ def photographs(
 
 
 def photograph(name: str) -> Image.Image:
-    """One of PHOTOGRAPHS, in colour, as large as it is."""
+    """Return one of `PHOTOGRAPHS` in color, at its own size."""
     pixels = getattr(scikit_image(), name)()
     pixels = np.asarray(pixels[0] if isinstance(pixels, tuple) else pixels)
     return Image.fromarray(pixels).convert("RGB")
 
 
 def shown(image: Image.Image, size_px: int, mean: Sequence[float], deviation: Sequence[float]) -> Tensor:
-    """Return one picture as a network is shown it: (3, size_px, size_px)."""
+    """Return one picture as the input of a network: (3, size_px, size_px)."""
     v2 = imagenet.transforms()
     steps = [
-        v2.CenterCrop(min(image.size)),  # before it grows: of a picture as narrow as a line, only this is shown
+        v2.CenterCrop(min(image.size)),  # before resizing, which would enlarge a narrow picture beyond memory
         v2.ToImage(),
         *imagenet.middle(size_px),
         *imagenet.normalized(mean, deviation),
@@ -175,63 +207,94 @@ def shown(image: Image.Image, size_px: int, mean: Sequence[float], deviation: Se
 
 
 def opened(path: Path) -> tuple[Image.Image, list[str]]:
-    """A picture in red, green and blue, and what it was before, as words for a count.
+    """Return a picture in red, green and blue, and what it was converted from, as words for a count.
 
-    Raises DataError for a file that is damaged, too large for safe reading, or smaller than 8 pixels.
+    Raises:
+        DataError: No ordinary file, a damaged one, one of another format, too large for safe reading, or smaller than
+            8 pixels.
     """
     with _quiet():
         return _opened(path)
 
 
 def _quiet() -> warnings.catch_warnings:
-    """Without Pillow's warnings, about what is handled here. For one thread at a time: it changes all of them."""
+    """Silence Pillow's warnings about what is handled here. For one thread at a time: it changes all of them."""
     return warnings.catch_warnings(action="ignore", category=Warning)
 
 
 def _opened(path: Path) -> tuple[Image.Image, list[str]]:
-    kinds = []
     try:
-        with Image.open(path) as image:
+        if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe waits for its writer
+            raise DataError("no ordinary file")
+        with Image.open(path, formats=FORMATS) as image:
             if min(image.size) < SMALLEST_PX:
-                raise DataError(f"{image.width} × {image.height} pixels; needed: {SMALLEST_PX} at least")
+                raise DataError(f"{image.width} × {image.height} pixels, fewer than {SMALLEST_PX} along a side")
             if image.width * image.height > (Image.MAX_IMAGE_PIXELS or math.inf):
                 raise DataError("too large for safe reading")
-            if getattr(image, "n_frames", 1) > 1:
-                kinds.append("animated (first frame)")
-                image.seek(0)
-            if "A" in image.getbands() or "transparency" in image.info:
-                kinds.append("transparent (on black)")
-                whole = image.convert("RGBA")
-                return Image.alpha_composite(Image.new("RGBA", whole.size, "black"), whole).convert("RGB"), kinds
-            if image.mode.startswith("I") or image.mode == "F":
-                kinds.append("16 bits or more")
-                return _eight_bits(image), kinds
-            if image.mode in ("L", "1", "LA"):
-                kinds.append("grey")
-            elif image.mode not in ("RGB", "P"):
-                kinds.append(image.mode)
-            return image.convert("RGB"), kinds
+            kinds = ["animated (first frame)"] if _has_second_frame(image) else []
+            found, kind = _in_color(image)
+            return found, kinds + kind
     except Image.DecompressionBombError as error:
         raise DataError("too large for safe reading") from error
     except DataError:
         raise
     except Exception as error:  # Pillow raises all sorts of errors for damaged files
-        reason = next(iter(str(error).splitlines()), "") or type(error).__name__
-        raise DataError(f"cannot be read as an image ({reason})") from error
+        raise DataError(f"cannot be read as an image ({_reason(error, path)})") from error
+
+
+def _has_second_frame(image: Image.Image) -> bool:
+    """Return whether there is a second frame. Pillow's `n_frames` takes quadratic time on a TIFF of many pages."""
+    if not hasattr(type(image), "n_frames"):
+        return False
+    try:
+        image.seek(1)
+    except Exception:  # the end of the file, or a damaged second frame, which nobody reads
+        return False
+    finally:
+        image.seek(0)
+    return True
+
+
+def _in_color(image: Image.Image) -> tuple[Image.Image, list[str]]:
+    """Return the picture in red, green and blue, and what it was converted from."""
+    if image.mode.startswith("I") or image.mode == "F":
+        return _eight_bits(image), ["16 bits or more"]
+    if image.mode in _TRANSPARENT or "transparency" in image.info:
+        whole = image.convert("RGBA")
+        found = Image.new("RGB", whole.size, "black")
+        found.paste(whole, mask=whole)
+        return found, ["transparent (on black)"]
+    kinds = [] if image.mode in ("RGB", "P") else ["gray" if image.mode in ("L", "1") else image.mode]
+    return image.convert("RGB"), kinds
+
+
+def _reason(error: Exception, path: Path) -> str:
+    """Return the first line of an error without the folders of the file, which visitors of a server may read."""
+    line = next(iter(str(error).splitlines()), "") or type(error).__name__
+    for written in (str(path), repr(str(path))[1:-1]):
+        line = line.replace(written, path.name)
+    return printable(line)
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
-    """From 16 bits, by their range; from more, or from real numbers, by the range that the picture has."""
-    values = np.asarray(image, dtype=np.float64)
-    low, high = (0.0, 65535.0) if image.mode.startswith("I") else (values.min(), values.max())
-    if image.mode.startswith("I") and (values.max() > high or values.min() < 0):
-        low, high = values.min(), values.max()
-    scaled = (values - low) / (high - low if high > low else 1.0)
-    return Image.fromarray((255 * scaled).round().astype(np.uint8)).convert("RGB")
+    """Scale 16 bits by their range; more bits, or real numbers, by the range that the picture has."""
+    values = np.asarray(image)
+    low, high = float(values.min()), float(values.max())
+    if not math.isfinite(low + high):
+        raise DataError("pixels that are no numbers (NaN or infinite)")
+    if image.mode.startswith("I") and low >= 0 and high <= 65535:
+        low, high = 0.0, 65535.0
+    factor = 255 / (high - low) if high > low else 0.0
+    scaled = np.empty(values.shape, np.uint8)
+    rows = max(1, _BLOCK_PX // values.shape[1])
+    for start in range(0, len(values), rows):  # a copy of the whole picture in float64 would be eight times as large
+        block = values[start : start + rows].astype(np.float64)
+        scaled[start : start + rows] = ((block - low) * factor).round()
+    return Image.fromarray(scaled).convert("RGB")
 
 
 def _files(folder: Path) -> Iterator[str]:
-    """Names below `folder`, in an order that does not depend on the file system; no file is opened."""
+    """Yield names below `folder`, in an order that does not depend on the file system; no file is opened."""
     for here, folders, files in os.walk(folder):
         folders.sort()
         for name in sorted(files):

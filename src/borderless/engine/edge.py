@@ -5,6 +5,7 @@ image. A pass whose Signals find the cells around a window in other maps (`Outsi
 `Signal.read`) brings its own, as a placement does.
 """
 
+from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from borderless.engine.geometry import Keep
@@ -65,3 +66,53 @@ class Edge(Protocol):
     def is_adaptive(self) -> bool:
         """Whether each sample chooses the phase of its strides."""
         return False
+
+
+@dataclass(frozen=True, repr=False)
+class EdgeWithin(Edge):
+    """An edge inside of what has the edge `whole`, in whose name it speaks; a subclass says what is different."""
+
+    whole: Edge
+
+    @property
+    def name(self) -> str:
+        """The border of the whole."""
+        return self.whole.name
+
+    @property
+    def outside(self) -> Outside:
+        """What lies outside of the whole."""
+        return self.whole.outside
+
+    @property
+    def keeps(self) -> Keep:
+        """Which outputs are kept of the whole."""
+        return self.whole.keeps
+
+    @property
+    def reach(self) -> int | None:
+        """How far the whole map may grow."""
+        return self.whole.reach
+
+    @property
+    def background(self) -> float | tuple[float, ...]:
+        """What surrounds the whole image."""
+        return self.whole.background
+
+    @property
+    def count(self) -> Count:
+        """The cells that a mean over the whole is divided by."""
+        return self.whole.count
+
+    @property
+    def has_own_padding(self) -> bool:
+        """Whether the model's own padding lies outside of the whole."""
+        return self.whole.has_own_padding
+
+    @property
+    def at(self) -> str | None:
+        """Where functions without a rule run."""
+        return self.whole.at
+
+    def __repr__(self) -> str:
+        return repr(self.whole)

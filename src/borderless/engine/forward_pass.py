@@ -162,3 +162,11 @@ class ForwardPass:
             "a rule for it with @borderless.rules.rule(function), convert only the part of the model before it, or let "
             f"it run on the feature map cropped to its frame: bl.Border({self.border.name!r}, at='boundary')."
         )
+
+
+@dataclass
+class SilentPass(ForwardPass):
+    """A pass that has nothing to say about absolute position: what the unmodified model does, or parts of a map do."""
+
+    def reads_position(self, operation: str, reason: str, frame: tuple[int, ...] = ()) -> None:
+        """Say nothing."""

@@ -5,7 +5,7 @@ ordinary tensors, so autograd, autocast and export see nothing unusual. What rea
 has slipped past the rules: see `rules.scripted`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
@@ -15,6 +15,7 @@ from torch import Tensor
 from borderless.engine import geometry
 from borderless.engine.aliases import Aliased
 from borderless.engine.edge import Edge
+from borderless.engine.extent import Extent
 from borderless.engine.forward_pass import ForwardPass
 from borderless.engine.geometry import Box
 from borderless.engine.lattice import Lattice
@@ -31,7 +32,7 @@ from borderless.engine.torch_internals import DisableTorchFunctionSubclass, make
 from borderless.errors import ImageError, UnsupportedOperation
 
 
-class Signal(Aliased, Tensor):
+class Signal(Aliased, Extent, Tensor):
     """A map on a frame, stored on a window, with a background around it.
 
     window: ordinary tensor, the stored part; `axes` are its spatial dimensions. start: for each axis, the frame index
@@ -154,22 +155,6 @@ class Signal(Aliased, Tensor):
         """The border of the pass."""
         return self.scope.border
 
-    @property
-    def box(self) -> Box:
-        """The window as frame indices: for each axis (start, stop)."""
-        shape = self._sizes
-        return tuple([(a, a + shape[axis]) for a, axis in zip(self.start, self.axes)])  # noqa: B905
-
-    @property
-    def whole_box(self) -> Box:
-        """The box on which the whole map is stored, of which a tile holds a part."""
-        return self.box
-
-    @property
-    def frame_box(self) -> Box:
-        """The frame as frame indices: for each axis (0, n)."""
-        return tuple((0, n) for n in self.frame)
-
     def derive(
         self,
         stored: Tensor,
@@ -218,6 +203,12 @@ class Signal(Aliased, Tensor):
             )
         return read(self.window, self.axes, self.box, box, self.background)
 
+    def read_padded(self, box: Box, mode: str, value: float | None) -> Tensor:
+        """The cells of `box`, outside of the frame those that the padding `mode` of PyTorch puts there."""
+        if mode != "constant":
+            return read_mirrored(self.window, self.axes, self.box, box, self.frame, mode)  # pyright: ignore[reportArgumentType]
+        return read(self.window, self.axes, self.box, box, self.window.new_full([1] * self.ndim, value or 0))
+
     def around_window(self) -> Tensor:
         """Return the background on the cells of the window, of size 1 along space where it is constant."""
         assert self.background is not None
@@ -253,10 +244,6 @@ class Signal(Aliased, Tensor):
     def untaped(self) -> "Signal":
         """Return the same map as a plain Signal, whose further calls no placement records or replays."""
         return self
-
-    def gather(self, part: Any, merge: Callable[[list[Any]], Any]) -> Any:
-        """Return merge(parts): `part`, taken of this map's window, and the same of all other parts of the whole map."""
-        return merge([part])
 
     def kept(self, operations: Sequence[Operation], box: Box | None = None) -> Box:
         """Return which outputs of `operations`, one an axis, are kept of this map, stored on its box or on `box`."""

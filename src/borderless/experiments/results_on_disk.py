@@ -12,9 +12,11 @@ import numpy as np
 from borderless.errors import CorruptResultWarning, OtherVersionWarning, RunError
 from borderless.experiments.experiment import Cell, Experiment, Metrics, Result
 from borderless.report.provenance import commit, plain, versions
-from borderless.runtime.files import write_atomically, write_csv
+from borderless.runtime.files import clear_half_written, write_atomically, write_csv
 
 RESULT = "result.json"
+# A result is written within seconds; what is half written for longer is of a process that was killed.
+_ABANDONED_S = 3600.0
 
 
 def run_and_keep(experiment: Experiment, config: Any, cell: Cell, folder: Path) -> Result:
@@ -69,6 +71,8 @@ def finished(experiment: Experiment, config: Any, cells: Sequence[Cell], folder:
     wanted, now = plain(config), versions()
     by_name = {cell.name: cell for cell in cells}
     done = {}
+    for name in by_name:
+        clear_half_written(folder / name / RESULT, _ABANDONED_S)
     for path in sorted(folder.glob(f"*/{RESULT}")):
         try:
             record = _read(path)

@@ -12,7 +12,7 @@ from borderless.training.recipe import Recipe
 class TrainedSettings(Settings):
     """Settings of an experiment that trains networks."""
 
-    seeds: Annotated[int, Range(1)] = 1
+    seeds: Annotated[int, Range(1, 10_000)] = 1
     """Number of seeds (0, 1, …) of the data, the initial weights and the order."""
     training: Recipe = field(default_factory=Recipe)
     """Settings of the trainings."""

@@ -2,7 +2,7 @@
 
 The model runs twice on the same images: under its original padding (or the border it was converted to), and under
 `infinite`, whose feature maps are those of an unlimited image. Images, weights and grid are the same, so every
-difference comes from the border. The same two passes tell which filters are padding-aware (`padding_aware`).
+difference comes from the border.
 
 Shapes: images (N, C, H, W); a layer's feature map (rows, columns); distances count cells from the nearest edge, 0 at
 the edge.
@@ -10,7 +10,7 @@ the edge.
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -22,14 +22,11 @@ from borderless.engine.border import Border
 from borderless.engine.events import Event
 from borderless.engine.geometry import Box, intersection
 from borderless.measures.batches import Batch, batches
-from borderless.measures.padding_aware import FilterOutputs
 from borderless.runtime.distributed import process_group
 from borderless.runtime.evaluation import evaluating
 
 # Above this share of a feature map's own variation, a cell counts as touched by the border.
 TOUCHED = 0.01
-# Filters are tested for padding awareness on this many of the first images.
-_TESTED_IMAGES = 32
 
 
 @dataclass(frozen=True)
@@ -45,8 +42,6 @@ class LayerEffect:
         by_distance: The same for all cells at each distance from the edge, in cells.
         stride_px: Step between cells in pixels, the larger of height and width.
         field_px: Receptive field in pixels, the larger of height and width.
-        filters: Number of channels of the feature map.
-        aware: Number of padding-aware filters of a convolution; None where it cannot be measured.
     """
 
     module: str
@@ -55,8 +50,6 @@ class LayerEffect:
     by_distance: np.ndarray
     stride_px: float
     field_px: float
-    filters: int
-    aware: int | None
 
     @property
     def at_edge(self) -> float:
@@ -96,13 +89,6 @@ class BorderEffect:
         """The largest relative difference of any cell."""
         return max((float(layer.map.max()) for layer in self.layers), default=0.0)
 
-    @property
-    def aware_share(self) -> float | None:
-        """The share of padding-aware filters, of those for which it can be told; None if there are none of these."""
-        told = [layer for layer in self.layers if layer.aware is not None]
-        filters = sum(layer.filters for layer in told)
-        return sum(layer.aware or 0 for layer in told) / filters if filters else None
-
 
 def border_error(
     model: nn.Module,
@@ -111,7 +97,6 @@ def border_error(
     background: float | tuple[float, ...] = 0.0,
     batch_size: int = 8,
     workers: int = 0,
-    seed: int = 0,
     progress: Callable[[int, int], Any] | None = None,
 ) -> BorderEffect:
     """Measure the border's effect on the feature map of every convolution and pool of `model`.
@@ -125,7 +110,6 @@ def border_error(
         background: Value around the images without a border, in input units.
         batch_size: Images per pass.
         workers: Processes that load the images of a data set.
-        seed: Seed of the cells on which filters are tested for padding awareness.
         progress: Called with the number of images that are done, and their total.
 
     Raises:
@@ -150,9 +134,7 @@ def border_error(
         seen = 0
         with evaluating(model):
             for batch in batches(images, batch_size, model, workers):
-                is_tested = batch.start < _TESTED_IMAGES
-                draw = torch.Generator().manual_seed(1_000_003 * seed + batch.start) if is_tested else None
-                _compare(model, batch, (with_border, without), layers, draw)
+                _compare(model, batch, (with_border, without), layers)
                 seen += len(batch.images)
                 if progress is not None:
                     progress(seen, len(images))
@@ -174,12 +156,10 @@ def _compare(
     batch: Batch,
     borders: tuple[Border, Border],
     layers: "dict[_Key, _LayerSums]",
-    draw: torch.Generator | None,
 ) -> None:
     """Add one batch to the sums of each layer; the first batch adds the layers.
 
-    draw: draws the cells on which filters are tested, if they are tested on this batch. An operation that runs under
-    one border only, such as a pool over the whole frame, has nothing to be compared with.
+    An operation that runs under one border only, such as a pool over the whole frame, has nothing to be compared with.
     """
     maps: dict[_Key, tuple[Tensor, Box]] = {}
 
@@ -191,9 +171,7 @@ def _compare(
             cells, own_box = maps.pop(key)
             if key not in layers:
                 layers[key] = _new_sums(event)
-            one, other = layers[key].add(cells, own_box, without_border, box)
-            if draw is not None and "conv" in layers[key].operation:
-                layers[key].outputs.add(batch.start, one, other, draw)
+            layers[key].add(cells, own_box, without_border, box)
 
     for border, take in zip(borders, (keep, compare), strict=True):
         _run(model, batch.images, border, take)
@@ -227,10 +205,9 @@ class _LayerSums:
     total: Any = 0.0
     squares: Any = 0.0
     values: int = 0
-    outputs: FilterOutputs = field(default_factory=FilterOutputs)
 
-    def add(self, one: Tensor, one_box: Box, other: Tensor, other_box: Box) -> tuple[Tensor, Tensor]:
-        """Add a batch of feature maps to the sums, and return the cells that both of them have."""
+    def add(self, one: Tensor, one_box: Box, other: Tensor, other_box: Box) -> None:
+        """Add the cells that both feature maps of a batch have to the sums."""
         box = intersection([one_box, other_box])
         one, other = _cut(one, one_box, box), _cut(other, other_box, box)
         rows, columns = (slice(a, b) for a, b in box)
@@ -239,7 +216,6 @@ class _LayerSums:
         self.total = self.total + other.double().sum((0, 2, 3)).cpu()
         self.squares = self.squares + other.double().square().sum((0, 2, 3)).cpu()
         self.values += other.numel() // other.shape[1]
-        return one, other
 
     def merge(self, other: "_LayerSums") -> None:
         """Add what another process has summed."""
@@ -247,7 +223,6 @@ class _LayerSums:
         self.samples += other.samples
         self.total, self.squares = self.total + other.total, self.squares + other.squares
         self.values += other.values
-        self.outputs.merge(other.outputs)
 
     def result(self) -> LayerEffect:
         """Return the layer's effect from the sums."""
@@ -265,8 +240,6 @@ class _LayerSums:
             by_distance=np.array([np.sqrt(np.mean(ring**2)) for ring in rings]),
             stride_px=self.stride_px,
             field_px=self.field_px,
-            filters=len(mean),
-            aware=self.outputs.count_aware(),
         )
 
 

@@ -19,7 +19,7 @@ Shapes: objects (N, C, h, w); positions (P, 2) of their upper left pixels; logit
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import torch
@@ -29,35 +29,13 @@ from borderless.conversion import bordered, conversion_of
 from borderless.engine.border import Phase
 from borderless.errors import ImageError
 from borderless.measures.batches import check_images
-from borderless.measures.intervals import over_objects
 from borderless.measures.positions import between_strides, on_grid, whole_strides_apart
+from borderless.measures.prediction_changes import Effect, effect, softmax
 from borderless.placement.place import place
 from borderless.runtime.evaluation import evaluating
 
 Background = float | Sequence[float] | Tensor
 _CONTROL_PLACES, _CONTROL_OBJECTS = 5, 4
-_STEPS = 6
-
-
-@dataclass(frozen=True)
-class Effect:
-    """Differences between the predictions at some positions and those at the middle one.
-
-    Attributes:
-        flips: The share of (position, object) pairs whose predicted class differs, in [0, 1].
-        low: Lower end of its 95 % interval over objects.
-        high: Upper end.
-        change: The largest difference of a logit, relative to the largest logit.
-        drop: The mean fall of the probability of the class that is predicted at the middle.
-        places: Number of positions that were compared, besides the middle.
-    """
-
-    flips: float
-    low: float
-    high: float
-    change: float
-    drop: float
-    places: int
 
 
 @dataclass(frozen=True)
@@ -70,6 +48,7 @@ class Sensitivity:
         probability: (P, N), of the class that is predicted at the middle, or of the label.
         stride_px: The model's total stride (rows, columns).
         canvas: Size of the canvas (height, width).
+        object_px: Size of the objects (height, width).
         all_places: All positions, under the model's own border.
         border: Positions whole strides apart.
         bias: The same positions under `full`.
@@ -83,6 +62,7 @@ class Sensitivity:
     probability: np.ndarray
     stride_px: tuple[int, int]
     canvas: tuple[int, int]
+    object_px: tuple[int, int]
     all_places: Effect
     border: Effect
     bias: Effect
@@ -107,7 +87,8 @@ def sensitivity(
     background: Background = 0.0,
     places: int = 49,
     seed: int = 0,
-    progress: Callable[[int, int], Any] | None = None,
+    cause_objects: int | None = None,
+    progress: Callable[[float], Any] | None = None,
 ) -> Sensitivity:
     """Evaluate `model`, as it is, on `objects` at positions of a canvas, and separate what makes predictions differ.
 
@@ -121,7 +102,8 @@ def sensitivity(
             `full` 0, which is what that pads with.
         places: Approximate number of positions, from edge to edge.
         seed: Seed of the positions between strides, and of the resampling for the intervals.
-        progress: Called with the number of steps that are done, and their total.
+        cause_objects: Number of objects that are used to tell the causes apart; by default all.
+        progress: Called with the share that is done, in [0, 1].
 
     Raises:
         ImageError: The objects do not fit on the canvas, or the model returns no logits.
@@ -130,8 +112,8 @@ def sensitivity(
     room = tuple(n - o for n, o in zip(canvas, objects.shape[2:], strict=True))
     if min(room) < 1:
         raise ImageError(
-            f"Expected objects smaller than the canvas {tuple(canvas)}, so that they fit at several positions, but got "
-            f"objects of {tuple(objects.shape[2:])} pixels."
+            f"Expected objects smaller than the canvas of {tuple(canvas)} pixels, to move them, but got "
+            f"{tuple(objects.shape[2:])}; choose a larger canvas or smaller objects."
         )
     strides = (int(stride_px[0]), int(stride_px[1]))
     across = max(2, round(places**0.5))
@@ -139,38 +121,34 @@ def sensitivity(
     whole = whole_strides_apart(room, strides, across)
     between = between_strides(room, strides, places, seed)
     color = _color(background)
-    done = 0
+    some = objects[:cause_objects]
+    tell = _Shares(progress)
 
-    def step(found: np.ndarray) -> np.ndarray:
-        nonlocal done
-        done += 1
-        if progress is not None:
-            progress(done, _STEPS)
-        return found
-
-    def logits(under: str | None, where: np.ndarray) -> np.ndarray:
+    def logits(under: str | None, things: Tensor, where: np.ndarray) -> np.ndarray:
         around = background if under is None else 0.0 if under == "full" else color
-        return step(_logits(model, objects, where, canvas, around, under))
+        return _logits(model, things, where, canvas, around, under, tell.within(under or "own"))
 
     def control(phase: Phase, where: np.ndarray) -> np.ndarray:
         chosen = where[np.linspace(0, len(where) - 1, min(len(where), _CONTROL_PLACES)).round().astype(int)]
         with bordered(model, "infinite", phase=phase, background=color):
-            return step(on_canvases(model, objects[:_CONTROL_OBJECTS], chosen, canvas, color))
+            found = on_canvases(model, objects[:_CONTROL_OBJECTS], chosen, canvas, color, tell.within(phase))
+        return found
 
     with evaluating(model):
-        own = logits(None, everywhere)
-        border = logits(None, whole)
-        bias = logits("full", whole)
-        stride = logits("infinite", between)
+        own = logits(None, objects, everywhere)
+        border = logits(None, some, whole)
+        bias = logits("full", some, whole)
+        stride = logits("infinite", some, between)
         border_control = control("fixed", whole)
         stride_control = control("adaptive", between)
     first = own[0].argmax(1) if labels is None else labels.cpu().numpy()
     return Sensitivity(
         positions=everywhere,
         answers=own.argmax(2),
-        probability=_softmax(own)[:, np.arange(len(objects)), first],
+        probability=softmax(own)[:, np.arange(len(objects)), first],
         stride_px=strides,
         canvas=(int(canvas[0]), int(canvas[1])),
+        object_px=(int(objects.shape[2]), int(objects.shape[3])),
         all_places=effect(own, seed),
         border=effect(border, seed),
         bias=effect(bias, seed),
@@ -180,24 +158,53 @@ def sensitivity(
     )
 
 
-def effect(logits: np.ndarray, seed: int = 0) -> Effect:
-    """Compare logits (positions, objects, classes) with those at the first position."""
-    here, others = logits[:1], logits[1:]
-    if not len(others):
-        return Effect(0.0, 0.0, 0.0, 0.0, 0.0, 0)
-    flipped = others.argmax(2) != here.argmax(2)
-    low, high = over_objects(flipped.mean(0), seed)
-    first = here[0].argmax(1)
-    probability = _softmax(logits)[:, np.arange(logits.shape[1]), first]
-    largest = max(float(np.abs(here).max()), float(np.finfo(np.float64).tiny))
-    return Effect(
-        flips=float(flipped.mean()),
-        low=low,
-        high=high,
-        change=float(np.abs(others - here).max()) / largest,
-        drop=float((probability[:1] - probability[1:]).mean()),
-        places=len(others),
-    )
+class _Shares:
+    """Turns the progress of several runs, each with a share of the whole, into one share."""
+
+    _COSTS: ClassVar = (("own", 1), ("own", 1), ("full", 2), ("infinite", 5), ("fixed", 3), ("adaptive", 4))
+
+    def __init__(self, progress: Callable[[float], Any] | None) -> None:
+        self._progress, self._run, self._before = progress, 0, 0
+
+    def within(self, name: str) -> Callable[[int, int], Any]:
+        """Return what the next run calls with how much of it is done and how much there is."""
+        total = sum(cost for _, cost in self._COSTS)
+        before, (expected, cost) = self._before, self._COSTS[self._run]
+        assert name == expected
+        self._run, self._before = self._run + 1, before + cost
+
+        def told(done: int, of: int) -> None:
+            if self._progress is not None:
+                self._progress((before + cost * done / max(of, 1)) / total)
+
+        return told
+
+
+def on_photographs(
+    model: nn.Module,
+    objects: Tensor,
+    where: np.ndarray,
+    photographs: Tensor,
+    progress: Callable[[int, int], Any] | None = None,
+) -> np.ndarray:
+    """Return logits (positions, objects, classes), each object on a photograph of its own.
+
+    Args:
+        model: Returns logits (N, classes).
+        objects: (N, C, h, w).
+        where: (P, 2), positions.
+        photographs: (N, C, H, W).
+        progress: Called with the number of objects done, and of all.
+    """
+    device = next((parameter.device for parameter in model.parameters()), objects.device)
+    found: list[np.ndarray] = []
+    with evaluating(model):
+        for i, (one, photograph) in enumerate(zip(objects.to(device), photographs.to(device), strict=True)):
+            logits = place(model, one[None], torch.as_tensor(where), photograph.shape[1:], photograph)
+            found.append(logits.double().cpu().numpy())
+            if progress is not None:
+                progress(i + 1, len(objects))
+    return np.concatenate(found, axis=1)
 
 
 def _logits(
@@ -207,11 +214,12 @@ def _logits(
     canvas: tuple[int, int],
     background: Background,
     under: str | None,
+    progress: Callable[[int, int], Any],
 ) -> np.ndarray:
     device = next((parameter.device for parameter in model.parameters()), objects.device)
 
     def run() -> Tensor:
-        return place(model, objects.to(device), torch.as_tensor(where), canvas, background)
+        return place(model, objects.to(device), torch.as_tensor(where), canvas, background, progress=progress)
 
     if under is None:
         found = run()
@@ -224,14 +232,19 @@ def _logits(
             found = run()
     if found.ndim != 3:
         raise ImageError(
-            f"Expected logits of shape (images, classes) but got an output of shape {tuple(found.shape[1:])} from "
-            f"{type(model).__name__}."
+            f"Expected logits (images, classes) from {type(model).__name__} but got shape {tuple(found.shape[1:])}; "
+            "put a module around the model that returns logits."
         )
     return found.double().cpu().numpy()
 
 
 def on_canvases(
-    model: nn.Module, objects: Tensor, where: np.ndarray, canvas: tuple[int, int], color: float | Sequence[float]
+    model: nn.Module,
+    objects: Tensor,
+    where: np.ndarray,
+    canvas: tuple[int, int],
+    color: float | Sequence[float],
+    progress: Callable[[int, int], Any] | None = None,
 ) -> np.ndarray:
     """Return what `place` returns, logits (positions, objects, classes), from every canvas run whole."""
     device = next((parameter.device for parameter in model.parameters()), objects.device)
@@ -242,6 +255,8 @@ def on_canvases(
         images = empty.expand(len(objects), objects.shape[1], *canvas).clone()
         images[:, :, row : row + height, column : column + width] = objects
         logits.append(model(images.to(device)).double().cpu())
+        if progress is not None:
+            progress(len(logits), len(where))
     return torch.stack(logits).numpy()
 
 
@@ -249,8 +264,3 @@ def _color(background: Background) -> Any:
     if isinstance(background, Tensor) and background.ndim == 3:
         return cast(Any, background.mean((1, 2)).tolist())  # pyright: ignore[reportUnknownMemberType]
     return background
-
-
-def _softmax(logits: np.ndarray) -> np.ndarray:
-    powers = np.exp(logits - logits.max(-1, keepdims=True))
-    return powers / powers.sum(-1, keepdims=True)

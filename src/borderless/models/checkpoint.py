@@ -56,6 +56,12 @@ def read_weights(path: Path) -> Mapping[str, Tensor]:
         raise CheckpointError(
             f"Expected a state dict but got {path} with {_counted(strange, 'other than tensors')}; {_NEEDED}"
         )
+    odd = [name for name, entry in content.items() if entry.layout != torch.strided or entry.is_meta]
+    if odd:
+        raise CheckpointError(
+            f"Expected dense tensors with values in {path} but got {_counted(odd, 'sparse or without values')}; save "
+            "dense weights (tensor.to_dense())."
+        )
     if all(name.startswith(_PARALLEL) for name in content):
         return {name.removeprefix(_PARALLEL): entry for name, entry in content.items()}
     return content  # as it was read: an OrderedDict of PyTorch knows the versions of the modules it came from
@@ -73,6 +79,16 @@ def fill_(model: nn.Module, weights: Mapping[str, Tensor], name: str, source: Pa
         for entry, tensor in state.items()
         if entry in weights and weights[entry].shape != tensor.shape
     ]
+    complex_ones = [
+        entry
+        for entry, tensor in state.items()
+        if entry in weights and weights[entry].is_complex() > tensor.is_complex()
+    ]
+    if complex_ones:
+        raise WeightMismatch(
+            f"Expected real weights for {name} but got {_counted(complex_ones, 'with complex numbers')} from {source}; "
+            "their imaginary parts would be lost: use weights of that network."
+        )
     if reshaped:
         missing, extra = [entry for entry in state if entry not in weights], [e for e in weights if e not in state]
     else:

@@ -64,6 +64,9 @@ class NetworkRequest:
 
     def _check_file(self) -> None:
         path = Path(self.name)
+        if not path.is_file():
+            found = "a folder" if path.is_dir() else "none"
+            raise CheckpointError(f"Expected a file of weights at {path} but got {found}; check the path.")
         if path.suffix.lower() in _PROGRAMS or _is_script(path):
             raise CheckpointError(
                 f"Expected the weights of a Python model but got {path}, a compiled or exported program, in which "
@@ -106,6 +109,11 @@ class NetworkRequest:
     def slug(self) -> str:
         """A folder's name for the network; of a file, with the folder that it is in."""
         return slug(self.name) if not self.is_file else slug(f"{Path(self.name).parent.name}-{Path(self.name).stem}")
+
+    @property
+    def source(self) -> tuple[str, str, str]:
+        """Library of a network by name, its name there, and its weights."""
+        return (*resolve(self.name), self._kept)
 
     @property
     def _kept(self) -> str:

@@ -14,8 +14,8 @@ from weakref import WeakValueDictionary
 
 from torch import Tensor
 
-from borderless.engine.edge import Count, Edge, Outside
-from borderless.engine.forward_pass import ForwardPass
+from borderless.engine.edge import EdgeWithin
+from borderless.engine.forward_pass import ForwardPass, SilentPass
 from borderless.engine.geometry import Box, Keep
 from borderless.engine.operations import Mirror, OnMirrored, Operation, decided
 from borderless.engine.reading import read, read_mirrored
@@ -25,61 +25,13 @@ from borderless.engine.torch_internals import tree_leaves, tree_map
 
 
 @dataclass(frozen=True, repr=False)
-class PartEdge(Edge):
+class PartEdge(EdgeWithin):
     """The edge of a part of a map: outside of the whole map lies what `whole` says, inside of it nothing is known."""
-
-    whole: Edge
-
-    @property
-    def name(self) -> str:
-        """The border of the whole."""
-        return self.whole.name
-
-    @property
-    def outside(self) -> Outside:
-        """The kind of cells that lie outside of the whole."""
-        return self.whole.outside
 
     @property
     def keeps(self) -> Keep:
         """Whatever follows from what is known."""
         return "known"
-
-    @property
-    def reach(self) -> int | None:
-        """The number of cells that the whole map may grow."""
-        return self.whole.reach
-
-    @property
-    def background(self) -> float | tuple[float, ...]:
-        """The values around the whole image."""
-        return self.whole.background
-
-    @property
-    def count(self) -> Count:
-        """The cells that a mean over the whole is divided by."""
-        return self.whole.count
-
-    @property
-    def has_own_padding(self) -> bool:
-        """Whether the model's original padding lies outside of the whole."""
-        return self.whole.has_own_padding
-
-    @property
-    def at(self) -> str | None:
-        """The point at which functions without a rule run."""
-        return self.whole.at
-
-    def __repr__(self) -> str:
-        return repr(self.whole)
-
-
-@dataclass
-class SilentPass(ForwardPass):
-    """A pass that has nothing to say about absolute position: parts know where they lie, as the whole does."""
-
-    def reads_position(self, operation: str, reason: str, frame: tuple[int, ...] = ()) -> None:
-        """Say nothing."""
 
 
 @dataclass
@@ -135,6 +87,7 @@ class PartSignal(Signal):
 
     _whole: Box
     is_settled = False
+    is_gathered = True
     may_pool_frame = False
     is_written_through = False
 

@@ -1,5 +1,5 @@
-"""The playground: place an object by clicking and watch what a border makes of it, in the browser, on this machine."""
+"""The playground: move an object, choose a border, and watch, in the browser, on this machine."""
 
-from borderless.playground.app import launch
+from borderless.playground.server import serve
 
-__all__ = ["launch"]
+__all__ = ["serve"]

@@ -1,4 +1,4 @@
-"""What a page is made of. No HTML but in `limited_html`: how things look is the template's business."""
+"""Hold the content of a page. No HTML but in `limited_html`: the template decides how things look."""
 
 import html
 import re
@@ -8,13 +8,22 @@ from pathlib import Path
 
 TableCell = str | int | float
 
+# Levels of notes, as pages and terminals write them.
+LEVELS = {"fail": "Fail", "warning": "Warning", "pass": "Pass", "info": "Info"}
+
 _TAGS = "b|strong|i|em|code|sub|sup"
 _TAG = re.compile(rf"&lt;(/?)({_TAGS}|a)&gt;|&lt;a href=&quot;((?:https?://|#)[^\s&]*)&quot;&gt;|&lt;(br)&gt;")
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A picture (PNG, JPEG, GIF or SVG file), what it shows, and what one who cannot see it should know (`alt`)."""
+    """A picture with its caption.
+
+    Attributes:
+        path: A PNG, JPEG, GIF or SVG file.
+        caption: What it shows; with the tags that `limited_html` knows.
+        alt: What somebody who cannot see it should know.
+    """
 
     path: Path
     caption: str
@@ -23,14 +32,20 @@ class Figure:
     def __post_init__(self) -> None:
         if not self.alt.strip():
             raise ValueError(
-                f"got no alternative text for the figure {self.path.name}; it needs a sentence that says what is "
-                "seen; pass alt="
+                f"Expected an alternative text for the figure {self.path.name} but got none; say in a sentence what it "
+                "shows, with alt=."
             )
 
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of cells. Floats are shown with four significant digits; pass a string to choose another form."""
+    """A table. Floats are shown with four significant digits; pass a string to choose another form.
+
+    Attributes:
+        columns: The heads.
+        rows: A cell for each column.
+        caption: Text under it.
+    """
 
     columns: Sequence[str]
     rows: Sequence[Sequence[TableCell]]
@@ -40,36 +55,86 @@ class Table:
         for row in self.rows:
             if len(row) != len(self.columns):
                 raise ValueError(
-                    f"got a row of {len(row)} cells, {row}, in a table of {len(self.columns)} columns; give every "
-                    "row one cell a column"
+                    f"Expected {len(self.columns)} cells, one per column, but got a row of {len(row)} cells, {row}; "
+                    "complete it."
                 )
 
     def text_rows(self) -> list[list[str]]:
-        """The cells as they are shown."""
+        """Return the cells as they are shown."""
         return [[_shown(cell) for cell in row] for row in self.rows]
 
     def numeric_columns(self) -> list[bool]:
-        """Which columns hold numbers only (also "98.5 ± 0.3" or "3.1×"), to be set flush right."""
+        """Return which columns have numbers only (also "98.5 ± 0.3" or "3.1×"), to be set flush right."""
         number = re.compile(r"^[≈<≤−+-]*\s*\d.*|^[-–−]?$|^nan$|^-?inf$")
         texts = self.text_rows()
         return [bool(texts) and all(number.match(row[i]) for row in texts) for i in range(len(self.columns))]
 
 
 @dataclass(frozen=True)
+class Note:
+    """A sentence with a badge.
+
+    Attributes:
+        level: One of `LEVELS`.
+        text: With the tags that `limited_html` knows.
+        commands: Lines to paste into a terminal or into Python.
+    """
+
+    level: str
+    text: str
+    commands: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Card:
+    """The first screen of a page: what was found, how sure it is, a look at it, and what to do next.
+
+    Attributes:
+        note: The finding.
+        number: The number that it rests on, "" if there is none.
+        label: What the number counts, with its interval.
+        facts: Short lines about how it was measured.
+        figures: At most two, side by side where there is room.
+        next_step: What the command does.
+        command: A line to paste into a terminal.
+    """
+
+    note: Note
+    number: str = ""
+    label: str = ""
+    facts: Sequence[str] = ()
+    figures: Sequence[Figure] = ()
+    next_step: str = ""
+    command: str = ""
+
+
+@dataclass(frozen=True)
 class Section:
-    """A part of a story: paragraphs (text with the tags that `limited_html` knows), then figures, then tables."""
+    """A part of a page. Texts may have the tags that `limited_html` knows.
+
+    Attributes:
+        title: Its heading.
+        text: Paragraphs.
+        figures: After the paragraphs and the notes.
+        tables: After the figures.
+        result: What was found, in one line, under the heading and in the list of contents.
+        notes: Sentences with badges, after the paragraphs.
+    """
 
     title: str
     text: list[str] = field(default_factory=list[str])
     figures: list[Figure] = field(default_factory=list[Figure])
     tables: list[Table] = field(default_factory=list[Table])
+    result: str = ""
+    notes: list[Note] = field(default_factory=list[Note])
 
 
 def limited_html(text: str) -> str:
-    """Escape `text`, keeping only <b> <strong> <i> <em> <code> <sub> <sup> <br> <a href="https://…"> <a href="#…">.
+    """Escape `text` and keep only <b> <strong> <i> <em> <code> <sub> <sup> <br> <a href="https://…"> <a href="#…">.
 
-    >>> limited_html("a < b, <em>always</em> <script>")
-    'a &lt; b, <em>always</em> &lt;script&gt;'
+    Example:
+        >>> limited_html("a < b, <em>always</em> <script>")
+        'a &lt; b, <em>always</em> &lt;script&gt;'
     """
     open_tags: list[str] = []
 
@@ -83,22 +148,21 @@ def limited_html(text: str) -> str:
         if not closing:
             open_tags.append(name)
         elif not open_tags or open_tags.pop() != name:
-            raise ValueError(
-                f"got </{name}> without its <{name}> in the text {text!r}; close tags in the order they were opened"
-            )
+            raise ValueError(f"Expected an open <{name}> before </{name}> but got {text!r}; close tags in their order.")
         return f"<{closing}{name}>"
 
     kept = _TAG.sub(keep, html.escape(text))
     if open_tags:
-        raise ValueError(f"got <{open_tags[-1]}> that is never closed in the text {text!r}; close it")
+        raise ValueError(f"Expected every tag to be closed but got {text!r}; close <{open_tags[-1]}>.")
     return kept
 
 
 def plain_text(text: str) -> str:
-    """`text` without the tags that `limited_html` keeps: for a terminal.
+    """Return `text` without the tags that `limited_html` keeps, for a terminal.
 
-    >>> plain_text("a < b, <em>always</em>")
-    'a < b, always'
+    Example:
+        >>> plain_text("a < b, <em>always</em>")
+        'a < b, always'
     """
     return html.unescape(re.sub(r"<[^>]*>", "", limited_html(text)))
 

@@ -1,4 +1,4 @@
-"""How numbers, and texts of others, are written in sentences and tables."""
+"""Write numbers, and texts of others, in sentences and tables."""
 
 import math
 from collections.abc import Sequence
@@ -6,34 +6,30 @@ from fractions import Fraction
 
 
 def percent(share: float) -> str:
-    """Write a share as percent, with as many digits as it takes to be told from 0.
+    """Write a share as percent, with three digits at most; what is too small for them is told from 0.
 
     Example:
-        >>> percent(0.123), percent(0.0123), percent(0.0), percent(8.1e-4), percent(3e-9)
-        ('12 %', '1.2 %', '0 %', '0.08 %', '3 · 10⁻⁷ %')
+        >>> percent(0.123), percent(0.0123), percent(0.0), percent(8.1e-4), percent(3e-9), percent(-0.0)
+        ('12 %', '1.2 %', '0 %', '0.08 %', '< 0.01 %', '0 %')
     """
     value = 100 * share
     if not math.isfinite(value):
         return "more than can be told"
-    if value >= 10 or value == 0:
-        return f"{value:.0f} %"
-    if value >= 0.1:
-        return f"{value:.1f} %"
-    return f"{value:.2f} %" if value >= 0.01 else f"{small(value)} %"
+    if abs(value) >= 10 or value == 0:
+        return f"{value + 0.0:.0f} %"
+    if abs(value) < 0.01:
+        return "< 0.01 %"
+    return f"{value:.1f} %" if abs(value) >= 0.1 else f"{value:.2f} %"
 
 
-def small(value: float) -> str:
-    """Write one digit and a power of ten; 0 stays 0.
+def with_interval(share: float, low: float, high: float) -> str:
+    """Write a share as percent, with both ends of its interval.
 
     Example:
-        >>> small(7.2e-7), small(0.0)
-        ('7 · 10⁻⁷', '0')
+        >>> with_interval(0.45, 0.312, 0.58)
+        '45 % (31–58 %)'
     """
-    if value == 0 or not math.isfinite(value):
-        return f"{value:g}"
-    digit, power = f"{value:.0e}".split("e")
-    raised = str(int(power)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
-    return f"{digit} · 10{raised}"
+    return f"{percent(share)} ({100 * low:.0f}–{100 * high:.0f} %)"
 
 
 def count(number: float) -> str:
@@ -59,11 +55,16 @@ def sizes(numbers: Sequence[int | Fraction]) -> str:
     return "×".join(map(str, numbers))
 
 
+# Letters that change the direction of the text around them: in a file's name they hide its ending.
+_DIRECTIONS = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+_SAFE = str.maketrans({"<": "‹", ">": "›", **{letter: f"\\u{ord(letter):04x}" for letter in _DIRECTIONS}})
+
+
 def safe(text: str) -> str:
-    """Replace what a page would take for a tag in a name or an error of somebody else's.
+    r"""Replace what a page would take for a tag or an order in somebody else's text, such as a name or an error.
 
     Example:
-        >>> safe("a<b>")
-        'a‹b›'
+        >>> print(safe("a<b>"), safe("gpj\u202e.exe"), safe("\udcff"))
+        a‹b› gpj\u202e.exe \udcff
     """
-    return text.replace("<", "‹").replace(">", "›")
+    return text.translate(_SAFE).encode("utf-8", "backslashreplace").decode("utf-8")

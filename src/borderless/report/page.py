@@ -1,10 +1,16 @@
-"""One self-contained page: pictures become data: addresses, and its own policy forbids the browser any request."""
+"""Write one self-contained page: pictures become data: addresses, and its policy forbids the browser any request.
+
+Figures of `plots` get a second picture for dark screens: outside images and color bars, whose positions the file has,
+light becomes dark and the reverse, and hues stay.
+"""
 
 import base64
+import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from borderless.report.content import Figure, Section, limited_html
+from borderless.report.content import LEVELS, Card, Figure, Section, Table, limited_html
 from borderless.runtime.files import write_atomically
 
 _MEDIA_TYPES = {
@@ -14,9 +20,16 @@ _MEDIA_TYPES = {
     ".jpeg": "image/jpeg",
     ".svg": "image/svg+xml",
 }
+# No line ends between a number and its unit.
+_SPACE = "\N{NO-BREAK SPACE}"
+_UNIT = re.compile(r"(?<=\d) (%|px|×)")
+# Widths, in pixels and in letters, that fit a phone.
+_PHONE_PX, _PHONE_LETTERS = 380, 44
 
 
-def write(sections: Sequence[Section], path: Path, title: str, lead: str, provenance: str = "") -> Path:
+def write(
+    sections: Sequence[Section], path: Path, title: str, lead: str, provenance: str = "", card: Card | None = None
+) -> Path:
     """Write `sections` as one HTML file, atomically, and return its path.
 
     All texts may hold the tags of `limited_html`; anything else is shown as it is written.
@@ -27,6 +40,7 @@ def write(sections: Sequence[Section], path: Path, title: str, lead: str, proven
         title: The page's heading.
         lead: The paragraph under it.
         provenance: How to get the same numbers again, in small print at the end.
+        card: First screen, above the list of contents.
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined  # not for whoever only lists the experiments
 
@@ -38,9 +52,9 @@ def write(sections: Sequence[Section], path: Path, title: str, lead: str, proven
         lstrip_blocks=True,
     )
     # Jinja does not say what a filter is.
-    environment.filters.update(limited=_limited, picture=_picture)  # pyright: ignore[reportUnknownMemberType]
+    environment.filters.update(limited=_limited, picture=_picture, is_wide=_is_wide)  # pyright: ignore[reportUnknownMemberType]
     page = environment.get_template("page.html.j2").render(
-        sections=sections, title=title, lead=lead, provenance=provenance
+        sections=sections, title=title, lead=lead, provenance=provenance, card=card, levels=LEVELS
     )
     write_atomically(path, page)
     return path
@@ -49,29 +63,45 @@ def write(sections: Sequence[Section], path: Path, title: str, lead: str, proven
 def _limited(text: str) -> str:
     from markupsafe import Markup
 
-    return Markup(limited_html(text))
+    return Markup(_UNIT.sub(f"{_SPACE}\\1", limited_html(text)))
+
+
+def _is_wide(table: Table) -> bool:
+    """Return whether a table may be wider than a phone, by the letters of its longest cells."""
+    rows = [*table.text_rows(), [max(column.split(), key=len, default="") for column in table.columns]]
+    return sum(min(24, max(map(len, column))) for column in zip(*rows, strict=True)) > _PHONE_LETTERS
 
 
 def _picture(figure: Figure) -> dict[str, object]:
-    """The figure's data: address, and its size so that text does not jump while the page loads."""
+    """Return the figure's data: addresses, and its size so that text does not jump while the page loads."""
     from PIL import Image
+
+    from borderless.report.dark import BOXES, darkened  # loads what draws
 
     media_type = _MEDIA_TYPES.get(figure.path.suffix.lower())
     if media_type is None:
-        raise ValueError(
-            f"got the figure {figure.path.name}; it must be one of {', '.join(_MEDIA_TYPES)}; save it as PNG"
-        )
+        raise ValueError(f"Expected a figure of {', '.join(_MEDIA_TYPES)} but got {figure.path.name}; save it as PNG.")
     if not figure.path.is_file():
         raise FileNotFoundError(
-            f"got the figure {figure.path}, which does not exist; draw it before the page is written"
+            f"Expected the figure {figure.path} but got no such file; draw it before the page is written."
         )
-    data = base64.b64encode(figure.path.read_bytes()).decode("ascii")
-    size = None
+    size, dark = None, ""
     if media_type != "image/svg+xml":
         with Image.open(figure.path) as image:
             # A file that states its resolution is shown at its true size, 96 pixels of the page to the inch.
             scale = 96 / image.info.get("dpi", (96, 96))[0]
             size = (round(image.width * scale), round(image.height * scale))
+            if BOXES in image.info:
+                dark = _address("image/png", darkened(image, json.loads(image.info[BOXES])))
     # Pictures much wider than high keep a legible size on a phone and scroll in their own box.
-    is_wide = size is not None and size[0] > 1.25 * size[1]
-    return {"address": f"data:{media_type};base64,{data}", "size": size, "is_wide": is_wide}
+    is_wide = size is not None and size[0] > 1.25 * size[1] and size[0] > _PHONE_PX
+    return {
+        "address": _address(media_type, figure.path.read_bytes()),
+        "dark": dark,
+        "size": size,
+        "is_wide": is_wide,
+    }
+
+
+def _address(media_type: str, data: bytes) -> str:
+    return f"data:{media_type};base64,{base64.b64encode(data).decode('ascii')}"

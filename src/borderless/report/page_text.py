@@ -1,4 +1,4 @@
-"""Texts of a page from a template: what is read stands in one file, and the numbers in it are filled in by Jinja2.
+"""Make the texts of a page from a template: all words are in one file, and Jinja2 fills in the numbers.
 
 # The title
 
@@ -13,6 +13,10 @@ Its alternative text.
 ## table NAME
 
 Its caption.
+
+## result
+
+What was found, in one line (optional).
 """
 
 import re
@@ -47,7 +51,8 @@ class PageText:
 
     def section(self, figures: Sequence[Figure], tables: Sequence[Table]) -> Section:
         """Return the whole page."""
-        return Section(self.title, self.paragraphs, list(figures), list(tables))
+        (result,) = self.blocks.get("result", [""])
+        return Section(self.title, self.paragraphs, list(figures), list(tables), result)
 
 
 def filled_in(template: Path, values: Mapping[str, Any], words: Mapping[str, Callable[..., str]]) -> PageText:

@@ -8,6 +8,7 @@ Sizes are (height, width) in inches; one inch is 96 pixels of a page and is save
 # pyright: reportUnknownMemberType=false
 
 import io
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -21,6 +22,7 @@ from matplotlib.patches import Rectangle
 from numpy.typing import ArrayLike
 from PIL import Image
 
+from borderless.report.dark import BOXES, boxes
 from borderless.runtime.files import write_atomically
 
 PAGE_DPI = 96
@@ -30,7 +32,7 @@ INTENSITY = "gray"
 # Below this a relative difference is rounding; it is drawn at the foot of a logarithmic axis.
 ROUNDING = 1e-8
 
-# One colour and one marker a border in every figure, told apart also without colour vision.
+# One color and one marker per border in every figure, distinct also without color vision.
 BORDER_COLORS = {
     "valid": "#77736b",
     "zero": "#c43c2a",
@@ -126,8 +128,10 @@ def new_figure(
 def save(fig: Figure, path: Path, width_px: int | None = None) -> Path:
     """Save as PNG, `width_px` wide (by default twice its size on a page), whole or not at all. Returns `path`."""
     dpi = 2 * PAGE_DPI if width_px is None else width_px / fig.get_figwidth()
+    fig.set_dpi(dpi)
+    fig.draw_without_rendering()
     data = io.BytesIO()
-    fig.savefig(data, format="png", dpi=dpi, metadata={"Software": None})
+    fig.savefig(data, format="png", dpi=dpi, metadata={"Software": None, BOXES: json.dumps(boxes(fig))})
     write_atomically(path, data.getvalue())
     return path
 
@@ -142,16 +146,17 @@ def to_image(fig: Figure, dpi: float = PAGE_DPI) -> Image.Image:
 
 
 def save_animation(pictures: Sequence[Image.Image], path: Path, frame_ms: int, last_frame_ms: int) -> Path:
-    """Save an endless GIF with one palette for all pictures, so that only what changes is stored. Returns `path`."""
+    """Save a looping GIF with one palette for all pictures, so that only what changes is stored. Returns `path`."""
     palette = pictures[-1].quantize(256, dither=Image.Dither.NONE)
     # Near-whites are averaged on the way; the page behind the film is pure white.
     palette.putpalette([255 if value > 248 else value for value in palette.getpalette() or []])
     frames = [picture.quantize(palette=palette, dither=Image.Dither.NONE) for picture in pictures]
     durations = [frame_ms] * (len(frames) - 1) + [last_frame_ms]
-    temporary = path.with_suffix(".partial.gif")
-    frames[0].save(temporary, save_all=True, append_images=frames[1:], duration=durations, loop=0, optimize=True)
-    write_atomically(path, temporary.read_bytes())
-    temporary.unlink()
+    film = io.BytesIO()
+    frames[0].save(
+        film, format="GIF", save_all=True, append_images=frames[1:], duration=durations, loop=0, optimize=True
+    )
+    write_atomically(path, film.getvalue())
     return path
 
 
@@ -214,7 +219,7 @@ def heat_map(
 ) -> Any:
     """Values over positions (rows × columns); returns matplotlib's image.
 
-    extent: (left, right, bottom, top) in units of the axes; without it, cells are counted. label: the colour bar's.
+    extent: (left, right, bottom, top) in units of the axes; without it, cells are counted. label: the color bar's.
     annotate: a format such as "{:.0f}" that writes each value into its cell.
     """
     values = np.asarray(values, dtype=float)
@@ -273,7 +278,7 @@ def around(means: Sequence[float], halves: Sequence[float | None]) -> list[tuple
 
 
 def panel(ax: Axes, *, ticks: Sequence[str] = (), grid: Literal["x", "y"] = "y", **settings: Any) -> None:
-    """Set titles, labels and limits of a panel, lines across it, and what stands at 0, 1, … of its horizontal axis."""
+    """Set titles, labels and limits of a panel, lines across it, and labels at 0, 1, … of its horizontal axis."""
     if ticks:
         ax.set_xticks(range(len(ticks)), list(ticks))
     ax.set(**settings)

@@ -1,4 +1,4 @@
-"""Where a number comes from: versions, commit, machine, config. It goes with every result and every page."""
+"""Say where a number comes from: versions, commit, machine, config. It goes with every result and every page."""
 
 import dataclasses
 import functools

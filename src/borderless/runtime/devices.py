@@ -15,7 +15,12 @@ def check_device(device: str) -> None:
 
     try:
         found = torch.device(device)
-        is_here = found.type != "cuda" or (found.index or 0) < torch.cuda.device_count()
+        accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+        is_here = found.type == "cpu" or (
+            accelerator is not None
+            and found.type == accelerator.type
+            and (found.index or 0) < torch.accelerator.device_count()
+        )
     except RuntimeError:  # not a device's name
         is_here = False
     if not is_here:

@@ -6,16 +6,22 @@ import glob
 import io
 import os
 import tempfile
+import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+
+from borderless.errors import StorageError
 
 _HALF_WRITTEN = ".tmp"
 
 
 def write_atomically(path: Path, content: str | bytes | memoryview) -> None:
-    """Write `content` (text as UTF-8) to `path`. Whoever reads it, even after a crash, sees the old file or the new."""
+    """Write `content` to `path`: readers see the old file or the new one, even after a crash.
+
+    Text is written as UTF-8, with escapes for what UTF-8 cannot encode, such as parts of a file's name.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    data = content.encode("utf-8") if isinstance(content, str) else content
+    data = content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=_HALF_WRITTEN)
     try:
         with os.fdopen(handle, "wb") as file:
@@ -32,11 +38,43 @@ def write_atomically(path: Path, content: str | bytes | memoryview) -> None:
         raise
 
 
-def clear_half_written(path: Path) -> None:
-    """Delete what `write_atomically` left beside `path` in processes that were killed; what cannot be deleted stays."""
+def clear_half_written(path: Path, older_than_s: float = 0.0) -> None:
+    """Delete what `write_atomically` left beside `path` in processes that were killed; what cannot be deleted stays.
+
+    Args:
+        path: The file that was to be written.
+        older_than_s: Younger files stay: another process may be writing them.
+    """
     for temporary in path.parent.glob(f".{glob.escape(path.name)}.*{_HALF_WRITTEN}"):
         with contextlib.suppress(OSError):
-            temporary.unlink()
+            if time.time() - temporary.stat().st_mtime >= older_than_s:
+                temporary.unlink()
+
+
+def check_writable(folder: Path) -> None:
+    """Create `folder` and a file in it, and delete the file: before hours of work, not after them.
+
+    Raises:
+        StorageError: Files cannot be written there.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(b"0")
+    except OSError as error:
+        raise StorageError(
+            f"Expected a folder to write to but got {printable(folder)} ({error.strerror}); choose another."
+        ) from error
+
+
+def printable(name: Path | str) -> str:
+    r"""Return a file's name as text that every terminal and page can show, with escapes for what is no UTF-8.
+
+    Example:
+        >>> print(printable("a\udcff.png"))
+        a\xff.png
+    """
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

@@ -19,7 +19,7 @@ class Range:
     most: float = math.inf
 
     def __contains__(self, value: float) -> bool:
-        return self.least <= value <= self.most
+        return self.least <= value <= self.most and math.isfinite(value)
 
     def __str__(self) -> str:
         return f"at least {self.least}" if self.most == math.inf else f"from {self.least} to {self.most}"

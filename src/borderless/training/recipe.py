@@ -1,6 +1,7 @@
 """Recipe of a training: its settings, and the learning rate that follows from them."""
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, fields
 from typing import Literal
 
 from borderless.errors import TrainingError
@@ -62,6 +63,10 @@ class Recipe:
     """Whether to write curves for TensorBoard, too, into the training's folder."""
 
     def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, float) and not math.isfinite(value):
+                raise TrainingError(f"Expected {field.name} to be a finite number but got {value}; choose another.")
         counts = min(
             self.epochs, self.batch_size, self.learning_rate, self.patience, self.step_epochs, self.accumulation_steps
         )

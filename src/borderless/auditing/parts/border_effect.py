@@ -1,4 +1,4 @@
-"""How deep the border reaches: every feature map beside the same feature map without a border."""
+"""Compare every feature map with the same feature map without a border: how deep does the border reach?"""
 
 from pathlib import Path
 from typing import Any
@@ -16,15 +16,9 @@ from borderless.report.plots import ROUNDING, heat_map, new_figure, save
 
 NAME = "border_error"
 NEEDS: tuple[str, ...] = ()
-STEPS = ("border error",)
-COMPARED: tuple[Compared, ...] = (
-    ("border felt up to, px", 1, ("leak_px",)),
-    ("padding-aware filters, %", 100, ("aware_share",)),
-)
+STEPS = {"border error": 21.0}
+COMPARED: tuple[Compared, ...] = (("border changes feature maps up to, px", 1, ("leak_px",)),)
 
-# A share of padding-aware filters above this is worth a sentence. Garcia-Gasulla et al. found about 2 % in ImageNet's
-# networks.
-MANY_AWARE = 0.02
 _LINES, _MAPS, _ROWS = 8, 5, 12
 
 
@@ -32,22 +26,22 @@ def measure(subject: Subject) -> dict[str, Any]:
     """Return `border_error`."""
     found = subject.step(
         "border error",
-        lambda: border_error(
+        lambda tell: border_error(
             subject.model,
             subject.images,
             background=subject.background,
             batch_size=subject.batch_size,
             workers=subject.workers,
-            seed=subject.seed,
+            progress=tell,
         ),
     )
     return {"border_error": found}
 
 
 def findings(audit: Measurements) -> list[Finding]:
-    """Return how deep the border reaches, and whether filters are padding-aware."""
+    """Return how deep the border reaches."""
     effect = _effect(audit)
-    return [] if effect is None else [*_leak(effect), *_aware(effect)]
+    return [] if effect is None else _leak(effect)
 
 
 def _effect(audit: Measurements) -> BorderEffect | None:
@@ -59,34 +53,25 @@ def _leak(effect: BorderEffect) -> list[Finding]:
         return []
     deepest = max(effect.layers, key=lambda layer: layer.leak_px())
     if deepest.leak_px() == 0:
-        text = "No map differs by more than 1 % of its variation from the one that no border has touched."
-        return [Finding("leak", "good", text, {"leak_px": 0.0})]
+        text = "No feature map differs by more than 1 % of its variation from the one without a border."
+        return [Finding("leak", "pass", text, {"leak_px": 0.0})]
+    numbers = {"leak_px": deepest.leak_px(), "module": deepest.module}
+    return [Finding("leak", "warning", _depth(effect, deepest), numbers)]
+
+
+def _depth(effect: BorderEffect, deepest: LayerEffect) -> str:
     throughout = [layer for layer in effect.layers if layer.is_touched_throughout]
-    text = (
-        f"The border is felt up to {deepest.leak_px():.0f} px deep (map of {safe(deepest.module) or 'the model'}, by "
-        f"more than 1 % of its variation); the receptive field there reaches {deepest.field_px / 2:.0f} px."
-    )
     if throughout:
-        text += (
-            f" In {len(throughout)} of {len(effect.layers)} maps, from {safe(throughout[0].module) or 'the model'} on, "
-            "no cell of an image of this size is free of it."
+        first = throughout[0]
+        return (
+            f"In {len(throughout)} of {len(effect.layers)} feature maps, from {safe(first.module) or 'the model'} on "
+            f"(receptive field {first.field_px:.0f} px), the border changes every cell by more than 1 % of the map's "
+            "variation: on images of this size, none is free of it."
         )
-    return [Finding("leak", "mind", text, {"leak_px": deepest.leak_px(), "module": deepest.module})]
-
-
-def _aware(effect: BorderEffect) -> list[Finding]:
-    share = effect.aware_share
-    if share is None or share <= MANY_AWARE:
-        return []
-    return [
-        Finding(
-            "padding-aware",
-            "mind",
-            f"{percent(share)} of the filters answer to a side of the border as such, which without a border they do "
-            "not.",
-            {"share": share},
-        )
-    ]
+    return (
+        f"The border changes feature maps by more than 1 % of their variation up to {deepest.leak_px():.0f} px from "
+        f"the edge ({safe(deepest.module) or 'the model'}, receptive field {deepest.field_px:.0f} px)."
+    )
 
 
 def section(audit: Measurements, folder: Path) -> Section | None:
@@ -95,35 +80,29 @@ def section(audit: Measurements, folder: Path) -> Section | None:
     if effect is None or not effect.layers:
         return None
     text = [
-        f"Each map of the network on {effect.images} images, beside the same map without a border: the same weights, "
-        "the same images, an endless background. What differs is the border's doing.",
+        f"Each feature map of the network on {effect.images} images is compared with the same feature map without a "
+        "border: the same weights, the same images, an unlimited background. The border alone makes the difference.",
     ]
-    if effect.aware_share is not None:
-        text.append(
-            f"{percent(effect.aware_share)} of the filters for which it can be told answer to a side of the border as "
-            "such: their answers there and inside overlap by less than half (Kolmogorov and Smirnov's distance 0.5), "
-            "which without a border they do not. Garcia-Gasulla et al. (2023) found about 2 % in pretrained networks, "
-            "by another criterion."
-        )
     shown = spread(effect, _ROWS)
     rows = [
         [
             layer.module or layer.operation,
             f"{layer.stride_px:g}",
             percent(layer.at_edge),
-            f"{layer.leak_px():.0f}{' (all)' if layer.is_touched_throughout else ''}",
+            "everywhere" if layer.is_touched_throughout else f"{layer.leak_px():.0f} px",
             f"{layer.field_px:.0f}",
         ]
         for layer in shown
     ]
     table = Table(
-        ["map of", "step, px", "at the edge", "above 1 % up to, px", "field, px"],
+        ["feature map of", "step, px", "at the edge", "above 1 % up to", "receptive field, px"],
         rows,
         f"{len(shown)} of {len(effect.layers)} layers, in the order in which they run; all are in audit.json. "
-        "Field: the receptive field, of which half lies on each side. All: no cell is untouched.",
+        "Half of the receptive field is on each side of a cell. Everywhere: the border changes every cell.",
     )
     figures = [_draw_depth(folder / "depth.png", effect), _draw_maps(folder / "maps.png", effect)]
-    return Section("How deep the border reaches", text, figures, [table])
+    deepest = max(effect.layers, key=lambda layer: layer.leak_px())
+    return Section("How deep the border reaches", text, figures, [table], _depth(effect, deepest))
 
 
 def _draw_depth(path: Path, effect: BorderEffect) -> Figure:
@@ -140,20 +119,20 @@ def _draw_depth(path: Path, effect: BorderEffect) -> Figure:
     ax.annotate(
         "1 %", (1, TOUCHED), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=8, color="#4c4b47"
     )
-    ax.set(yscale="log", xlabel="distance from the edge, px", ylabel="difference, relative to\nthe map's own variation")
-    ax.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), title="map of", title_fontsize=8.5)
+    ax.set(yscale="log", xlabel="distance from the edge, px", ylabel="difference, relative to\nthe map's variation")
+    ax.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), title="feature map of", title_fontsize=8.5)
     return Figure(
         save(fig, path),
-        "How much each map differs from the same map without a border (<em>infinite</em>), by the distance of its "
-        "cells from the edge. Below the dashed line, cells count as untouched. Layers in the order in which they run, "
-        "from dark to light.",
+        "How much each feature map differs from the same one without a border (<em>infinite</em>), by the distance of "
+        "its cells from the edge. Below the dashed line, cells count as unchanged. Layers in the order in which they "
+        "run, from the top of the legend to its end.",
         f"Lines of {len(shown)} layers over the distance from the edge. The deepest difference above one percent is "
         f"{effect.leak_px:.0f} pixels from the edge.",
     )
 
 
 def _draw_maps(path: Path, effect: BorderEffect) -> Figure:
-    """Draw where on some maps the border is felt."""
+    """Draw which cells of some feature maps the border changes."""
     shown = spread(effect, _MAPS)
     fig, axes = new_figure(1, len(shown), (2.1, 1.9 if len(shown) > 1 else 2.4))
     for ax, layer in zip(axes[0], shown, strict=True):
@@ -168,7 +147,7 @@ def _draw_maps(path: Path, effect: BorderEffect) -> Figure:
             bar.outline.set_visible(False)  # pyright: ignore[reportCallIssue]
     return Figure(
         save(fig, path),
-        "The same differences cell by cell: bright is where a map is the border's doing.",
+        "The same differences cell by cell; bright cells are changed by the border.",
         f"Heat maps of {len(shown)} layers; differences are largest along the edges"
         + (" and reach the middle in the last ones." if shown[-1].is_touched_throughout else "."),
     )
@@ -195,7 +174,6 @@ def record(audit: Measurements) -> dict[str, Any] | None:
     return {
         "leak_px": effect.leak_px,
         "largest": effect.largest,
-        "aware_share": effect.aware_share,
         "layers": [
             {
                 "module": layer.module,
@@ -204,8 +182,6 @@ def record(audit: Measurements) -> dict[str, Any] | None:
                 "field_px": layer.field_px,
                 "leak_px": layer.leak_px(),
                 "by_distance": layer.by_distance.tolist(),
-                "filters": layer.filters,
-                "aware": layer.aware,
             }
             for layer in effect.layers
         ],

@@ -1,8 +1,9 @@
-"""What integers tell about a network: strides, receptive field, costs, uneven padding, and what reads position.
+"""Read from the layers alone: strides, receptive field, costs, uneven padding, and what reads position.
 
 With the rows and columns of pixels that no output depends on (Alsallakh et al., Mind the Pad, ICLR 2021).
 """
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -10,21 +11,23 @@ from typing import Any
 from borderless.auditing.parts import Compared
 from borderless.auditing.result import Finding, Measurements
 from borderless.auditing.subject import Subject
+from borderless.engine.border import BorderName
 from borderless.explanation import PositionRead, explain
 from borderless.measures.uneven_padding import Influence, UnevenPadding, even_sizes, influence, uneven_padding
 from borderless.report.content import Section, Table
 
 NAME = "layout"
 NEEDS: tuple[str, ...] = ()
-STEPS = ("layout", "influence")
+STEPS = {"layout": 10.0, "influence": 1.0}
 COMPARED: tuple[Compared, ...] = (("cost of infinite, ×", 1, ("costs", "infinite")),)
 
 _MOST_ROWS, _INFLUENCE_IMAGES = 12, 4
+_BORDERS: tuple[BorderName, ...] = ("zero", "full", "infinite")
 
 
 @dataclass(frozen=True)
 class NetworkLayout:
-    """What integers tell about a network.
+    """Strides, sizes and costs of a network.
 
     Attributes:
         total_stride_px: Of the last feature map, (rows, columns).
@@ -47,14 +50,20 @@ class NetworkLayout:
 
 def measure(subject: Subject) -> dict[str, Any]:
     """Return `layout` and `influence`."""
-    layout = subject.step("layout", lambda: _layout(subject))
-    felt = subject.step("influence", lambda: influence(subject.model, subject.first[:_INFLUENCE_IMAGES], subject.seed))
+    layout = subject.step("layout", lambda tell: _layout(subject, tell))
+    felt = subject.step(
+        "influence", lambda _: influence(subject.model, subject.first[:_INFLUENCE_IMAGES], subject.seed)
+    )
     return {"layout": layout, "influence": felt}
 
 
-def _layout(subject: Subject) -> NetworkLayout:
+def _layout(subject: Subject, tell: Callable[[float, float], Any]) -> NetworkLayout:
     model, size, channels = subject.model, subject.size, subject.first.shape[1]
-    explained = {name: explain(model, size, name, channels=channels) for name in ("zero", "full", "infinite")}
+    explained = {}
+    for i, name in enumerate(_BORDERS):
+        tell(i, len(_BORDERS) + 2)
+        explained[name] = explain(model, size, name, channels=channels)
+    tell(len(_BORDERS), len(_BORDERS) + 2)
     own = explained["zero"]
     return NetworkLayout(
         total_stride_px=tuple(int(s) for s in own.total_stride),
@@ -68,7 +77,7 @@ def _layout(subject: Subject) -> NetworkLayout:
 
 
 def findings(audit: Measurements) -> list[Finding]:
-    """Return what reads position, blind spots, and uneven padding."""
+    """Return what reads position, pixels that nothing depends on, and uneven padding."""
     layout: NetworkLayout | None = audit.results.get("layout")
     felt: Influence | None = audit.results.get("influence")
     found = [] if layout is None else [_position_read(read) for read in layout.position_reads]
@@ -85,20 +94,19 @@ def findings(audit: Measurements) -> list[Finding]:
 def _position_read(read: PositionRead) -> Finding:
     return Finding(
         "position-read",
-        "bad",
+        "fail",
         f"{read.module or 'The model itself'} reads absolute position: {read.operation}; {read.reason}.",
         {"module": read.module, "operation": read.operation},
-        "Against what is read by design no border helps. Replace the module: a global pool instead of a flattened "
-        "map, no position embedding.",
+        "No border helps against what is read by design. Replace the module: a global pool instead of a flattened "
+        "feature map, no position embedding.",
     )
 
 
 def _blind(axis: str, lines: list[int], size: int) -> Finding:
     return Finding(
         f"blind-{axis}",
-        "bad",
-        f"Blind spot: nothing depends on the pixels of {axis[:-1] if len(lines) == 1 else axis} "
-        f"{_ranges(lines)} (of {size}).",
+        "fail",
+        f"No output depends on the pixels of {axis[:-1] if len(lines) == 1 else axis} {_ranges(lines)} (of {size}).",
         {"lines": lines},
         "Choose a size of image on which every cell is read (see the sizes below).",
     )
@@ -109,13 +117,13 @@ def _uneven(layout: NetworkLayout, size: tuple[int, int]) -> Finding:
     where = f"{', '.join(modules[:3])}{' …' if len(modules) > 3 else ''}"
     return Finding(
         "uneven-padding",
-        "mind",
+        "warning",
         f"On {_by(size)} pixels, {len(modules)} {'layer pads' if len(modules) == 1 else 'layers pad'} the "
         f"start and the end of an axis differently ({where}).",
         {"modules": modules, "even_sizes": list(layout.even_sizes)},
-        f"Images of {' or '.join(f'{n} × {n}' for n in layout.even_sizes)} have no uneven padding."
+        f"Images of {' or '.join(f'{n} × {n}' for n in layout.even_sizes)} px have no uneven padding."
         if layout.even_sizes
-        else "No size near this one is without.",
+        else "No size within 32 px of this one has even padding only.",
     )
 
 
@@ -126,14 +134,9 @@ def section(audit: Measurements, _: Path) -> Section | None:
         return None
     text = [
         f"Total stride {_by(layout.total_stride_px)} px, receptive field {_by(layout.receptive_field_px)} px, "
-        f"{layout.macs / 1e9:.2f} · 10⁹ multiply-adds an image of {_by(audit.size)} px.",
+        f"{layout.macs / 1e9:.2f} · 10⁹ multiply-adds per image of {_by(audit.size)} px.",
         "Padding depends on the size of the image: where a stride does not come out even, the last window reads less "
-        "padding than the first, or leaves cells unread (Alsallakh et al., 2021)."
-        + (
-            f" Sizes near this one without uneven padding: {', '.join(map(str, layout.even_sizes))} px."
-            if layout.even_sizes
-            else " There is no size within 32 px of this one on which all is even."
-        ),
+        "padding than the first, or leaves cells unread (Alsallakh et al., 2021)." + (_sizes(layout, audit.size)),
     ]
     rows = [
         [one.module or one.operation, one.axis, one.cells, one.before, str(one.after) if one.after >= 0 else "unread"]
@@ -142,11 +145,22 @@ def section(audit: Measurements, _: Path) -> Section | None:
     count = len(layout.uneven)
     caption = f"The first {_MOST_ROWS} of {count}; all are in audit.json." if count > _MOST_ROWS else ""
     tables = [Table(["layer", "axis", "cells", "padding before", "after"], rows, caption)]
-    return Section("What the layers say", text, tables=tables if rows else [])
+    result = f"Total stride {_by(layout.total_stride_px)} px, receptive field {_by(layout.receptive_field_px)} px."
+    return Section("What the layers say", text, tables=tables if rows else [], result=result)
+
+
+def _sizes(layout: NetworkLayout, size: tuple[int, int]) -> str:
+    """Return which sizes have no uneven padding."""
+    if not layout.uneven:
+        return f" Images of {_by(size)} px have no uneven padding."
+    others = ", ".join(str(side) for side in layout.even_sizes if (side, side) != size)
+    if others:
+        return f" Sizes near this one without uneven padding: {others} px."
+    return " No size within 32 px of this one has even padding only."
 
 
 def record(audit: Measurements) -> dict[str, Any] | None:
-    """Return the layout, with the blind spots."""
+    """Return the layout, with the rows and columns that nothing depends on."""
     layout: NetworkLayout | None = audit.results.get("layout")
     felt: Influence | None = audit.results.get("influence")
     if layout is None:

@@ -1,6 +1,7 @@
-"""What it costs to give location up: `infinite` with a growing `reach`, without fine-tuning."""
+"""Convert to `infinite` with a growing `reach`, without fine-tuning: what does it cost, and what is kept?"""
 
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,61 +16,71 @@ from borderless.conversion import bordered
 from borderless.engine.border import Border
 from borderless.errors import ImageError
 from borderless.explanation import explain
-from borderless.measures.position_sensitivity import effect, on_canvases
+from borderless.measures.position_sensitivity import on_canvases
+from borderless.measures.prediction_changes import effect
 from borderless.report.content import Figure, Section
-from borderless.report.numbers import percent, small
+from borderless.report.numbers import percent
 from borderless.report.plots import BORDER_COLORS, ROUNDING, new_figure, save
 from borderless.runtime.evaluation import evaluating
 
 NAME = "reach"
 NEEDS = ("layout",)
-STEPS = ("reach",)
+STEPS = {"reach": 38.0}
 COMPARED: tuple[Compared, ...] = ()
 
 REACHES = (0, 1, 2, 4, 8, None)
 # Images on which a bound on the reach is tried, and how many of them move.
 _IMAGES, _MOVED = 16, 2
+# Fewer predictions kept are worth a warning.
+_KEPT = 0.9
 
 
 @dataclass(frozen=True)
 class ReachPoint:
-    """What one bound on how far feature maps may grow gives and costs.
+    """The effect and the cost of one bound on how far feature maps may grow.
 
     Attributes:
         reach: The bound, in cells; None for none.
         cost: Multiply-adds, relative to the original padding.
         error: Relative change of the logits over whole strides from the edge; None where the image has no room for one.
         kept: The share of images with the prediction of the model as it is; with labels, the accuracy.
+        is_enough: Whether the bound changes the logits as little as none does, at a lower cost.
     """
 
     reach: int | None
     cost: float
     error: float | None
     kept: float
+    is_enough: bool = False
 
 
 def measure(subject: Subject) -> dict[str, Any]:
     """Return `reach`: a tuple of points, () where it could not be measured."""
-    return {"reach": subject.step("reach", lambda: _points(subject)) or ()}
+    return {"reach": subject.step("reach", lambda tell: _points(subject, tell)) or ()}
 
 
-def _points(subject: Subject) -> tuple[ReachPoint, ...]:
+def _points(subject: Subject, tell: Callable[[float, float], Any]) -> tuple[ReachPoint, ...]:
     layout: NetworkLayout | None = subject.results.get("layout")
     if layout is None:
-        raise ImageError("got no layout; needed: the model's total stride, over which objects are moved")
+        raise ImageError("Needs the total stride of the network, over which objects are moved")
     model, size, shown, predictions = subject.model, subject.size, subject.first[:_IMAGES], subject.predictions
     wanted = (predictions.classes if predictions.labels is None else predictions.labels)[: len(shown)]
     moves = _from_the_edges(size, layout.total_stride_px)
     objects = middles(shown[:_MOVED])
     points = []
-    for reach in REACHES:
+    for i, reach in enumerate(REACHES):
+        tell(i, len(REACHES))
         border = Border("infinite", reach=reach, background=subject.background)
         cost = explain(model, size, border, channels=shown.shape[1]).cost
         with bordered(model, border), evaluating(model):
             errors = [effect(on_canvases(model, objects, where, size, subject.background)).change for where in moves]
             kept = (model(shown.to(subject.device)).argmax(1).cpu() == wanted).float().mean()
         points.append(ReachPoint(reach, cost, max(errors) if errors else None, float(kept)))
-    return tuple(points)
+    most = points[-1].cost
+    return tuple(
+        replace(point, is_enough=point.error is not None and point.error <= EQUAL and point.cost < 0.9 * most)
+        for point in points
+    )
 
 
 def _from_the_edges(size: tuple[int, int], stride: tuple[int, ...]) -> list[np.ndarray]:
@@ -90,16 +101,19 @@ def findings(audit: Measurements) -> list[Finding]:
     points, layout = _results(audit)
     if not points or layout is None:
         return []
-    endless = points[-1]
-    near = [p for p in points if p.error is not None and p.error <= EQUAL and p.cost < 0.9 * endless.cost]
-    whose = "accuracy" if audit.accuracy is not None else "the model's own answers kept"
-    text = (
-        f"Converted to <em>infinite</em>, it costs {endless.cost:.1f} × the multiply-adds, and {whose} "
-        f"{'is' if audit.accuracy is not None else 'are'} {percent(endless.kept)} before fine-tuning."
-    )
-    if near:
-        text += f" A reach of {near[0].reach} is as good, at {near[0].cost:.1f} ×."
-    return [Finding("cost", "open", text, {"cost": endless.cost, "kept": endless.kept})]
+    whole = points[-1]
+    text = f"{_cost(audit, whole)} without fine-tuning, and costs {whole.cost:.1f} × the multiply-adds."
+    near = next((point for point in points if point.is_enough), None)
+    if near is not None:
+        text += f" A reach of {near.reach} is as good, at {near.cost:.1f} ×."
+    level = "warning" if audit.accuracy is None and whole.kept < _KEPT else "info"
+    return [Finding("cost", level, text, {"cost": whole.cost, "kept": whole.kept})]
+
+
+def _cost(audit: Measurements, whole: ReachPoint) -> str:
+    kept = "has an accuracy of" if audit.accuracy is not None else "keeps"
+    of = "" if audit.accuracy is not None else " of its predictions"
+    return f"Converted to <em>infinite</em>, the network {kept} {percent(whole.kept)}{of} on these images"
 
 
 def _results(audit: Measurements) -> tuple[tuple[ReachPoint, ...], NetworkLayout | None]:
@@ -112,15 +126,15 @@ def section(audit: Measurements, folder: Path) -> Section | None:
     if not points or layout is None:
         return None
     return Section(
-        "What it costs to give it up",
+        "What it costs to prevent it",
         [
             f"Under <em>full</em> the network costs {layout.costs['full']:.1f} ×, under <em>infinite</em> "
-            f"{layout.costs['infinite']:.1f} × the multiply-adds of its own padding, because maps grow beyond "
-            "the image as far as an object can be felt. <code>reach=</code> bounds how far. A network that was trained "
-            "with zeros around its maps has learnt to count on them: its answers without them are worth less until it "
-            "is fine-tuned."
+            f"{layout.costs['infinite']:.1f} × the multiply-adds of its original padding, because feature maps grow "
+            "beyond the image as far as an object has an effect. <code>reach=</code> bounds how far. A pretrained "
+            "network relies on its zero padding, so its accuracy drops right after conversion, until it is fine-tuned."
         ],
         [_draw(folder / "reach.png", points, audit.accuracy is not None)],
+        result=f"{_cost(audit, points[-1])} without fine-tuning, at {points[-1].cost:.1f} × the multiply-adds.",
     )
 
 
@@ -134,32 +148,49 @@ def _draw(path: Path, points: tuple[ReachPoint, ...], has_labels: bool) -> Figur
             "change of the logits from the edge",
             "log",
         ),
-        (axes[0, 1], [100 * point.kept for point in points], "accuracy, %" if has_labels else "answers kept, %", None),
+        (
+            axes[0, 1],
+            [100 * point.kept for point in points],
+            "accuracy, %" if has_labels else "predictions kept, %",
+            None,
+        ),
     )
     for ax, values, title, scale in panels:
         ax.plot(cost, values, color=BORDER_COLORS["infinite"], marker="^")
-        for point, value in zip(points, values, strict=True):
+        for reaches, at, value in _labels(points, values):
             ax.annotate(
-                "∞" if point.reach is None else str(point.reach),
-                (point.cost, value),
+                reaches,
+                (at, value),
                 textcoords="offset points",
                 xytext=(4, 5),
                 fontsize=8,
                 color="#33322f",
             )
-        ax.set(xlabel="multiply-adds, × own padding's", title=title)
+        ax.set(xlabel="multiply-adds, × those of the original padding", title=title)
         ax.grid(axis="y")
         if scale:
             ax.set_yscale(scale)
     axes[0, 1].set_ylim(-4, 106)
     return Figure(
         save(fig, path),
-        "The network converted to <em>infinite</em>, untouched and without fine-tuning, with maps that may grow by 0, "
-        "1, 2, … cells, or without a bound (∞). Left: how far the answer depends on the place; right: what is left of "
-        "the answers on these images; both against the cost.",
+        "The network converted to <em>infinite</em>, without fine-tuning, with feature maps that may grow by 0, 1, 2, "
+        "… cells, or without a bound (∞), against the cost. Left: how much the logits depend on the position; right: "
+        "how many predictions on these images are kept, or right.",
         f"Two lines over the cost, from {cost[0]:.1f} to {cost[-1]:.1f} times the multiply-adds: the dependence on the "
-        f"place falls to {small(points[-1].error or 0)}.",
+        f"position falls to {percent(points[-1].error or 0)}.",
     )
+
+
+def _labels(points: tuple[ReachPoint, ...], values: list[float]) -> list[tuple[str, float, float]]:
+    """Return labels with their coordinates; points of one cost, to 2 %, share a label."""
+    found: list[tuple[str, float, float]] = []
+    for point, value in zip(points, values, strict=True):
+        name = "∞" if point.reach is None else str(point.reach)
+        if found and point.cost < 1.02 * found[-1][1]:
+            found[-1] = (f"{found[-1][0]}, {name}", *found[-1][1:])
+        else:
+            found.append((name, point.cost, value))
+    return found
 
 
 def record(audit: Measurements) -> list[dict[str, Any]]:

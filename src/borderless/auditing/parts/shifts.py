@@ -1,5 +1,6 @@
 """The whole image moves: do two views of it get the same prediction?"""
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -9,19 +10,20 @@ from borderless.auditing.result import Finding, Measurements
 from borderless.auditing.subject import Subject
 from borderless.measures.shift_consistency import Consistency, ProtocolName, consistency
 from borderless.report.content import Section, Table
+from borderless.report.numbers import with_interval
 
 _VIEWS: dict[ProtocolName, str] = {
     "zhang2019": "two crops of the image",
     "circular": "two rolls of the image",
-    "canvas": "two places on an empty canvas",
+    "canvas": "two positions on an empty canvas",
 }
 
 NAME = "shifts"
 NEEDS: tuple[str, ...] = ()
-STEPS = tuple(f"shifts, {protocol}" for protocol in _VIEWS)
+STEPS = {f"shifts, {protocol}": cost for protocol, cost in zip(_VIEWS, (3.0, 3.0, 4.0), strict=True)}
 COMPARED: tuple[Compared, ...] = (
-    ("same answer, two crops, %", 100, ("zhang2019", "value")),
-    ("same answer, two places, %", 100, ("canvas", "value")),
+    ("same prediction, two crops, %", 100, ("zhang2019", "value")),
+    ("same prediction, two positions, %", 100, ("canvas", "value")),
 )
 
 
@@ -31,7 +33,7 @@ def measure(subject: Subject) -> dict[str, Any]:
     return {"shifts": {name: one for name, one in found.items() if one is not None}}
 
 
-def _consistency(subject: Subject, protocol: ProtocolName) -> Consistency:
+def _consistency(subject: Subject, protocol: ProtocolName, tell: Callable[[float, float], Any]) -> Consistency:
     """Measure it with crops and canvases that differ from the images by an eighth of their sides."""
     return consistency(
         subject.model,
@@ -44,11 +46,12 @@ def _consistency(subject: Subject, protocol: ProtocolName) -> Consistency:
         background=subject.background,
         batch_size=subject.batch_size,
         workers=subject.workers,
+        progress=tell,
     )
 
 
 def findings(_: Measurements) -> list[Finding]:
-    """Return none: no control tells how much of it is the border's doing."""
+    """Return none: no control tells how much of it the border causes."""
     return []
 
 
@@ -69,16 +72,24 @@ def section(audit: Measurements, _: Path) -> Section | None:
     return Section(
         "The whole image moves",
         [
-            "How often two views of the same image have the same answer. Offsets are up to an eighth of the image's "
-            "side. Crops lose and gain pixels at the edge, rolls tear the image apart, canvases do neither."
+            "How often two views of the same image have the same prediction. Offsets are up to an eighth of the "
+            "image's side. Crops lose and gain pixels at the edge, rolls cut the image apart, canvases do neither."
         ],
         tables=[
             Table(
-                ["views", "same answer, %", *(["same and right, %"] if has_labels else [])],
+                ["views", "same prediction, %", *(["same and right, %"] if has_labels else [])],
                 rows,
                 f"Of {audit.images} images; in brackets the 95 % interval over images.",
             )
         ],
+        result=_in_one_line(shifts),
+    )
+
+
+def _in_one_line(shifts: dict[ProtocolName, Consistency]) -> str:
+    name, found = next(iter(shifts.items()))
+    return (
+        f"{with_interval(found.value, found.low, found.high)} of the images have the same prediction in {_VIEWS[name]}."
     )
 
 

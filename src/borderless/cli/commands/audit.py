@@ -3,30 +3,33 @@
 import sys
 from pathlib import Path
 
-import tyro
-
 from borderless.cli.options import AuditOptions, UsageError, split_off_network
+from borderless.cli.parsing import parse
+
+USAGE = """\
+Usage: borderless audit NAME [options]
+       borderless audit FILE --arch NAME [options]
+       borderless audit --compare A B
+
+Measure whether a network's predictions depend on absolute position, how far from the border, why, and what it costs to
+prevent it. Writes one page, report.html, and its numbers, audit.json. NAME: a network of torchvision, timm/NAME, or of
+the paper. FILE: its weights (a state dict). A, B: folders of audits, or their audit.json."""
 
 
 def execute(words: list[str]) -> int:
     """Audit the network that the first word names, or compare two audits; 1 if --fail-above is exceeded."""
-    if not words or words[0] in ("-h", "--help"):
-        print(
-            "Usage: borderless audit NAME [options], with NAME a network of torchvision, timm/NAME or of the paper\n"
-            "       borderless audit FILE --arch NAME [options], with FILE its weights (a state dict)\n"
-            "       borderless audit --compare A B, with A and B folders of audits or their audit.json\n"
-        )
-        tyro.cli(AuditOptions, args=["--help"], prog="borderless audit NAME")
-    if words[0] == "--compare":
+    if words and words[0] == "--compare":
         if len(words) != 3:
-            raise UsageError(f"got {len(words) - 1} audits to compare; needed: two folders, or two audit.json")
+            raise UsageError(
+                f"Expected two audits after --compare but got {len(words) - 1}; give two folders, or two audit.json"
+            )
         _compare(Path(words[1]), Path(words[2]))
         return 0
     name, words = split_off_network("audit", words)
-    options = tyro.cli(AuditOptions, args=words, prog=f"borderless audit {name}")
+    options = parse(AuditOptions, words, USAGE, AuditOptions.MAIN)
     # Not before the options are read: PyTorch takes seconds.
     from borderless.auditing import command
-    from borderless.report.content import plain_text
+    from borderless.report.content import LEVELS, plain_text
     from borderless.runtime.distributed import joined
 
     with joined() as group:
@@ -34,7 +37,7 @@ def execute(words: list[str]) -> int:
     if not group.is_leader:
         return 0
     for finding in findings:
-        print(f"{finding.level:<5} {plain_text(finding.text)}")
+        print(f"{LEVELS[finding.level]:<8} {plain_text(finding.text)}")
     print(f"\nThe report is in {page}, its numbers in {page.parent / 'audit.json'}")
     if options.fail_above is None:
         return 0
@@ -44,7 +47,7 @@ def execute(words: list[str]) -> int:
     is_above = 100 * share > options.fail_above
     if is_above:
         print(
-            f"borderless: {100 * share:.1f} % of the answers change with the place, more than the "
+            f"borderless: {100 * share:.1f} % of the predictions change with the position, more than the "
             f"{options.fail_above:g} % of --fail-above",
             file=sys.stderr,
         )

@@ -1,16 +1,21 @@
 """`borderless demo`: the first experiments with small settings, on one page."""
 
-import tyro
-
 from borderless.cli.options import DemoOptions
+from borderless.cli.parsing import parse
 
-# What the extra `demo` has the packages for, and what fits into three minutes.
+USAGE = """\
+Usage: borderless demo [--folder FOLDER]
+
+Run the first experiments with small settings, and write one page that tells them as a story, in two minutes. Needs no
+download."""
+
+# What the extra `demo` has the packages for, and what fits into two minutes.
 DEMO = ("equivariance", "conv-types", "rook", "one-place", "placed-object", "quadrant")
 
 
 def execute(words: list[str]) -> None:
     """Run the experiments of the demo and write their page."""
-    options = tyro.cli(DemoOptions, args=words, prog="borderless demo")
+    options = parse(DemoOptions, words, USAGE, ("folder",))
     # Not before the options are read: PyTorch takes seconds.
     from borderless.experiments.registry import EXPERIMENTS
     from borderless.experiments.runner import run
@@ -18,7 +23,9 @@ def execute(words: list[str]) -> None:
     from borderless.report.page import write
     from borderless.report.provenance import provenance
     from borderless.runtime.distributed import joined
+    from borderless.runtime.files import check_writable
 
+    check_writable(options.folder)
     sections: list[Section] = []
     with joined() as group:
         for name in DEMO:

@@ -1,20 +1,19 @@
 """`borderless explain NAME`: a network layer by layer under a border."""
 
-import tyro
-
 from borderless.cli.options import ExplainOptions, split_off_network
+from borderless.cli.parsing import parse
+
+USAGE = """\
+Usage: borderless explain NAME [options]
+
+Print a network layer by layer under a border: sizes, receptive field, cost, and what reads position.
+NAME: a network of torchvision, timm/NAME, or of the paper, such as resnet18 or fconv_resnet18."""
 
 
 def execute(words: list[str]) -> None:
     """Print the layers of the network that the first word names."""
-    if not words or words[0] in ("-h", "--help"):
-        print(
-            "Usage: borderless explain NAME [options], with NAME a network of torchvision or timm, such as resnet18 "
-            "or timm/resnet18, or of the paper, such as fconv_resnet18\n"
-        )
-        tyro.cli(ExplainOptions, args=["--help"], prog="borderless explain NAME")
     name, words = split_off_network("explain", words)
-    options = tyro.cli(ExplainOptions, args=words, prog=f"borderless explain {name}")
+    options = parse(ExplainOptions, words, USAGE, ("size", "border", "phase", "reach"))
     # Not before the options are read: PyTorch takes seconds.
     from borderless.explanation import explain
     from borderless.models.loading import load

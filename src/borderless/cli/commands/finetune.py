@@ -1,20 +1,20 @@
 """`borderless finetune`: a pretrained network under another border, trained further on anyone's images, and audited."""
 
-import tyro
-
 from borderless.cli.options import FinetuneOptions, split_off_network
+from borderless.cli.parsing import parse
+
+USAGE = """\
+Usage: borderless finetune NAME --data FOLDER [options]
+       borderless finetune FILE --arch NAME --data FOLDER [options]
+
+Convert a pretrained network to another border, train it further on your images, audit it before and after.
+NAME: a network of torchvision, or timm/NAME. FILE: its weights (a state dict)."""
 
 
 def execute(words: list[str]) -> None:
     """Fine-tune the network that the first word names; print the audits' tables and where the weights are."""
-    if not words or words[0] in ("-h", "--help"):
-        print(
-            "Usage: borderless finetune NAME --data FOLDER [options], with NAME a network of torchvision or timm/NAME\n"
-            "       borderless finetune FILE --arch NAME --data FOLDER [options], with FILE its state dict\n"
-        )
-        words = ["NAME", "--help"]
     name, words = split_off_network("finetune", words)
-    options = tyro.cli(tyro.conf.OmitArgPrefixes[FinetuneOptions], args=words, prog=f"borderless finetune {name}")
+    options = parse(FinetuneOptions, words, USAGE, FinetuneOptions.MAIN)
     # Not before the options are read: PyTorch takes seconds.
     from borderless.cli.finetuning import finetune_network
     from borderless.cli.tables import print_table

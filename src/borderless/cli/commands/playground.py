@@ -1,28 +1,32 @@
 """`borderless playground`: place objects by clicking, in the browser, on this machine."""
 
+import os
 import sys
-import threading
 
-import tyro
+from borderless.cli.options import PlaygroundOptions
+from borderless.cli.parsing import parse
 
-from borderless.cli.options import PlaygroundOptions, UsageError
+USAGE = """\
+Usage: borderless playground [options]
+
+Place objects by clicking and watch, train the rook, ask a network, audit it: in the browser, on this machine."""
 
 
 def execute(words: list[str]) -> None:
     """Serve the playground until Ctrl-C."""
-    options = tyro.cli(PlaygroundOptions, args=words, prog="borderless playground")
-    if options.host not in ("127.0.0.1", "localhost", "::1"):
+    options = parse(PlaygroundOptions, words, USAGE, ("host", "port", "open"))
+    # Not before the options are read: PyTorch and gradio take seconds.
+    from borderless.playground.door import is_local
+    from borderless.playground.server import serve
+
+    if not is_local(options.host):
         print(
             f"borderless: {options.host} can be reached from other machines, and asks for no password", file=sys.stderr
         )
-    # Not before the options are read: PyTorch and gradio take seconds.
-    from borderless.playground import launch
 
-    try:
-        _, address, _ = launch(options.host, options.port, options.open, blocks=False)
-    except OSError as error:
-        raise UsageError(
-            f"got no port to listen on ({error}); choose another: borderless playground --port 7870"
-        ) from error
-    print(f"The playground is at {address} (Ctrl-C ends it)", flush=True)
-    threading.Event().wait()
+    def say(address: str) -> None:
+        print(f"The playground is at {address} (Ctrl-C ends it)", flush=True)
+
+    status = serve(options.host, options.port, browse=options.open, say=say)
+    print("\nstopped", file=sys.stderr, flush=True)
+    os._exit(status)  # threads may still be inside PyTorch, where an ordinary exit aborts

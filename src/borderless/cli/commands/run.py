@@ -3,11 +3,20 @@
 import dataclasses
 import textwrap
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from borderless.cli.options import UsageError
+from borderless.cli.parsing import parse
 from borderless.experiments.registry import EXPERIMENTS
 from borderless.runtime.did_you_mean import unknown
+
+_TEXTS = {
+    "config": "",
+    "folder": "Folder of the results; the same command resumes there.",
+    "engine": "One cell after the other in this process (local), or cells as Ray tasks (ray).",
+    "address": "Address of a running Ray cluster (default: RAY_ADDRESS, else this machine).",
+}
+_MOST_MAIN = 12
 
 
 # Told without importing the experiments, which would load PyTorch only to print a help text.
@@ -22,7 +31,7 @@ def list_experiments() -> str:
 def execute(words: list[str]) -> None:
     """Run the experiment that the first word names; print its tables and where its page is."""
     names = list(EXPERIMENTS)
-    if not words or words[0] in ("-h", "--help"):
+    if not words or words[0] in ("-h", "--help", "--help-all"):
         print(
             f"Usage: borderless run NAME [options]\n\n{list_experiments()}\n\n"
             "borderless run NAME --help shows the options of one."
@@ -31,30 +40,31 @@ def execute(words: list[str]) -> None:
     name = words[0]
     if name not in names:
         raise UsageError(unknown("experiment", name, names, f"choose one of {', '.join(names)}"))
-    import tyro  # not for the list of names
-
     experiment = EXPERIMENTS[name]
     default = experiment.Config.small() if "--small" in words else experiment.Config()
     if any(word.split("=")[0] == "--data" for word in words) and hasattr(experiment.Config, "paper"):
         if "--small" in words:
             raise UsageError(
-                "got --small and --data: --small starts from the demo's settings, --data from the paper's; give one"
+                "Expected --small, which starts from the demo's settings, or --data, which starts from the paper's, "
+                "but got both; give one"
             )
         default = experiment.Config.paper()
-    options = tyro.cli(
-        _run_options(experiment.Config, name),
-        args=[word for word in words[1:] if word != "--small"],
-        prog=f"borderless run {name}",
-        description=f"{experiment.title}. {experiment.summary} "
-        "With --small: the demo's settings, as far as no option says otherwise."
-        + (" With --data: the paper's." if hasattr(experiment.Config, "paper") else ""),
-        default=_run_options(experiment.Config, name)(config=default),
+    kind = _run_options(experiment.Config, name)
+    own = [field.name for field in dataclasses.fields(experiment.Config) if field.name != "training"]
+    options = parse(
+        kind,
+        [word for word in words[1:] if word != "--small"],
+        _usage(experiment, name),
+        ("folder", *own)[:_MOST_MAIN],
+        kind(config=default),
     )
     # Not before the options are read: PyTorch takes seconds.
     from borderless.cli.tables import print_table
     from borderless.experiments.runner import run
     from borderless.runtime.distributed import joined
+    from borderless.runtime.files import check_writable
 
+    check_writable(options.folder)
     with joined() as group:
         section = run(experiment, options.config, options.folder, engine=options.engine, address=options.address)
     if not group.is_leader:
@@ -64,25 +74,25 @@ def execute(words: list[str]) -> None:
     print(f"The report is in {options.folder / 'report.html'}, the table in {options.folder / 'table.csv'}")
 
 
+def _usage(experiment: Any, name: str) -> str:
+    title = experiment.title if experiment.title.endswith(("?", "!")) else f"{experiment.title}."
+    about = textwrap.fill(f"{title} {experiment.summary}", 110)
+    starts = "--small                 start from the demo's settings"
+    if hasattr(experiment.Config, "paper"):
+        starts += "\n  --data PATH             start from the paper's settings, on its data"
+    return f"Usage: borderless run {name} [options]\n\n{about}\n\nOther options change these settings:\n  {starts}"
+
+
 def _run_options(config: type, name: str) -> Any:
     """Return a class of options: the experiment's config without a prefix, where to write, and where to run."""
-    import tyro
-
-    def option(name: str, kind: Any, default: Any, text: str) -> tuple[str, Any, Any]:
-        return name, Annotated[kind, tyro.conf.arg(help=text)], dataclasses.field(default=default)
-
     return dataclasses.make_dataclass(
         "RunOptions",
         [
-            ("config", tyro.conf.OmitArgPrefixes[config], dataclasses.field(default_factory=config)),
-            option("folder", Path, Path("runs") / name, "Where results are kept; the same command goes on there."),
-            option("engine", Literal["local", "ray"], "local", "One cell after the other here, or as Ray tasks."),
-            option(
-                "address",
-                str | None,
-                None,
-                "Of a running Ray cluster; without it and RAY_ADDRESS, Ray uses this machine.",
-            ),
+            ("config", config, dataclasses.field(default_factory=config)),
+            ("folder", Path, dataclasses.field(default=Path("runs") / name)),
+            ("engine", Literal["local", "ray"], dataclasses.field(default="local")),
+            ("address", str | None, dataclasses.field(default=None)),
         ],
+        namespace={"TEXTS": _TEXTS},
         frozen=True,
     )

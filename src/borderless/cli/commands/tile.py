@@ -3,16 +3,16 @@
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 import torch
-import tyro
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor, nn
 
-from borderless.cli.options import UsageError
+from borderless.cli.options import Classes, Seed, UsageError
+from borderless.cli.parsing import parse
 from borderless.errors import ImageError, RunInterrupted
 from borderless.models.request import NetworkRequest
 from borderless.partition.bands import Work, tile_on_ray
@@ -25,61 +25,68 @@ from borderless.partition.sources import Prepare, TiledImage, tiled_image
 from borderless.partition.spill import Spill
 from borderless.partition.tile import check_mode, parse_memory, tile_size
 from borderless.runtime.devices import check_device
+from borderless.runtime.settings import Range, Settings
 
 Values = Literal["output", "labels", "picture"]
 
 
+USAGE = """\
+Usage: borderless tile NETWORK IMAGE OUT [options]
+
+Run a network on a large image, tile after tile, and write its output, equal to that of the whole image.
+NETWORK: a network of torchvision, timm/NAME or of the paper, or a file of weights with --arch
+IMAGE:   .npy, .zarr, .tif, or what Pillow reads (.png, .jpg, …)
+OUT:     .zarr, .tif, .npy or .png"""
+
+
 @dataclass(frozen=True)
-class TileOptions:
+class TileOptions(Settings):
     """Run a network on a large image, tile after tile, and write its output: equal to that of the whole image."""
 
-    tile: int | None = None
-    """Pixels along each axis of a tile; without it, chosen by --memory."""
+    tile: Annotated[int | None, Range(1)] = None
+    """Pixels along each axis of a tile (default: chosen by --memory)."""
     memory: str | None = None
-    """About how much memory may be in use, such as 2GB or 500MiB; the rest waits in files in the folder TMPDIR."""
+    """About how much memory to use, such as 2GB or 500MiB; the rest waits in files in the folder TMPDIR."""
     values: Values = "output"
-    """What is written: the output as it is, labels (the channel that is largest), or a picture (0 to 1 as 0 to 255)."""
+    """Write the output as it is, labels (the largest channel), or a picture (0 to 1 as 0 to 255)."""
     output: str = ""
-    """Of a network with several outputs, which one; without it all of them, as arrays of one .zarr."""
+    """Name of the output of a network with several (default: all, as arrays of one .zarr)."""
     scale: Literal["network", "unit", "none"] = "network"
-    """What is done to integer pixels: to 0 to 1 and normalized as the network's images are, to 0 to 1, or nothing."""
+    """Scale integer pixels as the network's images are, to 0 to 1, or not at all."""
     channels: Channels = "auto"
-    """Which axis of the image has the channels; auto: the last one of pictures, else the first."""
+    """Axis of the image with the channels; auto: the last one of pictures, else the first."""
     weights: str = ""
-    """Of a named network: default (its library's, downloaded), packaged (tf_efficientnet_lite0), random, or a file."""
+    """default, packaged, random, or a name of the library's weights; downloaded where needed (default: pretrained)."""
     arch: str = ""
-    """Whose weights a file holds: a network of torchvision, timm/NAME, or of the paper."""
-    classes: int | None = None
-    """How many classes a network from a file tells apart; without it, its architecture's."""
-    seed: int = 0
-    """Of random weights."""
+    """Architecture of a file of weights: NAME of torchvision, timm/NAME, or of the paper."""
+    classes: Classes = None
+    """Number of classes of a network from a file (default: its architecture's)."""
+    seed: Seed = 0
+    """Random seed of random weights."""
     device: str = "cpu"
-    """Where the network runs: cpu, cuda, cuda:1, …"""
+    """Device of the network: cpu, cuda, cuda:1, …"""
     engine: Literal["local", "ray"] = "local"
-    """Where tiles run: in this process, or bands of the image on Ray workers."""
+    """Run tiles in this process (local), or bands of the image on Ray workers (ray)."""
     address: str | None = None
-    """Of a running Ray cluster; without it, Ray's own RAY_ADDRESS, or one that is started on this machine."""
-    bands: int | None = None
-    """With --engine ray, into how many bands the image is cut; without it, as many as the cluster has room for."""
+    """Address of a running Ray cluster (default: RAY_ADDRESS, else one started on this machine)."""
+    bands: Annotated[int | None, Range(1)] = None
+    """With --engine ray, number of bands that the image is cut into (default: as many as the cluster has room for)."""
+
+
+MAIN = ("tile", "memory", "values", "output", "scale", "weights", "arch", "classes", "device", "engine")
 
 
 def execute(words: list[str]) -> None:
     """Run the network that the first word names on an image, and write its output."""
-    if not words or words[0] in ("-h", "--help"):
-        print(
-            "Usage: borderless tile NETWORK IMAGE OUT [options]\n\n"
-            "NETWORK: a network of torchvision, timm/NAME or of the paper, or a file of weights with --arch\n"
-            "IMAGE:   .npy, .zarr, .tif, or what Pillow reads (.png, .jpg, …)\n"
-            "OUT:     .zarr, .tif, .npy or .png\n"
-        )
-        words = ["NETWORK", "IMAGE", "OUT", "--help"]
+    if any(word in ("-h", "--help", "--help-all") for word in words):
+        parse(TileOptions, words, USAGE, MAIN)
     if len(words) < 3 or any(word.startswith("-") for word in words[:3]):
         raise UsageError(
-            f"got {' '.join(words[:3])!r} where network, image and output are needed; write them first: borderless "
-            "tile resnet18 image.tif output.zarr ..."
+            f"Expected a network, an image and an output first but got {' '.join(words[:3])!r}; write: borderless tile "
+            "resnet18 image.tif output.zarr …"
         )
     name, image, out = words[0], Path(words[1]), Path(words[2])
-    options = tyro.cli(TileOptions, args=words[3:], prog=f"borderless tile {name} {image} {out}")
+    options = parse(TileOptions, words[3:], USAGE, MAIN)
     tile_file(name, image, out, options)
     print(f"The output is in {out}")
 
@@ -124,7 +131,7 @@ def tile_file(name: str, image_path: Path, out_path: Path, options: TileOptions)
                 spill = None if memory is None else Spill(memory)
                 tile_to_file(Runner(model, spill=spill), image, grid, out, identity, progress)
     except KeyboardInterrupt:
-        raise RunInterrupted("stopped; the same command goes on from the last row of tiles that is done") from None
+        raise RunInterrupted("stopped; the same command resumes after the last row of tiles that is done") from None
 
 
 class AsAsked(nn.Module):
@@ -191,7 +198,7 @@ def _scaled(pixels: Any, scale: str, asked: NetworkRequest) -> Prepare:
 
 
 def _identity(path: Path, image: TiledImage) -> str:
-    """What changes where an image in a file does."""
+    """Return what changes where an image in a file does."""
     files = [path, *sorted(path.glob("*.json")), *sorted(path.glob(".z*"))] if path.is_dir() else [path]
     stamps = [(file.stat().st_size, file.stat().st_mtime_ns) for file in files if file.is_file()]
     return repr((str(path.resolve()), image.shape, stamps))

@@ -2,21 +2,20 @@
 
 import json
 
-import tyro
-
 from borderless.cli.options import TilingOptions, split_off_network
+from borderless.cli.parsing import parse
+
+USAGE = """\
+Usage: borderless tiling NAME [options]
+
+Tell whether a network runs on tiles of a large image, how they must be cut, and what they cost.
+NAME: a network of torchvision, timm/NAME, or of the paper, such as resnet18 or fconv_resnet18."""
 
 
 def execute(words: list[str]) -> None:
     """Print the card of the network that the first word names."""
-    if not words or words[0] in ("-h", "--help"):
-        print(
-            "Usage: borderless tiling NAME [options], with NAME a network of torchvision or timm, such as resnet18 or "
-            "timm/resnet18, or of the paper, such as fconv_resnet18\n"
-        )
-        tyro.cli(TilingOptions, args=["--help"], prog="borderless tiling NAME")
     name, words = split_off_network("tiling", words)
-    options = tyro.cli(TilingOptions, args=words, prog=f"borderless tiling {name}")
+    options = parse(TilingOptions, words, USAGE, ("size", "border", "tiles", "json"))
     # Not before the options are read: PyTorch takes seconds.
     from borderless.conversion import convert_
     from borderless.models.loading import load

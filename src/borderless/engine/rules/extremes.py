@@ -36,6 +36,8 @@ def extreme(function: Any, signal: Signal, *args: Any, **kwargs: Any) -> Any:
     asked = asked_of(function, signal, args, kwargs)
     if not set(asked.dims) & set(signal.axes):
         return over_channels(function, signal, asked.dims, asked.keepdim, asked.options)
+    if 0 in asked.dims:
+        signal.scope.mixes_rows(function)
     if signal.border.is_own:
         return natively(function, signal, asked, args, kwargs)
     signal.check_gradients()

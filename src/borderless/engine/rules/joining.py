@@ -93,7 +93,9 @@ def _check_alignment(signal: Signal, whole: Signal, places: list[int], function:
         is_alike = signal.lattice.stride == whole.lattice.stride and signal.lattice.axes == whole.lattice.axes
     else:
         is_alike = are_alike(whole, signal)
-    if not is_alike and whole.border.keeps != "known":  # a part knows where it lies
+    # A part knows where it lies, and the unmodified model joins whatever is of one size.
+    is_free = whole.border.keeps == "known" or (whole.is_gathered and whole.border.has_own_padding)
+    if not is_alike and not is_free:
         raise whole.scope.unsupported(
             describe(function), f"it joins maps on different lattices, {whole.lattice} and {signal.lattice}"
         )

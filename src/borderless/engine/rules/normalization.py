@@ -13,14 +13,20 @@ from torch.nn import functional as F
 from borderless.engine.naming import describe
 from borderless.engine.registry import Kind, rule
 from borderless.engine.rules.plan import check_axes, reduced_axes
-from borderless.engine.rules.statistics import moments, moments_of_whole
+from borderless.engine.rules.statistics import cells_of_whole, moments, moments_of_whole
 from borderless.engine.signal import Signal
 from borderless.engine.tiles import is_constant, less
 from borderless.engine.torch_internals import batch_norm_update_stats, native_batch_norm_backward, verify_batch_size
 
 
+def _need_of_norm(function: Any, signal: Signal, *_: Any, **__: Any) -> Kind:
+    is_constant_around = signal.background is None or is_constant(signal.background, signal.axes)
+    return "gathered" if is_constant_around else "everything"
+
+
 def _need_of_batch_norm(function: Any, signal: Any, *args: Any, **kwargs: Any) -> Kind:
-    return "everything" if kwargs.get("training", args[4] if len(args) > 4 else False) else "cell"
+    is_training = kwargs.get("training", args[4] if len(args) > 4 else False)
+    return _need_of_norm(function, signal) if is_training else "cell"
 
 
 @rule(torch.batch_norm, needs=_need_of_batch_norm)
@@ -61,6 +67,12 @@ def batch_norm(
             describe(function),
             "it takes the statistics of its batch, and a placement runs objects at several positions in one batch",
         )
+    if training and signal.is_gathered:
+        over = (0, *signal.axes)
+        mean, var = moments_of_whole(signal, signal.window, over)
+        count = cells_of_whole(signal, over)
+        _update_running(running_mean, running_var, mean.flatten(), var.flatten(), count, momentum)
+        return _normalized_part(signal, mean, var, weight, bias, eps)
     if training and background is not None:
         return _batch_norm_by_deviation(signal, background, running_mean, running_var, weight, bias, momentum, eps)
     window = signal.window
@@ -93,7 +105,7 @@ def _batch_norm_by_deviation(
     if not is_constant(background, signal.axes):  # how many cells of each kind of a tile the window holds is chance
         window = signal.window
         mean, var = moments(window, background, signal.axes, signal.box, (0, *signal.axes))
-        _update_running(running_mean, running_var, mean.flatten(), var.flatten(), window, momentum)
+        _update_running(running_mean, running_var, mean.flatten(), var.flatten(), _cells_of(window), momentum)
         return signal.derive(*(_normalize(cells, mean, var, weight, bias, eps) for cells in (window, background)))
     known = signal.known_deviation
     if known is not None and len(background) == 1:
@@ -107,8 +119,12 @@ def _batch_norm_by_deviation(
     normalized, around, mean, var = _DeviationNorm.apply(  # pyright: ignore[reportGeneralTypeIssues]
         deviation, around.to(deviation.dtype), weight, bias, eps
     )
-    _update_running(running_mean, running_var, mean + constant.flatten(), var, deviation, momentum)
+    _update_running(running_mean, running_var, mean + constant.flatten(), var, _cells_of(deviation), momentum)
     return signal.derive(normalized.to(dtype), around.to(dtype))
+
+
+def _cells_of(window: Tensor) -> int:
+    return window.numel() // window.shape[1]
 
 
 @torch.no_grad()
@@ -117,13 +133,12 @@ def _update_running(
     running_var: Tensor | None,
     mean: Tensor,
     var: Tensor,
-    cells: Tensor,
+    count: int,
     momentum: float,
 ) -> None:
-    """Move running statistics (C) towards those of a batch of `cells`, whose variance is the biased one."""
+    """Move running statistics (C) towards those of a batch of `count` cells, whose variance is the biased one."""
     if running_mean is None or running_var is None:
         return
-    count = cells.numel() // cells.shape[1]
     running_mean.lerp_(mean.to(running_mean.dtype), momentum)
     running_var.lerp_((var * (count / (count - 1))).to(running_var.dtype), momentum)
 
@@ -194,11 +209,6 @@ def _batch_gradients(of_cells: Tensor, cells: Tensor, mean: Tensor, invstd: Tens
     return (of_cells * centered).sum(over) * invstd, of_cells.sum(over)
 
 
-def _need_of_norm(function: Any, signal: Signal, *_: Any, **__: Any) -> Kind:
-    is_constant_around = signal.background is None or is_constant(signal.background, signal.axes)
-    return "gathered" if is_constant_around else "everything"
-
-
 @rule(F.instance_norm, needs=_need_of_norm)
 def instance_norm(
     function: Any,
@@ -215,7 +225,7 @@ def instance_norm(
     check_axes(signal, None, function, weight, bias, running_mean, running_var)
     window, background = signal.window, signal.background
     numbers = (running_mean, running_var, weight, bias, use_input_stats, momentum, eps)
-    if use_input_stats and signal.border.keeps == "known":
+    if use_input_stats and signal.is_gathered:
         mean, var = moments_of_whole(signal, window, signal.axes)
         return _normalized_part(signal, mean, var, weight, bias, eps)
     if background is None:
@@ -227,7 +237,8 @@ def instance_norm(
     around = _normalize(background, mean, var, weight, bias, eps)
     if is_constant(background, signal.axes):
         return signal.derive(function(window, *numbers), around)
-    _update_running(running_mean, running_var, mean.mean(0).flatten(), var.mean(0).flatten(), window[:1], momentum)
+    count = _cells_of(window[:1])
+    _update_running(running_mean, running_var, mean.mean(0).flatten(), var.mean(0).flatten(), count, momentum)
     return signal.derive(_normalize(window, mean, var, weight, bias, eps), around)
 
 
@@ -245,8 +256,8 @@ def group_norm(
     check_axes(signal, None, function, weight, bias)
     window, background = signal.window, signal.background
     axes = tuple(axis + 1 for axis in signal.axes)
-    if signal.border.keeps == "known":
-        statistics = moments_of_whole(signal, window.unflatten(1, (num_groups, -1)), (2, *axes))
+    if signal.is_gathered:
+        statistics = moments_of_whole(signal, window.unflatten(1, (num_groups, -1)), (2, *axes), axes)
         members = window.shape[1] // num_groups
         mean, var = (one.expand(-1, -1, members, *[-1] * len(axes)).flatten(1, 2) for one in statistics)
         return _normalized_part(signal, mean, var, weight, bias, eps)
@@ -266,7 +277,7 @@ def group_norm(
 def _normalized_part(
     signal: Signal, mean: Tensor, var: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
 ) -> Signal:
-    """Normalize a part of a map by the statistics of the whole map."""
+    """A part of a map, or a batch of unequal samples, by the statistics of whole maps."""
     around = signal.background
     around = None if around is None else _normalize(around, mean, var, weight, bias, eps)
     return signal.derive(_normalize(signal.window, mean, var, weight, bias, eps), around)
@@ -286,4 +297,4 @@ def _normalize(
         scale, shift = scale * weight, shift * weight
     if bias is not None:
         shift = shift + bias.reshape(-1, *[1] * (cells.ndim - 2))
-    return (cells * scale + shift).to(cells.dtype)
+    return torch.addcmul(shift, cells, scale).to(cells.dtype)

@@ -8,7 +8,6 @@ from torch.nn import functional as F
 from borderless.engine import geometry
 from borderless.engine.geometry import Slide
 from borderless.engine.operations import Mirror
-from borderless.engine.reading import read, read_mirrored
 from borderless.engine.receptive_field import Field, renumbered
 from borderless.engine.registry import Need, rule
 from borderless.engine.signal import Signal
@@ -41,7 +40,7 @@ def padding(function: Any, signal: Signal, pad: Sequence[int], mode: str = "cons
         window = function(window, list(pad), mode, value)
         frame = tuple(window.shape[axis] for axis in signal.axes)
         return signal.derive(window, None, box=tuple((0, n) for n in frame), frame=frame, field=field)
-    if signal.border.keeps == "known":
+    if signal.border.keeps == "known" or signal.border.has_own_padding:
         return _pad_part(function, signal, pad, mode, value, field)
     if any(channels):
         window = F.pad(window, channels, mode, value)
@@ -82,18 +81,13 @@ def padding(function: Any, signal: Signal, pad: Sequence[int], mode: str = "cons
 def _pad_part(
     function: Any, signal: Signal, pad: Sequence[int], mode: str, value: Any, field: tuple[Field, ...]
 ) -> Signal:
-    """Pad a part of a map: what the model pads is known where the cells that it is made of are stored."""
+    """Pad a part of a map, or a batch: what the model pads is known where the cells that it is made of are stored."""
     operations = _need_of_padding(function, signal, pad, mode, value).slides
     outputs = signal.kept(operations)
     frame = tuple(operation.frame(n) for operation, n in zip(operations, signal.frame, strict=True))
     wanted = tuple((a - s.padding, b - s.padding) for (a, b), s in zip(outputs, operations, strict=True))
-    if not signal.border.has_own_padding:
-        window = signal.read(wanted)
-    elif mode == "constant":
-        around = signal.window.new_full([1] * signal.ndim, value or 0)
-        window = read(signal.window, signal.axes, signal.box, wanted, around)
-    else:
-        window = read_mirrored(signal.window, signal.axes, signal.box, wanted, signal.frame, mode)  # pyright: ignore[reportArgumentType]
+    is_own = signal.border.has_own_padding
+    window = signal.read_padded(wanted, mode, value) if is_own else signal.read(wanted)
     channels = [0 if signal.ndim - 1 - i // 2 in signal.axes else int(p) for i, p in enumerate(pad)]
     background = signal.background
     if any(channels):

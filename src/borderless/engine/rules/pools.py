@@ -91,7 +91,7 @@ def max_pool(
             return result
         return result, indices_of(run, planned, result) if numbers is None else result.derive(numbers, None)
 
-    if has_indices or signal.border.is_own:
+    if has_indices or signal.border.has_own_padding:
         return local(signal)
     return _of_frame(signal, slides, largest_over_space, local)
 
@@ -100,11 +100,18 @@ def _of_frame(
     signal: Signal, slides: tuple[Slide, ...], pooled: Callable[[Signal], Tensor], local: Callable[[Signal], Signal]
 ) -> Any:
     """Return what a pool gives that may be meant for all of space, where it reads the whole frame at once."""
-    covers = all(
-        s.kernel >= n and s.padding == 0 and s.dilation == 1 and s.frame(n) == 1
-        for s, n in zip(slides, signal.frame, strict=True)
-    )
-    if not (covers and signal.may_pool_frame):
+    covers = [
+        all(
+            s.kernel >= n and s.padding == 0 and s.dilation == 1 and s.frame(n) == 1
+            for s, n in zip(slides, frame, strict=True)
+        )
+        for frame in signal.frames
+    ]
+    if any(covers) and len(covers) > 1:
+        raise signal.scope.unsupported(
+            "a pool", "its kernel covers the whole of some feature maps of the batch. Write an adaptive pool"
+        )
+    if not (covers[0] and signal.may_pool_frame):
         return local(signal)
     whole = signal.untaped()
     if any(s.kernel > n for s, n in zip(slides, signal.frame, strict=True)):  # no local pool is larger than its map
@@ -168,7 +175,7 @@ def average_pool(
         signal.scope.observe(function, result, 0, slides, signal.frame)
         return result
 
-    if signal.border.is_own or override:
+    if signal.border.has_own_padding or override:
         return local(signal)
     return _of_frame(signal, slides, lambda whole: mean_over_space(function, whole), local)
 
@@ -177,12 +184,14 @@ def _model_divides(planned: Plan, count_include_pad: bool, like: Tensor) -> Tens
     """Return by what averages over whole kernels are to be multiplied, where the model's own count fewer cells."""
     factor: Tensor | float = 1.0
     source = planned.source
-    for axis, slide, (first, stop), n in zip(source.axes, planned.slides, planned.outputs, source.frame, strict=True):
-        low, high = (-slide.padding, n + slide.padding) if count_include_pad else (0, n)
+    for i, (axis, slide, (first, stop)) in enumerate(zip(source.axes, planned.slides, planned.outputs, strict=True)):
         starts = range(slide.stride * first - slide.padding, slide.stride * stop - slide.padding, slide.stride)
-        counts = [min(start + slide.kernel, high) - max(start, low) for start in starts]
-        if any(count != slide.kernel for count in counts):
-            shape = [-1 if i == axis else 1 for i in range(like.ndim)]
+        counts = []
+        for frame in source.frames:
+            low, high = (-slide.padding, frame[i] + slide.padding) if count_include_pad else (0, frame[i])
+            counts.append([max(1, min(start + slide.kernel, high) - max(start, low)) for start in starts])
+        if any(count != slide.kernel for along in counts for count in along):
+            shape = [len(counts), *(-1 if d == axis else 1 for d in range(1, like.ndim))]
             factor = factor * (slide.kernel / torch.tensor(counts, dtype=like.dtype, device=like.device)).reshape(shape)
     return factor
 
@@ -227,7 +236,7 @@ def norm_pool(
         signal.scope.observe(function, result, 0, slides, signal.frame)
         return result
 
-    return local(signal) if signal.border.is_own else _of_frame(signal, slides, pooled, local)
+    return local(signal) if signal.border.has_own_padding else _of_frame(signal, slides, pooled, local)
 
 
 def _count_in_name(function: Any) -> int:

@@ -1,5 +1,6 @@
 """Questions about a map: attributes, sizes, and values that leave the map."""
 
+from math import prod
 from typing import Any
 
 import torch
@@ -42,6 +43,11 @@ def query(function: Any, signal: Any, *args: Any, **kwargs: Any) -> Any:
     """Shape and type, as the unmodified model would see them."""
     if function is torch.Tensor.__len__:
         return signal.shape[0]
+    if function is torch.Tensor.size:
+        dim = args[0] if args else kwargs.get("dim")
+        return signal.shape if dim is None else signal.shape[dim]
+    if function in (torch.Tensor.numel, torch.Tensor.nelement, torch.numel):
+        return prod(signal.shape)
     with DisableTorchFunctionSubclass():
         return function(signal, *args, **kwargs)
 

@@ -140,7 +140,7 @@ def over_channels(function: Any, signal: Signal, dims: tuple[int, ...], keepdim:
 
 def extreme_of(function: Any, signal: Signal, dims: tuple[int, ...]) -> Any:
     """Return the extreme of window and background over `dims`, kept at size 1: a tensor, or what is left of the map."""
-    if signal.border.keeps == "known":
+    if signal.is_gathered:
         reduced = extreme_of_whole(signal, function, dims)
     else:
         reduced = function(signal.window, dim=dims, keepdim=True)

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from borderless.engine.geometry import filled_box
+from borderless.engine.geometry import Box, filled_box
 from borderless.engine.naming import describe, named
 from borderless.engine.registry import rule
 from borderless.engine.rules.reduced import (
@@ -33,7 +33,14 @@ from borderless.engine.rules.reduced import (
     reduction_seen,
 )
 from borderless.engine.rules.spread_maps import has_values
-from borderless.engine.rules.statistics import cells_of_whole, mean_of, moments, moments_of_whole, sum_of_whole
+from borderless.engine.rules.statistics import (
+    cells_of_whole,
+    for_each_sample,
+    mean_of,
+    moments,
+    moments_of_whole,
+    sum_of_whole,
+)
 from borderless.engine.signal import Signal
 from borderless.engine.tiles import is_constant, ranges_of, tile
 from borderless.errors import RoundingWarning
@@ -55,6 +62,8 @@ def reduction(function: Any, signal: Signal, *args: Any, **kwargs: Any) -> Any:
     others = tuple(d for d in asked.dims if d not in signal.axes)
     if not spatial:
         return over_channels(function, signal, others, asked.keepdim, asked.options)
+    if 0 in asked.dims:
+        signal.scope.mixes_rows(function)
     if signal.border.is_own:
         return natively(function, signal, asked, args, kwargs)
     signal.check_gradients()
@@ -83,8 +92,7 @@ def _linear(
     """Mean or sum over the dimensions `axes`, kept at size 1: a tensor, or a Signal where a spatial axis is left."""
     background, window = signal.background, signal.window
     divide = function.__name__ == "mean" if divide is None else divide
-    is_part = signal.border.keeps == "known"
-    if background is None and is_part:
+    if background is None and signal.is_gathered:
         total = sum_of_whole(signal, window, axes, dtype)
         total = total / cells_of_whole(signal, axes) if divide else total
     elif background is None:
@@ -94,8 +102,8 @@ def _linear(
             dtype = torch.int64
         deviation = signal.deviation() if dtype is None else signal.window.to(dtype) - signal.around_window().to(dtype)
         frame, count = counted_cells(function, signal, axes)
-        total = sum_of_whole(signal, deviation, axes) if is_part else deviation.sum(axes, keepdim=True)
-        if count == frame and not is_part:
+        total = sum_of_whole(signal, deviation, axes) if signal.is_gathered else deviation.sum(axes, keepdim=True)
+        if signal.border.count == "frame" and not signal.is_gathered:
             _check_rounding(function, signal, deviation, total, count)
         background = background.to(total.dtype)
         left = [i for i, axis in enumerate(signal.axes) if axis not in axes]
@@ -103,22 +111,29 @@ def _linear(
             background, total = background.mean(axes, keepdim=True), total / count
         else:
             background = background.sum(axes, keepdim=True) * frame / prod(background.shape[axis] for axis in axes)
-            total = total if count == frame else total * (frame / count)
+            total = total if count is frame else total * (frame / count)
         cells = ranges_of(tuple(signal.box[i] for i in left))
         total = total + tile(background, [signal.axes[i] for i in left], cells)
         total, background = (t if dtype is None else t.to(dtype) for t in (total, background))
     return total if len(axes) == len(signal.axes) else line_of(signal, total, background, axes)
 
 
-def counted_cells(function: Any, signal: Signal, axes: Sequence[int]) -> tuple[int, float]:
-    """Return how many cells the frame has along `axes`, and by how many a sum of deviations is divided for a mean."""
+def counted_cells(function: Any, signal: Signal, axes: Sequence[int]) -> tuple[Any, Any]:
+    """Return how many cells the frame has along `axes`, and by how many a sum of deviations is divided for a mean.
+
+    Numbers, or tensors with one for each sample; the same object where they are the same.
+    """
     over = [signal.axes.index(axis) for axis in axes]
-    frame = prod(signal.frame[i] for i in over)
+    frame = for_each_sample(signal, lambda frame, _: prod(frame[i] for i in over), signal.ndim)
     signal.scope.averages("mean", function, signal)
     if signal.border.count != "window":
         return frame, frame
     signal.scope.averages("window", function, signal)
-    return frame, filled_box(tuple(signal.whole_box[i] for i in over), [signal.frame[i] for i in over])
+
+    def filled(frame: tuple[int, ...], box: Box) -> float:
+        return filled_box(tuple(box[i] for i in over), [frame[i] for i in over])
+
+    return frame, for_each_sample(signal, filled, signal.ndim)
 
 
 def _check_rounding(function: Any, signal: Signal, deviation: Tensor, total: Tensor, count: float) -> None:
@@ -162,7 +177,7 @@ def _spread(function: Any, signal: Signal, asked: Asked, spatial: tuple[int, ...
             return line_of(signal, window, around, spatial)
         parts = around or (None,) * len(window)
         return tuple(line_of(signal, *part, spatial) for part in zip(window, parts, strict=True))
-    if signal.border.keeps == "known":
+    if signal.is_gathered:
         return _spread_of_parts(function, signal, asked)
     if background is None or is_constant(background, axes):
         return run(signal.window)
@@ -195,6 +210,7 @@ def _spread_of_parts(function: Any, signal: Signal, asked: Asked) -> Any:
         return sum_of_whole(signal, cells.abs().pow(power), dims).pow(1 / power)
     mean, var = moments_of_whole(signal, cells, dims)
     count = cells_of_whole(signal, dims)
-    var = var * (count / max(0, count - asked.options.get("correction", 1)))
+    rest = count - asked.options.get("correction", 1)
+    var = var * (count / (rest.clamp_min(0) if isinstance(rest, Tensor) else max(0, rest)))
     spread, mean = (var if name.startswith("var") else var.sqrt()).to(cells.dtype), mean.to(cells.dtype)
     return (spread, mean) if name.endswith("_mean") else spread

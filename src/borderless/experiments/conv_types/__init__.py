@@ -19,7 +19,7 @@ from borderless.runtime.settings import Choice, Range, Settings
 class ConvTypesConfig(Settings):
     """Settings of `conv-types`."""
 
-    size: Annotated[int, Range(1)] = 7
+    size: Annotated[int, Range(1, 1_000)] = 7
     """Height and width of the two images, in pixels."""
     borders: Annotated[tuple[str, ...], Choice(BORDERS)] = BORDERS
     """Borders to compare; the figure shows valid, zero and full."""

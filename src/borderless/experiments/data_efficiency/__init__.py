@@ -40,7 +40,7 @@ class DataEfficiencyConfig(PaperSettings):
     """Training images per class; a larger set holds the smaller ones. 0: all."""
     arms: Annotated[tuple[str, ...], Choice(COMPARED)] = COMPARED
     """Arms to train."""
-    seeds: Annotated[int, Range(1)] = 3
+    seeds: Annotated[int, Range(1, 10_000)] = 3
     data: Path | None = None
     """Folder of classes, or of Fashion-MNIST or CIFAR-10; by default digits. With it, defaults are the paper's."""
     training: Recipe = EMBEDDED

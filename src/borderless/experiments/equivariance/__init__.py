@@ -28,5 +28,5 @@ class EquivarianceConfig(Settings):
     """Borders to compare."""
     largest_shift: Annotated[int, Range(1, LETTER_MARGIN_PX)] = LETTER_MARGIN_PX
     """Largest shift of the object, up and to the left, in pixels."""
-    seed: int = 0
+    seed: Annotated[int, Range(0, 2**32 - 1)] = 0
     """Seed of the network's random weights."""

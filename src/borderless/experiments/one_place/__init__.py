@@ -37,7 +37,7 @@ ARMS = {
 class OnePlaceConfig(TrainedSettings):
     """Settings of `one-place`."""
 
-    seeds: Annotated[int, Range(1)] = 3
+    seeds: Annotated[int, Range(1, 10_000)] = 3
     test_digits: Annotated[int, Range(1, 360)] = 240
     """Number of the 360 test digits to test at each position."""
     training: Recipe = RECIPE

@@ -38,7 +38,7 @@ class PatchMatchingConfig(PaperSettings):
     """Number of training pairs; a larger set holds the smaller ones."""
     arms: Annotated[tuple[str, ...], Choice(tuple(ARMS))] = tuple(ARMS)
     """Arms to train."""
-    seeds: Annotated[int, Range(1)] = 2
+    seeds: Annotated[int, Range(1, 10_000)] = 2
     test_matches: Annotated[int, Range(100)] = 500
     """Matching, and other, test pairs; a quarter as many to validate on. Brown patches have their own lists."""
     data: Path | None = None

@@ -22,13 +22,13 @@ class RookConfig(Settings):
 
     borders: Annotated[tuple[str, ...], Choice(BORDERS)] = BORDERS
     """Borders to train under."""
-    seeds: Annotated[int, Range(1)] = 5
+    seeds: Annotated[int, Range(1, 10_000)] = 5
     """Number of seeds (0, 1, …) of the initial weights, one training each."""
-    epochs: int = 100
+    epochs: Annotated[int, Range(1)] = 100
     """Passes over the two images."""
-    learning_rate: float = 0.1
+    learning_rate: Annotated[float, Range(1e-12, 1e12)] = 0.1
     """Learning rate of SGD."""
-    momentum: float = 0.9
+    momentum: Annotated[float, Range(0, 1)] = 0.9
     """Momentum of SGD."""
     margin: Annotated[int, Range(0, LARGEST_ROOK_MARGIN_PX)] = 0
     """Pixels between the rook and the two edges of its corner; from 2 on, zero padding has nothing to read."""

@@ -32,7 +32,7 @@ class ShiftsConfig(PaperSettings):
     """Networks: "small", or any of torchvision, timm/NAME, or of the paper."""
     arms: Annotated[tuple[str, ...], Choice(tuple(ARMS))] = tuple(ARMS)
     """Arms to train."""
-    seeds: Annotated[int, Range(1)] = 2
+    seeds: Annotated[int, Range(1, 10_000)] = 2
     data: Path | None = None
     """Folder of classes, or of train and val with classes; by default digits. With it, defaults are the paper's."""
     classes: Literal["all", "imagenet-a"] = "all"

@@ -1,0 +1,64 @@
+"""Where the stored window of a map lies: on its frame, in the whole of which it is a part, and for each sample.
+
+Boxes hold one interval [start, stop) of frame indices an axis.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from borderless.engine.geometry import Box
+
+
+class Extent:
+    """What a Signal knows of where its window lies.
+
+    is_gathered: whether a value over all of space is more than the same value over the window, because other parts of
+    the map lie elsewhere, or because not all of the window is every sample's. Rules then ask `statistics`.
+    """
+
+    is_gathered = False
+    # Of the Signal that this is a part of.
+    start: tuple[int, ...]
+    frame: tuple[int, ...]
+    axes: tuple[int, ...]
+    _sizes: torch.Size
+
+    @property
+    def box(self) -> Box:
+        """The window as frame indices: for each axis (start, stop)."""
+        shape = self._sizes
+        return tuple([(a, a + shape[axis]) for a, axis in zip(self.start, self.axes)])  # noqa: B905  it runs often
+
+    @property
+    def whole_box(self) -> Box:
+        """The box on which the whole map is stored, of which a tile holds a part."""
+        return self.box
+
+    @property
+    def frame_box(self) -> Box:
+        """The frame as frame indices: for each axis (0, n)."""
+        return tuple((0, n) for n in self.frame)
+
+    @property
+    def frames(self) -> tuple[tuple[int, ...], ...]:
+        """The frame of each sample; one for all where they are equal."""
+        return (self.frame,)
+
+    @property
+    def boxes(self) -> tuple[Box, ...]:
+        """The box on which the whole map of each sample is stored; one for all where they are equal."""
+        return (self.whole_box,)
+
+    def own(self, cells: Tensor, around: float = 0.0, axes: tuple[int, ...] | None = None) -> Tensor:  # noqa: ARG002
+        """Return `cells` of the window, with `around` where they are none of a sample's own.
+
+        axes: the spatial dimensions of `cells`; None: those of the map.
+        """
+        return cells
+
+    def gather(self, part: Any, merge: Callable[[list[Any]], Any]) -> Any:
+        """Return merge(parts): `part`, taken of this map's window, and the same of all other parts of the whole map."""
+        return merge([part])

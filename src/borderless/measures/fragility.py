@@ -1,0 +1,131 @@
+"""Change images a little and count how often the prediction changes: a baseline for changes of the position.
+
+Three changes: JPEG compression, Gaussian noise whose root mean square equals what JPEG changes in the same image, and a
+shift of the object by one pixel. The same images, without the changes, give the predictions to compare with.
+
+Shapes: images (N, C, H, W); objects (N, C, h, w).
+"""
+
+import io
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from borderless.measures.prediction_changes import Share, share
+from borderless.runtime.evaluation import evaluating
+
+QUALITY = 50
+_NOISES = 4
+# Offsets of the object, (rows, columns).
+_NEIGHBORS = tuple((row, column) for row in (-1, 0, 1) for column in (-1, 0, 1) if (row, column) != (0, 0))
+
+
+@dataclass(frozen=True)
+class Fragility:
+    """Shares of predictions that change.
+
+    Attributes:
+        jpeg: Under JPEG compression of quality `QUALITY`.
+        noise: Under Gaussian noise of the same root mean square.
+        one_pixel: When the object moves by one pixel, in eight directions.
+        rms: Root mean square of the change by JPEG and by noise, relative to the range of an image's values.
+        quality: Of JPEG.
+    """
+
+    jpeg: Share
+    noise: Share
+    one_pixel: Share
+    rms: float
+    quality: int = QUALITY
+
+
+def fragility(
+    model: nn.Module,
+    objects: Tensor,
+    position: tuple[int, int],
+    photographs: Tensor,
+    *,
+    batch_size: int = 8,
+    seed: int = 0,
+    progress: Callable[[int, int], Any] | None = None,
+) -> Fragility:
+    """Measure how often small changes of objects on photographs change the prediction.
+
+    Args:
+        model: Returns logits (N, classes).
+        objects: (N, C, h, w).
+        position: (row, column) of the objects' upper left pixel on their photographs.
+        photographs: (N, C, H, W).
+        batch_size: Images per pass.
+        seed: Draws the noise, and resamples for the intervals.
+        progress: Called with the number of objects done, and of all.
+    """
+    device = next((parameter.device for parameter in model.parameters()), objects.device)
+    draw = torch.Generator().manual_seed(seed)
+    flips: dict[str, list[float]] = {"jpeg": [], "noise": [], "one_pixel": []}
+    changes: list[float] = []
+    with evaluating(model):
+        for i, (one, photograph) in enumerate(zip(objects, photographs, strict=True)):
+            image = scene(one, photograph, position)
+            compressed = jpeg(image)
+            rms = float((compressed - image).square().mean().sqrt())
+            changes.append(rms / max(float(image.max() - image.min()), 1e-30))
+            views = {
+                "jpeg": [compressed],
+                "noise": [image + rms * torch.randn(image.shape, generator=draw) for _ in range(_NOISES)],
+                "one_pixel": [
+                    scene(one, photograph, (position[0] + row, position[1] + column))
+                    for row, column in _NEIGHBORS
+                    if _fits(one, photograph, (position[0] + row, position[1] + column))
+                ],
+            }
+            stacked = torch.stack([image, *(view for group in views.values() for view in group)])
+            found = torch.cat([model(part.to(device)).argmax(1).cpu() for part in torch.split(stacked, batch_size)])
+            start = 1
+            for name, group in views.items():
+                flips[name].append(float((found[start : start + len(group)] != found[0]).float().mean()))
+                start += len(group)
+            if progress is not None:
+                progress(i + 1, len(objects))
+    shares = {name: share(np.array(values), seed) for name, values in flips.items()}
+    rms = float(np.mean(changes))
+    return Fragility(jpeg=shares["jpeg"], noise=shares["noise"], one_pixel=shares["one_pixel"], rms=rms)
+
+
+def scene(one: Tensor, photograph: Tensor, position: tuple[int, int]) -> Tensor:
+    """Return a copy of a photograph (C, H, W) with an object (C, h, w) on it."""
+    found, (row, column) = photograph.clone(), position
+    found[:, row : row + one.shape[1], column : column + one.shape[2]] = one
+    return found
+
+
+def jpeg(image: Tensor, quality: int = QUALITY) -> Tensor:
+    """Return an image (C, H, W) after JPEG compression: of color if it has three channels, else channel by channel.
+
+    Its range of values is scaled to 0 to 255 for the compression, and back.
+    """
+    low, high = float(image.min()), float(image.max())
+    span = max(high - low, 1e-30)
+    levels = ((image - low) / span * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
+    parts = [levels] if levels.shape[2] == 3 else [levels[:, :, i] for i in range(levels.shape[2])]
+    found: np.ndarray = np.dstack([_compressed(part, quality) for part in parts]).astype(np.float32)
+    return (torch.as_tensor(found).permute(2, 0, 1) / 255 * span + low).to(image.dtype)
+
+
+def _compressed(levels: np.ndarray, quality: int) -> np.ndarray:
+    from PIL import Image  # not for whoever only imports the measures
+
+    data = io.BytesIO()
+    Image.fromarray(levels).save(data, format="JPEG", quality=quality)
+    with Image.open(data) as image:
+        return np.asarray(image)
+
+
+def _fits(one: Tensor, photograph: Tensor, position: tuple[int, int]) -> bool:
+    return all(
+        0 <= at <= whole - part for at, whole, part in zip(position, photograph.shape[1:], one.shape[1:], strict=True)
+    )
