@@ -101,7 +101,7 @@ def check_apart(network: Network, limit_s: float, limit_gib: float) -> dict[str,
     process = context.Process(target=_child, args=(network, limit_gib, sender))
     process.start()
     sender.close()
-    message = f"no answer within {limit_s:.0f} s"
+    message = f"no output within {limit_s:.0f} s"
     if receiver.poll(limit_s):
         try:
             row = receiver.recv()

@@ -1,4 +1,4 @@
-"""What an answer about a placed object costs: a whole canvas each, or `bl.place`.
+"""What an output for a placed object costs: a whole canvas each, or `bl.place`.
 
     python benchmarks/placement.py                                        # ResNet-18 and 50, BagNet-33, DenseNet-121
     python benchmarks/placement.py --models resnet18 --borders 0 32 512

@@ -12,10 +12,18 @@ project = "borderless"
 copyright = "the borderless authors"
 release = version = borderless.__version__
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_gallery.gen_gallery"]
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.napoleon",
+    "sphinx_gallery.gen_gallery",
+]
 # Beside the pages, so that what a result points to (tables, pictures) is part of the site.
 HERE = Path(__file__).parent
 shutil.copytree(HERE.parent / "results", HERE / "reference" / "results", dirs_exist_ok=True)
+# Written anew by each build, so that no page of a function stays that is gone.
+shutil.rmtree(HERE / "reference" / "api", ignore_errors=True)
 exclude_patterns = [
     "reference/results/README.md",
     "_build",
@@ -26,13 +34,26 @@ exclude_patterns = [
 myst_heading_anchors = 3
 # Docstrings are plain text with code in single backquotes.
 default_role = "code"
+templates_path = ["_templates"]
+autosummary_generate = True
+# Apart from the functions `audit` and `tiling` also where a file system does not distinguish case.
+autosummary_filename_map = {
+    "borderless.Audit": "borderless.Audit-class",
+    "borderless.Tiling": "borderless.Tiling-class",
+}
 autodoc_typehints = "description"
+# Short names would be written with their marks where a type is one of several.
+autodoc_typehints_format = "fully-qualified"
 autodoc_member_order = "bysource"
+# One parameter per line, so that signatures fit on a phone.
+python_maximum_signature_line_length = 60
 nitpicky = False
 
 html_theme = "furo"
 html_title = "borderless"
-html_static_path: list[str] = []
+html_show_sourcelink = False
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
 
 sphinx_gallery_conf = {
     "examples_dirs": "../examples",

@@ -1,9 +1,9 @@
 """
-Shift and convolve, in either order
-===================================
+Shift, then convolve, or convolve, then shift
+=============================================
 
-A bright square near the edge, a filter that looks down and right. Convolve and then shift, or shift and then convolve:
-if the two differ, the convolution knows where the square was.
+A bright square near the edge, and a filter that weights the pixels below and to the right of each cell. Convolve and
+then shift, or shift and then convolve: where the two results differ, the output depends on the position of the square.
 """
 
 import matplotlib.pyplot as plt
@@ -22,10 +22,11 @@ down = 10
 shifted = image.roll((down, down), (2, 3))
 
 # %%
-# Under each border, both orders on the same part of the plane. `read` gives any box of a map, also beyond the frame.
+# Both orders under each border, on the same part of the plane. `read` returns any box of a feature map, also beyond the
+# frame, which the dashed line shows.
 
 borders = ("zero", "circular", "full", "infinite")
-fig, axes = plt.subplots(len(borders), 3, figsize=(6, 7.5), layout="constrained")
+fig, axes = plt.subplots(len(borders), 3, figsize=(6.5, 8), layout="constrained")
 box = ((-2, 18), (-2, 18))
 for row, border in zip(axes, borders, strict=True):
     model = bl.convert(convolution, border, output="signal")
@@ -36,11 +37,12 @@ for row, border in zip(axes, borders, strict=True):
     for ax, values, title in zip(
         row,
         (moved_after, moved_before, (moved_after - moved_before).abs()),
-        ("convolve, shift", "shift, convolve", f"largest difference {difference:.2g}"),
+        ("convolve, then shift", "shift, then convolve", f"difference ≤ {difference:.2g}"),
         strict=True,
     ):
         ax.imshow(values, vmin=0, vmax=1.5, extent=(-2, 18, 18, -2))
         ax.add_patch(plt.Rectangle((0, 0), 16, 16, fill=False, edgecolor="white", linestyle="--"))
-        ax.set(title=title, xticks=[], yticks=[])
+        ax.set(xticks=[], yticks=[])
+        ax.set_title(title, fontsize=10)
     row[0].set_ylabel(border)
 plt.show()

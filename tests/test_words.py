@@ -67,6 +67,7 @@ EXCEPTIONS = (
     r"needed: the inputs that they read",  # a field of that name
     r"Mind the Pad",  # the title of a paper
     r"same-answer-at-every-pixel|plot_2_same_answer_everywhere|trained-with-zeros",  # addresses of pages
+    r"tokens-stand-for-a-map|[Rr]elabell(ed|ing)|`places`",  # a page, a class, a field of the record
 )
 WORDS = {re.compile(rf"\b(?:{word})\b"): better for word, better in DIALECT.items()}
 LETTERS = {re.compile(word): better for word, better in SPELLING.items()}
