@@ -67,7 +67,7 @@ def _opening(rows: Sequence[Row]) -> Iterator[str]:
         '- **adaptive**: with `phase="adaptive"`, moved by (57, −19) pixels; clips by (5, 17, −19) frames and pixels.',
         "",
         "Dense outputs must move with the object and are compared on the cells that both have; on outputs coarser than",
-        "the image an adaptive phase may round the move up or down. Another object must change the answer.",
+        "the image an adaptive phase may round the move up or down. Another object must change the output.",
         "",
         f"torch {torch.__version__}, torchvision {torchvision.__version__}, timm {timm.__version__}, borderless "
         f"{borderless.__version__}, commit {', '.join(commits) or 'unknown'}; {platform.system()} "

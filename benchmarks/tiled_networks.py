@@ -66,7 +66,7 @@ def apart(library: str, name: str, canvas_px: int, limit_s: float) -> dict[str, 
     process.start()
     sender.close()
     try:
-        return receiver.recv() if receiver.poll(limit_s) else {"failed": f"no answer within {limit_s:.0f} s"}
+        return receiver.recv() if receiver.poll(limit_s) else {"failed": f"no output within {limit_s:.0f} s"}
     except EOFError:
         return {"failed": "the process ended"}
     finally:

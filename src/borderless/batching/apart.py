@@ -99,7 +99,7 @@ def _in_rows(scope: BatchPass, func: Any, rows: list[list[int]], parts: Sequence
 def _cropped(
     scope: BatchPass, func: Any, like: BatchSignal, rows: list[list[int]], parts: Sequence[Tensor]
 ) -> BatchSignal:
-    """Ordinary tensors that are maps cropped to their frames: from there on the model's own padding lies around."""
+    """Ordinary tensors that are maps cropped to their frames: the model's original padding lies around them."""
     others = [d for d in range(1, like.ndim) if d not in like.axes]
     if len({tuple(part.shape[d] for d in others) for part in parts}) > 1:
         return _in_rows(scope, func, rows, parts)  # pyright: ignore[reportReturnType]  which says what is wrong

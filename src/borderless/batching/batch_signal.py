@@ -54,7 +54,7 @@ class BatchPass(ForwardPass):
         return self._masks[key]
 
     def is_in_model(self) -> bool:
-        """Whether the model's own code is running, and no rule."""
+        """Return whether the model's own code is running, and no rule."""
         return self.calls == 0
 
     def reads_position(self, operation: str, reason: str, frame: tuple[int, ...] = ()) -> None:
@@ -224,7 +224,7 @@ class BatchSignal(Signal):
         )
 
     def cropped(self) -> "BatchSignal":
-        """Return the samples on their frames, from where on the model's own padding lies around them."""
+        """Return the samples on their frames, from where on the model's original padding lies around them."""
         if self.batch.cropped is self.batch:
             return self
         window = Signal.crop(self.surrounded(self._around()))

@@ -76,7 +76,7 @@ def batched(
 
 @dataclass
 class _Call:
-    """What stands in the place of a model's conversion while it runs on `batch`, all images in one tensor."""
+    """The conversion that a model has while it runs on `batch`, all images in one tensor."""
 
     batch: Tensor
     border: Border

@@ -33,7 +33,7 @@ class UnevenPass(BatchPass):
 
     @cached_property
     def cropped(self) -> "UnevenPass":
-        """The pass of maps that were cropped to their frames: from there on the model's own padding lies around."""
+        """The pass of maps that were cropped to their frames: the model's original padding lies around them."""
         if self.alone.border.is_own:
             return self
         border = Border("zero")
@@ -58,7 +58,7 @@ class UnevenPass(BatchPass):
     def _needs(
         self, traits: Traits, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], maps: list[BatchSignal]
     ) -> list[Need] | None:
-        """What the call needs of each sample, one for all where no size was asked for; None where they differ."""
+        """Return the needs of each sample, one for all where no size was asked for; None where they differ."""
         is_sized = has_sizes(args) or (bool(kwargs) and has_sizes(tuple(kwargs.values())))
         if not is_sized:
             self.asked_size = False
@@ -142,7 +142,7 @@ class UnevenPass(BatchPass):
 
 
 def any_mirrors(need: Need) -> bool:
-    """Whether the operations carry the size of a frame."""
+    """Return whether the operations carry the size of a frame."""
     return any(isinstance(operation, Mirror) for operation in need.slides)
 
 
@@ -156,7 +156,7 @@ def _plain(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
 def _with(
     maps: Sequence[BatchSignal], others: Sequence[BatchSignal], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[Any, Any]:
-    """The arguments with `others` in the places of `maps`."""
+    """Return the arguments with `others` instead of `maps`."""
     put = {id(one): other for one, other in zip(maps, others, strict=True) if other is not one}
     return tree_map(lambda leaf: put.get(id(leaf), leaf), (args, kwargs)) if put else (args, kwargs)
 
@@ -168,7 +168,7 @@ def _each_map(result: Any, note: Any) -> Any:
 
 
 def _runs_at_once(need: Need, maps: Sequence[BatchSignal]) -> bool:
-    """Whether the rule of a call that needs this can run on all samples of `maps` together."""
+    """Return whether the rule of a call that needs this can run on all samples of `maps` together."""
     if need.kind not in _AT_ONCE and not need.slides:
         return False
     if need.kind in ("neighborhood", "resampled") and not need.slides:

@@ -1,4 +1,4 @@
-"""What calls leave of each sample of a batch, and how far beyond its own cells they read. Integers only."""
+"""The cells that calls leave of each sample of a batch, and how far beyond its own cells they read. Integers only."""
 
 from collections.abc import Sequence
 from functools import lru_cache
@@ -38,7 +38,7 @@ def after(
 ) -> After:
     """Return what `operations`, one an axis, the same for all samples or those of each, leave of the samples.
 
-    is_padded: whether the model's own padding lies outside. Elsewhere padding that mirrors only numbers cells anew.
+    is_padded: whether the model's original padding lies outside. Elsewhere mirroring only numbers cells anew.
     """
     new_frames, new_boxes, reads = [], [], []
     each = operations if len(operations) > 1 else operations * len(frames)
@@ -54,7 +54,7 @@ def after(
 
 
 def _beyond(operation: Any, kept: Interval, window: Interval) -> int:
-    """How many cells after a window an operation reads for the outputs that are kept of it."""
+    """Return how many cells after a window an operation reads for the outputs that are kept of it."""
     if isinstance(operation, Mirror):
         return operation.padding_after
     return operation.needed(kept)[1] - window[1] if kept[0] < kept[1] else 0
@@ -68,5 +68,5 @@ def joint(all_boxes: tuple[Boxes, ...], keep: Keep) -> Boxes:
 
 
 def is_alike(operations: Sequence[Operations]) -> bool:
-    """Whether operations are the same for all samples, but for the sizes that some carry."""
+    """Return whether operations are the same for all samples, but for the sizes that some carry."""
     return len({tuple(o._replace(n=0) if isinstance(o, Mirror) else o for o in own) for own in operations}) == 1

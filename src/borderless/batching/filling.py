@@ -1,4 +1,4 @@
-"""What lies around each sample of a batch of unequal maps: put there before a rule reads beyond a cell.
+"""Fill the cells around each sample of a batch of unequal maps before a rule reads beyond a cell.
 
 Cells outside of all samples are nobody's, so without gradients they are written in place, and of them just the strips
 that are read: 30 short writes take a tenth of the time of a copy of the map through a mask.
@@ -38,7 +38,7 @@ def masked(cells: Tensor, mask: Tensor, axes: Sequence[int], around: Tensor | fl
 
 
 def may_write(cells: Tensor) -> bool:
-    """Whether cells that are nobody's may be written in place: nothing is recorded, and no other map owns them.
+    """Return whether cells that are nobody's may be written in place: nothing is recorded, and no other map owns them.
 
     What shares all of a tensor's memory owns the same cells of it; what shares a part of it, a crop, owns fewer.
     """

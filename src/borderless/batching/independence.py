@@ -1,4 +1,4 @@
-"""Which module of a model lets the images of a batch feel one another: its outputs alone and in the batch, compared."""
+"""Find the module of a model that mixes the images of a batch: its outputs alone and in the batch, compared."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager

@@ -1,7 +1,7 @@
 """Sizes that differ from image to image: what a model reads from the shape of a map of a batch, and reckons with.
 
 A `SizePerImage` is the integer of the largest map, so that PyTorch takes it, and knows those of all images. Arithmetic
-acts on each of them; a comparison is answered only where it comes out alike for all.
+acts on each of them; a comparison has a result only where it comes out alike for all.
 """
 
 import math
@@ -129,7 +129,7 @@ def of_image(value: Any, image: int | None) -> Any:
 
 
 def has_sizes(value: Any) -> bool:
-    """Whether `value` is or holds a number for each image."""
+    """Return whether `value` is or holds a number for each image."""
     if isinstance(value, slice):
         return has_sizes((value.start, value.stop, value.step))
     if isinstance(value, tuple | list):

@@ -81,22 +81,22 @@ class EdgeWithin(Edge):
 
     @property
     def outside(self) -> Outside:
-        """What lies outside of the whole."""
+        """The cells outside of the whole."""
         return self.whole.outside
 
     @property
     def keeps(self) -> Keep:
-        """Which outputs are kept of the whole."""
+        """The outputs that are kept of the whole."""
         return self.whole.keeps
 
     @property
     def reach(self) -> int | None:
-        """How far the whole map may grow."""
+        """The cells by which the whole map may grow."""
         return self.whole.reach
 
     @property
     def background(self) -> float | tuple[float, ...]:
-        """What surrounds the whole image."""
+        """The background of the whole image."""
         return self.whole.background
 
     @property
@@ -106,12 +106,12 @@ class EdgeWithin(Edge):
 
     @property
     def has_own_padding(self) -> bool:
-        """Whether the model's own padding lies outside of the whole."""
+        """Whether the model's original padding lies outside of the whole."""
         return self.whole.has_own_padding
 
     @property
     def at(self) -> str | None:
-        """Where functions without a rule run."""
+        """The parts of a model in which functions without a rule run."""
         return self.whole.at
 
     def __repr__(self) -> str:

@@ -1,4 +1,4 @@
-"""Where the stored window of a map lies: on its frame, in the whole of which it is a part, and for each sample.
+"""The position of the stored window of a map: on its frame, in the whole of which it is a part, and for each sample.
 
 Boxes hold one interval [start, stop) of frame indices an axis.
 """
@@ -13,7 +13,7 @@ from borderless.engine.geometry import Box
 
 
 class Extent:
-    """What a Signal knows of where its window lies.
+    """The position of a Signal's window.
 
     is_gathered: whether a value over all of space is more than the same value over the window, because other parts of
     the map lie elsewhere, or because not all of the window is every sample's. Rules then ask `statistics`.

@@ -22,7 +22,7 @@ def kept(cells: list[LeftCells], mixes: str = "") -> AfterCall:
 
 
 def dims_of_view(function: Callable[[Tensor], Any], shape: Sequence[int], dims: Sequence[int]) -> list[frozenset[int]]:
-    """Of each tensor that `function`, a view, makes of one of `shape`: which dimensions hold what `dims` held."""
+    """Return which dimensions of each tensor that `function`, a view, makes of one of `shape` hold what `dims` held."""
     probe = torch.empty(tuple(shape), device="meta")
     spans = [(probe.stride(dim), probe.stride(dim) * probe.shape[dim]) for dim in dims if probe.shape[dim] > 1]
     with DisableTorchFunctionSubclass():

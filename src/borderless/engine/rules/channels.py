@@ -13,7 +13,7 @@ from borderless.engine.signatures import arguments
 
 
 def _along_channels_seen(function: Any, source: Relabeled, *args: Any, **kwargs: Any) -> Any:
-    """Of tokens and stacks: the functions of the last dimensions, those of dimension 1, and those told which."""
+    """Run, on tokens and stacks, the functions of the last dimensions, those of dimension 1, and those told which."""
     check_parameters(function, *args, *kwargs.values())
     if function.__name__ in ("prelu", "local_response_norm"):
         return on_channels(function, source, args, kwargs)

@@ -198,7 +198,7 @@ class _Spread:
         self.made = tuple((first + k, stop - k) for k, (first, stop) in zip(lost, ends, strict=True))
 
     def of(self, values: Tensor, places: Tensor, box: Box, made: Box) -> Tensor:
-        """Return (N, C, *made): each of the `values` (N, C, *box) at its place within a kernel, zeros elsewhere."""
+        """Return (N, C, *made): each of the `values` (N, C, *box) at its position within a kernel, zeros elsewhere."""
         shape = torch.broadcast_shapes(values.shape, places.shape)
         values, places = values.expand(shape), places.expand(shape)
         target, is_there, rest = torch.zeros_like(places), torch.ones_like(places, dtype=torch.bool), places

@@ -111,7 +111,7 @@ def joint_field(signals: Sequence[Signal]) -> tuple[Field, ...]:
 
 
 def is_as_unmodified(signal: Signal, box: Box) -> bool:
-    """Whether `box` is what the unmodified model stores: ordinary tensors then enter as they are, to the last bit."""
+    """Return whether the unmodified model stores `box`: ordinary tensors then enter as they are, to the last bit."""
     return signal.border.is_own and box == signal.frame_box
 
 

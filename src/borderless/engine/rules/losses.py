@@ -34,7 +34,7 @@ def _has_no_reduction(function: Any, args: tuple[Any, ...], kwargs: dict[str, An
 
 
 def _stays_a_map(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-    """Whether each cell has a loss of its own, of the same cell of maps and of values that are the same for all."""
+    """Return whether each cell has its own loss, of the same cell of maps and of values that are the same for all."""
     given = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
     maps = [leaf for leaf in given if isinstance(leaf, Signal)]
     if function not in _OF_CELLS or not _has_no_reduction(function, args, kwargs):

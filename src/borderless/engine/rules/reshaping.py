@@ -44,7 +44,7 @@ def _need_of_move(function: Any, signal: Signal, *args: Any, **kwargs: Any) -> D
 
 
 def _transpose(function: Any, signal: Signal, order: list[int]) -> Signal:
-    """Bring the dimensions in an `order` in which spatial axes change places: all that is known of each goes along."""
+    """Bring the dimensions in an `order` in which spatial axes are exchanged: all that is known of each goes along."""
     batch = order.index(0)
     if batch != 0:  # the map keeps its batch first
         made: Any = _transpose(function, signal, [0, *(d for d in order if d != 0)])
