@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from borderless.auditing import run
 from borderless.auditing.comparison import write_comparison
 from borderless.auditing.record import read
 from borderless.auditing.result import Finding
@@ -24,6 +25,13 @@ def weights(tmp_path: Path) -> Path:
     path = tmp_path / "mine.pt"
     torch.save(load(TINY, num_classes=4).state_dict(), path)
     return path
+
+
+@pytest.fixture
+def sensitivity_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other parts take most of the time of an audit."""
+    chosen = run._chosen
+    monkeypatch.setattr(run, "_chosen", lambda _: chosen(["sensitivity"]))
 
 
 def audit(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str, str]:
@@ -136,6 +144,7 @@ def test_a_record_of_another_schema_is_refused(capsys: pytest.CaptureFixture[str
     assert "Expected a record of schema 2 or 1 but got schema 0" in err
 
 
+@pytest.mark.usefixtures("sensitivity_alone")
 def test_class_folders_are_labels_if_the_network_has_as_many_classes(
     capsys: pytest.CaptureFixture[str], photographs: Path, weights: Path, tmp_path: Path
 ) -> None:
@@ -162,6 +171,7 @@ def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("sensitivity_alone")
 def test_random_weights_follow_the_seed_and_are_told(
     capsys: pytest.CaptureFixture[str], photographs: Path, tmp_path: Path
 ) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.nightly
 
 COMMAND = ("audit", "timm/test_resnet", "--weights", "random", "--size", "40", "--batch-size", "2")
 
