@@ -360,5 +360,5 @@ def test_what_cannot_be_named_is_said(model: nn.Module) -> None:
         bl.convert(model, "zero", images=("images",))(torch.rand(2, 12), TIME)
     with pytest.raises(ImageError, match=r"Expected a floating-point image in the arguments 'images' of Timed"):
         bl.convert(model, "zero", images=("images",))(torch.ones(2, 3, 12, 12, dtype=torch.int64), TIME)
-    with pytest.raises(ImageError, match=r"Laid got no image.*For waveforms \(N, T\) say so: .*images={'x': 'NT'}"):
+    with pytest.raises(ImageError, match=r"got no image for Laid.*For waveforms \(N, T\) say so: .*images={'x': 'NT'}"):
         bl.convert(Laid(*LAYOUTS["NT"][::2]), "zero")(torch.rand(2, 40))

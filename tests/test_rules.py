@@ -140,7 +140,7 @@ CALLS = {
     "padding": (F.pad, ((1, 1, 1, 1),), {}, "neighborhood"),
     "padding by mirroring": (F.pad, ((1, 1, 1, 1), "reflect"), {}, "everything"),
     "batch norm": (F.batch_norm, (torch.zeros(2), torch.ones(2)), {}, "cell"),
-    "batch norm in training": (F.batch_norm, (torch.zeros(2), torch.ones(2), None, None, True), {}, "everything"),
+    "batch norm in training": (F.batch_norm, (torch.zeros(2), torch.ones(2), None, None, True), {}, "gathered"),
     "group norm": (F.group_norm, (1,), {}, "gathered"),
     "the size": (torch.Tensor.size, (), {}, "nothing"),
 }

@@ -125,7 +125,8 @@ def test_library_networks(name: str) -> None:
 def test_large_networks(name: str, sizes: list[tuple[int, int]]) -> None:
     model = randomized(LARGE[name]())
     assert worst(model, images(sizes, 3)) < EXACT
-    assert worst(model.float(), images(sizes, 3, torch.float32)) < 1e-6
+    rounding = 2e-6 if name == "FPN" else 1e-6  # which adds up three scales: 1.04e-6 for two images of 65 px
+    assert worst(model.float(), images(sizes, 3, torch.float32)) < rounding
 
 
 @settings(max_examples=8)

@@ -51,7 +51,7 @@ def test_a_network_with_other_classes(
     words += ["--folder", folder]
     status, out, err = finetune(capsys, *words)
     assert status == 0, err
-    assert "% fine-tuned" in out and "converted" not in out
+    assert "% fine-tuned" in out and "% converted" not in out
     assert f"Both audits side by side are in {folder / 'report.html'}" in out
     before, after = (json.loads((folder / when / "audit.json").read_text()) for when in ("before", "after"))
     assert (before["model"]["classes"], after["model"]["classes"]) == (1000, 2)

@@ -263,12 +263,17 @@ def test_flattening_a_single_cell_reads_no_position_under_the_original_padding(s
 
 
 AXES: dict[str, tuple[nn.Module, tuple[int, ...], Callable[[Tensor], Tensor], str]] = {
-    "a sequence (N, T, C)": (nn.Conv1d(8, 4, 3), (2, 20, 8), lambda x: x.transpose(1, 2), r"Give \(N, C, T\)"),
+    "a sequence (N, T, C)": (
+        nn.Conv1d(8, 4, 3),
+        (2, 20, 8),
+        lambda x: x.transpose(1, 2),
+        r"Give a channels-last input as \(N, C, T\), .*'NTC'",
+    ),
     "several images per sample": (
         nn.Conv2d(3, 4, 3),
         (2, 5, 3, 9, 9),
         lambda x: x.reshape(-1, *x.shape[2:]),
-        r"\(N, B, C, H, W\), as \(N \* B, C, H, W\)",
+        r"several images per sample as such, images=\{'x': 'NBCHW'\}",
     ),
     "an image without a batch": (
         nn.Conv2d(3, 4, 3),
@@ -311,8 +316,8 @@ def test_the_error_about_axes_says_what_to_give(
 
 
 def test_an_input_with_channels_last_is_told_what_to_give() -> None:
-    model = bl.convert(seeded(lambda a, b: a.permute(0, 3, 1, 2)), "zero")
-    with pytest.raises(bl.UnsupportedOperation, match=r"give a channels-last input as \(N, C, H, W\)"):
+    model = bl.convert(seeded(lambda a, b: F.conv2d(a.permute(0, 3, 1, 2), noise(2, 10, 3, 3))), "zero")
+    with pytest.raises(bl.ImageError, match=r"channels-last input as \(N, C, H, W\), .*images=\{'x': 'NHWC'\}"):
         model(noise(1, 3, 7, 10))
 
 

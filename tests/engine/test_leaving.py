@@ -374,7 +374,7 @@ NAMED: dict[str, tuple[Any, str]] = {
             lambda y, part: part(joined(y)[:, :, [1, 0, 3, 2]][..., torch.ones(4) > 0].mT.reshape(1, 4, 6, 8)),
             nn.Conv2d(4, 4, 3, padding=1),
         ),
-        "reads several cells, with the model's own padding",
+        "reads several cells, with the model's original padding",
     ),
     "a convolution of codes": (
         (

@@ -198,7 +198,9 @@ def test_a_sum_is_the_mean_times_the_cells_of_the_frame() -> None:
 def test_count_is_checked() -> None:
     with pytest.raises(bl.BorderError, match="Expected count to be one of frame, window but got 'cells'"):
         bl.Border("infinite", count="cells")  # pyright: ignore[reportArgumentType]
-    with pytest.raises(bl.BorderError, match="Expected count='window' with the border 'infinite' but got 'full'"):
+    with pytest.raises(
+        bl.BorderError, match="Expected count with the border 'infinite' but got count='window' with 'full'"
+    ):
         bl.Border("full", count="window")
     assert repr(bl.Border("infinite", count="window")) == "Border('infinite', count='window')"
 

@@ -176,7 +176,7 @@ def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
         ({"archs": ()}, "archs to be one or more values, each once"),
         ({"borders_px": (16, 16)}, "one or more values, each once, each at least 0"),
         ({"borders_px": (-1,)}, "each once, each at least 0 but got borders_px"),
-        ({"seeds": 0}, "seeds to be at least 1"),
+        ({"seeds": 0}, "seeds to be from 1 to 10000"),
         ({"policies": ("zero",)}, "of own, full"),
         ({"weights": Path("a.pt")}, "pretrained among inits"),
         ({"protocol": "paper"}, "protocol to be one of split, published"),

@@ -67,7 +67,7 @@ def test_the_network_is_the_papers() -> None:
 @pytest.mark.parametrize(
     ("wrong", "text"),
     [
-        ({"seeds": 0}, "seeds to be at least 1 but got seeds=0"),
+        ({"seeds": 0}, "seeds to be from 1 to 10000 but got seeds=0"),
         ({"borders": ()}, "borders to be one or more values"),
         ({"borders": ("zero", "zero")}, "each once"),
         ({"borders": ("mirror",)}, "of valid, zero"),

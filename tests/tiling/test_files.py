@@ -199,6 +199,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.tif", "labels.png"]
     assert main([*words, "--values", "labels"]) == 2
     assert "which exists; choose another, or delete it" in capsys.readouterr().err
-    assert main(["tile", "resnet18", str(image), str(tmp_path / "b.zarr"), "--output", "x"]) == 2
+    assert main([*words[:3], str(tmp_path / "b.zarr"), *words[4:], "--output", "x"]) == 2
+    assert "Expected" in capsys.readouterr().err
     assert main(["tile", "resnet18", str(image)]) == 2
-    assert "network, image and output are needed" in capsys.readouterr().err
+    assert "write: borderless tile resnet18 image.tif output.zarr" in capsys.readouterr().err

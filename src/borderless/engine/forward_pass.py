@@ -38,6 +38,7 @@ class ForwardPass:
     strict: raise where absolute position is read. warned: the modules that were warned of. observer: called with every
     `Event`. shares_passes: whether samples that have nothing to do with each other run together. has_mixed_rows:
     whether the model has joined or selected rows of the batch, so that its samples may have to do with each other.
+    rows: how many rows the batch of images had that came in last.
     """
 
     border: Edge
@@ -47,6 +48,7 @@ class ForwardPass:
     observer: Callable[[Event], Any] | None = None
     shares_passes: bool = False  # whether samples that have nothing to do with each other run together
     has_mixed_rows: bool = False
+    rows: int = 1
     callers: dict[Any, str] = field(default_factory=dict, repr=False)  # code that ran without gradients, and its module
 
     def module_path(self) -> str:

@@ -85,7 +85,7 @@ def _as_signal(image: Tensor, scope: ForwardPass, before: list[Signal]) -> Signa
         raise ImageError(
             f"Expected images (N, C, *space) but got shape {shape}; for another layout name it, images={{'x': 'NT'}}"
         )
-    made = Signal.from_image(image, scope)
+    made, scope.rows = Signal.from_image(image, scope), image.shape[0]
     first = before[0] if before else made
     if first.frame == made.frame or len(first.frame) != len(made.frame):
         return made

@@ -155,7 +155,9 @@ def has_other_dimensions(signal: Any, count: int) -> bool:
     """Return whether a map has `count` dimensions after its channels, of which some are not spatial."""
     if not isinstance(signal, Signal) or not signal.axes:
         return False
-    return signal.ndim == 2 + count and signal.axes[0] >= 2 and len(signal.axes) < count
+    if not (signal.ndim == 2 + count and signal.axes[0] >= 2 and len(signal.axes) < count):
+        return False
+    return signal.shape[0] % max(1, signal.scope.rows) == 0  # not so where an image without a batch got one later
 
 
 def along_space(signal: Signal, values: Sequence[T]) -> tuple[T, ...]:
@@ -202,6 +204,9 @@ def _remedy(signal: Signal, count: int) -> str:
             f"Name several images per sample as such, images={{'x': 'NBC{names.replace(', ', '')}'}} for the argument "
             "x, or convert only the part of the model that takes single images"
         )
+    if signal.axes[0] < 2 and signal.ndim == 2 + count:
+        layout = f"N{names.replace(', ', '')}C"
+        return f"Give a channels-last input as (N, C, {names}), or name its layout: images={{'x': {layout!r}}}"
     if signal.axes[-1] != signal.ndim - 1:
         return f"Give (N, C, {names}), or convert only the part of the model after it has moved its channels"
     return (
