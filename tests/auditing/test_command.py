@@ -170,7 +170,7 @@ def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
     assert "--fail-above" in out
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.usefixtures("sensitivity_alone")
 def test_random_weights_follow_the_seed_and_are_told(
     capsys: pytest.CaptureFixture[str], photographs: Path, tmp_path: Path

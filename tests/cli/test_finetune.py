@@ -41,7 +41,7 @@ def finetune(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, s
     return status, out, err
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_network_with_other_classes(
     capsys: pytest.CaptureFixture[str], photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

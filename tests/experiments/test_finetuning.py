@@ -18,7 +18,7 @@ def config(**options: object) -> Config:
     return Config(arch=TINY, weights="random", canvas_px=64, seeds=1, training=training, **options)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_seed_learns_converts_and_is_tested_at_the_edge(tmp_path: Path) -> None:
     made = config(arms=("own", "infinite-adaptive"), reach=None)
     cell = EXPERIMENT.cells(made)[0]

@@ -196,7 +196,7 @@ def test_an_audit_without_files_takes_the_photographs_and_can_be_left(monkeypatc
     assert not prepare(NetworkChoice(*TINY[:2])).model._forward_pre_hooks
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_program_of_the_audit_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     program = audit_tab.code("timm/test_resnet", "random", 32)
