@@ -66,7 +66,7 @@ def compare(norm: str, options: argparse.Namespace) -> list[dict[str, object]]:
 
 
 def alone(model: nn.Module, image: Tensor, tile: int) -> Tensor:
-    """Every tile by itself, with the model's own padding at its edges."""
+    """Every tile by itself, with the model's original padding at its edges."""
     height, width = image.shape[2:]
     rows = [
         torch.cat([model(image[..., y : y + tile, x : x + tile]) for x in range(0, width, tile)], 3)
