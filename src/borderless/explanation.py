@@ -185,6 +185,7 @@ def explain(
     images: Images | None = None,
     args: tuple[Any, ...] = (),
     kwargs: dict[str, Any] | None = None,
+    tiles: bool = True,
 ) -> Explanation:
     """Run `model` on an empty image of `size` (height, width) and report each layer under `border`.
 
@@ -203,6 +204,7 @@ def explain(
             model was converted.
         args: Further positional arguments of the model, after the image.
         kwargs: Keyword arguments of the model.
+        tiles: Whether to report on tiles too, which takes another run of each call.
 
     Returns:
         The report; print it for a table.
@@ -239,10 +241,10 @@ def explain(
             model(*given, **others)
         with attached(model, original), FlopCounterMode(display=False) as own:
             model(*given, **others)
-        tiles = None
-        if named is None:
+        card = None
+        if tiles and named is None:
             with attached(model, Conversion(made)):
-                tiles = tiling(model, size, channels=channels, args=args, kwargs=kwargs, tiles=())
+                card = tiling(model, size, channels=channels, args=args, kwargs=kwargs, tiles=())
     layers, reads, means, departures, fields = [], [], [], [], watched.entered
     for event in events:
         if event.kind == "position":
@@ -285,7 +287,7 @@ def explain(
         ),
         macs=counted.get_total_flops() // 2,
         macs_own=own.get_total_flops() // 2,
-        tiling=tiles,
+        tiling=card,
     )
 
 

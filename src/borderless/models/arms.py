@@ -43,7 +43,7 @@ class Arm:
         """Return the report of `explain` on `model`, without blur, in this arm for images of `size`."""
         from borderless.explanation import explain
 
-        return explain(model, size, self.border or "zero", phase=self.phase, reach=self.reach)
+        return explain(model, size, self.border or "zero", phase=self.phase, reach=self.reach, tiles=False)
 
 
 ARMS: dict[str, Arm] = {

@@ -103,7 +103,7 @@ def prepare(choice: NetworkChoice) -> Prepared:
     border = Border("zero") if is_original else Border(choice.border, choice.phase, reach)  # pyright: ignore[reportArgumentType]
     # Filters of warnings belong to all threads too.
     with computing(), DRAWING, warnings.catch_warnings(record=True, action="always") as heard:
-        macs = explain(model, (CANVAS_PX, CANVAS_PX), border, channels=3).macs
+        macs = explain(model, (CANVAS_PX, CANVAS_PX), border, channels=3, tiles=False).macs
         converted = model if is_original else convert(model, border)
     told = (ApproximatePhaseWarning, PositionDependentWarning)
     notes = [str(each.message) for each in heard if issubclass(each.category, told)]

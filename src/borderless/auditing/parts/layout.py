@@ -62,7 +62,7 @@ def _layout(subject: Subject, tell: Callable[[float, float], Any]) -> NetworkLay
     explained = {}
     for i, name in enumerate(_BORDERS):
         tell(i, len(_BORDERS) + 2)
-        explained[name] = explain(model, size, name, channels=channels)
+        explained[name] = explain(model, size, name, channels=channels, tiles=False)
     tell(len(_BORDERS), len(_BORDERS) + 2)
     own = explained["zero"]
     return NetworkLayout(

@@ -71,7 +71,7 @@ def _points(subject: Subject, tell: Callable[[float, float], Any]) -> tuple[Reac
     for i, reach in enumerate(REACHES):
         tell(i, len(REACHES))
         border = Border("infinite", reach=reach, background=subject.background)
-        cost = explain(model, size, border, channels=shown.shape[1]).cost
+        cost = explain(model, size, border, channels=shown.shape[1], tiles=False).cost
         with bordered(model, border), evaluating(model):
             errors = [effect(on_canvases(model, objects, where, size, subject.background)).change for where in moves]
             kept = (model(shown.to(subject.device)).argmax(1).cpu() == wanted).float().mean()

@@ -47,7 +47,9 @@ def cost(arch: str, arm: str, classes: int, size: tuple[int, ...]) -> float:
     same = network(arch, "same", classes, 0)
     if arm in CONVERTED:
         return arms.ARMS[arm].explained(same, size).cost
-    return explain(network(arch, arm, classes, 0), size).macs_own / explain(same, size).macs_own
+    return (
+        explain(network(arch, arm, classes, 0), size, tiles=False).macs_own / explain(same, size, tiles=False).macs_own
+    )
 
 
 def run_cell(config: ActionsConfig, cell: Cell, folder: Path) -> dict[str, Any]:

@@ -61,10 +61,10 @@ def _arm(name: str, plain: nn.Module, size: tuple[int, ...]) -> tuple[nn.Module,
         return arm.apply(plain), arm.explained(plain, size).cost, 0
 
     def macs(padding_px: int) -> int:
-        return explain(plain, tuple(n + 2 * padding_px for n in size), "zero").macs
+        return explain(plain, tuple(n + 2 * padding_px for n in size), "zero", tiles=False).macs
 
     # The least padding that costs as much; on an image five times as wide, any network costs more than under `full`.
-    padding_px = bisect_left(range(2 * max(size)), explain(plain, size, "full").macs, key=macs)
+    padding_px = bisect_left(range(2 * max(size)), explain(plain, size, "full", tiles=False).macs, key=macs)
     return nn.Sequential(nn.ZeroPad2d(padding_px), plain), macs(padding_px) / macs(0), padding_px
 
 

@@ -34,7 +34,7 @@ def run_cell(config: PatchMatchingConfig, cell: Cell, folder: Path) -> dict[str,
         model = load(ARMS[arm][0]).to(config.device)
     objective = HardestInBatch()
     size = (PATCH_PX, PATCH_PX)
-    macs, of_same = (explain(one, size, "zero", channels=1).macs for one in (model, load("sconv_hardnet")))
+    macs, of_same = (explain(one, size, "zero", channels=1, tiles=False).macs for one in (model, load("sconv_hardnet")))
     untrained = evaluate(model, data.test, 256, objective).loss
     train = Pairs(data.train.anchors[:count], data.train.positives[:count], seed, turns=data.train.turns)
     history = fit(model, train, data.validation, config.training, folder, seed, objective=objective)

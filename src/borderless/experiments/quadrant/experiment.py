@@ -127,4 +127,4 @@ def _calibrated(config: QuadrantConfig, arch: str, seed: int) -> nn.Module:
 def _field_px(config: QuadrantConfig, arch: str) -> int:
     """Return the receptive field of the features before they are pooled, the larger of height and width."""
     network = feature_network(arch, "random", config.pool, seed=0)
-    return int(max(explain(network, quadrant.canvas_px(0)).receptive_field))
+    return int(max(explain(network, quadrant.canvas_px(0), tiles=False).receptive_field))
