@@ -3,6 +3,7 @@
 import contextlib
 import io
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +107,15 @@ def test_predictions_are_those_of_the_canvas_run_whole() -> None:
     torch.testing.assert_close(
         chosen.probabilities("coffee", [network_tab.MIDDLE, position]), expected, rtol=1e-4, atol=1e-7
     )
+
+
+def test_visitors_who_ask_at_once_all_get_what_one_alone_gets() -> None:
+    network = prepare(network_tab.choices("infinite", *TINY)[1])
+    asked = [(at, 40) for at in range(8)]
+    alone = [network.probabilities("coffee", [at]) for at in asked]
+    with ThreadPoolExecutor(max_workers=4) as pool:
+        together = list(pool.map(lambda at: network.probabilities("coffee", [at]), asked))
+    torch.testing.assert_close(together, alone)
 
 
 def test_the_program_of_the_network_prints_its_probabilities() -> None:

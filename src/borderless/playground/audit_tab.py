@@ -85,7 +85,9 @@ def run(paths: Sequence[str | Path] | None, name: str, weights: str, size_px: fl
     network = prepare(NetworkChoice(name.strip(), weights))
     images, problems = read(paths or [], int(size_px), network)
     left_out = f"; left out: {'; '.join(problems)}" if problems else ""
-    for done, of, part, found in audited(copy.deepcopy(network.model), images, name.strip()):
+    with network.lock:
+        model = copy.deepcopy(network.model)
+    for done, of, part, found in audited(model, images, name.strip()):
         if found is None:
             yield f"{done / of:.0%} done; now: {part}{left_out}", ""
         else:

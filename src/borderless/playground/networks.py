@@ -8,7 +8,7 @@ import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 import torch
@@ -67,17 +67,19 @@ class Prepared:
         mean: Of its images, (3, 1, 1).
         deviation: Of its images, (3, 1, 1).
         notes: Sentences that a reader of its predictions must know.
+        lock: Of the model: visitors share it, and one run of it at a time is allowed.
     """
 
     model: nn.Module
     mean: Tensor
     deviation: Tensor
     notes: tuple[str, ...] = ()
+    lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
 
     def probabilities(self, photo: str, positions: Sequence[tuple[int, int]]) -> Tensor:
         """Return (positions, classes), with a photograph at each position of a gray canvas."""
         thing = ((load_photo(photo, OBJECT_PX) - self.mean) / self.deviation)[None]
-        with computing(), evaluating(self.model):
+        with self.lock, computing(), evaluating(self.model):
             found = place(self.model, thing, positions, canvas=(CANVAS_PX, CANVAS_PX))
         if found.ndim != 3:
             raise ImageError(
