@@ -60,7 +60,9 @@ def test_the_recipe_predicts_the_same_everywhere_on_black(tmp_path: Path) -> Non
 
 
 def test_drawing_compares_by_seed(tmp_path: Path) -> None:
-    config = Config(arms=("own", "own-moved", "recipe"), at=("left",), behind=("black", "photographs"), per_class=(0, 5), seeds=3)
+    config = Config(
+        arms=("own", "own-moved", "recipe"), at=("left",), behind=("black", "photographs"), per_class=(0, 5), seeds=3
+    )
     results = []
     for cell in EXPERIMENT.cells(config):
         gain = {"own": 0.0, "own-moved": 0.1, "recipe": 0.2}[cell.parameters["arm"]]
