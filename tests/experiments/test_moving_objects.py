@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from borderless.data.choices import Behind
 from borderless.errors import ConfigError
 from borderless.experiments import EXPERIMENTS
 from borderless.experiments.experiment import Result
@@ -60,9 +61,8 @@ def test_the_recipe_predicts_the_same_everywhere_on_black(tmp_path: Path) -> Non
 
 
 def test_drawing_compares_by_seed(tmp_path: Path) -> None:
-    config = Config(
-        arms=("own", "own-moved", "recipe"), at=("left",), behind=("black", "photographs"), per_class=(0, 5), seeds=3
-    )
+    behind: tuple[Behind, ...] = ("black", "photographs")
+    config = Config(arms=("own", "own-moved", "recipe"), at=("left",), behind=behind, per_class=(0, 5), seeds=3)
     results = []
     for cell in EXPERIMENT.cells(config):
         gain = {"own": 0.0, "own-moved": 0.1, "recipe": 0.2}[cell.parameters["arm"]]

@@ -101,16 +101,17 @@ def test_training_from_scratch_goes_end_to_end_and_resumes(tmp_path: Path) -> No
     assert "control_accuracy" not in found
 
 
-def test_the_published_protocol_trains_the_linear_layer_alone_and_takes_statistics_of_the_border(
+def test_the_published_protocol_trains_the_linear_layer_alone_and_normalizes_by_the_border(
     tmp_path: Path,
 ) -> None:
-    config = Config(archs=("resnet18",), pictures=2, protocol="published", training=Recipe(epochs=1, batch_size=4))
-    found = EXPERIMENT.run_cell(config, cell(), tmp_path)
+    arch = "timm/resnet10t"
+    config = Config(archs=(arch,), pictures=2, protocol="published", training=Recipe(epochs=1, batch_size=4))
+    found = EXPERIMENT.run_cell(config, cell(arch), tmp_path)
     assert found["epochs"] == 1 and "control_accuracy" not in found
     trained = torch.load(tmp_path / "best.pt", weights_only=True)
-    plain = quadrant._network(config, "resnet18", "random", 0)
-    assert torch.equal(trained["0.layer4.1.conv2.weight"], plain.layer4[1].conv2.weight)
-    assert not torch.equal(trained["0.layer4.1.bn2.running_mean"], plain.layer4[1].bn2.running_mean)
+    plain = quadrant._network(config, arch, "random", 0)
+    assert torch.equal(trained["0.layer4.0.conv2.weight"], plain.layer4[0].conv2.weight)
+    assert not torch.equal(trained["0.layer4.0.bn2.running_mean"], plain.layer4[0].bn2.running_mean)
     assert plain.maxpool.kernel_size == 3
 
 
