@@ -304,6 +304,17 @@ CLAIMS: dict[str, tuple[str, ...]] = {
         "recovered {finetune_infinite_middle} %, where original padding has {finetune_own_middle}, and 5 epochs "
         "{finetune5_infinite_middle}.\n",
     ),
+    "docs/how-to/which-border.md": (
+        "digits: {place_own_everywhere_mean} over all positions, {place_own_everywhere_min} at the worst; "
+        "{place_own_everywhere_changed} change |",
+        "in one corner: {place_infinite_adaptive_min} at every position, original padding {place_own_mean} |",
+        "5 images per class: {few_infinite_adaptive_5} points over",
+        "an adaptive phase is {shifts_infinite_adaptive_kayhan2020_gain} points less consistent, "
+        "{shifts_infinite_adaptive_accuracy_gain} less accurate |",
+        "| {finetune_gain_worst} points at the worst edge position, {finetune_gain_middle} in the middle |",
+        "just converted {finetune_infinite_before_middle} in the middle, original padding {finetune_own_middle} |",
+        "ResNet-50 takes {cost_infinite} times as long at 224 px on a CPU, {cost_reach} with",
+    ),
     "docs/how-to/small-data.md": (
         "gained nothing ({few_full_5} points of",
         "which gained {few_infinite_adaptive_5} points with 5 images per class and {few_infinite_adaptive_50} with "
