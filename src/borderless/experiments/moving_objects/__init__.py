@@ -15,7 +15,7 @@ from borderless.training.recipe import Recipe
 
 OWN, MOVED = "own", "own-moved"
 COMPARED = (OWN, MOVED, "own-padded-moved", "infinite-adaptive", "recipe")
-TRAINING = Recipe(epochs=40, batch_size=32, optimizer="adamw", weight_decay=1e-2, schedule="linear")
+TRAINING = Recipe(epochs=40, batch_size=32, optimizer="adamw", weight_decay=1e-2, schedule="linear", monitor="loss")
 FEW = replace(TRAINING, epochs=10)
 
 
@@ -53,7 +53,7 @@ class MovingObjectsConfig(DeviceSettings):
     arch: str = SMALL
     """Network: "small", or any of torchvision, timm/NAME, or of the paper."""
     rates: Annotated[tuple[float, ...], Range(1e-6, 10)] = (2e-3, 8e-3)
-    """Learning rates to try for each arm; the validation images choose."""
+    """Learning rates to try for each arm; the least loss on the validation images chooses."""
     translation_px: Annotated[int, Range(1)] = 48
     """Largest random translation along each axis, in arms that have them; a scene stays whole."""
     canvas_px: Annotated[int, Range(32)] = 48

@@ -41,9 +41,9 @@ def run_cell(config: MovingObjectsConfig, cell: Cell, folder: Path) -> dict[str,
             model = arm.apply(classifier(config.arch, len(split.classes), seed), size).to(config.device)
             training = replace(config.training, learning_rate=rate)
             history = fit(model, train, validation, training, folder / f"rate{rate:g}", seed)
-            best = max(epoch.validation_accuracy for epoch in history)
-            tried.append((best, rate, history[-1].accuracy, model))
-        chosen, rate, training_accuracy, model = max(tried, key=lambda one: one[0])
+            loss = min(epoch.validation_loss for epoch in history)
+            tried.append((loss, rate, history[-1].accuracy, model))
+        loss, rate, training_accuracy, model = min(tried, key=lambda one: one[0])
         used = arm.deploy(model)
         positions = test.tested_positions()
         moved = _predictions(used, [test.moved(position) for position in positions])
@@ -57,7 +57,7 @@ def run_cell(config: MovingObjectsConfig, cell: Cell, folder: Path) -> dict[str,
     return {
         **summarize(moved, test.labels),
         **crops,
-        "validation_accuracy": chosen,
+        "validation_loss": loss,
         "training_accuracy": training_accuracy,
         "learning_rate": rate,
         "training_images": len(train),
