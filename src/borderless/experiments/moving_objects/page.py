@@ -90,7 +90,7 @@ def _table(config: MovingObjectsConfig, counts: list[int], groups: Groups) -> tu
 
 
 def _figure(path: Path, config: MovingObjectsConfig, counts: list[int], groups: Groups) -> Path:
-    fig, axes = plots.new_figure(1, len(PANELS) + 1, panel_size=(3.2, 3.0))
+    fig, axes = plots.new_figure(1, len(PANELS) + 1, panel_size=(3.4, 3.0))
     for i, arm in enumerate(config.arms):
         style = {"label": ARMS[arm].title, **plots.marker_style(arm)}
         at = [x + (i - (len(config.arms) - 1) / 2) * 0.06 for x in range(len(counts))]
@@ -104,7 +104,7 @@ def _figure(path: Path, config: MovingObjectsConfig, counts: list[int], groups: 
     axes[0, len(PANELS) - 1].set_ylim(bottom=-1)
     cost = f"multiply-adds per image ({ticks[-1]} per class)"
     plots.panel(axes[0, -1], xlabel=cost, ylabel=PANELS["worst"])
-    plots.legend_below(fig, axes[0, 0])
+    plots.legend_below(fig, axes[0, 0], 2)
     return plots.save(fig, path)
 
 
