@@ -50,9 +50,8 @@ def run_cell(config: MovingObjectsConfig, cell: Cell, folder: Path) -> dict[str,
         kept: dict[str, Tensor] = {"moved": moved}
         if test.photographs is not None:
             kept["cropped"] = _predictions(used, [test.cropped(position) for position in positions])
-    np.savez_compressed(
-        folder / "predictions.npz", labels=test.labels.numpy(), **{name: found.numpy() for name, found in kept.items()}
-    )
+    arrays: dict[str, Any] = {name: found.numpy() for name, found in kept.items()}
+    np.savez_compressed(folder / "predictions.npz", labels=test.labels.numpy(), **arrays)
     crops = {"crops_changed": summarize(kept["cropped"], test.labels)["changed"]} if "cropped" in kept else {}
     return {
         **summarize(moved, test.labels),
