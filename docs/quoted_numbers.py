@@ -137,6 +137,17 @@ def shifts() -> Iterator[tuple[str, str]]:
             yield f"shifts_{arm}_{column}_gain".replace("-", "_"), less(other, own)
 
 
+def moving_objects() -> Iterator[tuple[str, str]]:
+    """Yield accuracy and consistency of garments at random positions, and differences from random translations."""
+    rows = table("results/moving-objects/table.csv")
+    moved = {key: seeds(rows, key, arm="own-moved") for key in ("accuracy", "worst")}
+    for arm in ("own-moved", "own-padded-moved", "recipe"):
+        for column in ("accuracy", "worst", "everywhere", "changed"):
+            yield f"moving_{arm}_{column}".replace("-", "_"), mean_in_words(seeds(rows, column, arm=arm))
+        for column, reference in moved.items():
+            yield f"moving_{arm}_{column}_gain".replace("-", "_"), less(seeds(rows, column, arm=arm), reference)
+
+
 def costs() -> Iterator[tuple[str, str]]:
     """Yield how many times as long a border takes, with quotients of the quartiles, and how much faster placing is."""
     # Newest last.
@@ -191,6 +202,7 @@ SOURCES: tuple[Callable[[], Iterator[tuple[str, str]]], ...] = (
     animation,
     costs,
     finetune,
+    moving_objects,
     networks,
     one_place,
     quadrant,

@@ -4,13 +4,13 @@ import pytest
 import torch
 
 from borderless.data.labeled import Labeled
-from borderless.data.moving_objects import OBJECT_PX, Scenes, load_objects, photograph_split, scenes
+from borderless.data.moving_objects import OBJECT_PX, PlacedObjects, load_objects, photograph_split, scenes
 from borderless.data.pictures import PHOTOGRAPHS
 
 CANVAS_PX = 12
 
 
-def made(**options: object) -> Scenes:
+def made(**options: object) -> PlacedObjects:
     draw = torch.Generator().manual_seed(0)
     images = torch.rand(6, 1, 4, 4, generator=draw) + 0.1
     images[:, :, 0, 0] = 0

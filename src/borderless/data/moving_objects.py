@@ -40,7 +40,7 @@ _LEFT = 1 / 4
 
 
 @dataclass
-class Scenes(Dataset[tuple[Tensor, int]]):
+class PlacedObjects(Dataset[tuple[Tensor, int]]):
     """Items (image, label): each object at its own position.
 
     Attributes:
@@ -138,7 +138,7 @@ def scenes(
     behind: Behind = "black",
     names: Sequence[str] = (),
     translation_px: int = 0,
-) -> Scenes:
+) -> PlacedObjects:
     """Return a scene for each object.
 
     Args:
@@ -157,7 +157,7 @@ def scenes(
     positions = (torch.rand(len(images), 2, generator=draw) * (last + 1)).long()
     photographs = None if behind == "black" else _cuts(names, len(images), canvas_px + room_px, seed)
     labels = torch.as_tensor(objects.labels)
-    return Scenes(images, labels, positions, canvas_px, photographs, translation_px, seed)
+    return PlacedObjects(images, labels, positions, canvas_px, photographs, translation_px, seed)
 
 
 def photograph_split(seed: int) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:

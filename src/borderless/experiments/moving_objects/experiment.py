@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from borderless.data.labeled import LabeledSplit
-from borderless.data.moving_objects import TESTED, Scenes, load_objects, photograph_split, scenes
+from borderless.data.moving_objects import TESTED, PlacedObjects, load_objects, photograph_split, scenes
 from borderless.experiments.experiment import Cell
 from borderless.experiments.moving_objects import MovingObjectsConfig
 from borderless.models.arms import ARMS, Arm
@@ -87,7 +87,9 @@ def summarize(predictions: Tensor, labels: Tensor) -> dict[str, float]:
     }
 
 
-def _scenes(config: MovingObjectsConfig, cell: Cell, arm: Arm, split: LabeledSplit) -> tuple[Scenes, Scenes, Scenes]:
+def _scenes(
+    config: MovingObjectsConfig, cell: Cell, arm: Arm, split: LabeledSplit
+) -> tuple[PlacedObjects, PlacedObjects, PlacedObjects]:
     """Return scenes to train on, to validate on, both with the cell's bias, and to test."""
     count, seed = cell.parameters["per_class"], cell.parameters["seed"]
     names = photograph_split(seed)
