@@ -67,7 +67,9 @@ def test_drawing_compares_by_seed(tmp_path: Path) -> None:
     for cell in EXPERIMENT.cells(config):
         gain = {"own": 0.0, "own-moved": 0.1, "recipe": 0.2}[cell.parameters["arm"]]
         accuracy = 0.5 + gain + 0.01 * cell.parameters["seed"]
-        metrics = dict.fromkeys(("accuracy", "worst", "edge", "right", "changed", "crops_changed"), accuracy)
+        metrics = dict.fromkeys(
+            ("accuracy", "worst", "everywhere", "edge", "right", "changed", "crops_changed"), accuracy
+        )
         results.append(Result(cell, {**metrics, "cost": 1.0 + gain}, tmp_path, 1.0))
     section = EXPERIMENT.draw(config, results, tmp_path)
     assert len(section.tables) == len(section.figures) == 2

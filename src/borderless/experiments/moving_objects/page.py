@@ -14,7 +14,14 @@ from borderless.models.arms import ARMS
 from borderless.report import Section, plots
 
 RECIPE = "recipe"
-COLUMNS = {"accuracy": "all", "worst": "worst", "edge": "edge", "right": "right columns", "changed": "changed"}
+COLUMNS = {
+    "accuracy": "all",
+    "worst": "worst",
+    "everywhere": "right at all",
+    "edge": "edge",
+    "right": "right columns",
+    "changed": "changed",
+}
 CROPS = {"crops_changed": "crops"}
 PANELS = {
     "accuracy": "accuracy, %",
