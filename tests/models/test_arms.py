@@ -10,7 +10,8 @@ from borderless.models.small import classifier, network
 
 def test_the_padded_arm_costs_as_much_as_full_and_no_pixel_more() -> None:
     plain, size, arm = classifier("small", 10, seed=0).eval(), (32, 32), ARMS["own-padded"]
-    model, padding_px = arm.apply(plain, size), arm.padding_px(plain, size)
+    model = arm.apply(plain, size)
+    padding_px = model[0].padding[0]
     aim = bl.explain(plain, size, "full").macs
     assert bl.explain(plain, (32 + 2 * padding_px,) * 2, "zero").macs >= aim
     assert bl.explain(plain, (30 + 2 * padding_px,) * 2, "zero").macs < aim

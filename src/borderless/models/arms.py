@@ -1,6 +1,6 @@
 """Arms of the comparisons: what a network is trained under, what it is used under, and how its images are shown."""
 
-from bisect import bisect_left
+import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Arm:
-    """How a network is trained and used.
+    """A way to train and use a network.
 
     Attributes:
         title: Its name in tables.
@@ -73,10 +73,14 @@ class Arm:
         """
         if not self.pads:
             return 0
-        # On an image five times as wide, any network costs more than under `full`.
-        return bisect_left(
-            range(2 * max(size)), ARMS["full"].explained(model, size).macs, key=lambda px: _padded_macs(model, size, px)
-        )
+        full = ARMS["full"].explained(model, size)
+        # Where multiply-adds grow as the area does, this is the number; elsewhere it is near.
+        found_px = int(min(size) * (math.sqrt(full.cost) - 1) / 2)
+        while _padded_macs(model, size, found_px) < full.macs:
+            found_px += 1
+        while found_px and _padded_macs(model, size, found_px - 1) >= full.macs:
+            found_px -= 1
+        return found_px
 
     def cost(self, model: "nn.Module", size: tuple[int, ...]) -> float:
         """Return the multiply-adds of `model`, without blur, in this arm, relative to its original padding."""
