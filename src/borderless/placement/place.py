@@ -67,8 +67,9 @@ def place(
     where = _checked_positions(positions, space_of(patches), space_of(empty))
     run = SinglePass(model, output, pool, args, kwargs)
     with torch.no_grad():
-        answers = Placement(model, run, patches, empty, budget_mib * 2**20, progress).at(where)
-    return answers[:, 0] if single else answers
+        placement = Placement(model, run, patches, space_of(patches), empty, budget_mib * 2**20, progress)
+        outputs = placement.at(where)
+    return outputs[:, 0] if single else outputs
 
 
 def _check_mode(model: nn.Module) -> None:

@@ -43,6 +43,7 @@ class SinglePass(Conversion):
             )
         self.model, self.module, self.pool, self.args, self.kwargs = model, modules[output], pool, args, kwargs or {}
         self.images = None if before is None else before.images
+        self.is_converted = before is not None
         self.make: Callable[[Tensor], Any] = lambda leaf: leaf
         self.answer: Tensor | None = None
 
