@@ -6,7 +6,6 @@ from borderless.placement import switch
 
 
 @pytest.fixture(autouse=True)
-def windows(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    if "by_cost" not in request.keywords:
-        monkeypatch.setattr(switch, "_CALL", {"cpu": 0.0, "cuda": 0.0})
-        monkeypatch.setattr(switch, "_BYTE", {"cpu": 1e-6, "cuda": 1e-6})
+def windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(switch, "_CALL", {"cpu": 0.0, "cuda": 0.0})
+    monkeypatch.setattr(switch, "_BYTE", {"cpu": 1e-6, "cuda": 1e-6})

@@ -1,6 +1,7 @@
 """Windows as far as any step, and whole maps from there on. Oracle: every canvas whole, one by one."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -9,8 +10,8 @@ from torch import Tensor, nn
 import borderless as bl
 from borderless.placement import schedule
 from borderless.placement.switch import Choices
-from support.networks import network, patch
-from placement.test_place import MIDDLES, Net, color, photograph, small, whole_canvases
+from placement.test_place import MIDDLES, Net, photograph, small, whole_canvases
+from support.networks import patch
 
 GRID = [(r, c) for r in (-3, 0, 4, 17, 18, 24, 41) for c in (0, 9, 20, 21, 40)]
 
@@ -34,8 +35,8 @@ def every_choice(monkeypatch: pytest.MonkeyPatch, run: Callable[[], Tensor]) -> 
     """Run with each switch and each way to group objects; return the outputs by both."""
     found, queue, asked = {}, [(0, None)], []
 
-    def choose(tape: object, *args: object) -> object:
-        choices = Choices(tape, *args)  # pyright: ignore
+    def choose(*args: Any) -> Any:
+        choices = Choices(*args)
         if not asked:
             asked.append(True)
             queue.extend((switch, bucket) for switch in choices.switches for bucket in choices.buckets)

@@ -91,6 +91,13 @@ class Placement:
                 tape.steps.clear()
         raise AssertionError("a tape that keeps everything lacks nothing")
 
+    def of_canvas(self) -> Tensor:
+        """Return the output of the empty canvas: (1, ...)."""
+        if self.whole is None:
+            scope = ForwardPass(self.run.border, self.model, warned=self.run.warned, shares_passes=True)
+            self.whole = self.run(lambda leaf: Signal.from_image(leaf, scope), self.empty)
+        return self.whole
+
     def _outputs(self, positions: list[Position], groups: "list[_Group]", make: Callable[..., Any]) -> Tensor:
         outputs: dict[int, Tensor] = {}
         for group in groups:

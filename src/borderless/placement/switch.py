@@ -36,8 +36,7 @@ class Choice:
     """How objects run. switch: the step from which on all maps are whole; 0: no windows at all.
 
     groups: numbers of the objects whose windows run together, and the box of each: that of the object, or larger with
-    cells of the canvas, so that others have a box of the same size. cost: in multiply-adds. sample_bytes: that an object
-    takes.
+    cells of the canvas, so that others have a box of the same size. cost: in multiply-adds. sample_bytes: of an object.
     """
 
     switch: int
