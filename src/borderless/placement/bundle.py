@@ -13,7 +13,7 @@ from torch import Tensor
 from borderless.engine.geometry import Box
 from borderless.engine.relabeled import Relabeled
 from borderless.engine.signal import Signal
-from borderless.engine.torch_internals import tree_flatten, tree_leaves, tree_map, tree_unflatten
+from borderless.engine.torch_internals import tree_flatten, tree_leaves, tree_unflatten
 from borderless.placement.replay import Replay, ReplayedSignal
 from borderless.placement.tape import Step
 
@@ -60,17 +60,26 @@ class BundledSignal(ReplayedSignal):
         tensors = [leaf for leaf in tree_leaves(step.result) if isinstance(leaf, Tensor)]
         if any(t.ndim == 0 or t.shape[0] != step.source._sizes[0] for t in tensors if not isinstance(t, Signal)):
             return NotImplemented
+        leaves, structure = tree_flatten((args, kwargs))
+        batch = None
+        if not step.operands and step.need.kind != "neighborhood":  # it may be told the size of the batch
+            sizes = [i for i, leaf in enumerate(leaves) if type(leaf) is int and leaf and leaf % self.shape[0] == 0]
+            batch = sizes[0] if sizes else None
+            if len(sizes) > 1 or (batch is not None and leaves[batch] != self.shape[0]):
+                return NotImplemented
         results = []
         for i, part in enumerate(self.parts):
-            own = tree_map(lambda leaf, i=i: _part(leaf, i), (args, kwargs))
-            results.append(part.on_windows(func, rule, step, *own))
+            own = [leaf.parts[i] if isinstance(leaf, BundledSignal) else leaf for leaf in leaves]
+            if batch is not None:
+                own[batch] = part.shape[0]
+            results.append(part.on_windows(func, rule, step, *tree_unflatten(own, structure)))
         if all(result is NotImplemented for result in results):
             return NotImplemented
         if any(result is NotImplemented for result in results):
             raise PartsDiffer
         bundles = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, BundledSignal)]
-        leaves, structure = zip(*map(tree_flatten, results), strict=True)
-        return tree_unflatten([self._joined(parts, bundles) for parts in zip(*leaves, strict=True)], structure[0])
+        made, structures = zip(*map(tree_flatten, results), strict=True)
+        return tree_unflatten([self._joined(parts, bundles) for parts in zip(*made, strict=True)], structures[0])
 
     def _joined(self, parts: Sequence[Any], bundles: Sequence["BundledSignal"]) -> Any:
         """Return one leaf of a result for all groups. bundles: those that went in, which a function may return."""
@@ -91,7 +100,3 @@ class BundledSignal(ReplayedSignal):
         self.window = self.window.flatten()[:1].reshape([1] * first.ndim).expand(self._sizes[0], *first._sizes[1:])
         self.start, self.field, self._sizes = first.start, first.field, self.window.shape
         return self._on(first.canvas)
-
-
-def _part(leaf: Any, i: int) -> Any:
-    return leaf.parts[i] if isinstance(leaf, BundledSignal) else leaf

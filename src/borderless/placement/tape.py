@@ -62,9 +62,9 @@ class RowsMixed(Exception):
 class Tape(ForwardPass):
     """The pass over the empty canvas, under the border `border`, and what happened in it.
 
-    region: for each axis, the pixels that objects will cover, first and stop; None: unknown. Its maps are `StoredMap`s,
-    which keep their cells only where an object there may want to read them. kinds: of the events of the pass. macs: the
-    multiply-adds so far. calls: that are under way; what a rule calls itself is no step.
+    region: for each axis, the pixels that objects will cover, first and stop; its maps are `StoredMap`s, which keep
+    their cells only where windows of objects there will read them. None: all maps keep all cells. kinds: of the events
+    of the pass. macs: the multiply-adds so far. calls: that are under way; what a rule calls itself is no step.
     """
 
     region: Box | None = None
@@ -257,7 +257,8 @@ class RecordedSignal(TapedSignal):
         is_fixed = all(id(t) in self.tape.parameters for t in operands)
         need = traits_of(rule).need(func, args, kwargs)
         is_local = is_fixed and need.is_local
-        read = [] if is_local and len(maps) == 1 and need.kind != "neighborhood" else maps
+        is_read = self.tape.region is None or not is_local or len(maps) > 1 or need.kind == "neighborhood"
+        read = maps if is_read else []
         windows = [(leaf.record, leaf.window) for leaf in read]
         before, sources = self.tape.macs, [leaf.record for leaf in maps]
         for leaf in read:
