@@ -57,7 +57,7 @@ def save_onnx(
 
     Height and width are fixed by the example unless `dynamic` names them. Then the file computes with the size of its
     images, where border and phase allow it: under `zero` as a rule, under `circular` and `valid` for multiples of the
-    total stride, which the names of the file's dimensions say ("8*height_in_8"). onnxruntime runs the file on the
+    total stride, which the names of the file's dimensions say ("8*s14"). onnxruntime runs the file on the
     example, on its first image alone and on another size; it replaces `path` only if its outputs equal the model's
     within 1e-4 of the largest number.
 
