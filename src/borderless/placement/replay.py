@@ -219,9 +219,10 @@ class ReplayedSignal(TapedSignal):
     def called(self, func: Any, rule: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run the rule on windows where that is exact, else on whole maps."""
         step = self.placing.step(func)
-        placed = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, ReplayedSignal)]
+        leaves = tree_leaves((args, kwargs))
+        placed = [leaf for leaf in leaves if isinstance(leaf, ReplayedSignal)]
         is_windowed = step.index < self.placing.switch and all(p.whole is None for p in placed)
-        if is_windowed and _same(step.operands, operands_of(args, kwargs)):
+        if is_windowed and _same(step.operands, operands_of(leaves)):
             result = self.on_windows(func, rule, step, args, kwargs)
             if result is not NotImplemented:
                 return result

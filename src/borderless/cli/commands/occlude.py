@@ -183,6 +183,6 @@ def _draw(picture: Tensor, found: OcclusionMap, title: str, path: Path) -> None:
     for ax in (image, over):
         plots.bare(ax)
     colors = ScalarMappable(Normalize(-limit, limit), plots.DIVERGING)
-    bar = figure.colorbar(colors, ax=over, label="drop where hidden, percentage points", shrink=0.8)
+    bar = figure.colorbar(colors, ax=over, label="drop, percentage points")
     bar.outline.set_visible(False)  # pyright: ignore[reportCallIssue]
     plots.save(figure, path)
