@@ -17,7 +17,7 @@ from borderless.conversion import conversion_of
 from borderless.models import load
 from borderless.placement import schedule
 from borderless.placement.replay import ReplayedSignal
-from borderless.placement.switch import Choice, Choices
+from borderless.placement.switch import Arrangement, Arrangements
 from support.networks import BATCH_NORMS, assert_same_state, network, patch, randomised, residual, state
 
 CANVAS, OBJECT_PX = (120, 101), 30
@@ -254,8 +254,8 @@ def test_equal_answers_end_where_a_cell_sees_both_object_and_edge(pool: str) -> 
     assert 3 < sum(samples) - 1 < len(line) - 3, "some places see the edge, and run by themselves; the others run once"
 
 
-def windows_all_the_way(*args: Any) -> Choice:
-    choices = Choices(*args)
+def windows_all_the_way(*args: Any) -> Arrangement:
+    choices = Arrangements(*args)
     return choices.at(choices.switches[-1], None)
 
 

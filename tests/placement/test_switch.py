@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 import borderless as bl
 from borderless.placement import schedule
-from borderless.placement.switch import Choices
+from borderless.placement.switch import Arrangements
 from placement.test_place import MIDDLES, Net, photograph, small, whole_canvases
 from support.networks import patch
 
@@ -36,7 +36,7 @@ def every_choice(monkeypatch: pytest.MonkeyPatch, run: Callable[[], Tensor]) -> 
     found, queue, asked = {}, [(0, None)], []
 
     def choose(*args: Any) -> Any:
-        choices = Choices(*args)
+        choices = Arrangements(*args)
         if not asked:
             asked.append(True)
             queue.extend((switch, bucket) for switch in choices.switches for bucket in choices.buckets)

@@ -1,4 +1,4 @@
-"""A converted model as one program for images of many sizes: what of it follows from the size, read off several sizes.
+"""A converted model as one program for images of many sizes: numbers that follow from the size, read off several sizes.
 
 A border computes with sizes as integers, which a program of one size holds as constants. The model is frozen for a few
 sizes; a number that differs between the programs is replaced by an expression of the size of the tensor beside it

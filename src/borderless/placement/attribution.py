@@ -63,7 +63,7 @@ class Occlusion:
             target: Class of all images, or one per image, a tuple for outputs with more dimensions; None where the
                 model returns one number per image.
             additional_forward_args: Further arguments of the model; tensors with a batch of N are divided with it.
-            perturbations_per_eval: Taken and not needed: a batch holds what fits into 512 MiB.
+            perturbations_per_eval: Taken for Captum's sake, without effect: a batch holds what fits into 512 MiB.
             show_progress: Whether to tell how much is done.
 
         Raises:

@@ -42,7 +42,7 @@ class OcclusionMap:
 
     @property
     def drops(self) -> Tensor:
-        """How much of the output is lost where a window is hidden: (rows, columns, *output)."""
+        """The output of the image less that with a window hidden: (rows, columns, *output)."""
         return self.whole - self.outputs
 
     def per_pixel(self) -> Tensor:

@@ -22,7 +22,7 @@ from borderless.errors import ImageError
 from borderless.placement.bundle import BundledSignal, PartsDiffer
 from borderless.placement.replay import ReplayedSignal, placing
 from borderless.placement.single_pass import SinglePass
-from borderless.placement.switch import Choice, Span, choose
+from borderless.placement.switch import Arrangement, Span, choose
 from borderless.placement.tape import NotKept, RecordedSignal, RowsMixed, Tape
 
 Position = tuple[int, int]
@@ -139,7 +139,7 @@ class Placement:
         return tuple((max(p, 0), min(p + size, n)) for p, size, n in axes)
 
     def _objects(self, samples: Sequence[tuple[Position, int]]) -> Tensor:
-        """Return what of the patches is on the canvas, of positions that agree in it: (samples, C, height, width)."""
+        """Return the parts of patches on the canvas, equally large at all positions: (samples, C, height, width)."""
         cells = []
         for position, n in samples:
             axes = zip(position, self._span(position), strict=True)
@@ -180,7 +180,9 @@ class Placement:
             self._report(done, len(positions))
         return torch.stack([output for output in outputs if output is not None])
 
-    def _run_choice(self, choice: Choice, positions: list[Position], tape: Tape) -> Iterator[tuple[list[int], Tensor]]:
+    def _run_choice(
+        self, choice: Arrangement, positions: list[Position], tape: Tape
+    ) -> Iterator[tuple[list[int], Tensor]]:
         """Yield numbers of `positions` and their outputs, (numbers, patches, *output), pass by pass."""
         count = self._count
         most = max(1, self.budget // choice.sample_bytes)

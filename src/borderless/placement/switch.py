@@ -1,4 +1,4 @@
-"""Where a placement leaves windows for whole maps, and which objects run together until there.
+"""The step at which a placement leaves windows for whole maps, and the objects that run together until there.
 
 A window costs the share of a map that it covers, and one call of each function for every group of objects whose windows
 have the same size and lie on the same sublattice. A deep map's window is most of the map: from some step on it is
@@ -17,9 +17,9 @@ from borderless.engine.geometry import Interval
 from borderless.engine.receptive_field import Field
 from borderless.placement.tape import Step, StoredMap, Tape
 
-# What it costs to call a function on windows, and to write and read again a byte of a map, in multiply-adds that take
-# as long: measured on two cores of a server's CPU (50 billion multiply-adds a second) and on an H100.
-_CALL = {"cpu": 6e6, "cuda": 5e8}
+# The cost of a call of a function on windows, and of writing a byte of a map and reading it again, in multiply-adds
+# that take as long. Measured on a core of a server's CPU (25 billion of them a second); those of a GPU are estimates.
+_CALL = {"cpu": 1.5e7, "cuda": 5e8}
 _BYTE = {"cpu": 12.0, "cuda": 20.0}
 # A function that slides over windows first puts the canvas's cells around them: twice it is copied.
 _COPIES = 3
@@ -32,8 +32,8 @@ Span = tuple[int, int]  # of an object along an axis: the pixels [first, stop)
 
 
 @dataclass(frozen=True)
-class Choice:
-    """How objects run. switch: the step from which on all maps are whole; 0: no windows at all.
+class Arrangement:
+    """A way to run objects. switch: the step from which on all maps are whole; 0: no windows at all.
 
     groups: numbers of the objects whose windows run together, and the box of each: that of the object, or larger with
     cells of the canvas, so that others have a box of the same size. cost: in multiply-adds. sample_bytes: of an object.
@@ -45,7 +45,7 @@ class Choice:
     sample_bytes: int
 
 
-def choose(tape: Tape, spans: Sequence[tuple[Span, ...]], samples: int, device: str) -> Choice:
+def choose(tape: Tape, spans: Sequence[tuple[Span, ...]], samples: int, device: str) -> Arrangement:
     """Return the cheapest way to run objects on the canvas of `tape`.
 
     Args:
@@ -54,7 +54,7 @@ def choose(tape: Tape, spans: Sequence[tuple[Span, ...]], samples: int, device: 
         samples: Number of objects at each of the `spans`.
         device: Type of the device, as PyTorch names it.
     """
-    choices = Choices(tape, spans, samples, device)
+    choices = Arrangements(tape, spans, samples, device)
     best = choices.dense
     for switch in choices.switches:
         if choices.after(switch) < best.cost:
@@ -62,7 +62,7 @@ def choose(tape: Tape, spans: Sequence[tuple[Span, ...]], samples: int, device: 
     return best
 
 
-class Choices:
+class Arrangements:
     """The ways to run objects. switches: the steps at which windows may end. buckets: see `at`."""
 
     def __init__(self, tape: Tape, spans: Sequence[tuple[Span, ...]], samples: int, device: str) -> None:
@@ -79,17 +79,17 @@ class Choices:
         self.buckets = (None, size, 2 * size)
 
     @property
-    def dense(self) -> Choice:
+    def dense(self) -> Arrangement:
         """All objects on whole canvases."""
         used = max(self._image, int(self._largest.max()))
-        return Choice(0, [], self._count * (self._rest[0] + self._byte * self._image), _MAPS_AT_A_TIME * used)
+        return Arrangement(0, [], self._count * (self._rest[0] + self._byte * self._image), _MAPS_AT_A_TIME * used)
 
     def after(self, switch: int) -> float:
         """Return the cost from `switch` on."""
         pasted = self._byte * sum(m.whole_bytes for m in _crossing(self._steps, switch))
         return self._count * (self._rest[switch] + pasted)
 
-    def at(self, switch: int, bucket: int | None) -> Choice:
+    def at(self, switch: int, bucket: int | None) -> Arrangement:
         """Return windows before the step `switch`.
 
         bucket: objects at an edge within that many pixels run as one box of the canvas, and those inside begin at a
@@ -110,7 +110,7 @@ class Choices:
         shares = _shares(steps, boxes)
         cost = self._samples * float(self._windows[:switch] @ shares.sum(1)) + self._call * switch * len(groups)
         used = max(self._image, *(self._largest[:switch] * shares.max(1)), *self._largest[switch:])
-        return Choice(switch, list(groups.values()), cost + self.after(switch), _MAPS_AT_A_TIME * int(used))
+        return Arrangement(switch, list(groups.values()), cost + self.after(switch), _MAPS_AT_A_TIME * int(used))
 
 
 def _window_cost(step: Step, byte: float) -> float:
