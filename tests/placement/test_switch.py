@@ -13,7 +13,7 @@ from borderless.placement.switch import Arrangements
 from placement.test_place import MIDDLES, Net, photograph, small, whole_canvases
 from support.networks import patch
 
-GRID = [(r, c) for r in (-3, 0, 4, 17, 18, 24, 41) for c in (0, 9, 20, 21, 40)]
+GRID = [(r, c) for r in (-3, 4, 18, 24) for c in (0, 20, 21)]
 
 
 class Residual(nn.Module):
@@ -50,7 +50,7 @@ def every_choice(monkeypatch: pytest.MonkeyPatch, run: Callable[[], Tensor]) -> 
     return found
 
 
-@pytest.mark.parametrize("border", [None, "full", "infinite"])
+@pytest.mark.parametrize("border", [None, "infinite"])
 @pytest.mark.parametrize("middle", [*MIDDLES, "residual"])
 def test_equal_wherever_windows_end(monkeypatch: pytest.MonkeyPatch, middle: str, border: str | None) -> None:
     with torch.random.fork_rng():
