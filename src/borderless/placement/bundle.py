@@ -99,4 +99,5 @@ class BundledSignal(ReplayedSignal):
         first = self.parts[0]
         self.window = self.window.flatten()[:1].reshape([1] * first.ndim).expand(self._sizes[0], *first._sizes[1:])
         self.start, self.field, self._sizes = first.start, first.field, self.window.shape
-        return self._on(first.canvas)
+        self._on(first.canvas)
+        return self
