@@ -84,7 +84,7 @@ def measure(name: str, side: int, config: argparse.Namespace) -> dict[str, Any]:
         return bl.occlude(model, image, config.size, stride).outputs.flatten(0, 1)
 
     ways: dict[str, Callable[[int], Tensor]] = {"loop": lambda batch: looped(model, image, config.size, stride, batch)}
-    if importlib.util.find_spec("captum") is not None:
+    if importlib.util.find_spec("captum") is not None and stride <= config.size:  # which Captum asks for
         ways["captum"] = lambda batch: by_captum(model, image, config.size, stride, batch)
     best = {way: _fastest(ways[way], config.batches) for way in ways}
     work = {way: lambda way=way: ways[way](best[way]) for way in ways} | {"occlude": occluded}
