@@ -15,7 +15,7 @@ from borderless.models import load
 from borderless.models.importing import built, imported
 from borderless.models.request import NetworkRequest, architecture
 
-MINE = '''
+MINE = """
 import torch
 from torch import nn
 
@@ -46,7 +46,7 @@ def dictionary():
 
 
 WIDTH = 3
-'''
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -75,14 +75,22 @@ def test_functions_and_classes_of_the_current_folder_and_of_packages_build_netwo
 @pytest.mark.parametrize(
     ("path", "kind", "text"),
     [
-        ("nowhere.mine:build", UnknownName, "there is no nowhere in the current folder or among the installed packages"),
+        (
+            "nowhere.mine:build",
+            UnknownName,
+            "there is no nowhere in the current folder or among the installed packages",
+        ),
         ("my_nets.yours:build", UnknownName, "there is no my_nets.yours in the current folder"),
         ("my_nets.mine:biuld", UnknownName, "Expected an existing name but got 'biuld'; did you mean build?"),
         ("my_nets.mine:WIDTH", ConfigError, "Expected a function or a class at my_nets.mine:WIDTH but got int"),
         ("my_nets.mine:of_depth", ConfigError, "without arguments but got my_nets.mine:of_depth, which needs depth;"),
         ("my_nets.mine:broken", ConfigError, "but got RuntimeError: no such file: stage two; mend it"),
         ("my_nets.mine:leaving", ConfigError, "but got SystemExit: 3"),
-        ("my_nets.mine:dictionary", ConfigError, "Expected a torch.nn.Module from my_nets.mine:dictionary but got dict"),
+        (
+            "my_nets.mine:dictionary",
+            ConfigError,
+            "Expected a torch.nn.Module from my_nets.mine:dictionary but got dict",
+        ),
         ("my_torn:build", ConfigError, "Expected to import my_torn but got ZeroDivisionError: division by zero"),
         ("my_script:build", ConfigError, "but got SystemExit: usage: my_script FILE while its code ran"),
         ("my_needy:build", ConfigError, "it needs the package a_package_that_nobody_has, which is not installed"),

@@ -6,7 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
-import torch
 from torch import nn
 
 from borderless.auditing.comparison import write_comparison
@@ -22,7 +21,6 @@ from borderless.models.request import NetworkRequest, slug
 from borderless.report.content import Table
 from borderless.runtime.devices import check_device
 from borderless.runtime.distributed import process_group
-from borderless.runtime.evaluation import evaluating
 from borderless.runtime.files import check_writable, printable
 from borderless.runtime.progress import telling
 
@@ -43,6 +41,7 @@ class AuditSettings(Protocol):
     objects: int | None
     batch_size: int
     workers: int
+    task: str | None
     classes: int | None
     seed: int
     device: str
@@ -116,6 +115,7 @@ def _origin(asked: NetworkRequest, found: Pictures, options: AuditSettings) -> O
         "objects": options.objects,
         "size": options.size,
         "preprocess": options.preprocess or None,
+        "task": options.task,
         "seed": options.seed,
         "folder": options.folder,
     }
@@ -172,10 +172,10 @@ def _class_names(asked: NetworkRequest, options: AuditSettings) -> tuple[str, ..
 
 def _measured(model: nn.Module, found: Pictures, name: str, options: AuditSettings, origin: Origin) -> Audit:
     with telling("audit", process_group().is_leader) as tell:
-        made = audit(
+        return audit(
             model,
             found,
-            _labels(model, found),
+            task=options.task,
             name=name,
             object_count=options.objects,
             batch_size=options.batch_size,
@@ -184,7 +184,6 @@ def _measured(model: nn.Module, found: Pictures, name: str, options: AuditSettin
             origin=origin,
             progress=lambda done, of, step: tell(done / of, step),
         )
-    return replace(made, drawn_from=found.drawn_from, skipped=found.skipped, kinds=found.kinds)
 
 
 def compare(one: Path, other: Path) -> tuple[Path, Sequence[Table]]:
@@ -193,14 +192,3 @@ def compare(one: Path, other: Path) -> tuple[Path, Sequence[Table]]:
     folder = one if one.is_dir() else one.parent
     against = slug((other if other.is_dir() else other.parent).name or other.stem)
     return write_comparison(records[0], records[1], folder / f"against-{against}.html")
-
-
-def _labels(model: nn.Module, found: Pictures) -> Any:
-    """Return the numbers of the class folders, if there are as many folders as the network has classes."""
-    if found.labels is None:
-        return None
-    device = next(model.parameters()).device
-    with evaluating(model):
-        output = model(found[0][None].to(device))
-    classes = output.shape[1] if isinstance(output, torch.Tensor) and output.ndim == 2 else None
-    return found.labels if classes == len(found.classes) else None

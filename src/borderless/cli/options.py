@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 from borderless.engine.border import BorderName, Phase
 from borderless.errors import ConfigError, DataError
@@ -17,6 +17,8 @@ RECIPE = Recipe(epochs=10, batch_size=16, optimizer="adamw", learning_rate=3e-4,
 MOST_PX, MOST_SEED = 16_384, 2**32 - 1
 Side = Annotated[int, Range(1, MOST_PX)]
 Seed = Annotated[int, Range(0, MOST_SEED)]
+# A test holds these to the files in `auditing.tasks`, which need PyTorch.
+Task = Literal["classification", "segmentation", "dense", "detection", "regression", "embedding"]
 Classes = Annotated[int | None, Range(1, 100_000)]
 
 
@@ -70,7 +72,18 @@ class TilingOptions:
 class AuditOptions(Settings):
     """Measure how a network uses absolute position, and write one page."""
 
-    MAIN: ClassVar = ("images", "count", "objects", "weights", "arch", "classes", "size", "folder", "fail_above")
+    MAIN: ClassVar = (
+        "images",
+        "count",
+        "objects",
+        "weights",
+        "arch",
+        "task",
+        "classes",
+        "size",
+        "folder",
+        "fail_above",
+    )
 
     images: Path | None = None
     """Folder of images, of any size and kind (default: sample photographs)."""
@@ -95,6 +108,8 @@ class AuditOptions(Settings):
     """Images per batch."""
     workers: Annotated[int, Range(0, 1024)] = 0
     """Processes that read images, for each process that measures."""
+    task: Task | None = None
+    """What an output means (default: guessed from its shape)."""
     classes: Classes = None
     """Number of classes of a network from a file or with random weights (default: its architecture's)."""
     seed: Seed = 0

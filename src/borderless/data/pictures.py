@@ -231,8 +231,8 @@ def _preprocessed(image: Image.Image, preprocess: Callable[[Image.Image], Any]) 
     except Exception as error:  # the caller's code may raise anything
         line = next(iter(str(error).splitlines()), "")
         raise DataError(
-            f"Expected an input (C, H, W) from the preprocessing of a picture but got {type(error).__name__}: {line}; it "
-            "is called with a PIL image in color."
+            f"Expected an input (C, H, W) from the preprocessing of a picture but got {type(error).__name__}: {line}; "
+            "it is called with a PIL image in color."
         ) from error
     if not isinstance(found, Tensor) or found.ndim != 3 or not found.is_floating_point():
         got = f"{found.dtype} of shape {tuple(found.shape)}" if isinstance(found, Tensor) else type(found).__name__

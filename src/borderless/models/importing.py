@@ -43,12 +43,14 @@ def imported(path: str) -> Callable[..., Any]:
     for name in names.split("."):
         if not hasattr(found, name):
             known = [other for other in vars(found) if not other.startswith("_")]
-            raise UnknownName(unknown("name", name, known, f"{getattr(found, '__file__', module_name)} has no such name"))
+            raise UnknownName(
+                unknown("name", name, known, f"{getattr(found, '__file__', module_name)} has no such name")
+            )
         found = getattr(found, name)
     if not callable(found):
         raise ConfigError(
-            f"Expected a function or a class at {path} but got {type(found).__name__}; name one, for example a function "
-            "that returns it."
+            f"Expected a function or a class at {path} but got {type(found).__name__}; name one, for example a "
+            "function that returns it."
         )
     return found
 

@@ -1,4 +1,4 @@
-"""The network that a command line names: by name with its library's weights, in a file of weights, or by import path."""
+"""The network that a command line names: by name with its library's weights, in a file of them, or by import path."""
 
 import re
 import zipfile
@@ -75,11 +75,13 @@ class NetworkRequest:
         if self.arch or self.classes is not None:
             option = f"--arch {self.arch}" if self.arch else f"--classes {self.classes}"
             raise UnknownName(
-                f"Expected neither --arch nor --classes with {self.name}, whose callable decides both, but got {option}; "
-                "leave it out"
+                f"Expected neither --arch nor --classes with {self.name}, whose callable decides both, but got "
+                f"{option}; leave it out"
             )
         is_file = self.weights not in ("", "random")
-        weights = read_weights(Path(self.weights)) if is_file else {}  # before the network: a wrong path is told at once
+        weights = (
+            read_weights(Path(self.weights)) if is_file else {}
+        )  # before the network: a wrong path is told at once
         with seeded(self.seed):
             model = built(self.name)
         if is_file:
