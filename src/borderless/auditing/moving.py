@@ -100,6 +100,7 @@ def on_canvas(subject: Subject, objects: Tensor, tell: Callable[[float, float], 
         seed=subject.seed,
         cause_objects=_CAUSE_OBJECTS,
         comparison=subject.predictions.comparison,
+        body=subject.body,
         batch_size=subject.batch_size,
         progress=lambda share: tell(share, 1),
     )

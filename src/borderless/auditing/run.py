@@ -199,6 +199,7 @@ def audit(
         labels, origin = known, replace(origin, class_names=origin.class_names or images.classes)
     subject = Subject(
         model=readable.model,
+        body=readable.task.body(readable.model),
         images=images,
         labels=labels,
         first=first,

@@ -30,6 +30,7 @@ class Subject:
 
     Attributes:
         model: Returns one tensor, for example logits (N, classes).
+        body: The part of the model that is converted and explained, mostly all of it.
         images: All images: a tensor (N, C, H, W), or a data set of images or of (image, label) pairs.
         labels: The labels that were given beside the images; a data set may have its own.
         first: The first images, at most 64, on the CPU, for what needs them side by side.
@@ -53,6 +54,7 @@ class Subject:
     """
 
     model: nn.Module
+    body: nn.Module
     images: Any
     labels: Tensor | None
     first: Tensor

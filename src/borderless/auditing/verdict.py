@@ -22,20 +22,8 @@ BEYOND = 10.0
 RANDOM = "RANDOM WEIGHTS"
 # Findings in the order in which they are told, by name; those with other names follow.
 _ORDER = (
-    *(
-        "position-read",
-        "border",
-        "margin",
-        "crops",
-        "confidence",
-        "fragility",
-        "cost",
-        "stride",
-        "bias",
-        "leak",
-        "blind-rows",
-    ),
-    *("blind-columns", "uneven-padding", "decodable", "read-out"),
+    *("position-read", "border", "margin", "crops", "confidence", "fragility", "cost", "stride", "bias", "leak"),
+    *("blind-rows", "blind-columns", "uneven-padding", "decodable", "read-out"),
 )
 
 

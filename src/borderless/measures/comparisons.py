@@ -30,8 +30,9 @@ class Compared:
         largest: (N,), the largest number at the first position.
         classes: (P, N), the predicted classes; None where there is not one for an object.
         probabilities: (P, N, classes); None without classes.
-        overlap: (P, N), intersection over union of the labels with those at the first position, the mean over classes;
-            None without a label per pixel.
+        score: (P, N), the probability of what is predicted at the first position; None without classes and scores.
+        overlap: (P, N), intersection over union with the first position, of the labels' pixels (the mean over classes),
+            or of the boxes; None without either.
     """
 
     differs: np.ndarray
@@ -39,14 +40,14 @@ class Compared:
     largest: np.ndarray
     classes: np.ndarray | None = None
     probabilities: np.ndarray | None = None
+    score: np.ndarray | None = None
     overlap: np.ndarray | None = None
 
     def probability(self, classes: np.ndarray | None = None) -> np.ndarray | None:
-        """Return the probability (P, N) of `classes` (N,), by default those predicted at first; None without any."""
-        if self.probabilities is None or self.classes is None:
-            return None
-        wanted = self.classes[0] if classes is None else classes
-        return self.probabilities[:, np.arange(len(wanted)), wanted]
+        """Return the probability (P, N) of `classes` (N,), by default `score`."""
+        if classes is None or self.probabilities is None:
+            return self.score
+        return self.probabilities[:, np.arange(len(classes)), classes]
 
     @property
     def change(self) -> float:
@@ -67,6 +68,7 @@ def joined(parts: Sequence[Compared]) -> Compared:
         np.concatenate([part.largest for part in parts]),
         along(1, [part.classes for part in parts]),
         along(1, [part.probabilities for part in parts]),
+        along(1, [part.score for part in parts]),
         along(1, [part.overlap for part in parts]),
     )
 
@@ -121,8 +123,14 @@ class Classes(OfWholeImages):
                 "that returns logits."
             )
         classes = values.argmax(2)
-        differs = (classes != classes[:1]) * 1.0
-        return replace(_numbers(values), differs=differs, classes=classes, probabilities=softmax(values))
+        probabilities = softmax(values)
+        return replace(
+            _numbers(values),
+            differs=(classes != classes[:1]) * 1.0,
+            classes=classes,
+            probabilities=probabilities,
+            score=probabilities[:, np.arange(values.shape[1]), classes[0]],
+        )
 
 
 # Of a classifier, which measures take unless told otherwise.
@@ -178,14 +186,14 @@ class Cells(Protocol):
         """Return how much two outputs (n, channels, h, w) differ in each cell (n, h, w)."""
         ...
 
-    def labels(self, maps: np.ndarray) -> np.ndarray | None:
+    def labels(self, maps: np.ndarray, /) -> np.ndarray | None:
         """Return the labels (n, h, w) of an output; None of numbers."""
         ...
 
     def read(self, outputs: Tensor, position: Position, object_px: Sequence[int], canvas: Sequence[int]) -> Tensor:
         """Return the cells (n, channels, h, w) that the object covers."""
         outputs = as_maps(outputs, canvas)
-        spans = []
+        spans: list[slice] = []
         for start, size, step in zip(position, object_px, _steps(outputs, canvas), strict=True):
             spans.append(slice(start // step, max(start // step + 1, (start + size) // step)))
         return outputs[:, :, spans[0], spans[1]]
@@ -215,7 +223,7 @@ class Labels(Cells):
         """Return where labels differ, 0 or 1."""
         return (labels_of(one, 1) != labels_of(other, 1)) * 1.0
 
-    def labels(self, maps: np.ndarray) -> np.ndarray | None:
+    def labels(self, maps: np.ndarray, /) -> np.ndarray | None:
         """Return the labels."""
         return labels_of(maps, 1)
 
@@ -239,7 +247,7 @@ class Numbers(Cells):
         """Return the root mean square over channels of the difference, each in its standard deviation."""
         return _rms((one - other) / self.deviation[:, None, None], 1)
 
-    def labels(self, maps: np.ndarray) -> np.ndarray | None:
+    def labels(self, _: np.ndarray, /) -> np.ndarray | None:
         """Return None."""
         return None
 

@@ -211,8 +211,8 @@ def _overlap(
     """Return the cells that both crops have, and which crop has them nearer to its edge.
 
     Returns:
-        The cells in the first crop and in the second (n, channels, h, w); the distance in cells (h, w) from the nearer of
-        both edges; the crop in which a cell is deeper inside, 0 or 1, or -1 where both are alike.
+        The cells in the first crop and in the second (n, channels, h, w); the distance in cells (h, w) from the nearer
+        edge; the crop in which a cell is deeper inside, 0 or 1, or -1 where both are alike.
     """
     far = distances(maps[0].shape[2:])
     spans: list[tuple[slice, slice]] = []

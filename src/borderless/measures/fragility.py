@@ -15,8 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from borderless.errors import ImageError
 from borderless.measures.comparisons import CLASSES, Comparison
-from borderless.measures.prediction_changes import Share, share
+from borderless.measures.prediction_changes import NOTHING_DETECTED, Share, share
 from borderless.runtime.evaluation import evaluating
 
 QUALITY = 50
@@ -66,6 +67,9 @@ def fragility(
         batch_size: Images per pass.
         seed: Draws the noise, and resamples for the intervals.
         progress: Called with the number of objects done, and of all.
+
+    Raises:
+        ImageError: A detector finds none of the objects as they are.
     """
     device = next((parameter.device for parameter in model.parameters()), objects.device)
     draw = torch.Generator().manual_seed(seed)
@@ -89,13 +93,15 @@ def fragility(
                 outputs = model(stacked[start : start + batch_size].to(device))
                 for output, there in zip(outputs.split(1), at[start : start + batch_size], strict=True):
                     values.append(comparison.read(output, there, *size).double().cpu())
-            differs = comparison.compare(torch.stack(values).numpy()).differs[:, 0]
             start = 1
-            for name, group in views.items():
-                flips[name].append(float(differs[start : start + len(group)].mean()) if group else 0.0)
-                start += len(group)
+            for differs in comparison.compare(torch.stack(values).numpy()).differs.T:  # none where nothing is detected
+                for name, group in views.items():
+                    flips[name].append(float(differs[start : start + len(group)].mean()) if group else 0.0)
+                    start += len(group)
             if progress is not None:
                 progress(i + 1, len(objects))
+    if not flips["jpeg"]:
+        raise ImageError(NOTHING_DETECTED)
     shares = {name: share(np.array(values), seed) for name, values in flips.items()}
     rms = float(np.mean(changes))
     return Fragility(jpeg=shares["jpeg"], noise=shares["noise"], one_pixel=shares["one_pixel"], rms=rms)

@@ -28,7 +28,7 @@ import torch
 from torch import Tensor, nn
 
 from borderless.conversion import bordered, conversion_of
-from borderless.engine.border import Phase
+from borderless.engine.border import BorderName, Phase
 from borderless.errors import ImageError
 from borderless.measures.batches import check_images
 from borderless.measures.comparisons import CLASSES, Compared, Comparison, joined
@@ -95,6 +95,7 @@ def sensitivity(
     seed: int = 0,
     cause_objects: int | None = None,
     comparison: Comparison = CLASSES,
+    body: nn.Module | None = None,
     batch_size: int = 8,
     progress: Callable[[float], Any] | None = None,
 ) -> Sensitivity:
@@ -112,6 +113,7 @@ def sensitivity(
         seed: Seed of the positions between strides, and of the resampling for the intervals.
         cause_objects: Number of objects that are used to tell the causes apart; by default all.
         comparison: Says what the outputs at two positions have in common.
+        body: The part of `model` that other borders are put under; by default all of it.
         batch_size: Canvases per pass, where an output has a cell for each part of the image.
         progress: Called with the share that is done, in [0, 1].
 
@@ -129,7 +131,7 @@ def sensitivity(
     across = max(2, round(places**0.5))
     color = _color(background)
     tell = _Shares(progress)
-    run = _Run(model, canvas, background, color, comparison, batch_size)
+    run = _Run(model, model if body is None else body, canvas, background, color, comparison, batch_size)
     with evaluating(model):
         step = run.step(objects)
         everywhere = snapped(on_grid(room, across), step)
@@ -186,6 +188,7 @@ class _Run:
     """Evaluates a model on objects at positions of a canvas, and compares its outputs with those at the first."""
 
     model: nn.Module
+    body: nn.Module
     canvas: tuple[int, int]
     background: Background
     color: Any
@@ -200,16 +203,16 @@ class _Run:
         return self.comparison.step(self.model(image.to(device_of(self.model, objects))), self.canvas)
 
     def __call__(
-        self, under: str | None, objects: Tensor, where: np.ndarray, progress: Callable[[int, int], Any]
+        self, under: BorderName | None, objects: Tensor, where: np.ndarray, progress: Callable[[int, int], Any]
     ) -> Compared:
         """Run the model as it is, or `under` another border."""
         around = self.background if under is None else 0.0 if under == "full" else self.color
         if under is None:
             return self._compared(objects, where, around, progress)
-        own = conversion_of(self.model)
+        own = conversion_of(self.body)
         phase = "fixed" if own is None or under == "full" else own.border.phase
         options: dict[str, Any] = {} if under == "full" else {"phase": phase, "background": around}
-        with bordered(self.model, under, **options):
+        with bordered(self.body, under, **options):
             return self._compared(objects, where, around, progress)
 
     def _compared(
@@ -226,14 +229,16 @@ class _Run:
     ) -> Compared:
         """Run every canvas whole without a border, for some objects and positions."""
         chosen = where[np.linspace(0, len(where) - 1, min(len(where), _CONTROL_PLACES)).round().astype(int)]
-        with bordered(self.model, "infinite", phase=phase, background=self.color):
+        with bordered(self.body, "infinite", phase=phase, background=self.color):
             return self._on_canvases(objects[:_CONTROL_OBJECTS], chosen, self.color, progress)
 
     def _on_canvases(
         self, objects: Tensor, where: np.ndarray, around: Background, progress: Callable[[int, int], Any]
     ) -> Compared:
-        found = []
-        for i, one in enumerate(objects.split(1 if self.comparison.is_dense else len(objects))):
+        found: list[Compared] = []
+        at_once = 1 if self.comparison.is_dense else len(objects)
+        for i, start in enumerate(range(0, len(objects), at_once)):
+            one = objects[start : start + at_once]
             values = on_canvases(self.model, one, where, self.canvas, around, self.comparison, self.batch_size)
             found.append(self.comparison.compare(values))
             progress(i + 1, len(objects))

@@ -7,11 +7,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from borderless.errors import ImageError
 from borderless.measures.comparisons import CLASSES, Compared, Comparison
 from borderless.measures.intervals import over_objects
 
 # An object counts as confident if the network gives its class more than this probability at the middle.
 CONFIDENT = 0.5
+NOTHING_DETECTED = (
+    "Expected objects that are detected in the middle but got none whose box overlaps the object; give others with "
+    "objects=, or images with what the detector knows in their middle"
+)
 
 
 @dataclass(frozen=True)
@@ -47,7 +52,7 @@ class Effect:
         confident: The share for objects that are predicted with more than `CONFIDENT` probability at the middle; None
             without such objects.
         unsure: The share for the other objects.
-        overlap: The mean intersection over union of the labels with those at the middle; None without labels of pixels.
+        overlap: The mean intersection over union with the middle, of labels' pixels or of boxes; None without either.
     """
 
     flips: float
@@ -93,7 +98,13 @@ def effect(values: np.ndarray, seed: int = 0, comparison: Comparison = CLASSES) 
 
 
 def effect_of(found: Compared, seed: int = 0) -> Effect:
-    """Sum up outputs that have been compared with those at the first position."""
+    """Sum up outputs that have been compared with those at the first position.
+
+    Raises:
+        ImageError: There is nothing to compare, because a detector found none of the objects at the first position.
+    """
+    if not found.differs.shape[1]:
+        raise ImageError(NOTHING_DETECTED)
     others = found.differs[1:]
     if not len(others):
         return Effect(0.0, 0.0, 0.0, 0.0, 0.0, 0, found.differs.shape[1])

@@ -230,26 +230,25 @@ def section(audit: Measurements, folder: Path) -> Section | None:
 
 
 def _table(words: Words, head: str, rows: list[tuple[str, Effect]], caption: str) -> Table:
-    has_classes = any(one.confident or one.unsure for _, one in rows)
-    has_overlap = any(one.overlap is not None for _, one in rows)
-    more = ["probability lost, points"] if has_classes else ["intersection over union, %"] if has_overlap else []
-    last = [f"{round(100 * one.drop, 1) + 0.0:.1f}" if has_classes else _overlap(one) for _, one in rows]
+    more = {
+        "probability or score lost, points": [f"{round(100 * one.drop, 1) + 0.0:.1f}" for _, one in rows]
+        if any(one.confident or one.unsure for _, one in rows)
+        else [],
+        "intersection over union, %": [f"{100 * one.overlap:.0f}" for _, one in rows if one.overlap is not None],
+    }
+    more = {title: cells for title, cells in more.items() if len(cells) == len(rows)}
     cells = [
         [
             name,
             f"{one.objects} × {one.places}",
             f"{100 * one.flips:.0f} ({100 * one.low:.0f}–{100 * one.high:.0f})",
             percent(one.change).removesuffix(" %"),
-            *[shown for _ in more],
+            *(column[i] for column in more.values()),
         ]
-        for (name, one), shown in zip(rows, last, strict=True)
+        for i, (name, one) in enumerate(rows)
     ]
     columns = [head, "objects × positions", words.column, f"{words.numbers}, % of the largest", *more]
     return Table(columns, cells, caption)
-
-
-def _overlap(one: Effect) -> str:
-    return "–" if one.overlap is None else f"{100 * one.overlap:.0f}"
 
 
 def record(audit: Measurements) -> dict[str, Any] | None:

@@ -10,7 +10,7 @@ from importlib import import_module
 from pkgutil import iter_modules
 from typing import Any, Protocol, cast
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from borderless.measures.comparisons import Comparison
 
@@ -72,6 +72,10 @@ class Task(Protocol):
 
     def adapter(self, output: Any, /) -> tuple[Adapter | None, str]:
         """Return what makes such an output one tensor that can be compared, None if it is one, and a note about it."""
+        ...
+
+    def body(self, model: nn.Module, /) -> nn.Module:
+        """Return the part of a readable model that is converted and explained."""
         ...
 
     def summary(self, outputs: Tensor, /) -> Tensor:

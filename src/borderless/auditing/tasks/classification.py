@@ -3,7 +3,7 @@
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from borderless.auditing.tasks import Adapter, Words
 from borderless.measures.comparisons import CLASSES, Comparison
@@ -38,6 +38,11 @@ def adapter(output: Any) -> tuple[Adapter | None, str]:
 
 def _two_logits(logit: Tensor) -> Tensor:
     return torch.cat([torch.zeros_like(logit), logit], 1)
+
+
+def body(model: nn.Module) -> nn.Module:
+    """Return the model, which is converted as a whole."""
+    return model
 
 
 def summary(outputs: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from borderless.auditing.tasks import Adapter, Words
 from borderless.errors import ImageError
@@ -38,6 +38,11 @@ def fits(output: Any, images: Tensor, _: bool) -> bool:
 def adapter(_: Any) -> tuple[Adapter | None, str]:
     """Return None: the output is one tensor."""
     return None, ""
+
+
+def body(model: nn.Module) -> nn.Module:
+    """Return the model, which is converted as a whole."""
+    return model
 
 
 def summary(outputs: Tensor) -> Tensor:
