@@ -55,8 +55,8 @@ def draw_everywhere(path: Path, audit: Measurements, found: Sensitivity) -> Figu
         )
     return Figure(
         save(fig, path),
-        f"Mean probability (of a detector: score) of what is predicted for each of the {objects} objects in the middle, "
-        "by the position of its upper left pixel.",
+        f"Mean probability (of a detector: score) of what is predicted for each of the {objects} objects in the "
+        "middle, by the position of its upper left pixel.",
         f"Heat maps over positions. The mean is {'; '.join(lines)}.",
     )
 

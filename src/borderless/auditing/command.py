@@ -2,7 +2,7 @@
 
 import shlex
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,7 +12,8 @@ from borderless.auditing.comparison import write_comparison
 from borderless.auditing.record import read
 from borderless.auditing.result import Finding, Origin
 from borderless.auditing.run import Audit, audit
-from borderless.auditing.verdict import headline, judge
+from borderless.auditing.tasks import Words
+from borderless.auditing.verdict import described_task, headline, judge
 from borderless.data import pictures
 from borderless.data.pictures import Pictures
 from borderless.errors import ConfigError
@@ -48,11 +49,27 @@ class AuditSettings(Protocol):
     folder: Path | None
 
 
-def run(name: str, options: Any) -> tuple[list[Finding], Path, float | None]:
-    """Audit one network by name or from a file, on images from a folder.
+@dataclass(frozen=True)
+class Outcome:
+    """What a command tells of an audit.
 
-    Returns:
-        The findings, the page, and the share of predictions that change with the position (None if not measured).
+    Attributes:
+        findings: The verdict and what it rests on.
+        page: Where it is.
+        share: How much the output changes with the position, in the task's measure; None if that was not measured.
+        words: How such a change is worded.
+        task: What the output means, and what that was guessed from.
+    """
+
+    findings: list[Finding]
+    page: Path
+    share: float | None
+    words: Words
+    task: str
+
+
+def run(name: str, options: Any) -> Outcome:
+    """Audit one network by name or from a file, on images from a folder.
 
     Raises:
         ConfigError: There is no such device here.
@@ -73,7 +90,7 @@ def run(name: str, options: Any) -> tuple[list[Finding], Path, float | None]:
     made = _measured(model, found, shown, options, _origin(asked, found, options))
     page = process_group().on_leader(lambda: made.save(folder))
     effect = headline(made)
-    return judge(made), page, None if effect is None else effect[0].flips
+    return Outcome(judge(made), page, None if effect is None else effect[0].flips, made.words, described_task(made))
 
 
 def _pictures(asked: NetworkRequest, options: AuditSettings) -> Pictures:

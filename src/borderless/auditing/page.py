@@ -7,7 +7,7 @@ from borderless.auditing.figures import draw_example, draw_positions
 from borderless.auditing.parts import discover, in_order
 from borderless.auditing.record import FILE, to_dict
 from borderless.auditing.result import Finding, Measurements
-from borderless.auditing.verdict import effect_in_words, headline, judge, title_of
+from borderless.auditing.verdict import described_task, effect_in_words, headline, judge, title_of
 from borderless.report import plots
 from borderless.report.content import Card, Note, Section, Table
 from borderless.report.numbers import percent, safe
@@ -123,7 +123,7 @@ def _method(audit: Measurements) -> Section:
         ["border", f"run under {safe(audit.border)}"],
         ["images", _images(audit)],
         ["preprocessing", safe(origin.preprocessing) or "as passed from Python"],
-        ["task", f"{audit.task}{f', guessed from {safe(audit.guessed_from)}' if audit.guessed_from else ''}"],
+        ["task", described_task(audit)],
         ["classes or channels", f"{audit.classes:,}"],
         ["seed", str(audit.seed)],
         ["device", origin.device or "that of the model"],

@@ -43,6 +43,11 @@ def title_of(audit: Measurements) -> str:
     return f"{safe(audit.name)} ({RANDOM})" if audit.origin.is_random else safe(audit.name)
 
 
+def described_task(audit: Measurements) -> str:
+    """Return what the output means, and what that was guessed from."""
+    return f"{audit.task}{f', guessed from {safe(audit.guessed_from)}' if audit.guessed_from else ''}"
+
+
 def is_exploiting(audit: Measurements) -> bool:
     """Return whether predictions change with the position because of the border, beyond the control."""
     placed: Sensitivity | None = audit.results.get("sensitivity")
@@ -78,7 +83,7 @@ def headline(audit: Measurements) -> "tuple[Effect, str] | None":
 def _headline(audit: Measurements) -> Finding:
     placed: Sensitivity | None = audit.results.get("sensitivity")
     name, shown = title_of(audit), headline(audit)
-    if placed is None or shown is None or not placed.border.places:
+    if shown is None or (placed is not None and not placed.border.places):
         return Finding("verdict", "info", f"Whether {name} depends on position could not be measured.")
     effect, where = shown
     numbers = {"flips": effect.flips, "low": effect.low, "high": effect.high, "objects": effect.objects}
@@ -86,6 +91,9 @@ def _headline(audit: Measurements) -> Finding:
         f"{where}, {audit.words.cases.format(percent(effect.flips))} (95 % interval {100 * effect.low:.0f}–"
         f"{100 * effect.high:.0f} %; {effect.objects} objects × {effect.places} positions)"
     )
+    if placed is None:
+        summary = "cannot be converted or has too little room, so that no cause could be measured"
+        return Finding("verdict", "info", f"{name} {summary}: {cases}.", numbers, summary=f"{name} {summary}.")
     level, summary, more = _conclusion(audit, placed)
     return Finding("verdict", level, f"{name} {summary}{more}: {cases}.", numbers, summary=f"{name} {summary}.")
 

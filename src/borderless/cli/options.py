@@ -119,7 +119,7 @@ class AuditOptions(Settings):
     folder: Path | None = None
     """Folder for the page and the record (default: runs/audit/NAME)."""
     fail_above: Annotated[float | None, Range(0, 100)] = None
-    """Exit with status 1 if more predictions than this, in percent, change with the position (default: never)."""
+    """Exit with status 1 if predictions change with the position by more than this, in percent (default: never)."""
 
 
 @dataclass(frozen=True)
