@@ -109,9 +109,8 @@ def test_a_blind_margin_is_found_where_it_is_and_put_down_to_the_padding(task: s
     assert found.sensitivity.border_control.change < 1e-5  # silent where nothing should differ
     if task == "segmentation":
         assert f"within {BLIND_PX} px of the edge" in findings["margin"].text
-        crops = found.results["crops"]
-        assert [one.index for one in crops.classes] == [0, 1]
-        assert crops.classes[0].flips == 0 < crops.classes[1].flips  # only the object is missed
+        flips = {one.index: one.flips for one in found.results["crops"].classes}
+        assert flips[0] == 0 < flips[1]  # only the object is missed
 
 
 @pytest.mark.parametrize("task", ["segmentation", "dense"])
@@ -186,7 +185,7 @@ def test_audits_of_a_task_are_saved_and_compared(tmp_path: Path) -> None:
         assert "of an object's pixels get another label with the position" in page
     record = json.loads((tmp_path / "one" / "audit.json").read_text())
     assert record["edges"]["depth_px"] == BLIND_PX
-    assert record["edges"]["classes"][1]["index"] == 1
+    assert {one["index"] for one in record["edges"]["classes"]} == {0, 1}
     assert record["headline"]["overlap"] < 1
     _, (table,) = write_comparison(read(tmp_path / "one"), read(tmp_path / "two"), tmp_path / "both.html")
     rows = {row[0]: row[1:] for row in table.rows}
