@@ -164,7 +164,7 @@ def test_a_detector_that_is_blind_at_the_border_misses_objects_there_because_of_
     assert missed[is_at_corner].all() and not missed[0]
     assert found.sensitivity.border_control.change < 1e-5
     fine = audited(Boxes(False), None, given, objects=given[:4, :, 8:20, 8:20])
-    assert fine.guessed_from.startswith("a list (0: a dict (")
+    assert fine.guessed_from.startswith("a list of 8, each a dict ('boxes': a tensor (1, 4), ")
     assert named(fine)["verdict"].level == "pass"
     converted = Boxes()
     bl.convert_(converted.backbone, "infinite")
@@ -191,3 +191,46 @@ def test_audits_of_a_task_are_saved_and_compared(tmp_path: Path) -> None:
     rows = {row[0]: row[1:] for row in table.rows}
     assert rows["padding changes outputs up to, px"] == [str(BLIND_PX), "0"]
     assert rows["overlap of labels on photographs, %"][1] == "100"
+
+
+def retina() -> nn.Module:
+    """A small RetinaNet of torchvision with random weights, that keeps all of its detections."""
+    from torchvision.models import detection
+    from torchvision.models.detection.anchor_utils import AnchorGenerator
+
+    class Backbone(nn.Sequential):
+        out_channels = 8
+
+        def forward(self, images: Tensor) -> dict[str, Tensor]:  # pyright: ignore[reportIncompatibleMethodOverride]
+            return {"0": super().forward(images)}
+
+    layers = [nn.Conv2d(3, 8, 3, 2, 1), nn.ReLU(), nn.Conv2d(8, 8, 3, 2, 1), nn.ReLU()]
+    anchors = AnchorGenerator(((8,),), ((0.5, 1.0, 2.0),))
+    sizes: dict[str, Any] = {"min_size": 48, "max_size": 48, "image_mean": [0.0] * 3, "image_std": [1.0] * 3}
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = detection.RetinaNet(
+            Backbone(*layers), 3, anchor_generator=anchors, score_thresh=0.0, topk_candidates=60, **sizes
+        )
+        for layer in model.modules():
+            if isinstance(layer, nn.Conv2d):
+                nn.init.normal_(layer.weight, std=0.1)
+    return model.eval()
+
+
+@pytest.mark.filterwarnings("ignore::borderless.errors.PositionDependentWarning")  # of suppressing boxes
+def test_a_retinanet_is_flat_over_positions_once_its_backbone_has_no_border() -> None:
+    model, given = retina(), torch.zeros(4, 3, 48, 48)
+    things = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    options: dict[str, Any] = {"objects": things, "places": 9, "parts": ["sensitivity"]}
+    found = bl.audit(model, given, **options)
+    assert found.task == "detection"
+    assert found.sensitivity is not None
+    assert found.sensitivity.border.change > 1e-4
+    assert found.sensitivity.border_control.change < 1e-5
+    assert named(found)["border"].level == "warning"
+    bl.convert_(model.backbone, "infinite", phase="adaptive", output="signal")
+    flat = bl.audit(model, given, **options).sensitivity
+    assert flat is not None and flat.probability is not None
+    seen = flat.probability[:, flat.differs.max(0) == 0]  # boxes are on a grid: between its cells some are missed
+    assert seen.shape[1] and (seen.max(0) - seen.min(0)).max() < 1e-5

@@ -15,6 +15,7 @@ from borderless.data.pictures import Pictures
 from borderless.errors import ImageError, UnknownName
 from borderless.measures.batches import Batch, check_labels, of_each_batch
 from borderless.measures.comparisons import Comparison
+from borderless.measures.detections import is_detection
 from borderless.runtime.blame import is_bug
 from borderless.runtime.did_you_mean import unknown
 from borderless.runtime.distributed import process_group
@@ -91,6 +92,8 @@ def described(output: Any) -> str:
     if isinstance(output, Tensor):
         return f"a tensor {tuple(output.shape)}" if output.is_floating_point() else f"{output.dtype}"
     inside = [f"{key!r}: {described(found)}" for key, found in entries(output)[:4]]
+    if is_detection(output):
+        return f"a list of {len(output)}, each {described(output[0])}"
     return f"a {type(output).__name__} ({', '.join(inside)})" if inside else f"a {type(output).__name__}"
 
 

@@ -27,7 +27,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from borderless.conversion import bordered, conversion_of
+from borderless.conversion import Output, bordered, conversion_of
 from borderless.engine.border import BorderName, Phase
 from borderless.errors import ImageError
 from borderless.measures.batches import check_images
@@ -195,6 +195,11 @@ class _Run:
     comparison: Comparison
     batch_size: int
 
+    @property
+    def _output(self) -> Output:
+        """What the body returns: maps that the rest of the model, such as a detector's heads, goes on with."""
+        return "frame" if self.body is self.model else "signal"
+
     def step(self, objects: Tensor) -> tuple[int, int]:
         """Return the steps in pixels at which outputs can be read exactly."""
         if not self.comparison.is_dense:
@@ -212,7 +217,7 @@ class _Run:
         own = conversion_of(self.body)
         phase = "fixed" if own is None or under == "full" else own.border.phase
         options: dict[str, Any] = {} if under == "full" else {"phase": phase, "background": around}
-        with bordered(self.body, under, **options):
+        with bordered(self.body, under, output=self._output, **options):
             return self._compared(objects, where, around, progress)
 
     def _compared(
@@ -229,7 +234,7 @@ class _Run:
     ) -> Compared:
         """Run every canvas whole without a border, for some objects and positions."""
         chosen = where[np.linspace(0, len(where) - 1, min(len(where), _CONTROL_PLACES)).round().astype(int)]
-        with bordered(self.body, "infinite", phase=phase, background=self.color):
+        with bordered(self.body, "infinite", phase=phase, background=self.color, output=self._output):
             return self._on_canvases(objects[:_CONTROL_OBJECTS], chosen, self.color, progress)
 
     def _on_canvases(

@@ -99,7 +99,8 @@ class Placement:
         samples = [(place, n) for place in places for n in range(len(self.patches))]
         answers = []
         while samples:
-            now = samples[: 1 if self.apart else max(1, self.budget // self.per_sample)]
+            # A model without sliding operations stores no windows.
+            now = samples[: 1 if self.apart else max(1, self.budget // max(1, self.per_sample))]
             samples = samples[len(now) :]
             cells = self.patches[[n for _, n in now]][(..., *group.cut)]
             answers.append(make([place for place, _ in now], cells))
