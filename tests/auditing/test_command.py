@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from borderless.auditing import run
-from borderless.auditing.command import Outcome
+from borderless.auditing.command import AuditOutcome
 from borderless.auditing.comparison import write_comparison
 from borderless.auditing.record import read
 from borderless.auditing.result import Finding
@@ -78,7 +78,7 @@ def test_an_audit_is_a_check(
     text: str,
 ) -> None:
     finding = Finding("verdict", "warning", "It <em>does</em>.")
-    outcome = Outcome([finding], Path("there/report.html"), share, WORDS, "classification")
+    outcome = AuditOutcome([finding], Path("there/report.html"), share, WORDS, "classification")
     monkeypatch.setattr("borderless.auditing.command.run", lambda *_: outcome)
     found, out, err = audit(capsys, TINY, "--fail-above", "5")
     assert (found, out.splitlines()[0]) == (status, "Warning  It does.")

@@ -53,10 +53,10 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 @pytest.fixture
-def edges_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def margin_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """The other parts take most of the time of an audit."""
     chosen = run._chosen
-    monkeypatch.setattr(run, "_chosen", lambda _, task: chosen(["edges"] if "edges" not in task.SKIPS else [], task))
+    monkeypatch.setattr(run, "_chosen", lambda _, task: chosen(["margin"] if "margin" not in task.SKIPS else [], task))
 
 
 def audit(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str, str]:
@@ -85,7 +85,7 @@ def test_a_unet_of_ones_own_is_audited_by_its_import_path(
     assert status == 0 and "padding changes outputs up to, px" in out
 
 
-@pytest.mark.usefixtures("edges_alone")
+@pytest.mark.usefixtures("margin_alone")
 def test_pictures_are_what_a_function_makes_of_them(capsys: pytest.CaptureFixture[str], photographs: Path) -> None:
     common = ("--images", photographs, "--count", 2, "--folder", "out")
     status, _, err = audit(capsys, "unet:build", *common, "--preprocess", "unet:preprocess")
@@ -101,7 +101,7 @@ def test_pictures_are_what_a_function_makes_of_them(capsys: pytest.CaptureFixtur
     assert "--mean 0.0 0.0 0.0 --std 1.0 1.0 1.0" in record["command"]
 
 
-@pytest.mark.usefixtures("edges_alone")
+@pytest.mark.usefixtures("margin_alone")
 @pytest.mark.parametrize(
     ("words", "text"),
     [
@@ -130,7 +130,7 @@ def test_each_mistake_is_one_sentence_and_status_2(
     assert progress in ([], ["audit: 0 %, 0:00 elapsed"])
 
 
-@pytest.mark.usefixtures("edges_alone")
+@pytest.mark.usefixtures("margin_alone")
 def test_weights_that_hold_more_than_tensors_are_refused_unread(
     capsys: pytest.CaptureFixture[str], photographs: Path
 ) -> None:

@@ -88,8 +88,8 @@ def test_what_no_task_fits_is_told_in_one_sentence(function: Any, task: str | No
 def test_tasks_and_parts_that_do_not_go_together_are_refused() -> None:
     with pytest.raises(UnknownName, match="did you mean segmentation"):
         bl.audit(network(), images(), task="segmentatoin")
-    with pytest.raises(UnknownName, match="Expected parts for the task classification but got edges"):
-        bl.audit(network(), images(), parts=["edges"])
+    with pytest.raises(UnknownName, match="Expected parts for the task classification but got margin"):
+        bl.audit(network(), images(), parts=["margin"])
     with pytest.raises(ImageError, match="Expected no labels for the task regression"):
         bl.audit(network(), images(), torch.zeros(4, dtype=torch.long), task="regression")
 
@@ -100,7 +100,7 @@ def test_the_command_line_knows_every_task() -> None:
 
 @pytest.mark.parametrize(("task", "outputs"), [("segmentation", 2), ("segmentation", 1), ("dense", 1)])
 def test_a_blind_margin_is_found_where_it_is_and_put_down_to_the_padding(task: str, outputs: int) -> None:
-    found = audited(Blind(outputs=outputs), task, squares(), "sensitivity", "edges")
+    found = audited(Blind(outputs=outputs), task, squares(), "sensitivity", "margin")
     findings = named(found)
     assert is_exploiting(found) and findings["verdict"].level == "fail"
     assert findings["margin"].numbers["depth_px"] == BLIND_PX
@@ -118,7 +118,7 @@ def test_a_blind_margin_is_found_where_it_is_and_put_down_to_the_padding(task: s
 def test_the_same_network_converted_or_without_a_blind_margin_is_not_accused(task: str, change: str) -> None:
     outputs = 1 if task == "dense" else 2
     model = bl.convert(Blind(outputs=outputs).eval(), "infinite") if change == "converted" else Blind(False, outputs)
-    found = audited(model, task, squares(), "sensitivity", "edges")
+    found = audited(model, task, squares(), "sensitivity", "margin")
     findings = named(found)
     assert findings["verdict"].level == findings["margin"].level == "pass"
     assert "crops" not in findings
@@ -129,7 +129,7 @@ def test_the_same_network_converted_or_without_a_blind_margin_is_not_accused(tas
 def test_a_coordinate_is_named_and_not_put_down_to_the_padding(task: str) -> None:
     outputs = {"regression": 1, "embedding": 4, "segmentation": 2}[task]
     given = images()
-    parts = ("sensitivity", "edges") if task == "segmentation" else ("sensitivity",)
+    parts = ("sensitivity", "margin") if task == "segmentation" else ("sensitivity",)
     found = audited(Coordinate(is_dense=task == "segmentation", outputs=outputs), task, given, *parts)
     findings = named(found)
     assert "reads absolute position" in findings["position-read"].text
@@ -179,13 +179,13 @@ def test_a_detector_that_detects_nothing_cannot_be_judged() -> None:
 
 def test_audits_of_a_task_are_saved_and_compared(tmp_path: Path) -> None:
     for name, model in (("one", Blind()), ("two", Blind(False))):
-        found = bl.audit(model.eval(), squares(), name=name, parts=["edges", "sensitivity"], places=9)
+        found = bl.audit(model.eval(), squares(), name=name, parts=["margin", "sensitivity"], places=9)
         page = html.unescape(found.save(tmp_path / name).read_text())
         assert "How far from the edge outputs change" in page
         assert "of an object's pixels get another label with the position" in page
     record = json.loads((tmp_path / "one" / "audit.json").read_text())
-    assert record["edges"]["depth_px"] == BLIND_PX
-    assert {one["index"] for one in record["edges"]["classes"]} == {0, 1}
+    assert record["margin"]["depth_px"] == BLIND_PX
+    assert {one["index"] for one in record["margin"]["classes"]} == {0, 1}
     assert record["headline"]["overlap"] < 1
     _, (table,) = write_comparison(read(tmp_path / "one"), read(tmp_path / "two"), tmp_path / "both.html")
     rows = {row[0]: row[1:] for row in table.rows}

@@ -50,8 +50,8 @@ class AuditSettings(Protocol):
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What a command tells of an audit.
+class AuditOutcome:
+    """Findings and numbers of an audit that a command tells.
 
     Attributes:
         findings: The verdict and what it rests on.
@@ -68,7 +68,7 @@ class Outcome:
     task: str
 
 
-def run(name: str, options: Any) -> Outcome:
+def run(name: str, options: Any) -> AuditOutcome:
     """Audit one network by name or from a file, on images from a folder.
 
     Raises:
@@ -90,7 +90,9 @@ def run(name: str, options: Any) -> Outcome:
     made = _measured(model, found, shown, options, _origin(asked, found, options))
     page = process_group().on_leader(lambda: made.save(folder))
     effect = headline(made)
-    return Outcome(judge(made), page, None if effect is None else effect[0].flips, made.words, described_task(made))
+    return AuditOutcome(
+        judge(made), page, None if effect is None else effect[0].flips, made.words, described_task(made)
+    )
 
 
 def _pictures(asked: NetworkRequest, options: AuditSettings) -> Pictures:

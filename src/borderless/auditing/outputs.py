@@ -14,7 +14,7 @@ from borderless.conversion import conversion_of
 from borderless.data.pictures import Pictures
 from borderless.errors import ImageError, UnknownName
 from borderless.measures.batches import Batch, check_labels, of_each_batch
-from borderless.measures.comparisons import Comparison
+from borderless.measures.comparisons import OutputComparison
 from borderless.measures.detections import is_detection
 from borderless.runtime.blame import is_bug
 from borderless.runtime.did_you_mean import unknown
@@ -134,7 +134,7 @@ class Predictions:
         repeat: The relative difference of the outputs between two runs on the same images.
     """
 
-    comparison: Comparison
+    comparison: OutputComparison
     classes: Tensor | None
     labels: Tensor | None
     count: int

@@ -121,5 +121,5 @@ class Measurements:
 
     @property
     def words(self) -> Words:
-        """How changes of the output are worded."""
+        """Wording of the output's changes."""
         return discover()[self.task].WORDS

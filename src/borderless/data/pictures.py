@@ -28,6 +28,7 @@ from torch.utils.data import Dataset
 
 from borderless.data import imagenet
 from borderless.data.items import IMAGE_SUFFIXES
+from borderless.data.own_inputs import preprocessed
 from borderless.data.photos import scikit_image
 from borderless.data.quadrant import SOURCES
 from borderless.errors import DataError
@@ -82,7 +83,7 @@ class Pictures(Dataset[Tensor]):
     def __getitem__(self, index: int) -> Tensor:
         if self.preprocess is None:
             return shown(self._picture(index), self.size_px, self.mean, self.deviation)
-        found = _preprocessed(self._picture(index), self.preprocess)
+        found = preprocessed(self._picture(index), self.preprocess)
         if index and found.shape != self._shape:
             raise DataError(
                 f"Expected inputs of one size from the preprocessing but got {tuple(self._shape)} for {self.names[0]} "
@@ -223,24 +224,6 @@ def shown(image: Image.Image, size_px: int, mean: Sequence[float], deviation: Se
         *imagenet.normalized(mean, deviation),
     ]
     return torch.as_tensor(v2.Compose(steps)(image))
-
-
-def _preprocessed(image: Image.Image, preprocess: Callable[[Image.Image], Any]) -> Tensor:
-    try:
-        found = preprocess(image)
-    except Exception as error:  # the caller's code may raise anything
-        line = next(iter(str(error).splitlines()), "")
-        raise DataError(
-            f"Expected an input (C, H, W) from the preprocessing of a picture but got {type(error).__name__}: {line}; "
-            "it is called with a PIL image in color."
-        ) from error
-    if not isinstance(found, Tensor) or found.ndim != 3 or not found.is_floating_point():
-        got = f"{found.dtype} of shape {tuple(found.shape)}" if isinstance(found, Tensor) else type(found).__name__
-        raise DataError(
-            f"Expected a floating-point tensor (C, H, W) from the preprocessing of a picture but got {got}; convert it "
-            "there, for example with torchvision.transforms.functional.to_tensor."
-        )
-    return found
 
 
 def opened(path: Path) -> tuple[Image.Image, list[str]]:

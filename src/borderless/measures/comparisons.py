@@ -73,7 +73,7 @@ def joined(parts: Sequence[Compared]) -> Compared:
     )
 
 
-class Comparison(Protocol):
+class OutputComparison(Protocol):
     """Say what the outputs for an object at two positions have in common.
 
     Attributes:

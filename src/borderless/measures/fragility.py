@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from borderless.errors import ImageError
-from borderless.measures.comparisons import CLASSES, Comparison
+from borderless.measures.comparisons import CLASSES, OutputComparison
 from borderless.measures.prediction_changes import NOTHING_DETECTED, Share, share
 from borderless.runtime.evaluation import evaluating
 
@@ -51,7 +51,7 @@ def fragility(
     position: tuple[int, int],
     photographs: Tensor,
     *,
-    comparison: Comparison = CLASSES,
+    comparison: OutputComparison = CLASSES,
     batch_size: int = 8,
     seed: int = 0,
     progress: Callable[[int, int], Any] | None = None,

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from borderless.measures.comparisons import CLASSES, Compared, Comparison, joined
+from borderless.measures.comparisons import CLASSES, Compared, OutputComparison, joined
 from borderless.placement.place import place
 from borderless.runtime.evaluation import evaluating
 
@@ -27,7 +27,7 @@ def on_photographs(
     objects: Tensor,
     where: np.ndarray,
     photographs: Tensor,
-    comparison: Comparison = CLASSES,
+    comparison: OutputComparison = CLASSES,
     batch_size: int = 8,
     progress: Callable[[int, int], Any] | None = None,
 ) -> Compared:
@@ -64,7 +64,7 @@ def on_canvases(
     where: np.ndarray,
     canvas: tuple[int, int],
     around: Background,
-    comparison: Comparison = CLASSES,
+    comparison: OutputComparison = CLASSES,
     batch_size: int | None = None,
 ) -> np.ndarray:
     """Return what `comparison` reads (positions, objects, ...) of the outputs for canvases that are run whole.

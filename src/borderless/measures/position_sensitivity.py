@@ -14,7 +14,7 @@ at a time, exactly:
 Where outputs must be equal, `place` computes them in one run, which would prove nothing. So the controls run every
 canvas whole, for some of the objects and positions.
 
-What counts as a change is up to a `Comparison`: of a classifier, another class.
+What counts as a change is up to a `OutputComparison`: of a classifier, another class.
 
 Shapes: objects (N, C, h, w); positions (P, 2) of their upper left pixels; values (P, N, ...), read by a comparison.
 """
@@ -31,7 +31,7 @@ from borderless.conversion import Output, bordered, conversion_of
 from borderless.engine.border import BorderName, Phase
 from borderless.errors import ImageError
 from borderless.measures.batches import check_images
-from borderless.measures.comparisons import CLASSES, Compared, Comparison, joined
+from borderless.measures.comparisons import CLASSES, Compared, OutputComparison, joined
 from borderless.measures.object_outputs import Background, canvases, device_of, on_canvases, snapped
 from borderless.measures.positions import between_strides, on_grid, whole_strides_apart
 from borderless.measures.prediction_changes import Effect, effect_of
@@ -94,7 +94,7 @@ def sensitivity(
     places: int = 49,
     seed: int = 0,
     cause_objects: int | None = None,
-    comparison: Comparison = CLASSES,
+    comparison: OutputComparison = CLASSES,
     body: nn.Module | None = None,
     batch_size: int = 8,
     progress: Callable[[float], Any] | None = None,
@@ -192,12 +192,12 @@ class _Run:
     canvas: tuple[int, int]
     background: Background
     color: Any
-    comparison: Comparison
+    comparison: OutputComparison
     batch_size: int
 
     @property
     def _output(self) -> Output:
-        """What the body returns: maps that the rest of the model, such as a detector's heads, goes on with."""
+        """Kind of the body's output: with Signals, the rest of the model, such as a detector's heads, goes along."""
         return "frame" if self.body is self.model else "signal"
 
     def step(self, objects: Tensor) -> tuple[int, int]:

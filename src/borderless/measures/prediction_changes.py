@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from borderless.errors import ImageError
-from borderless.measures.comparisons import CLASSES, Compared, Comparison
+from borderless.measures.comparisons import CLASSES, Compared, OutputComparison
 from borderless.measures.intervals import over_objects
 
 # An object counts as confident if the network gives its class more than this probability at the middle.
@@ -92,7 +92,7 @@ def share(flips: np.ndarray, seed: int = 0) -> Share:
     return Share(float(flips.mean()), low, high, len(flips))
 
 
-def effect(values: np.ndarray, seed: int = 0, comparison: Comparison = CLASSES) -> Effect:
+def effect(values: np.ndarray, seed: int = 0, comparison: OutputComparison = CLASSES) -> Effect:
     """Compare values (positions, objects, ...) with those at the first position."""
     return effect_of(comparison.compare(values), seed)
 

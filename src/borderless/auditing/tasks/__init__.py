@@ -12,7 +12,7 @@ from typing import Any, Protocol, cast
 
 from torch import Tensor, nn
 
-from borderless.measures.comparisons import Comparison
+from borderless.measures.comparisons import OutputComparison
 
 Adapter = Callable[[Any], Tensor]
 
@@ -82,7 +82,7 @@ class Task(Protocol):
         """Return what is kept of each image's output (N, ...)."""
         ...
 
-    def comparison(self, summaries: Tensor, /) -> Comparison:
+    def comparison(self, summaries: Tensor, /) -> OutputComparison:
         """Return how outputs are compared, given the summaries of all images."""
         ...
 

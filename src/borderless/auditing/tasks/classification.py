@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from borderless.auditing.tasks import Adapter, Words
-from borderless.measures.comparisons import CLASSES, Comparison
+from borderless.measures.comparisons import CLASSES, OutputComparison
 
 NAME = "classification"
 WORDS = Words(
@@ -19,7 +19,7 @@ WORDS = Words(
     kept="keeps {kept} of its predictions",
     kept_axis="predictions kept, %",
 )
-SKIPS = ("edges",)
+SKIPS = ("margin",)
 LEAST = 0.0
 HAS_LABELS = True
 
@@ -50,6 +50,6 @@ def summary(outputs: Tensor) -> Tensor:
     return outputs.argmax(1)
 
 
-def comparison(_: Tensor) -> Comparison:
+def comparison(_: Tensor) -> OutputComparison:
     """Return the comparison of classes."""
     return CLASSES

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from borderless.auditing.tasks import Adapter, Words
 from borderless.errors import ImageError
-from borderless.measures.comparisons import Comparison, Numbers
+from borderless.measures.comparisons import Numbers, OutputComparison
 
 NAME = "dense"
 WORDS = Words(
@@ -50,7 +50,7 @@ def summary(outputs: Tensor) -> Tensor:
     return torch.stack([cells.mean(2), cells.square().mean(2)], 1)
 
 
-def comparison(summaries: Tensor) -> Comparison:
+def comparison(summaries: Tensor) -> OutputComparison:
     """Return the comparison relative to the standard deviation over cells and images.
 
     Raises:

@@ -5,7 +5,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from borderless.auditing.tasks import Adapter, Words
-from borderless.measures.comparisons import Comparison
+from borderless.measures.comparisons import OutputComparison
 from borderless.measures.detections import Detections, as_tensor, is_detection
 
 NAME = "detection"
@@ -19,7 +19,7 @@ WORDS = Words(
     kept="keeps {kept} of its detections",
     kept_axis="detections kept, %",
 )
-SKIPS = ("edges", "decodability", "shifts", "reach")
+SKIPS = ("margin", "decodability", "shifts", "reach")
 LEAST = 0.0
 HAS_LABELS = False
 
@@ -45,6 +45,6 @@ def summary(outputs: Tensor) -> Tensor:
     return outputs.new_zeros(len(outputs), 0)
 
 
-def comparison(_: Tensor) -> Comparison:
+def comparison(_: Tensor) -> OutputComparison:
     """Return the comparison of detections."""
     return Detections()

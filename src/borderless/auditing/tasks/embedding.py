@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from borderless.auditing.tasks import Adapter, Words
 from borderless.errors import ImageError
-from borderless.measures.comparisons import Comparison, Directions, cosine_distance
+from borderless.measures.comparisons import Directions, OutputComparison, cosine_distance
 
 NAME = "embedding"
 WORDS = Words(
@@ -19,7 +19,7 @@ WORDS = Words(
     kept="moves its embeddings by {changed} of the mean cosine distance between images",
     kept_axis="100 % without the distance moved, % of that between images",
 )
-SKIPS = ("edges", "shifts")
+SKIPS = ("margin", "shifts")
 LEAST = 0.05
 HAS_LABELS = False
 
@@ -50,7 +50,7 @@ def summary(outputs: Tensor) -> Tensor:
     return outputs.double().flatten(1)
 
 
-def comparison(summaries: Tensor) -> Comparison:
+def comparison(summaries: Tensor) -> OutputComparison:
     """Return the comparison relative to the mean distance between images.
 
     Raises:

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from borderless.auditing.tasks import Adapter, Words
 from borderless.errors import ImageError
-from borderless.measures.comparisons import Comparison, Vectors
+from borderless.measures.comparisons import OutputComparison, Vectors
 
 NAME = "regression"
 WORDS = Words(
@@ -18,7 +18,7 @@ WORDS = Words(
     none="the output does not",
     numbers="standardized outputs",
 )
-SKIPS = ("edges", "shifts")
+SKIPS = ("margin", "shifts")
 LEAST = 0.05
 HAS_LABELS = False
 
@@ -48,7 +48,7 @@ def summary(outputs: Tensor) -> Tensor:
     return outputs.double().flatten(1) if outputs.ndim > 1 else outputs.double()[:, None]
 
 
-def comparison(summaries: Tensor) -> Comparison:
+def comparison(summaries: Tensor) -> OutputComparison:
     """Return the comparison relative to the standard deviation over images.
 
     Raises:

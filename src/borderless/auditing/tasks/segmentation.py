@@ -5,7 +5,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from borderless.auditing.tasks import Adapter, Words
-from borderless.measures.comparisons import Comparison, Labels
+from borderless.measures.comparisons import Labels, OutputComparison
 
 NAME = "segmentation"
 WORDS = Words(
@@ -50,6 +50,6 @@ def summary(outputs: Tensor) -> Tensor:
     return outputs.new_zeros(len(outputs), 0)
 
 
-def comparison(_: Tensor) -> Comparison:
+def comparison(_: Tensor) -> OutputComparison:
     """Return the comparison of labels."""
     return Labels()

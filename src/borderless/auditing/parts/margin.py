@@ -17,12 +17,12 @@ from borderless.measures.border_effect import TOUCHED
 from borderless.measures.comparisons import Cells
 from borderless.measures.edge_effect import Rings, Views, padding_effect, views
 from borderless.report.content import Figure, Section, Table
-from borderless.report.numbers import percent, with_interval
+from borderless.report.numbers import percent, safe, with_interval
 from borderless.report.plots import BORDER_COLORS, GRAY, new_figure, save
 
-NAME = "edges"
+NAME = "margin"
 NEEDS = ("layout",)
-STEPS = {"edges, two crops": 12.0, "edges, padding": 14.0}
+STEPS = {"margin, two crops": 12.0, "margin, padding": 14.0}
 COMPARED: tuple[Compared, ...] = (
     ("padding changes outputs up to, px", 1, ("depth_px",)),
     ("padding changes at the edge, %", 100, ("padding", "at_edge")),
@@ -62,8 +62,8 @@ def measure(subject: Subject) -> dict[str, Any]:
         )
 
     return {
-        "crops": subject.step("edges, two crops", crops),
-        "padding": subject.step("edges, padding", padding),
+        "crops": subject.step("margin, two crops", crops),
+        "padding": subject.step("margin, padding", padding),
     }
 
 
@@ -134,19 +134,23 @@ def section(audit: Measurements, folder: Path) -> Section | None:
             "tiles: what is left of this line where the padding changes nothing is no fault of the network."
         )
     result = next(iter(findings(audit)), None)
-    tables = [_table(crops)] if crops is not None and crops.classes else []
+    tables = [_table(crops, audit)] if crops is not None and crops.classes else []
     return Section(
         "How far from the edge outputs change",
         text,
-        [_draw(folder / "edges.png", audit, crops, padding)],
+        [_draw(folder / "margin.png", audit, crops, padding)],
         tables,
         result.text.split(". ")[0] + "." if result is not None else "",
     )
 
 
-def _table(crops: Views) -> Table:
+def _table(crops: Views, audit: Measurements) -> Table:
+    names = audit.origin.class_names
+    named = {
+        one.index: safe(names[one.index]) if len(names) == audit.classes else str(one.index) for one in crops.classes
+    }
     rows = [
-        [f"{one.index}", f"{100 * one.share:.1f}", f"{100 * one.flips:.1f}", f"{100 * one.overlap:.1f}"]
+        [named[one.index], f"{100 * one.share:.1f}", f"{100 * one.flips:.1f}", f"{100 * one.overlap:.1f}"]
         for one in crops.classes[:_CLASSES]
     ]
     count = len(crops.classes)
