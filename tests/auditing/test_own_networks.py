@@ -8,8 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 
+import borderless as bl
 from borderless.auditing import run
 from borderless.cli.main import main
+from borderless.data.imagenet import MEAN as IMAGENET
+from support.planted import network
 
 PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "audit-tasks.md"
 MORE = """
@@ -128,6 +131,22 @@ def test_each_mistake_is_one_sentence_and_status_2(
     *progress, sentence = err.splitlines()
     assert sentence.startswith("borderless: Expected ") and text in sentence
     assert progress in ([], ["audit: 0 %, 0:00 elapsed"])
+
+
+def test_a_folder_is_read_from_python_too(photographs: Path) -> None:
+    import unet  # pyright: ignore[reportMissingImports]
+
+    found = bl.audit(unet.build(), photographs, count=2, size=32, parts=())
+    assert (found.images, found.size, found.drawn_from) == (2, (32, 32), 7)
+    assert found.origin.mean == IMAGENET
+    for i, picture in enumerate(sorted(photographs.iterdir())):
+        (photographs / f"class{i % 3}").mkdir(exist_ok=True)
+        picture.rename(photographs / f"class{i % 3}" / picture.name)
+    by_class = bl.audit(network(), str(photographs), size=32, parts=())
+    assert by_class.accuracy is not None  # as many folders as classes
+    assert by_class.origin.class_names == ("class0", "class1", "class2")
+    of_four = torch.nn.Sequential(*network()[:-1], torch.nn.Linear(8, 4)).eval()
+    assert bl.audit(of_four, str(photographs), size=32, parts=()).accuracy is None
 
 
 @pytest.mark.usefixtures("margin_alone")
