@@ -229,7 +229,7 @@ def test_a_retinanet_is_flat_over_positions_once_its_backbone_has_no_border() ->
     assert found.sensitivity.border.change > 1e-4
     assert found.sensitivity.border_control.change < 1e-5
     assert named(found)["border"].level == "warning"
-    bl.convert_(model.backbone, "infinite", phase="adaptive", output="signal")
+    bl.convert_(model.get_submodule("backbone"), "infinite", phase="adaptive", output="signal")
     flat = bl.audit(model, given, **options).sensitivity
     assert flat is not None and flat.probability is not None
     seen = flat.probability[:, flat.differs.max(0) == 0]  # boxes are on a grid: between its cells some are missed

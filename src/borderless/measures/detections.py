@@ -6,7 +6,7 @@ zeros after the last. Values have boxes relative to the object, and a seventh nu
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -23,16 +23,17 @@ _NEAR = 0.1
 
 def is_detection(output: Any) -> bool:
     """Return whether an output is a list of dicts with boxes, scores and labels, one for each image."""
-    return (
-        isinstance(output, list | tuple)
-        and len(output) > 0
-        and all(isinstance(one, Mapping) and {"boxes", "scores", "labels"} <= one.keys() for one in output)
+    if not isinstance(output, list | tuple) or not output:
+        return False
+    return all(
+        isinstance(one, Mapping) and {"boxes", "scores", "labels"} <= set(cast(Mapping[Any, Any], one))
+        for one in cast(Sequence[Any], output)
     )
 
 
 def as_tensor(output: Sequence[Mapping[str, Tensor]]) -> Tensor:
     """Return detections (n, `MOST`, 6) of a list of dicts with boxes, scores and labels."""
-    found = []
+    found: list[Tensor] = []
     for one in output:
         rows = torch.cat([one["boxes"], one["scores"][:, None], one["labels"][:, None].to(one["boxes"])], 1)
         rows = rows[rows[:, 4].argsort(descending=True, stable=True)][:MOST]
@@ -51,7 +52,7 @@ class Detections:
         boxes = outputs[..., :4] - outputs.new_tensor([position[1], position[0]] * 2)
         boxes = torch.where(outputs[..., 4:5] > 0, boxes, torch.zeros_like(boxes))
         whole = outputs.new_tensor([0.0, 0.0, object_px[1], object_px[0]])
-        overlap = torch.from_numpy(overlaps(boxes.double().cpu().numpy(), whole.double().cpu().numpy()))
+        overlap = torch.as_tensor(overlaps(boxes.double().cpu().numpy(), whole.double().cpu().numpy()))
         return torch.cat([boxes, outputs[..., 4:], overlap[..., None].to(outputs)], -1)
 
     def step(self, *_: Any) -> tuple[int, int]:
