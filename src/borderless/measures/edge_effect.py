@@ -263,4 +263,5 @@ def _classes(counts: np.ndarray) -> tuple[OfClass, ...]:
 
 def _rings(found: Sequence[tuple[np.ndarray, np.ndarray]], step_px: int) -> Rings:
     sums, cells = (np.concatenate([part[i] for part in found]) for i in range(2))
-    return Rings(step_px, sums, cells)
+    last = np.flatnonzero(cells.sum(0))[-1]
+    return Rings(step_px, sums[:, : last + 1], cells[:, : last + 1])
