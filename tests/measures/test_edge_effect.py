@@ -42,9 +42,9 @@ def test_two_crops_are_compared_pixel_by_pixel() -> None:
                 cells[:, min(far)] += 1
                 for label in (one if far[0] > far[1] else other).tolist():
                     seen[label] += 1
-    assert not cells[:, 2:].any()  # the crops have no pixel in common that is further inside both
-    np.testing.assert_array_equal(found.rings.sums, sums[:, :2])
-    np.testing.assert_array_equal(found.rings.cells, cells[:, :2])
+    assert not cells[:, 4:].any()  # the crops have no pixel in common that is further inside both
+    np.testing.assert_array_equal(found.rings.sums, sums[:, :4])
+    np.testing.assert_array_equal(found.rings.cells, cells[:, :4])
     total = sum(seen.values())
     assert {one.index: round(one.share * total) for one in found.classes} == {k: n for k, n in seen.items() if n}
 
