@@ -395,3 +395,16 @@ WRONG: dict[str, tuple[Callable[[], Tensor], str]] = {
 def test_errors_say_what_to_do(call: Callable[[], Tensor], text: str) -> None:
     with pytest.raises((bl.ImageError, bl.ConversionError), match=text):
         call()
+
+
+def test_a_model_without_sliding_operations_is_placed() -> None:
+    class Weighted(nn.Module):
+        def forward(self, images: Tensor) -> Tensor:
+            return (images * torch.linspace(0.5, 1.5, images.shape[3])).mean((1, 2, 3))
+
+    things, positions = torch.rand(2, 3, 4, 4), [(0, 0), (3, 7)]
+    model = Weighted().eval()
+    wanted = whole_canvases(model, things, positions, torch.zeros(3, 12, 12))
+    with pytest.warns(bl.PositionDependentWarning, match="an ordinary tensor with a value for each position"):
+        found = bl.place(model, things, positions, (12, 12))
+    torch.testing.assert_close(found, wanted)

@@ -105,7 +105,8 @@ class Placement:
             samples = [(position, n) for position in where for n in range(self._count)]
             found = []
             while samples:
-                now = samples[: 1 if self.apart else max(1, self.budget // self.per_sample)]
+                # A model without sliding operations stores no windows.
+                now = samples[: 1 if self.apart else max(1, self.budget // max(1, self.per_sample))]
                 samples = samples[len(now) :]
                 found.append(self._checked(make(now), len(now)))
             each = torch.cat(found).unflatten(0, (len(where), self._count))
