@@ -20,7 +20,7 @@ from borderless.engine.edge import EdgeWithin
 from borderless.engine.forward_pass import ForwardPass
 from borderless.engine.geometry import Box
 from borderless.engine.naming import describe
-from borderless.engine.reading import cut
+from borderless.engine.reading import Around, cut
 from borderless.engine.registry import find_rule, traits_of
 from borderless.engine.signal import Signal, as_rules_take_it
 from borderless.errors import UnsupportedOperation
@@ -156,7 +156,7 @@ class BatchSignal(Signal):
     @property
     def is_written_through(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
         """Whether a change in place reaches the views of this map: where no map can grow."""
-        return self.border.keeps == "frame"
+        return self.keeps("frame")
 
     @property
     def _is_laid_out_as_unmodified(self) -> bool:
@@ -199,17 +199,12 @@ class BatchSignal(Signal):
         made._reads = reads
         return made
 
-    def read_padded(self, box: Box, mode: str, value: float | None) -> Tensor:
-        """Return the cells of `box`, outside of each sample those that the padding `mode` of PyTorch puts there."""
-        if mode != "constant":
-            return self._mirrored(box, mode)
-        return Signal.read_padded(self.surrounded(value or 0.0, self._reads), box, mode, value)
-
-    def _read_mirrored(self, box: Box) -> Tensor:
-        return self._mirrored(box, self.border.outside)
-
-    def _mirrored(self, box: Box, mode: Any) -> Tensor:
-        return read_mirrored_apart(self.window, self.axes, self.box, box, self._frames, mode, self._reads)
+    def _read_around(self, box: Box, around: tuple[Around, ...]) -> Tensor:
+        kind = around[0]  # that of all axes: under unequal borders samples run apart
+        if isinstance(kind, str) and kind != "background":
+            return read_mirrored_apart(self.window, self.axes, self.box, box, self._frames, kind, self._reads)
+        source = self if isinstance(kind, str) or kind == 0 else self.surrounded(kind, self._reads)
+        return Signal._read_around(source, box, around)
 
     def rows(self, rows: Sequence[int]) -> Signal:
         """Return the samples `rows`, which are of one size, as an ordinary map."""

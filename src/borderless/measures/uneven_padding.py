@@ -52,7 +52,7 @@ def uneven_padding(model: nn.Module, size: Sequence[int], channels: int) -> tupl
     There are none in a model that is converted to a border which keeps more or less than its original padding does.
     """
     own = conversion_of(model)
-    if own is not None and own.border.keeps != "frame":
+    if own is not None and any(axis.keeps != "frame" for axis in own.border.axes):
         return ()
     found: list[UnevenPadding] = []
 
