@@ -24,6 +24,10 @@ PAGES = sorted(
 )
 
 
+# Pages whose code takes a quarter of a minute or more.
+LONG = ("audit", "finetune")
+
+
 def blocks(page: Path, kind: str) -> list[str]:
     return re.findall(rf"^```{kind}\n(.*?)^```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
 
@@ -43,7 +47,11 @@ def commands(page: Path) -> list[list[str]]:
 @pytest.mark.parametrize(
     "page",
     # `test_readme` runs the README.
-    [page for page in PAGES if blocks(page, "python") and page.stem != "README" and page.parent != OTHER_LIBRARIES],
+    [
+        pytest.param(page, marks=pytest.mark.nightly) if page.stem in LONG else page
+        for page in PAGES
+        if blocks(page, "python") and page.stem != "README" and page.parent != OTHER_LIBRARIES
+    ],
     ids=lambda page: page.stem,
 )
 def test_the_python_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

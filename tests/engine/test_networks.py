@@ -17,6 +17,7 @@ from support.networks import NETWORKS, TOTAL_STRIDE, deterministic_training, net
 CANVAS_PX, OBJECT_PX = 128, 48
 LARGEST_CHANGE = {torch.float32: 2e-5, torch.float64: 1e-12}
 STRIDE_PLACES = [(0, TOTAL_STRIDE), (2 * TOTAL_STRIDE, TOTAL_STRIDE)]
+LARGE = ("resnet50", "densenet121", "efficientnet_b0")  # to train
 ANY_PLACES = [(3, 40), (60, 21)]  # neither the rows nor the columns differ by a multiple of 2
 
 every_network = pytest.mark.parametrize("name", NETWORKS)
@@ -61,9 +62,9 @@ def assert_blind_to_place(model: nn.Module, own: nn.Module, places: list[tuple[i
 
 
 def in_precision(name: str, own: nn.Module, dtype: torch.dtype) -> nn.Module:
-    """A copy of `own` in `dtype`; of ConvNeXt in float64, which is slow, one block a stage: every kind is there."""
+    """A copy of `own` in `dtype`; of ConvNeXt, which is slow, one block a stage: every kind is there."""
     own = copy.deepcopy(own).to(dtype)
-    if name == "convnext_tiny" and dtype == torch.float64:
+    if name == "convnext_tiny":
         for stage in own.features[1::2]:  # between them the stem and the downsampling layers
             del stage[1:]
     return own
@@ -152,7 +153,7 @@ def test_training_is_blind_to_moves_by_the_total_stride(name: str, own: nn.Modul
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param(name, marks=pytest.mark.nightly if name == "densenet121" else ())
+        pytest.param(name, marks=pytest.mark.nightly if name in LARGE else ())
         for name in NETWORKS
         if name != "convnext_tiny"
     ],
@@ -164,6 +165,6 @@ def test_training_with_adaptive_phase_is_blind_to_every_move(name: str, own: nn.
     train_at_two_places(own, torch.float64, "adaptive", 64, 24, here, there)
 
 
-@pytest.mark.parametrize("name", [name for name in NETWORKS if name not in ("convnext_tiny", "densenet121")])
+@pytest.mark.parametrize("name", [name for name in NETWORKS if name not in ("convnext_tiny", *LARGE)])
 def test_training_in_single_precision_is_blind_to_every_move(name: str, own: nn.Module) -> None:
     train_at_two_places(own, torch.float32, "adaptive", 128, 48, [(0, 32), (31, 0)], [(77, 5), (6, 67)])

@@ -82,7 +82,7 @@ TOLERANCE = {torch.float32: 2e-5, torch.float64: 1e-12}
 
 
 def marks(name: str, dtype: torch.dtype) -> list[pytest.MarkDecorator]:
-    if name == "convnext_tiny" or (name, dtype) == ("convnext_atto", torch.float64):
+    if name == "convnext_tiny" or (name, dtype) in (("convnext_atto", torch.float64), ("resnet18", torch.float64)):
         return [pytest.mark.nightly]
     return [] if (name, str(dtype)[6:]) in QUICK else [pytest.mark.slow]
 

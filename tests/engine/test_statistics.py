@@ -254,7 +254,7 @@ def test_explain_says_by_how_much_features_grow() -> None:
     assert bl.explain(model, (4, 6), "full").means == ()
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize("reach", [None, 2])
 def test_a_resnet_trains_from_random_weights_when_the_window_is_counted(reach: int | None) -> None:
     """SGD 0.01 with momentum 0.9 on six images of 64 px, where counting the frame diverges."""

@@ -1,6 +1,7 @@
 """What the package relies on in PyTorch's private names, and that it keeps them in one place."""
 
 import ast
+from collections import OrderedDict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils import _pytree
 
 import borderless
 from borderless.engine import torch_internals
@@ -294,6 +296,9 @@ def test_trees_are_lists_tuples_and_dicts() -> None:
     tree = [1, (2, {"a": 3}), None]
     assert tree_map(lambda leaf: leaf and 10 * leaf, tree) == [10, (20, {"a": 30}), None]
     assert [leaf for leaf in tree_leaves(tree) if leaf is not None] == [1, 2, 3]
+    pair = torch.return_types.max((torch.ones(1), torch.zeros(1)))
+    call = ((torch.ones(2), [1.0, (2, "same")], None), {"dim": (2, 3), "of": pair, "more": OrderedDict(a=True, b={})})
+    assert all(a is b for a, b in zip(tree_leaves(call), _pytree.tree_leaves(call), strict=True))
     assert tree_any(lambda leaf: leaf == 3, tree)
     assert not tree_any(lambda leaf: leaf == 4, tree)
 

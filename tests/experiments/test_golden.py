@@ -30,7 +30,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "actions": {"arms": ("same", "full"), "training_clips": 16, "test_clips": 8, "training": {"epochs": 1}},
     "finetune": {"arch": "timm/test_resnet", "weights": "random", "canvas_px": 64, "training": {"epochs": 1}},
 }
-SLOW = ("one-place", "placed-object", "finetune")
+LONG = ("one-place", "placed-object", "finetune")
 # How far numbers may be off that training, or a sum in another order, decides; all others are exact.
 TOLERANCES = {"equivariance": 1e-4, "conv-types": 0, "placed-object": 1e-2} | {
     name: 0.2 for name in SETTINGS if name not in ("equivariance", "conv-types", "placed-object")
@@ -40,7 +40,7 @@ MEASURED = {"ms_per_image", "changed", "changed_predictions"}
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in EXPERIMENTS]
+    "name", [pytest.param(name, marks=pytest.mark.nightly) if name in LONG else name for name in EXPERIMENTS]
 )
 def test_the_table_is_the_recorded_one(name: str, tmp_path: Path) -> None:
     experiment = EXPERIMENTS[name]

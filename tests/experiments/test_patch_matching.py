@@ -15,7 +15,7 @@ from borderless.experiments.runner import run
 EXPERIMENT = EXPERIMENTS["patch-matching"]
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_descriptors_are_learned_and_the_page_is_drawn(tmp_path: Path) -> None:
     few = dataclasses.replace(EMBEDDED, epochs=2, batch_size=32)
     config = dataclasses.replace(Config.small(), pairs=(48,), test_matches=100, training=few)

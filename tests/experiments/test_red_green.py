@@ -28,7 +28,7 @@ def test_cells_are_every_border_with_every_seed() -> None:
     assert cells[0].name == "valid-seed0"
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_location_is_learned_under_zero_and_cannot_be_under_full(tmp_path: Path) -> None:
     section = run(EXPERIMENT, FEW, tmp_path, progress=False)
     with (tmp_path / "table.csv").open() as file:

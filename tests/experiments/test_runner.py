@@ -207,7 +207,7 @@ def test_published_numbers_have_sources_and_read_as_printed() -> None:
     assert RED_GREEN.text("reflect", "similar") == "–"
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_killed_sweep_goes_on_where_it_was(tmp_path: Path) -> None:
     """SIGKILL in the middle; the same command then leaves finished cells alone, and ends with the same table."""
     command = [sys.executable, "-m", "borderless", "run", "rook", "--borders", "zero", "infinite", "--seeds", "3"]

@@ -39,7 +39,7 @@ def test_exact_arms_are_exact_and_everything_is_drawn(tmp_path: Path) -> None:
     assert (tmp_path / "report.html").stat().st_size > 10_000
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_papers_numbers_stand_beside_those_of_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The real path of --data, on small crops: the sizes are the paper's divided by seven."""
     data = write_folder(tmp_path / "data", {"a": 8, "b": 8})

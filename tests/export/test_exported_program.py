@@ -80,6 +80,7 @@ def test_the_program_equals_the_model_on_other_images(frozen: Frozen) -> None:
         assert relative_change(model(noise), run(noise)) <= 1e-6
 
 
+@pytest.mark.nightly
 @of_both
 def test_the_programs_run_where_borderless_cannot_be_imported(both: dict[str, Frozen], tmp_path: Path) -> None:
     for phase, (_, program) in both.items():

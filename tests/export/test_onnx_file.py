@@ -37,6 +37,7 @@ def test_onnxruntime_answers_as_the_model(border: str, phase: str, tmp_path: Pat
     assert list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.nightly
 def test_the_phase_is_chosen_in_the_file(tmp_path: Path) -> None:
     model = bl.convert(residual(), "infinite", phase="adaptive")
     path = bl.save_onnx(model, images(2), tmp_path / "model.onnx")

@@ -129,7 +129,7 @@ def test_a_frozen_program_predicts_what_the_converted_network_does(model: nn.Mod
     assert (frozen - expected).abs().max() < 1e-5 * expected.abs().max()
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_an_onnx_file_predicts_what_the_converted_network_does(model: nn.Module, tmp_path: Path) -> None:
     converted = bl.convert(model, "infinite", reach=1)
     images = torch.cat([object_at(3, 50), object_at(64, 0)])

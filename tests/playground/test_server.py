@@ -70,7 +70,7 @@ class Playground:
         return self.process.returncode, errors
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.skipif(os.name == "nt", reason="signals")
 def test_nothing_is_left_behind_however_it_ends(tmp_path: Path, photographs: Path) -> None:
     gradio_client = pytest.importorskip("gradio_client")

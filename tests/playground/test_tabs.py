@@ -190,7 +190,7 @@ def test_pictures_to_save_hold_all_panels(short: None) -> None:
     assert len(picture.getcolors(1 << 24) or []) > 50
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_an_audit_without_files_takes_the_photographs_and_can_be_left(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(audit_tab, "PHOTOGRAPHS", audit_tab.PHOTOGRAPHS[:4])
     steps = list(audit_tab.run([], *TINY[:2], 32))

@@ -8,6 +8,7 @@ follows Chaman and Dokmanic (CVPR 2021).
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal, cast, get_args
 
 from borderless.engine.edge import AxisEdge, Count
@@ -145,7 +146,7 @@ class Border:
         """The borders by their names: one for all axes, or one for each."""
         return self.name if isinstance(self.name, tuple) else (self.name,)
 
-    @property
+    @cached_property
     def axes(self) -> tuple[AxisEdge, ...]:
         """The edge along all axes, one, or along each."""
         return tuple([_EDGES[name] for name in self.names])

@@ -39,9 +39,12 @@ class Extent:
         """Whether the model's original padding lies outside, as at the edge of a part of an unmodified map too."""
         return all(edge.is_original for edge in self.edges)
 
-    def keeps(self, *kinds: Keep) -> bool:
-        """Return whether along every axis outputs are kept as one of `kinds` says."""
-        return all(edge.keeps in kinds for edge in self.edges)
+    def keeps(self, kind: Keep) -> bool:
+        """Return whether along every axis outputs are kept as `kind` says."""
+        for edge in self.edges:  # noqa: SIM110  it runs often
+            if edge.keeps != kind:
+                return False
+        return True
 
     def directed(self, operations: Sequence[Any]) -> tuple[Any, ...]:
         """Return `operations`, one an axis, as the border has them: along a causal axis none reads a later cell."""

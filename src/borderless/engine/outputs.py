@@ -137,12 +137,18 @@ def release(model: nn.Module, of_signal: Callable[[Signal], Any] = kept_map) -> 
         if isinstance(module, torch.jit.ScriptModule):  # holds its attributes elsewhere, and no maps
             continue
         attributes = vars(module)
-        waiting.extend([child for child in attributes["_modules"].values() if child is not None])
-        if type(module) in _LAYERS and not attributes["_forward_hooks"] and not attributes["_forward_pre_hooks"]:
+        for child in attributes["_modules"].values():
+            if child is not None and (not _keeps_no_maps(child, vars(child)) or vars(child)["_modules"]):
+                waiting.append(child)
+        if _keeps_no_maps(module, attributes):
             continue
         for name in attributes.keys() - _BOOKKEEPING:
             _release_from(attributes, name, of_signal, ())
         _release_from(attributes, "_buffers", of_signal, ())
+
+
+def _keeps_no_maps(module: nn.Module, attributes: dict[str, Any]) -> bool:
+    return type(module) in _LAYERS and not attributes["_forward_hooks"] and not attributes["_forward_pre_hooks"]
 
 
 def _release_from(holder: Any, key: Any, of_signal: Callable[[Signal], Any], around: tuple[Any, ...]) -> None:

@@ -8,8 +8,9 @@ Integers, except for `influence`, which uses gradients.
 """
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -51,10 +52,34 @@ def uneven_padding(model: nn.Module, size: Sequence[int], channels: int) -> tupl
 
     There are none in a model that is converted to a border which keeps more or less than its original padding does.
     """
-    own = conversion_of(model)
-    if own is not None and any(axis.keeps != "frame" for axis in own.border.axes):
-        return ()
     found: list[UnevenPadding] = []
+    _look(model, size, channels, found.append)
+    return tuple(found)
+
+
+class _Found(Exception):
+    pass
+
+
+def _is_even(model: nn.Module, size: Sequence[int], channels: int) -> bool:
+    """Return whether there are none; the pass ends at the first, which most often is the first strided operation."""
+    found: list[UnevenPadding] = []
+
+    def end(uneven: UnevenPadding) -> None:
+        found.append(uneven)
+        raise _Found
+
+    try:
+        _look(model, size, channels, end)
+    except _Found:
+        return False
+    return not found
+
+
+def _look(model: nn.Module, size: Sequence[int], channels: int, tell: Callable[[UnevenPadding], Any]) -> None:
+    own = conversion_of(model)
+    if own is not None and any(axis.keeps != "frame" or axis.is_causal for axis in own.border.axes):
+        return
 
     def look(event: Event) -> None:
         for axis, slide, n in zip(AXES, event.slides, event.source, strict=False):
@@ -62,13 +87,12 @@ def uneven_padding(model: nn.Module, size: Sequence[int], channels: int) -> tupl
             after = slide.needed((0, slide.frame(n)))[1] - n
             if after != slide.padding and (slide.padding or slide.padding_after or after < 0):
                 operation = event.operation.rpartition(".")[2]
-                found.append(UnevenPadding(event.module, operation, axis, n, slide.padding, after))
+                tell(UnevenPadding(event.module, operation, axis, n, slide.padding, after))
 
     example = next(model.parameters(), torch.empty(0))
     image = torch.zeros(1, channels, *size, dtype=example.dtype, device=example.device)
     with evaluating(model), bordered(model, "zero", observer=look):
         model(image)
-    return tuple(found)
 
 
 def even_sizes(model: nn.Module, size: Sequence[int], channels: int, most: int = 3, within: int = 32) -> list[int]:
@@ -89,12 +113,12 @@ def even_sizes(model: nn.Module, size: Sequence[int], channels: int, most: int =
     found: list[int] = []
     for side in candidates:
         try:
-            uneven = uneven_padding(sketch, (side, side), channels)
+            is_even = _is_even(sketch, (side, side), channels)
         except Exception as error:  # whatever the model raises for a size that it was not made for
             if is_bug(error):
                 raise
             continue
-        if not uneven:
+        if is_even:
             found.append(side)
             if len(found) == most:
                 break

@@ -8,6 +8,7 @@ Shapes: boxes are in frame indices, one interval [start, stop) an axis.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import count
 from typing import Any, cast, get_args
 from weakref import WeakValueDictionary
@@ -27,7 +28,7 @@ from borderless.engine.torch_internals import tree_leaves, tree_map
 class PartEdge(EdgeWithin):
     """The edge of a part of a map: outside of the whole map lies what `whole` says, inside of it nothing is known."""
 
-    @property
+    @cached_property
     def axes(self) -> tuple[AxisEdge, ...]:
         """Whatever follows from what is known is kept."""
         return tuple([axis._replace(keeps="known") for axis in self.whole.axes])

@@ -213,8 +213,9 @@ def _run(
 ) -> Any:
     scope, traits = source.placing, traits_of(rule)
     gather = traits.gather(func)
-    placed = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, ReplayedSignal)]
-    if all(p.whole is None for p in placed) and _same(step.operands, operands_of(args, kwargs)):
+    leaves = tree_leaves((args, kwargs))
+    placed = [leaf for leaf in leaves if isinstance(leaf, ReplayedSignal)]
+    if all(p.whole is None for p in placed) and _same(step.operands, operands_of(leaves)):
         if gather is not None and isinstance(step.result, Tensor) and not isinstance(step.result, Signal):
             pooled = _global_pool(gather, step, source)
             if pooled is not None:

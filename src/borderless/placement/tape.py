@@ -280,8 +280,9 @@ class RecordedSignal(TapedSignal):
 
     def called(self, func: Any, rule: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run the rule and write the step."""
-        maps = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, RecordedSignal)]
-        operands, record = operands_of(args, kwargs), self.record
+        leaves = tree_leaves((args, kwargs))
+        maps = [leaf for leaf in leaves if isinstance(leaf, RecordedSignal)]
+        operands, record = operands_of(leaves), self.record
         is_fixed = all(id(t) in self.tape.parameters for t in operands)
         need = traits_of(rule).need(func, args, kwargs)
         is_local = is_fixed and need.is_local
@@ -320,6 +321,6 @@ def like(signal: Signal, window: Tensor, kind: type[Signal] = Signal) -> Signal:
     )
 
 
-def operands_of(args: Any, kwargs: Any) -> list[Tensor]:
-    """Return the ordinary tensors among the arguments of a call."""
-    return [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor) and not isinstance(leaf, Signal)]
+def operands_of(leaves: Sequence[Any]) -> list[Tensor]:
+    """Return the ordinary tensors among the leaves of a call's arguments."""
+    return [leaf for leaf in leaves if isinstance(leaf, Tensor) and not isinstance(leaf, Signal)]

@@ -34,8 +34,10 @@ def exclusive(model: nn.Module) -> Generator[None]:
         ConversionError: Another thread or task is inside such a block.
     """
     owner = threading.current_thread(), _current_task()
-    modules = list(model.modules())
     with _LOCK:
+        around = _BLOCKS.get(model)
+        # Within a block of the same owner, which holds all modules until this one has ended, the model stands for them.
+        modules = [model] if around is not None and around.owner == owner else list(model.modules())
         blocks = [_BLOCKS.get(module) for module in modules]
         if any(block is not None and block.owner != owner for block in blocks):
             raise ConversionError(

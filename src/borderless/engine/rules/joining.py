@@ -40,6 +40,9 @@ def joint_box(signals: Sequence[Signal], function: Any, *, has_own_rows: bool = 
     """
     if len(signals) == 1:
         return signals[0].box
+    box = _equal_box(signals)
+    if box is not None:
+        return box
     whole = widest(signals)
     boxes: list[list[Interval]] = [[] for _ in whole.axes]
     for signal in signals:
@@ -61,6 +64,19 @@ def joint_box(signals: Sequence[Signal], function: Any, *, has_own_rows: bool = 
             "larger image, or another border than 'valid'."
         )
     return tuple(joint)
+
+
+def _equal_box(signals: Sequence[Signal]) -> Box | None:
+    """Return the box of Signals that are alike, as they are at most places where a network joins two; else None."""
+    first = signals[0]
+    if first.keeps("known"):
+        return None
+    for other in signals[1:]:
+        is_alike = other.start == first.start and other.frame == first.frame and other.axes == first.axes
+        if not (is_alike and other.lattice is first.lattice and len(other._sizes) == len(first._sizes)):
+            return None
+    box = first.box
+    return box if all(other.box == box for other in signals[1:]) else None
 
 
 def _check_alignment(signal: Signal, whole: Signal, places: list[int], function: Any, has_own_rows: bool) -> None:
@@ -178,7 +194,8 @@ def _of_size_one(cells: Tensor, line: Signal, whole: Signal) -> Tensor:
 
 def from_end(signal: Signal) -> tuple[int, ...]:
     """Return the spatial axes counted from the end, where PyTorch aligns shapes."""
-    return tuple(axis - signal.ndim for axis in signal.axes)
+    ndim = signal.ndim
+    return tuple([axis - ndim for axis in signal.axes])
 
 
 def without_extent(tensor: Tensor, signal: Signal) -> Tensor | None:

@@ -154,7 +154,7 @@ def per_axis(value: Any, count: int) -> tuple[int, ...]:
 
 def has_other_dimensions(signal: Any, count: int) -> bool:
     """Return whether a map has `count` dimensions after its channels, of which some are not spatial."""
-    if not isinstance(signal, Signal) or not signal.axes:
+    if not isinstance(signal, Signal) or not signal.axes or len(signal.axes) == count:
         return False
     if not (signal.ndim == 2 + count and signal.axes[0] >= 2 and len(signal.axes) < count):
         return False

@@ -185,7 +185,9 @@ def _of_one(function: Any, signal: Signal, options: dict[str, Any]) -> Any:
 
 def _copied(background: Tensor) -> Tensor:
     """Return a copy for an in-place function. Its gradients go on also where the function itself is not recorded."""
-    with torch.set_grad_enabled(torch.is_grad_enabled() or background.requires_grad):
+    if not background.requires_grad:
+        return background.clone(memory_format=torch.contiguous_format)
+    with torch.enable_grad():
         return background.clone(memory_format=torch.contiguous_format)
 
 

@@ -148,8 +148,7 @@ def _check_rounding(function: Any, signal: Signal, deviation: Tensor, total: Ten
         return
     with torch.no_grad():
         ratio = float(total.abs().amax() / count / deviation.abs().amax().clamp_min(torch.finfo(total.dtype).tiny))
-    where = signal.scope.describe_module()
-    if ratio > _TOO_LARGE and f"rounding {where}" not in signal.scope.warned:
+    if ratio > _TOO_LARGE and f"rounding {(where := signal.scope.describe_module())}" not in signal.scope.warned:
         signal.scope.warned.add(f"rounding {where}")
         warnings.warn(
             f"Expected a mean over space within the range of its feature map but got one {ratio:.0f} times as large in "
