@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 import borderless as bl
 from borderless.data.photos import load_photo
-from borderless.models.packaged import class_names, load_packaged, normalise
+from borderless.models.packaged import class_names, load_packaged, normalize
 
 HERE = Path(__file__).parent / "images"
 CANVAS_PX, OBJECT_PX, FRAMES, FRAME_MS = 224, 96, 84, 90
@@ -43,7 +43,7 @@ def canvases() -> Tensor:
 @torch.inference_mode()
 def predict(model: nn.Module, images: Tensor) -> list[tuple[str, float]]:
     """Return the predicted class and its probability for every image."""
-    found = [model(normalise(batch)).softmax(1).max(1) for batch in images.split(7)]
+    found = [model(normalize(batch)).softmax(1).max(1) for batch in images.split(7)]
     return [(class_names()[int(i)], float(p)) for part in found for p, i in zip(*part, strict=True)]
 
 
@@ -89,7 +89,7 @@ def write(
 def main() -> None:
     """Predict with both networks, and write animation, still and table."""
     model, images = load_packaged(), canvases()
-    converted = bl.convert(model, "infinite", phase="adaptive", background=float(normalise(torch.zeros(()))))
+    converted = bl.convert(model, "infinite", phase="adaptive", background=float(normalize(torch.zeros(()))))
     arms = [
         ("EfficientNet-Lite0 (ImageNet) with its original padding", ORANGE, predict(model, images)),
         ('the same weights after bl.convert(model, "infinite", phase="adaptive")', BLUE, predict(converted, images)),

@@ -168,7 +168,9 @@ def networks() -> Iterator[tuple[str, str]]:
             yield f"{package}_{kind}".replace(" ", "_"), str(count)
     page = (ROOT / "docs/reference/networks.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| \*\*([\w, ]+)\*\*:.*\| (\d+) \|$", page, re.MULTILINE)
-    all_of, families = re.search(r"^(\d+) networks, (\d+) package families", page, re.MULTILINE).groups()
+    counted = re.search(r"^(\d+) networks, (\d+) package families", page, re.MULTILINE)
+    assert counted is not None, "docs/reference/networks.md does not begin with its counts"
+    all_of, families = counted.groups()
     yield "others_all", all_of
     yield "others_families", families
     yield "others_refused", dict(rows)["refused"]

@@ -20,6 +20,7 @@ print(found)
 # %%
 # Each feature map beside the same map without a border, by distance to the edge.
 
+assert found.errors is not None
 fig, ax = plt.subplots(figsize=(7, 3.5), layout="constrained")
 for layer in found.errors.layers[::2]:
     pixels = [layer.stride_px * (cell + 0.5) for cell in range(len(layer.by_distance))]

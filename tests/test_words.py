@@ -89,7 +89,7 @@ def documents() -> list[Path]:
         ("src", "*.js"),
     ):
         found += sorted((ROOT / folder).rglob(pattern))
-    return found
+    return [path for path in found if ROOT / "docs" / "reference" / "results" not in path.parents]  # a copy
 
 
 def sources() -> list[Path]:

@@ -94,9 +94,9 @@ def _add_leaves(tree: Any, leaves: list[Any]) -> None:
 _LEAVES = (int, float, bool, type(None), str)
 
 
-def tree_map(function: Callable[[Any], Any], tree: Any) -> Any:
-    """Return the containers with function(leaf) for each leaf."""
-    return function(tree) if isinstance(tree, Tensor) else _pytree.tree_map(function, tree)
+def tree_map(function: Callable[[Any], Any], tree: Any, is_leaf: Callable[[Any], bool] | None = None) -> Any:
+    """Return the containers with function(leaf) for each leaf, and for each container that `is_leaf` says is one."""
+    return function(tree) if isinstance(tree, Tensor) else _pytree.tree_map(function, tree, is_leaf=is_leaf)
 
 
 # A tensor of a given shape, type and device without memory of its own: what a Signal is to PyTorch.

@@ -34,12 +34,10 @@ _CHOICES = frozenset(
     + named("nonzero", "argwhere", "masked_select", "any", "all", "count_nonzero", "unique", "isin", "tolist", "item")
     + named("numpy", "bincount", "equal", "allclose", "msort")
 )
-_RECURRENT = frozenset(named("lstm", "gru", "rnn_tanh", "rnn_relu", "lstm_cell", "gru_cell"))
-_SPECTRA = frozenset(
-    [torch.stft, torch.istft, *(f for f in vars(torch.fft).values() if callable(f)), torch.Tensor.stft]
-)
-_ATTENTION = frozenset(named("multi_head_attention_forward"))
-_SCORES = frozenset(named("scaled_dot_product_attention"))
+RECURRENT = frozenset(named("lstm", "gru", "rnn_tanh", "rnn_relu", "lstm_cell", "gru_cell"))
+SPECTRA = frozenset([torch.stft, torch.istft, *(f for f in vars(torch.fft).values() if callable(f)), torch.Tensor.stft])
+ATTENTION = frozenset(named("multi_head_attention_forward"))
+SCORES = frozenset(named("scaled_dot_product_attention"))
 _PRODUCTS = frozenset(named("matmul", "mm", "bmm", "mv", "dot", "cdist", "__matmul__", "__rmatmul__"))
 _SUMMED_PRODUCTS = frozenset(named("addmm", "addbmm", "baddbmm", "addmv"))
 _CONVOLUTIONS = frozenset(named("conv1d", "conv2d", "conv3d"))
@@ -145,11 +143,11 @@ def _outcome(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], cells
         return AfterCall(None, FOLD, is_refused=True)
     if function in LOSSES:
         return CHOSEN
-    if function in _RECURRENT or function in _SPECTRA:
+    if function in RECURRENT or function in SPECTRA:
         return AfterCall(None, "runs along cells", is_refused=True)
-    if function in _ATTENTION:
+    if function in ATTENTION:
         return AfterCall(None, "is attention over cells", is_refused=True)
-    if function in _SCORES:
+    if function in SCORES:
         if any(leaf.cell_dims & {leaf.ndim - 1, leaf.ndim - 2} for leaf in cells):
             return AfterCall(None, "is attention over cells", is_refused=True)
         return kept(cells)

@@ -67,7 +67,7 @@ def joint_box(signals: Sequence[Signal], function: Any, *, has_own_rows: bool = 
 
 
 def _equal_box(signals: Sequence[Signal]) -> Box | None:
-    """Return the box of Signals that are alike, as they are at most places where a network joins two; else None."""
+    """Return the box of Signals that are alike, as most that a network joins are; else None."""
     first = signals[0]
     if first.keeps("known"):
         return None
