@@ -139,9 +139,15 @@ def test_a_circular_axis_has_no_end(dimensions: int, seed: int, other: str, firs
             return
         got, rolled = converted(images), converted(images.roll(stride, axis))
     assert got.start[: axis - 2] == whole.start[: axis - 2]
-    frame = whole.read(
-        tuple((0, n) if i == axis - 2 else own for i, (n, own) in enumerate(zip(whole.frame, whole.box, strict=True)))
-    ) if other != "valid" else whole.window
+    frame = (
+        whole.read(
+            tuple(
+                (0, n) if i == axis - 2 else own for i, (n, own) in enumerate(zip(whole.frame, whole.box, strict=True))
+            )
+        )
+        if other != "valid"
+        else whole.window
+    )
     if other == "valid":  # a few cells are missing at the ends of all periods
         size = got.window.shape[axis]
         frame = frame.narrow(axis, 4 * size - whole.start[axis - 2], size)
@@ -174,9 +180,11 @@ def test_convolutions_equal_padding_by_hand(data: st.DataObject, dimensions: int
         if mode == "constant":
             cells = F.pad(cells, [0, 0] * others + amounts)
         else:
-            cells = F.pad(cells.movedim(axis, -1).flatten(1, -2), amounts, mode).unflatten(
-                1, cells.movedim(axis, -1).shape[1:-1]
-            ).movedim(-1, axis)
+            cells = (
+                F.pad(cells.movedim(axis, -1).flatten(1, -2), amounts, mode)
+                .unflatten(1, cells.movedim(axis, -1).shape[1:-1])
+                .movedim(-1, axis)
+            )
     expected = type(conv)(2, 3, tuple(kernels), stride).double()
     expected.load_state_dict(conv.state_dict())
     with torch.inference_mode():

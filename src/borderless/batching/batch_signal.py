@@ -200,7 +200,8 @@ class BatchSignal(Signal):
         return made
 
     def _read_around(self, box: Box, around: tuple[Around, ...]) -> Tensor:
-        kind = around[0]  # that of all axes: under unequal borders samples run apart
+        # One for all axes that are read beyond the window: under unequal borders calls that slide run apart.
+        kind = next(kind for kind, have, want in zip(around, self.box, box, strict=True) if have != want)
         if isinstance(kind, str) and kind != "background":
             return read_mirrored_apart(self.window, self.axes, self.box, box, self._frames, kind, self._reads)
         source = self if isinstance(kind, str) or kind == 0 else self.surrounded(kind, self._reads)

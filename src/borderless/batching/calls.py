@@ -48,7 +48,7 @@ class UnevenPass(BatchPass):
         traits = traits_of(rule)
         needs = self._needs(traits, func, args, kwargs, maps)
         if needs is None or not _runs_at_once(needs[0], maps):
-            result = one_by_one(self, func, maps, args, kwargs)
+            result = one_by_one(self, func, maps, args, kwargs, has_weights=bool(needs and needs[0].slides))
         elif needs[0].slides:
             result = self._sliding(needs, traits, maps[0], func, rule, args, kwargs)
         else:
