@@ -5,7 +5,6 @@ hand with `torch.nn.functional.pad`; samples of the future, changed.
 """
 
 import random
-from collections.abc import Sequence
 
 import pytest
 import torch
@@ -15,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import borderless as bl
-from support.part_networks import settled
+from support.part_networks import UNet, settled
 
 CONV = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 TRANSPOSED = {1: nn.ConvTranspose1d, 2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
@@ -23,8 +22,8 @@ MAX_POOL = {1: nn.MaxPool1d, 2: nn.MaxPool2d, 3: nn.MaxPool3d}
 AVG_POOL = {1: nn.AvgPool1d, 2: nn.AvgPool2d, 3: nn.AvgPool3d}
 NORM = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 LINEAR = {1: "linear", 2: "bilinear", 3: "trilinear"}
-PERIOD = 8  # a multiple of all strides below
-quick = settings(max_examples=25)
+PERIOD, COUNT = 8, 9  # cells, a multiple of all strides below; periods side by side
+quick = settings(max_examples=12)
 
 
 def noise(*shape: int, seed: int = 1) -> Tensor:
@@ -99,13 +98,8 @@ def network(dimensions: int, seed: int) -> tuple[nn.Module, int]:
     return model, largest
 
 
-def periods(images: Tensor, axis: int, count: int = 9) -> Tensor:
-    return torch.cat([images] * count, axis)
-
-
-def middle(maps: Tensor, axis: int, count: int = 9) -> Tensor:
-    size = maps.shape[axis] // count
-    return maps.narrow(axis, count // 2 * size, size)
+def periods(images: Tensor, axis: int) -> Tensor:
+    return torch.cat([images] * COUNT, axis)
 
 
 def assert_close(got: Tensor, expected: Tensor) -> None:
@@ -119,7 +113,7 @@ def assert_close(got: Tensor, expected: Tensor) -> None:
     other=st.sampled_from(["zero", "valid", "reflect", "replicate", "full", "infinite", "causal", "circular"]),
     first=st.booleans(),
 )
-@settings(quick, max_examples=60)
+@settings(quick, max_examples=30)
 def test_a_circular_axis_has_no_end(dimensions: int, seed: int, other: str, first: bool) -> None:
     """As in the middle of many periods under the other border; rolling rolls, and the other axis stays what it is."""
     model, stride = network(dimensions, seed)
@@ -139,21 +133,9 @@ def test_a_circular_axis_has_no_end(dimensions: int, seed: int, other: str, firs
             return
         got, rolled = converted(images), converted(images.roll(stride, axis))
     assert got.start[: axis - 2] == whole.start[: axis - 2]
-    frame = (
-        whole.read(
-            tuple(
-                (0, n) if i == axis - 2 else own for i, (n, own) in enumerate(zip(whole.frame, whole.box, strict=True))
-            )
-        )
-        if other != "valid"
-        else whole.window
-    )
-    if other == "valid":  # a few cells are missing at the ends of all periods
-        size = got.window.shape[axis]
-        frame = frame.narrow(axis, 4 * size - whole.start[axis - 2], size)
-    else:
-        frame = middle(frame, axis)
-    assert_close(got.window, frame)
+    box, size = list(whole.box), got.window.shape[axis]
+    box[axis - 2] = (COUNT // 2 * size, (COUNT // 2 + 1) * size)
+    assert_close(got.window, whole.read(tuple(box)))
     moved = stride * got.window.shape[axis] // PERIOD
     assert_close(rolled.window, got.window.roll(moved, axis))
 
@@ -226,3 +208,144 @@ def test_causal_leaves_a_causal_network_as_it_is() -> None:
     model, images = Causal().double().eval(), noise(2, 1, 20)
     with torch.inference_mode():
         torch.testing.assert_close(bl.convert(model, "causal")(images), model(images), rtol=0, atol=1e-12)
+
+
+class Residual(nn.Module):
+    """A small ResNet: a stem with a max pool, a strided block with a shortcut, a global pool."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.norm, self.pool = nn.Conv2d(3, 4, 7, 2, 3), nn.BatchNorm2d(4), nn.MaxPool2d(3, 2, 1)
+        self.block, self.second = nn.Conv2d(4, 6, 3, 2, 1), nn.Conv2d(6, 6, 3, padding=1)
+        self.shortcut, self.head = nn.Conv2d(4, 6, 1, 2), nn.Linear(6, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.pool(self.norm(self.stem(x)).relu_())
+        x = (self.second(self.block(x).relu()) + self.shortcut(x)).relu_()
+        return self.head(x.mean((2, 3)))
+
+
+class Dense(nn.Module):
+    """RRDBNet in small: dense blocks with residuals, nearest upsampling, stride 1."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 3, 3, padding=1)
+        self.dense = nn.ModuleList(nn.Conv2d(4 * i, 4, 3, padding=1) for i in (1, 2, 3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x)
+        maps = [x]
+        for conv in self.dense:
+            maps.append(F.leaky_relu(conv(torch.cat(maps, 1)), 0.2))
+        return self.last(F.interpolate(x + 0.2 * maps[-1], scale_factor=2.0))
+
+
+@pytest.mark.parametrize(
+    ("model", "stride"), [(Dense(), 1), (UNet(channels=3), 4), (Residual(), 8)], ids=lambda m: type(m).__name__
+)
+@pytest.mark.parametrize("border", [("zero", "circular"), ("circular", "infinite")])
+def test_rolling_the_image_rolls_the_output(model: nn.Module, stride: int, border: tuple[str, str]) -> None:
+    axis = 2 + border.index("circular")
+    converted, images = bl.convert(settled(model), border), noise(1, 3, 32, 48)
+    moved = converted(images.roll(stride, axis))
+    output = converted(images)
+    if output.ndim == 4:
+        output = output.roll(stride * output.shape[axis] // images.shape[axis], axis)
+    torch.testing.assert_close(moved, output, rtol=0, atol=1e-12)
+
+
+def test_the_phase_may_be_adaptive_where_every_axis_has_no_end() -> None:
+    model, images = settled(Residual()), F.pad(noise(1, 3, 16, 48), (0, 0, 12, 20))
+    converted = bl.convert(model, ("infinite", "circular"), phase="adaptive")
+    moved = converted(images.roll((5, 3), (2, 3)))
+    torch.testing.assert_close(moved, converted(images), rtol=0, atol=1e-12)
+    with pytest.warns(bl.ApproximatePhaseWarning, match="'zero', 'circular'"):
+        bl.convert(model, ("zero", "circular"), phase="adaptive")
+
+
+def test_one_border_for_all_axes_is_its_name() -> None:
+    """Bit for bit, and for `zero` the model's own calls."""
+    model, images = settled(Residual()), noise(1, 3, 32, 48)
+    for name in ("zero", "circular", "infinite"):
+        assert torch.equal(bl.convert(model, (name, name))(images), bl.convert(model, name)(images))
+    assert torch.equal(bl.convert(model, ["zero", "zero"])(images), model(images))
+    assert bl.border_of(bl.convert(model, ["zero", "circular"])) == bl.Border(("zero", "circular"))
+    assert eval(repr(bl.Border(("infinite", "circular"), reach=2)), {"Border": bl.Border}).reach == 2
+
+
+@pytest.mark.parametrize(
+    "border", [("zero", "circular"), ("reflect", "full"), ("circular", "infinite"), "causal"], ids=str
+)
+def test_parts_batches_and_placements_equal_the_whole(border: tuple[str, str] | str) -> None:
+    model, images = bl.convert(settled(UNet(channels=3)), border), noise(1, 3, 32, 48)
+    whole = model(images)
+    torch.testing.assert_close(bl.tile(model, images, tile=12), whole, rtol=0, atol=1e-12)
+    box = bl.region(model, images, ((24, 32), (0, 8)))
+    torch.testing.assert_close(box, whole[:, :, 24:, :8], rtol=0, atol=1e-12)
+    other = noise(1, 3, 24, 40, seed=2)
+    one, two = bl.batched(model, [images[0], other[0]])
+    torch.testing.assert_close(one, whole[0], rtol=0, atol=1e-12)
+    torch.testing.assert_close(two, model(other)[0], rtol=0, atol=1e-12)
+    canvas = torch.zeros_like(images)
+    canvas[:, :, 8:16, 40:] = patch = noise(1, 3, 8, 8)
+    placed = bl.place(model, patch[0], [(8, 40)], canvas=(32, 48))
+    torch.testing.assert_close(placed, model(canvas), rtol=0, atol=1e-12)
+
+
+class Halved(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return F.interpolate(x, scale_factor=0.5, mode="bilinear", antialias=True)
+
+
+@pytest.mark.parametrize(
+    "operation",
+    [
+        nn.AvgPool2d((3, 4), (2, 4), (1, 0), ceil_mode=True, count_include_pad=False),
+        nn.AvgPool2d(3, 1, 1, divisor_override=7),
+        nn.MaxPool2d(3, 1, 1),
+        nn.LPPool2d(2, 2),
+        nn.Unfold(3, padding=1),
+        Halved(),
+    ],
+    ids=lambda operation: type(operation).__name__,
+)
+def test_the_original_axis_keeps_what_the_model_does_at_its_end(operation: nn.Module) -> None:
+    """Cells that an average leaves out or weighs anew, and the -inf of a maximum."""
+    images = noise(1, 1, 11 if isinstance(operation, nn.AvgPool2d) else 12, PERIOD)
+    model = nn.Sequential(nn.Conv2d(1, 1, 1), operation).double()
+    with torch.inference_mode():
+        got, expected = bl.convert(model, ("zero", "circular"))(images), model(periods(images, 3))
+    if isinstance(operation, nn.Unfold):
+        got, expected = (maps.unflatten(2, (12, -1)) for maps in (got, expected))
+    size = got.shape[3]
+    assert_close(got, expected[..., COUNT // 2 * size : (COUNT // 2 + 1) * size])
+
+
+@pytest.mark.parametrize(
+    ("names", "options", "text"),
+    [
+        (("zero", "round"), {}, "got 'round' along axis 1"),
+        ("round", {}, "Expected a border out of valid, .* but got 'round'; for one per axis write a tuple"),
+        ((), {}, "empty tuple"),
+        (
+            ("zero", "infinite"),
+            {},
+            "Expected 'infinite' beside .* beside 'zero' the response",
+        ),
+        (("causal", "zero"), {"phase": "adaptive"}, "Expected a fixed phase with 'causal'"),
+        (("zero", "circular"), {"reach": 2}, "Expected reach with 'full' or 'infinite'"),
+        (("full", "circular"), {"background": 0.5}, "Expected background with the border 'infinite'"),
+    ],
+)
+def test_borders_that_do_not_exist_or_cannot_be_joined_are_refused(names: tuple, options: dict, text: str) -> None:
+    with pytest.raises(bl.BorderError, match=text):
+        bl.Border(names, **options)
+
+
+def test_as_many_borders_as_axes() -> None:
+    model = nn.Conv2d(1, 1, 3, padding=1).eval()
+    with pytest.raises(bl.BorderError, match=r"one border for each of the 2 spatial axes .* with 3; give 2"):
+        bl.convert(model, ("zero", "zero", "circular"))(torch.zeros(1, 1, 8, 8))
+    with pytest.raises(bl.BorderError, match="2 spatial axes"):
+        bl.tile(bl.convert(model, ("zero", "zero", "circular")), torch.zeros(1, 1, 8, 8), tile=4)

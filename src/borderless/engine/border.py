@@ -7,6 +7,7 @@ follows Chaman and Dokmanic (CVPR 2021).
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, cast, get_args
@@ -15,6 +16,7 @@ from borderless.engine.edge import AxisEdge, Count
 from borderless.errors import BorderError
 
 BorderName = Literal["valid", "zero", "reflect", "replicate", "circular", "full", "infinite", "causal"]
+Borders = BorderName | Sequence[BorderName]  # one for all axes, or one for each
 Phase = Literal["fixed", "adaptive"]
 At = Literal["boundary"]
 
@@ -76,8 +78,9 @@ class Border:
     at: At | None = None
 
     def __post_init__(self) -> None:
-        if isinstance(self.name, list):
-            object.__setattr__(self, "name", tuple(self.name))
+        if isinstance(self.name, list | tuple):
+            names = tuple(self.name)
+            object.__setattr__(self, "name", names[0] if len(names) == 1 else names)
         self._check_names()
         if self.phase not in PHASES:
             raise BorderError(f"Expected a phase out of {', '.join(PHASES)} but got {self.phase!r}.")
@@ -117,9 +120,8 @@ class Border:
         beside = [name for name in names if name not in _BESIDE_INFINITE]
         if "infinite" in names and beside:
             raise BorderError(
-                f"Expected 'infinite' beside {', '.join(map(repr, _BESIDE_INFINITE))} but got {names!r}: beside "
-                f"{beside[0]!r} the response to the background differs from cell to cell. Use 'full', or 'circular' or "
-                "'valid' along the other axes."
+                f"Expected 'infinite' along every axis, or beside 'circular' or 'valid', but got {names!r}: beside "
+                f"{beside[0]!r} the response to the background differs from cell to cell. Use one of these, or 'full'."
             )
         if "causal" in names and self.is_adaptive:
             raise BorderError(

@@ -28,7 +28,7 @@ from borderless.engine.shifting import Shift, shifted_tile, take_shifted
 from borderless.engine.signatures import by_position
 from borderless.engine.tiles import Ranges, less, ranges_of, surroundings, tile
 from borderless.engine.torch_internals import DisableTorchFunctionSubclass, make_wrapper_subclass, tree_leaves
-from borderless.errors import ImageError, UnsupportedOperation
+from borderless.errors import BorderError, ImageError, UnsupportedOperation
 
 
 class Signal(Aliased, Extent, Tensor):
@@ -104,7 +104,7 @@ class Signal(Aliased, Extent, Tensor):
         axes = tuple(range(2, image.ndim))
         border = scope.border
         if len(border.axes) not in (1, len(axes)):
-            raise ImageError(
+            raise BorderError(
                 f"Expected one border for each of the {len(axes)} spatial axes of an image of shape "
                 f"{tuple(image.shape)} but got {border!r} with {len(border.axes)}; give {len(axes)}, or one name."
             )
