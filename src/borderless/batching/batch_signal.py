@@ -201,11 +201,13 @@ class BatchSignal(Signal):
 
     def _read_around(self, box: Box, around: tuple[Around, ...]) -> Tensor:
         # One for all axes that are read beyond the window: under unequal borders calls that slide run apart.
-        kind = next(kind for kind, have, want in zip(around, self.box, box, strict=True) if have != want)
-        if isinstance(kind, str) and kind != "background":
+        kinds = zip(around, self.box, box, strict=True)
+        kind: Around = next(kind for kind, have, want in kinds if have != want)
+        if kind == "background" or kind == 0.0:
+            return super()._read_around(box, around)
+        if isinstance(kind, str):
             return read_mirrored_apart(self.window, self.axes, self.box, box, self._frames, kind, self._reads)
-        source = self if isinstance(kind, str) or kind == 0 else self.surrounded(kind, self._reads)
-        return Signal._read_around(source, box, around)
+        return Signal._read_around(self.surrounded(kind, self._reads), box, around)
 
     def rows(self, rows: Sequence[int]) -> Signal:
         """Return the samples `rows`, which are of one size, as an ordinary map."""

@@ -9,7 +9,7 @@ follows Chaman and Dokmanic (CVPR 2021).
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import lru_cache
 from typing import Literal, cast, get_args
 
 from borderless.engine.edge import AxisEdge, Count
@@ -38,6 +38,11 @@ _EDGES: dict[str, AxisEdge] = {
 }
 # Beside which a background stays the same along the other axis, whatever the network computes.
 _BESIDE_INFINITE = ("infinite", "circular", "valid")
+
+
+@lru_cache
+def _edges_of(names: tuple[str, ...]) -> tuple[AxisEdge, ...]:
+    return tuple(_EDGES[name] for name in names)
 
 
 @dataclass(frozen=True)
@@ -148,10 +153,10 @@ class Border:
         """The borders by their names: one for all axes, or one for each."""
         return self.name if isinstance(self.name, tuple) else (self.name,)
 
-    @cached_property
+    @property
     def axes(self) -> tuple[AxisEdge, ...]:
         """The edge along all axes, one, or along each."""
-        return tuple([_EDGES[name] for name in self.names])
+        return _edges_of(self.names)
 
     @property
     def has_background(self) -> bool:

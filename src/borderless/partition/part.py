@@ -8,7 +8,7 @@ Shapes: boxes are in frame indices, one interval [start, stop) an axis.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import lru_cache
 from itertools import count
 from typing import Any, cast, get_args
 from weakref import WeakValueDictionary
@@ -19,6 +19,7 @@ from borderless.engine.edge import AxisEdge, EdgeWithin, along
 from borderless.engine.forward_pass import ForwardPass, SilentPass
 from borderless.engine.geometry import Box, Mirroring
 from borderless.engine.operations import Mirror, OnMirrored, Operation, decided
+from borderless.engine.reading import Around
 from borderless.engine.registry import Need, find_rule, traits_of
 from borderless.engine.signal import Signal, as_rules_take_it
 from borderless.engine.torch_internals import tree_leaves, tree_map
@@ -28,10 +29,15 @@ from borderless.engine.torch_internals import tree_leaves, tree_map
 class PartEdge(EdgeWithin):
     """The edge of a part of a map: outside of the whole map lies what `whole` says, inside of it nothing is known."""
 
-    @cached_property
+    @property
     def axes(self) -> tuple[AxisEdge, ...]:
         """Whatever follows from what is known is kept."""
-        return tuple([axis._replace(keeps="known") for axis in self.whole.axes])
+        return _of_part(self.whole.axes)
+
+
+@lru_cache
+def _of_part(axes: tuple[AxisEdge, ...]) -> tuple[AxisEdge, ...]:
+    return tuple(axis._replace(keeps="known") for axis in axes)
 
 
 @dataclass
@@ -168,7 +174,7 @@ class PartSignal(Signal):
         """Return the cells of `box`: stored ones, and outside of the whole map what lies there."""
         if box == self.box:
             return self.window
-        around = tuple([edge.around(padding) for edge in self.edges])
+        around: tuple[Around, ...] = tuple([edge.around(padding) for edge in self.edges])
         for kind, (a, b), (first, stop), (low, high) in zip(around, self.box, box, self.whole_box, strict=True):
             is_known = (a <= max(first, low) or first >= high) and (min(stop, high) <= b or stop <= low)
             assert is_known or kind in get_args(Mirroring), (self.box, box, self.whole_box)

@@ -151,8 +151,8 @@ def _deviation(planned: Plan, stride: tuple[int, ...]) -> tuple[Tensor, tuple[in
 
     Taken also where nothing outside is read: cells that hold just the background then come out bit for bit as its
     response, and sums over large windows of "no deviation" stay 0 instead of adding up roundings. The padding is None
-    where a kernel of one cell with a stride has been given only the cells that it keeps. Cells of the frame that stand
-    for those outside are among the deviations.
+    where a kernel of one cell with a stride has been given only the cells that it keeps. Mirrored and wrapped cells are
+    read with the deviations.
     """
     source, axes, shift = planned.source, planned.source.axes, planned.shift
     is_mirrored = any(edge.is_mirrored for edge in source.edges)
