@@ -5,56 +5,31 @@ ImageNet weights on a microscopy image of scikit-image.
 """
 
 from collections.abc import Callable
-from itertools import product
 from pathlib import Path
 
 import numpy as np
 import torch
 from skimage.data import immunohistochemistry
-from torch import Tensor, nn
+from torch import Tensor
 
 import borderless as bl
-from borderless.models.packaged import load_packaged, normalize
+from borderless.models.packaged import normalize
+from borderless.playground.tiles_tab import STRIDES_PX, joined, network
 from borderless.report import plots
 
 HERE = Path(__file__).parent / "images"
-TILE_PX, STRIDE_PX, LEAST = 128, 8, 1e-8
-SIDE = TILE_PX // STRIDE_PX
-
-
-def network() -> nn.Module:
-    """Return the first three stages, (1, 3, height, width) to (1, 40, height / 8, width / 8)."""
-    whole: nn.Module = load_packaged()
-    return nn.Sequential(whole.conv_stem, whole.bn1, *whole.blocks[:3]).eval()  # pyright: ignore[reportArgumentType, reportGeneralTypeIssues, reportIndexIssue]
-
-
-def alone(model: nn.Module, image: Tensor, step_px: int, weights: Tensor) -> Tensor:
-    """Return the maps of tiles that begin every `step_px` pixels, joined by the weights of their cells."""
-    height, width = (n // STRIDE_PX for n in image.shape[2:])
-    total, sums = torch.zeros(1, 40, height, width), torch.zeros(height, width)
-    for row, column in product(*(range(0, n - TILE_PX + 1, step_px) for n in image.shape[2:])):
-        found = model(image[..., row : row + TILE_PX, column : column + TILE_PX])
-        box = tuple(slice(start // STRIDE_PX, start // STRIDE_PX + SIDE) for start in (row, column))
-        total[..., *box] += weights * found
-        sums[box] += weights
-    return total / sums
-
-
-def gaussian() -> Tensor:
-    """Return weights for a tile's cells that fall off to its edge, as sliding-window inference blends with them."""
-    along = torch.linspace(-1, 1, SIDE)
-    return torch.exp(-0.5 * ((along / 0.25) ** 2 + (along[:, None] / 0.25) ** 2))
+STAGES, TILE_PX, LEAST = 3, 128, 1e-8
 
 
 @torch.inference_mode()
 def main() -> None:
     """Draw the picture."""
     pixels = torch.from_numpy(immunohistochemistry()).permute(2, 0, 1)[None] / 255
-    image, model = normalize(pixels), network()
+    image, model = normalize(pixels), network(STAGES)
     whole = model(image)
     arms: dict[str, Callable[[], Tensor]] = {
-        "tiles one by one": lambda: alone(model, image, TILE_PX, torch.ones(SIDE, SIDE)),
-        "overlap of half a tile,\nblended": lambda: alone(model, image, TILE_PX // 2, gaussian()),
+        "tiles one by one": lambda: joined(model, image, TILE_PX, STRIDES_PX[STAGES], 0.0),
+        "overlap of half a tile,\nblended": lambda: joined(model, image, TILE_PX, STRIDES_PX[STAGES], 0.5),
         "bl.tile": lambda: bl.tile(model, image, tile=TILE_PX),
     }
     fig, axes = plots.new_figure(1, 4, panel_size=(2.6, 2.5))

@@ -299,6 +299,7 @@ def test_trees_are_lists_tuples_and_dicts() -> None:
     pair = torch.return_types.max((torch.ones(1), torch.zeros(1)))
     call = ((torch.ones(2), [1.0, (2, "same")], None), {"dim": (2, 3), "of": pair, "more": OrderedDict(a=True, b={})})
     assert all(a is b for a, b in zip(tree_leaves(call), _pytree.tree_leaves(call), strict=True))
+    assert tree_map(id, call) == _pytree.tree_map(id, call)
     assert tree_any(lambda leaf: leaf == 3, tree)
     assert not tree_any(lambda leaf: leaf == 4, tree)
 

@@ -1,3 +1,4 @@
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -79,7 +80,7 @@ def test_a_cell(tmp_path: Path, arm: str, is_same_everywhere: bool) -> None:
 
 
 def test_drawing_writes_a_figure_and_a_table_for_each_background(tmp_path: Path) -> None:
-    config = Config.small()
+    config = dataclasses.replace(Config.small(), backgrounds=("black", "gray"))
     n = len(config.offsets_px)
     generator = np.random.default_rng(0)
     results = []

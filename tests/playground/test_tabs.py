@@ -14,7 +14,7 @@ from PIL import Image
 
 from borderless.data.photos import load_photo
 from borderless.errors import DataError, ImageError
-from borderless.playground import audit_tab, audits, network_tab, networks, rook_tab, shift_tab
+from borderless.playground import audit_tab, audits, network_tab, networks, rook_tab, shift_tab, tiles_tab
 from borderless.playground.networks import NetworkChoice, prepare
 
 pytest.importorskip("skimage")
@@ -142,6 +142,20 @@ def test_maps_grow_row_by_row_and_hold_what_is_shown(monkeypatch: pytest.MonkeyP
     label = network_tab.label_of("cat", both[0])
     assert maps[1][1, 0] == pytest.approx(label.share(prepare(both[1]).probabilities("cat", [(128, 0)])[0]))
     assert len(network_tab.shown(*NETWORK).rows) == 2
+
+
+def test_tiles_have_seams_that_bl_tile_has_not() -> None:
+    found = tiles_tab.differences("coffee", 256, "half", 2)
+    alone, blended, ours = found.values()
+    assert alone.shape == (128, 128) and alone[63:65].min() > 1e-3 and alone[:40, :40].max() < 1e-5
+    assert 1e-5 < blended.max() < alone.max()
+    assert ours.max() < 1e-5
+    assert found.keys() == tiles_tab.differences("coffee", 256, "none", 2).keys()
+    printed_ones = [float(line) for line in printed(tiles_tab.code("coffee", "256", "half", 2)).splitlines()]
+    assert printed_ones[0] == pytest.approx(alone.max(), rel=1e-2) and printed_ones[1] < 1e-5
+    shown = tiles_tab.shown("coffee", "256", "half", 2)
+    assert shown.sentence.startswith("Tiles of 256 px differ") and len(shown.rows[0].panels) == 4
+    assert [moved["stages"] for moved, _ in tiles_tab.frames("coffee", "256", "half", 2)] == [1, 2, 3, 4]
 
 
 def test_the_photograph_plays_from_edge_to_edge() -> None:

@@ -71,7 +71,7 @@ __all__ = [
 
 
 def tree_leaves(tree: Any) -> list[Any]:
-    """Return the leaves of nested containers, as PyTorch does, which takes ten times as long for those of a call."""
+    """Return the leaves of nested containers, as PyTorch does, which takes ten times as long for a call's arguments."""
     leaves: list[Any] = []
     _add_leaves(tree, leaves)
     return leaves
@@ -96,7 +96,15 @@ _LEAVES = (int, float, bool, type(None), str)
 
 def tree_map(function: Callable[[Any], Any], tree: Any, is_leaf: Callable[[Any], bool] | None = None) -> Any:
     """Return the containers with function(leaf) for each leaf, and for each container that `is_leaf` says is one."""
-    return function(tree) if isinstance(tree, Tensor) else _pytree.tree_map(function, tree, is_leaf=is_leaf)
+    kind = type(tree)
+    if is_leaf is None:
+        if kind is tuple or kind is list:
+            return kind([tree_map(function, inner) for inner in tree])
+        if kind is dict:
+            return {key: tree_map(function, inner) for key, inner in tree.items()}
+        if kind in _LEAVES or isinstance(tree, Tensor):
+            return function(tree)
+    return _pytree.tree_map(function, tree, is_leaf=is_leaf)
 
 
 # A tensor of a given shape, type and device without memory of its own: what a Signal is to PyTorch.

@@ -1,4 +1,4 @@
-"""The fourth tab: an audit of a network on a visitor's images, and its report in the page."""
+"""The audit tab: an audit of a network on a visitor's images, and its report in the page."""
 
 import base64
 import copy

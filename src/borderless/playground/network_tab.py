@@ -1,4 +1,4 @@
-"""The third tab: a photograph moves over a canvas, before the original network and the same weights under a border.
+"""The network tab: a photograph moves over a canvas, before the original network and the same weights under a border.
 
 Both are asked for one fixed label, the photograph's own, so that two maps can be compared.
 """

@@ -1,4 +1,4 @@
-"""The page: four tabs in Gradio, whose state is in its address (`?tab=rook&border=full&seed=3`).
+"""The page: five tabs in Gradio, whose state is in its address (`?tab=rook&border=full&seed=3`).
 
 A tab is a module with NAME, TITLE and LEAD, `controls`, `shown`, `frames`, `code`, and `clicked` where its picture can
 be clicked. What is read from the address is checked against the controls: nothing else gets in.
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from borderless.errors import BorderlessError
-from borderless.playground import audit_tab, network_tab, rook_tab, shift_tab
+from borderless.playground import audit_tab, network_tab, rook_tab, shift_tab, tiles_tab
 from borderless.playground.door import KEPT_S
 from borderless.playground.panels import animation_address, data_address
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 AT_ONCE, WAITING = 2, 24
 LARGEST_FILE = "20mb"
 FRAME_S = 0.25
-TABS = (shift_tab, rook_tab, network_tab)
+TABS = (shift_tab, rook_tab, network_tab, tiles_tab)
 PRESETS = {
     "An F in the corner": "?tab=shift&border=zero&direction=↖&shift=8",
     "The rook of Kayhan and van Gemert": "?tab=rook&border=full&seed=0&epoch=100",

@@ -53,4 +53,4 @@ class PlacedObjectConfig(Settings):
                 f"{SIZE_PX[0]} px, 0 to {room}, but got offsets_px={self.offsets_px}; choose again."
             )
 
-    DEMO: ClassVar = {"photos": ("cat", "coffee"), "offsets_px": (0, 64, 113)}
+    DEMO: ClassVar = {"photos": ("cat", "coffee"), "backgrounds": ("black",), "offsets_px": (0, 64, 113)}

@@ -63,7 +63,7 @@ class QuadrantConfig(DeviceSettings):
 
     DEMO: ClassVar = {
         "archs": ("resnet18",),
-        "borders_px": (0, 64, 128, 256),
+        "borders_px": (32, 128, 256),
         "policies": ("own", "infinite"),
         "pictures": 40,
         "training": FEW,
