@@ -7,7 +7,6 @@ that users choose, at the edge of an image. A pass whose Signals find the cells 
 
 import math
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Literal, NamedTuple, Protocol, cast
 
 from borderless.engine.geometry import Keep, Mirroring
@@ -53,7 +52,6 @@ class AxisEdge(NamedTuple):
         return cast(Mirroring, self.outside) if self.is_mirrored else "background"
 
 
-@lru_cache(1024)
 def along(axes: tuple[AxisEdge, ...], order: tuple[int, ...] | None, count: int) -> tuple[AxisEdge, ...]:
     """Return the edge along each of `count` axes of a map; axes: one for all, or one for each axis of the image.
 

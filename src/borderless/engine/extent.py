@@ -48,7 +48,10 @@ class Extent:
 
     def directed(self, operations: Sequence[Any]) -> tuple[Any, ...]:
         """Return `operations`, one an axis, as the border has them: along a causal axis none reads a later cell."""
-        axes = zip(operations, self.edges, self.frame, strict=False)
+        edges = self.edges
+        if not any([edge.is_causal for edge in edges]):  # noqa: C419  it runs often
+            return tuple(operations)
+        axes = zip(operations, edges, self.frame, strict=False)
         return tuple([operation.causal(n) if edge.is_causal else operation for operation, edge, n in axes])
 
     @property
