@@ -331,7 +331,7 @@ def test_the_original_axis_keeps_what_the_model_does_at_its_end(operation: nn.Mo
         (
             ("zero", "infinite"),
             {},
-            "Expected 'infinite' beside .* beside 'zero' the response",
+            "Expected 'infinite' along every axis.* beside 'zero' the response",
         ),
         (("causal", "zero"), {"phase": "adaptive"}, "Expected a fixed phase with 'causal'"),
         (("zero", "circular"), {"reach": 2}, "Expected reach with 'full' or 'infinite'"),
