@@ -255,6 +255,30 @@ def test_rolling_the_image_rolls_the_output(model: nn.Module, stride: int, borde
     torch.testing.assert_close(moved, output, rtol=0, atol=1e-12)
 
 
+class Turned(nn.Module):
+    """A convolution of a transposed map, and of the means over rows and over columns."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.turned = nn.Conv2d(1, 2, 3, 2, 1), nn.Conv2d(2, 2, 3, padding=1)
+        self.line = nn.Conv1d(2, 2, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.turned(self.first(x).transpose(2, 3)).transpose(2, 3)
+        return x * self.line(x.mean(2))[:, :, None] * self.line(x.mean(3))[..., None]
+
+
+@pytest.mark.parametrize("axis", [2, 3])
+def test_transposed_maps_and_lines_know_their_axis(axis: int) -> None:
+    names = ["zero", "zero"]
+    names[axis - 2] = "circular"
+    converted, images, other = bl.convert(Turned().double(), names), noise(1, 1, 16, 24), 5 - axis
+    with torch.inference_mode():
+        output = converted(images)
+        assert_close(converted(images.roll(2, axis)), output.roll(1, axis))
+        assert not torch.allclose(converted(images.roll(2, other)), output.roll(1, other))
+
+
 def test_the_phase_may_be_adaptive_where_every_axis_has_no_end() -> None:
     model, images = settled(Residual()), F.pad(noise(1, 3, 16, 48), (0, 0, 12, 20))
     converted = bl.convert(model, ("infinite", "circular"), phase="adaptive")
