@@ -16,11 +16,11 @@ from torch import Tensor
 from borderless.batching.extents import Boxes, Frames
 from borderless.batching.filling import Reads, masked, may_write, own_mask, read_mirrored_apart, write_strips
 from borderless.batching.sizes import per_image
-from borderless.engine.edge import EdgeWithin
+from borderless.engine.edge import Around, EdgeWithin
 from borderless.engine.forward_pass import ForwardPass
 from borderless.engine.geometry import Box
 from borderless.engine.naming import describe
-from borderless.engine.reading import Around, cut
+from borderless.engine.reading import cut
 from borderless.engine.registry import find_rule, traits_of
 from borderless.engine.signal import Signal, as_rules_take_it
 from borderless.errors import UnsupportedOperation

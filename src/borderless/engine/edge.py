@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol, cast
 
 from borderless.engine.geometry import Keep, Mirroring
-from borderless.engine.reading import Around
 
 Outside = Literal["nothing", "zero", "original", "reflect", "replicate", "circular", "background", "elsewhere"]
 Count = Literal["frame", "window"]
+Around = float | Mirroring | Literal["background"]  # what a read finds outside along an axis; a number: cells of it
 
 
 class AxisEdge(NamedTuple):

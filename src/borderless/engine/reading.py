@@ -4,16 +4,14 @@ Shapes: cells (N, C, *space); `axes` are the dimensions of space; boxes hold [st
 """
 
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from borderless.engine.edge import Around
 from borderless.engine.geometry import Box, Mirroring, cover, outside_indices
 from borderless.engine.padding import pad
-
-Around = float | Mirroring | Literal["background"]  # what lies outside along an axis; a number: cells of this value
 
 
 def read_around(

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from borderless.engine.aliases import Aliased
-from borderless.engine.edge import Edge
+from borderless.engine.edge import Around, Edge
 from borderless.engine.extent import Extent
 from borderless.engine.forward_pass import ForwardPass
 from borderless.engine.geometry import Box, Mirroring
@@ -21,7 +21,7 @@ from borderless.engine.lattice import Lattice
 from borderless.engine.leaving import LeftCells, unwatched
 from borderless.engine.naming import describe
 from borderless.engine.operations import Operation, kept
-from borderless.engine.reading import Around, read_around, thin
+from borderless.engine.reading import read_around, thin
 from borderless.engine.receptive_field import PIXEL, Field
 from borderless.engine.registry import DISPATCHED, REFUSED, find_rule
 from borderless.engine.shifting import Shift, shifted_tile, take_shifted

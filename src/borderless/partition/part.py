@@ -15,11 +15,10 @@ from weakref import WeakValueDictionary
 
 from torch import Tensor
 
-from borderless.engine.edge import AxisEdge, EdgeWithin, along
+from borderless.engine.edge import Around, AxisEdge, EdgeWithin, along
 from borderless.engine.forward_pass import ForwardPass, SilentPass
 from borderless.engine.geometry import Box, Mirroring
 from borderless.engine.operations import Mirror, OnMirrored, Operation, decided
-from borderless.engine.reading import Around
 from borderless.engine.registry import Need, find_rule, traits_of
 from borderless.engine.signal import Signal, as_rules_take_it
 from borderless.engine.torch_internals import tree_leaves, tree_map
