@@ -40,8 +40,8 @@ class ExplainOptions:
 
     size: tuple[int, int] = (224, 224)
     """Height and width of the image, in pixels."""
-    border: BorderName = "infinite"
-    """The border to run it under."""
+    border: tuple[BorderName, ...] = ("infinite",)
+    """The border to run it under: one for all axes, or one for each, such as zero circular."""
     phase: Phase = "fixed"
     """Sublattice that strided operations keep: the model's own (fixed), or the one with the most energy (adaptive)."""
     reach: int | None = None
@@ -57,8 +57,8 @@ class TilingOptions:
 
     size: tuple[int, int] = (8192, 8192)
     """Height and width of the image, in pixels."""
-    border: BorderName | None = None
-    """The border to run it under (default: the network's original padding)."""
+    border: tuple[BorderName, ...] = ()
+    """The border to run it under: one for all axes, or one for each (default: the network's original padding)."""
     tiles: tuple[int, ...] = ()
     """Sizes of square tiles to list, in pixels (default: squares and strips of 128 to 2048)."""
     json: bool = False
@@ -133,8 +133,8 @@ class FinetuneOptions(Settings):
 
     data: Path | None = None
     """Folder of class folders (or of train and val with such), or Fashion-MNIST's or CIFAR-10's files (needed)."""
-    border: BorderName = "infinite"
-    """The border to put it under."""
+    border: tuple[BorderName, ...] = ("infinite",)
+    """The border to put it under: one for all axes, or one for each, such as zero circular."""
     phase: Phase = "fixed"
     """Sublattice that strided operations keep: the model's own (fixed), or the one with the most energy (adaptive)."""
     reach: Annotated[int | None, Range(0)] = None

@@ -23,7 +23,7 @@ def as_the_model_divides(
 
     boxes: of its window for each row of the batch.
     """
-    if step.source.border.keeps != "frame":
+    if not step.source.border.is_own:
         return result
     if step.divisors is None:
         step.divisors = _divisors(func, step.source, result.window.new_ones(()), args, kwargs)

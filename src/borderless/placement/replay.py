@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from borderless.engine.aliases import Change, write_through
 from borderless.engine.forward_pass import ForwardPass
-from borderless.engine.geometry import Box, filled_box, intersection
+from borderless.engine.geometry import Box, Mirroring, filled_box, intersection
 from borderless.engine.naming import describe
 from borderless.engine.padding import memory_format_of, pasted, strips
 from borderless.engine.reading import cut
@@ -45,7 +45,6 @@ class Replay(ForwardPass):
     switch: int = field(kw_only=True)
     samples: int = 0
     offsets: tuple[tuple[int, ...], ...] | None = None
-    beyond: float = 0.0  # what a pool reads outside the frame
     _next: int = 0
 
     def reads_position(self, operation: str, reason: str, frame: tuple[int, ...] = ()) -> None:
@@ -120,14 +119,14 @@ class ReplayedSignal(TapedSignal):
         """Return the maps on the frame of the canvas."""
         return super().crop() if self.placing.offsets is None else self.on_whole_canvas().crop()
 
-    def read(self, box: Box) -> Tensor:
-        """Return cells of the maps: the object's, and around them the canvas's."""
+    def read(self, box: Box, padding: float | Mirroring = 0.0) -> Tensor:
+        """Return cells of the maps: the object's, and around them the canvas's, outside of which lies `padding`."""
         if self.whole is not None:
             return self.whole.read(box)
         if box == self.box:
             return self.window
         have = intersection([self.box, box])
-        around = self._canvas_cells(box)
+        around = self._canvas_cells(box, padding)
         if any(a >= b for a, b in have):
             return around.expand(len(self.window), *around.shape[1:])
         cells = cut(self.window, self.axes, self.box, have)
@@ -140,14 +139,12 @@ class ReplayedSignal(TapedSignal):
         """Return the canvas's cells of `box`."""
         return self._canvas_cells(box)
 
-    def _canvas_cells(self, box: Box) -> Tensor:
+    def _canvas_cells(self, box: Box, padding: float | Mirroring = 0.0) -> Tensor:
         """Return the empty canvas's cells of `box`, for all samples; (1, C, …) where these are the same."""
         offsets = self.placing.offsets
         if offsets is None:
-            return self._for_each_sample(self.canvas.read(box, self.placing.beyond))
-        cells = {
-            offset: self.canvas.read(self._moved(box, offset), self.placing.beyond) for offset in dict.fromkeys(offsets)
-        }
+            return self._for_each_sample(self.canvas.read(box, padding))
+        cells = {offset: self.canvas.read(self._moved(box, offset), padding) for offset in dict.fromkeys(offsets)}
         return torch.cat([cells[offset] for offset in offsets])
 
     def _moved(self, box: Box, offset: Sequence[int]) -> Box:
@@ -240,7 +237,6 @@ class ReplayedSignal(TapedSignal):
             return _global_pool(gather, step, self)
         if not step.need.is_local or isinstance(step.result, FramePool):
             return NotImplemented
-        self.placing.beyond = traits.beyond
         result = rule(func, *args, **kwargs)
         if isinstance(result, Signal) != isinstance(step.result, Signal):  # a pool over the whole frame is a map too
             return NotImplemented

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from borderless.engine.events import Event
 from borderless.engine.forward_pass import ForwardPass
-from borderless.engine.geometry import Box, intersection
+from borderless.engine.geometry import Box, Mirroring, intersection
 from borderless.engine.naming import describe
 from borderless.engine.padding import pasted
 from borderless.engine.reading import cut
@@ -161,26 +161,27 @@ class StoredMap(Signal):
             raise NotKept
         return like(self, self.cells)
 
-    def read(self, box: Box, beyond: float = 0.0) -> Tensor:
-        """Return cells; beyond: the value outside of maps that do not grow out of their frame."""
+    def read(self, box: Box, padding: float | Mirroring = 0.0) -> Tensor:
+        """Return cells; padding: the value outside of maps that do not grow out of their frame."""
         known = intersection([self.box, box])
         if any(a >= b for a, b in known):
-            return self._outside(box, beyond)
+            return self._outside(box, padding)
         if self.kept is None or intersection([self.kept, known]) != known:
             raise NotKept
         cells = cut(self.cells, self.axes, self.kept, known)
         if known == box:
             return cells
         missing = [(a - first, stop - b) for (a, b), (first, stop) in zip(known, box, strict=True)]
-        return pasted(self._outside(box, beyond), cells, self.axes, missing)
+        return pasted(self._outside(box, padding), cells, self.axes, missing)
 
-    def _outside(self, box: Box, beyond: float) -> Tensor:
+    def _outside(self, box: Box, padding: float | Mirroring) -> Tensor:
         sizes = list(self._sizes)
         for axis, (a, b) in zip(self.axes, box, strict=True):
             sizes[axis] = b - a
         if self.background is not None:
             return self.background.expand(sizes)
-        return self.window.new_full((), beyond if self.border.keeps == "frame" else 0.0).expand(sizes)
+        assert not isinstance(padding, str), padding  # what mirrors runs on whole maps
+        return self.window.new_full((), padding if self.border.is_own else 0.0).expand(sizes)
 
 
 class TapedSignal(Signal):

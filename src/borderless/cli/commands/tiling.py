@@ -23,7 +23,7 @@ def execute(words: list[str]) -> None:
     from borderless.partition.card import tiling
 
     model = architecture(name)
-    if options.border is not None:
+    if options.border:
         convert_(model, options.border)
     card = tiling(model, options.size, tiles=options.tiles or None)
     print(json.dumps(card.to_dict(), indent=2) if options.json else card)

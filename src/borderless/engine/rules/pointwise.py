@@ -151,7 +151,7 @@ def _joins_in_parts(signal: Signal, other: Signal) -> bool:
     """Return whether an in-place function may treat the cells that both store, and the rest of `signal`, one by one."""
     if torch.is_grad_enabled() or torch.compiler.is_compiling() or torch.jit.is_tracing():
         return False
-    if signal.border.keeps in ("inside", "known") or len(signal.axes) != len(other.axes):
+    if any(edge.keeps in ("inside", "known") for edge in signal.edges) or len(signal.axes) != len(other.axes):
         return False
     if other.box == signal.box or geometry.union([signal.box, other.box]) != signal.box:
         return False
