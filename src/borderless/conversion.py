@@ -15,7 +15,7 @@ from typing import Any, Literal, TypeVar, get_args
 import torch
 from torch import Tensor, nn
 
-from borderless.engine.border import Border, BorderName, Phase
+from borderless.engine.border import Border, Borders, Phase
 from borderless.engine.forward_pass import ForwardPass
 from borderless.engine.hooks import Hooks, hooks_of
 from borderless.engine.image_arguments import ImageArguments, Images
@@ -62,7 +62,7 @@ class Conversion:
 
 def convert(
     model: Model,
-    border: BorderName | Border,
+    border: Borders | Border,
     *,
     phase: Phase = "fixed",
     background: float | Sequence[float] | Tensor = 0.0,
@@ -85,8 +85,8 @@ def convert(
 
     Args:
         model: Any `torch.nn.Module` with convolutions.
-        border: A name ("valid", "zero", "reflect", "replicate", "circular", "full", "infinite"), or a `Border` that
-            holds the options as well.
+        border: A name ("valid", "zero", "reflect", "replicate", "circular", "full", "infinite", "causal"), one for each
+            axis, ("zero", "circular") for (height, width), or a `Border` that holds the options as well.
         phase: "fixed", or "adaptive", which chooses, per sample and stride, the sublattice with the most energy: exact
             under "infinite" (any whole-pixel shift) and "circular", approximate elsewhere.
         background: Value around the images under "infinite", in input units: a number, or one per channel.
@@ -124,7 +124,7 @@ def convert(
 
 def convert_(
     model: Model,
-    border: BorderName | Border,
+    border: Borders | Border,
     *,
     phase: Phase = "fixed",
     background: float | Sequence[float] | Tensor = 0.0,
@@ -159,7 +159,7 @@ def revert_(model: Model) -> Model:
 @contextmanager
 def bordered(
     model: Model,
-    border: BorderName | Border,
+    border: Borders | Border,
     *,
     phase: Phase = "fixed",
     background: float | Sequence[float] | Tensor = 0.0,
@@ -175,7 +175,7 @@ def bordered(
 
     Args:
         model: Any model that `convert` takes.
-        border: A name or a `Border`.
+        border: A name, one for each axis, or a `Border`.
         phase: "fixed" or "adaptive".
         background: Value around the images under "infinite".
         reach: Number of cells that a feature map may grow beyond its frame; None: unlimited.
@@ -237,7 +237,7 @@ def border_of(model: nn.Module) -> Border | None:
 
 
 def make_border(
-    border: BorderName | Border, phase: Phase, background: float | Sequence[float] | Tensor, reach: int | None
+    border: Borders | Border, phase: Phase, background: float | Sequence[float] | Tensor, reach: int | None
 ) -> Border:
     """Return the `Border` that a name and options, or a `Border` without options, stand for."""
     if isinstance(background, Tensor):
@@ -250,7 +250,7 @@ def make_border(
             )
         made = border
     else:
-        made = Border(border, phase=phase, reach=reach, background=color)
+        made = Border(border, phase, reach, color)  # pyright: ignore[reportArgumentType]  which makes tuples of lists
     if made.is_adaptive and not made.phase_is_exact:
         warnings.warn(
             f"phase='adaptive' is exact under 'infinite' and 'circular'; under {made.name!r} it is approximate, "

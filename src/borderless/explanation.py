@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from borderless.conversion import Conversion, attached, check_convertible, conversion_of, make_border
-from borderless.engine.border import Border, BorderName, Phase
+from borderless.engine.border import Border, Borders, Phase
 from borderless.engine.events import Event
 from borderless.engine.geometry import filled_box
 from borderless.engine.image_arguments import ImageArguments, Images, in_layout, input_channels, with_image
@@ -176,7 +176,7 @@ class Explanation:
 def explain(
     model: nn.Module,
     size: tuple[int, ...],
-    border: BorderName | Border = "infinite",
+    border: Borders | Border = "infinite",
     *,
     phase: Phase = "fixed",
     background: float = 0.0,
@@ -195,7 +195,7 @@ def explain(
     Args:
         model: Any model that `convert` takes.
         size: Height and width of the image in pixels (one number for each spatial axis).
-        border: A name or a `Border`; with a name, phase, background and reach are options beside it.
+        border: A name, one for each axis, or a `Border`; with names, phase, background and reach are options beside it.
         phase: "fixed" or "adaptive".
         background: Value around the image under "infinite", in input units.
         reach: Number of cells that a feature map may grow beyond its frame; None: unlimited.

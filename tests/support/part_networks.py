@@ -22,13 +22,13 @@ def settled(model: nn.Module) -> nn.Module:
 class UNet(nn.Module):
     """Depth 2; `up` tells how maps are enlarged, `mode` what lies outside."""
 
-    def __init__(self, up: str = "transposed", mode: str = "zeros") -> None:
+    def __init__(self, up: str = "transposed", mode: str = "zeros", channels: int = 1) -> None:
         super().__init__()
         self.up = up
         widths = (4, 6, 8)
         self.down = nn.ModuleList(
             nn.Sequential(nn.Conv2d(i, o, 3, padding=1, padding_mode=mode), nn.BatchNorm2d(o), nn.ReLU(inplace=True))
-            for i, o in zip((1, *widths), widths, strict=False)
+            for i, o in zip((channels, *widths), widths, strict=False)
         )
         shuffled = up == "shuffle"
         self.ups = nn.ModuleList(

@@ -35,11 +35,20 @@ def same_sizes(maps: Sequence[BatchSignal], args: tuple[Any, ...], kwargs: dict[
 
 
 def one_by_one(
-    scope: BatchPass, func: Any, maps: Sequence[BatchSignal], args: tuple[Any, ...], kwargs: dict[str, Any]
+    scope: BatchPass,
+    func: Any,
+    maps: Sequence[BatchSignal],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    *,
+    has_weights: bool = False,
 ) -> Any:
-    """Run a call on the samples of each size, and return the results as one."""
+    """Run a call on the samples of each size, and return the results as one.
+
+    has_weights: whether the ordinary tensors among its arguments have nothing to do with samples.
+    """
     count = len(maps[0].frames)
-    for leaf in tree_flatten((args, kwargs))[0]:
+    for leaf in [] if has_weights else tree_flatten((args, kwargs))[0]:
         if isinstance(leaf, Tensor) and not isinstance(leaf, Signal) and leaf.ndim > 2 and len(leaf) == count:
             raise scope.unsupported(describe(func), f"an ordinary tensor of shape {tuple(leaf.shape)} enters beside it")
     if func.__name__.endswith("_") and not func.__name__.endswith("__"):

@@ -16,7 +16,7 @@ from torch import Tensor
 from borderless.batching.extents import Boxes, Frames
 from borderless.batching.filling import Reads, masked, may_write, own_mask, read_mirrored_apart, write_strips
 from borderless.batching.sizes import per_image
-from borderless.engine.edge import EdgeWithin
+from borderless.engine.edge import Around, EdgeWithin
 from borderless.engine.forward_pass import ForwardPass
 from borderless.engine.geometry import Box
 from borderless.engine.naming import describe
@@ -156,7 +156,7 @@ class BatchSignal(Signal):
     @property
     def is_written_through(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
         """Whether a change in place reaches the views of this map: where no map can grow."""
-        return self.border.keeps == "frame"
+        return self.keeps("frame")
 
     @property
     def _is_laid_out_as_unmodified(self) -> bool:
@@ -199,17 +199,15 @@ class BatchSignal(Signal):
         made._reads = reads
         return made
 
-    def read_padded(self, box: Box, mode: str, value: float | None) -> Tensor:
-        """Return the cells of `box`, outside of each sample those that the padding `mode` of PyTorch puts there."""
-        if mode != "constant":
-            return self._mirrored(box, mode)
-        return Signal.read_padded(self.surrounded(value or 0.0, self._reads), box, mode, value)
-
-    def _read_mirrored(self, box: Box) -> Tensor:
-        return self._mirrored(box, self.border.outside)
-
-    def _mirrored(self, box: Box, mode: Any) -> Tensor:
-        return read_mirrored_apart(self.window, self.axes, self.box, box, self._frames, mode, self._reads)
+    def _read_around(self, box: Box, around: tuple[Around, ...]) -> Tensor:
+        # One for all axes that are read beyond the window: under unequal borders calls that slide run apart.
+        kinds = zip(around, self.box, box, strict=True)
+        kind: Around = next(kind for kind, have, want in kinds if have != want)
+        if kind == "background" or kind == 0.0:
+            return super()._read_around(box, around)
+        if isinstance(kind, str):
+            return read_mirrored_apart(self.window, self.axes, self.box, box, self._frames, kind, self._reads)
+        return Signal._read_around(self.surrounded(kind, self._reads), box, around)
 
     def rows(self, rows: Sequence[int]) -> Signal:
         """Return the samples `rows`, which are of one size, as an ordinary map."""

@@ -48,7 +48,7 @@ class UnevenPass(BatchPass):
         traits = traits_of(rule)
         needs = self._needs(traits, func, args, kwargs, maps)
         if needs is None or not _runs_at_once(needs[0], maps):
-            result = one_by_one(self, func, maps, args, kwargs)
+            result = one_by_one(self, func, maps, args, kwargs, has_weights=bool(needs and needs[0].slides))
         elif needs[0].slides:
             result = self._sliding(needs, traits, maps[0], func, rule, args, kwargs)
         else:
@@ -88,9 +88,8 @@ class UnevenPass(BatchPass):
         kwargs: dict[str, Any],
     ) -> Any:
         """A call that reads intervals of its first map."""
-        edge = source.border
         operations = tuple(need.slides for need in needs) if any_mirrors(needs[0]) else (needs[0].slides,)
-        left = after(operations, source.frames, source.boxes, edge.keeps, edge.reach, edge.has_own_padding)
+        left = after(operations, source.frames, source.boxes, source.edges[0].keeps, source.border.reach)
         if left.empty is not None:
             raise ImageError(
                 f"Expected larger images but got image {left.empty}, of whose feature map of "
@@ -110,7 +109,8 @@ class UnevenPass(BatchPass):
             return rule(func, *args, **kwargs)
         whole = max(maps, key=lambda one: len(one.axes))
         frames = whole.frames
-        boxes = joint(tuple(one.boxes for one in maps if len(one.axes) == len(whole.axes)), whole.border.keeps)
+        keeps = tuple(edge.keeps for edge in whole.edges)
+        boxes = joint(tuple(one.boxes for one in maps if len(one.axes) == len(whole.axes)), keeps)
         is_there = [one.boxes == boxes or len(one.axes) < len(whole.axes) for one in maps]
         run_on = [one if there else _on_background(one) for one, there in zip(maps, is_there, strict=True)]
         args, kwargs = _with(maps, run_on, args, kwargs)
@@ -174,24 +174,25 @@ def _runs_at_once(need: Need, maps: Sequence[BatchSignal]) -> bool:
     if need.kind in ("neighborhood", "resampled") and not need.slides:
         return False
     first = maps[0]
+    if need.slides and (len(set(first.edges)) > 1 or first.edges[0].is_causal):
+        return False
     if any(len(one.axes) != len(first.axes) for one in maps):  # lines: the same at every cell of the other axes
-        return first.border.keeps == "frame"
+        return first.keeps("frame")
     return all(one.frames == first.frames for one in maps)
 
 
 def _surrounded(source: BatchSignal, need: Need, left: After, beyond: float) -> BatchSignal:
     """`source` with what a call reads around each sample, but for what `Signal.read` sees to."""
-    edge = source.border
+    edge = source.edges[0]
     if any_mirrors(need):
         return source.to_read(left.reads)
     if edge.keeps == "inside" or not left.is_beyond:
         return source
-    if edge.has_own_padding and any(isinstance(operation, Interpolation) for operation in need.slides):
+    if edge.is_original and any(isinstance(operation, Interpolation) for operation in need.slides):
         return source.repeated(left.reads)
-    if edge.keeps == "frame" and beyond:
+    if beyond and edge.around(beyond) == beyond:
         return source.surrounded(beyond)
-    is_mirrored = edge.outside in ("reflect", "replicate", "circular")
-    return source.to_read(left.reads) if is_mirrored else _on_background(source, left)
+    return source.to_read(left.reads) if edge.is_mirrored else _on_background(source, left)
 
 
 def _on_background(source: BatchSignal, left: After | None = None) -> BatchSignal:

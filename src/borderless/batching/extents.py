@@ -5,7 +5,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from borderless.batching.filling import Reads
-from borderless.engine.geometry import Box, Interval, Keep, Slide, intersection, union
+from borderless.engine.geometry import Box, Interval, Keep, intersection, union
 from borderless.engine.operations import Mirror
 
 Frames = tuple[tuple[int, ...], ...]
@@ -33,18 +33,11 @@ class After(NamedTuple):
 
 
 @lru_cache(4096)
-def after(
-    operations: tuple[Operations, ...], frames: Frames, boxes: Boxes, keep: Keep, reach: int | None, is_padded: bool
-) -> After:
-    """Return what `operations`, one an axis, the same for all samples or those of each, leave of the samples.
-
-    is_padded: whether the model's original padding lies outside. Elsewhere mirroring only numbers cells anew.
-    """
+def after(operations: tuple[Operations, ...], frames: Frames, boxes: Boxes, keep: Keep, reach: int | None) -> After:
+    """Return what `operations`, one an axis, the same for all samples or those of each, leave of the samples."""
     new_frames, new_boxes, reads = [], [], []
     each = operations if len(operations) > 1 else operations * len(frames)
     for own, frame, box in zip(each, frames, boxes, strict=True):
-        if not is_padded:
-            own = [Slide(1, 1, o.padding, o.padding_after) if isinstance(o, Mirror) else o for o in own]
         kept = tuple(o.kept(window, n, keep, reach) for o, window, n in zip(own, box, frame, strict=True))
         new_frames.append(tuple(o.frame(n) for o, n in zip(own, frame, strict=True)))
         new_boxes.append(kept)
@@ -61,10 +54,15 @@ def _beyond(operation: Any, kept: Interval, window: Interval) -> int:
 
 
 @lru_cache(4096)
-def joint(all_boxes: tuple[Boxes, ...], keep: Keep) -> Boxes:
+def joint(all_boxes: tuple[Boxes, ...], keeps: tuple[Keep, ...]) -> Boxes:
     """Return the boxes of the samples of maps that are joined."""
-    pick = intersection if keep == "inside" else union
-    return tuple(pick(boxes) for boxes in zip(*all_boxes, strict=True))
+    return tuple(
+        tuple(
+            own if keep == "inside" else any_of
+            for keep, own, any_of in zip(keeps, intersection(boxes), union(boxes), strict=True)
+        )
+        for boxes in zip(*all_boxes, strict=True)
+    )
 
 
 def is_alike(operations: Sequence[Operations]) -> bool:

@@ -93,7 +93,7 @@ def finetune_network(name: str, options: FinetuneOptions) -> Outcome:
     accuracy_before = evaluate(model, seen["test"], batch_size, workers=workers).accuracy if keeps_head else None
     fit(model, seen["train"], seen["validation"], options.training, folder, options.seed, progress=_say)
     accuracy = evaluate(model, seen["test"], batch_size, workers=workers).accuracy
-    _audited(model, seen["test"], True, f"{name}, {options.border}, fine-tuned", folder / "after", options)
+    _audited(model, seen["test"], True, f"{name}, {' × '.join(border.names)}, fine-tuned", folder / "after", options)
     loading = _loading(asked, model, image, classes, border)
     page, tables = None, ()
     if process_group().is_leader:

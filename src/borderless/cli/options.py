@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 from borderless.engine.border import BorderName, Phase
 from borderless.errors import ConfigError, DataError
@@ -17,6 +17,8 @@ RECIPE = Recipe(epochs=10, batch_size=16, optimizer="adamw", learning_rate=3e-4,
 MOST_PX, MOST_SEED = 16_384, 2**32 - 1
 Side = Annotated[int, Range(1, MOST_PX)]
 Seed = Annotated[int, Range(0, MOST_SEED)]
+# A test holds these to the files in `auditing.tasks`, which need PyTorch.
+Task = Literal["classification", "segmentation", "dense", "detection", "regression", "embedding"]
 Classes = Annotated[int | None, Range(1, 100_000)]
 
 
@@ -38,8 +40,8 @@ class ExplainOptions:
 
     size: tuple[int, int] = (224, 224)
     """Height and width of the image, in pixels."""
-    border: BorderName = "infinite"
-    """The border to run it under."""
+    border: tuple[BorderName, ...] = ("infinite",)
+    """The border to run it under: one for all axes, or one for each, such as zero circular."""
     phase: Phase = "fixed"
     """Sublattice that strided operations keep: the model's own (fixed), or the one with the most energy (adaptive)."""
     reach: int | None = None
@@ -55,8 +57,8 @@ class TilingOptions:
 
     size: tuple[int, int] = (8192, 8192)
     """Height and width of the image, in pixels."""
-    border: BorderName | None = None
-    """The border to run it under (default: the network's original padding)."""
+    border: tuple[BorderName, ...] = ()
+    """The border to run it under: one for all axes, or one for each (default: the network's original padding)."""
     tiles: tuple[int, ...] = ()
     """Sizes of square tiles to list, in pixels (default: squares and strips of 128 to 2048)."""
     json: bool = False
@@ -70,16 +72,34 @@ class TilingOptions:
 class AuditOptions(Settings):
     """Measure how a network uses absolute position, and write one page."""
 
-    MAIN: ClassVar = ("images", "count", "objects", "weights", "arch", "classes", "size", "folder", "fail_above")
+    MAIN: ClassVar = (
+        "images",
+        "count",
+        "objects",
+        "weights",
+        "arch",
+        "task",
+        "classes",
+        "size",
+        "folder",
+        "fail_above",
+    )
 
     images: Path | None = None
     """Folder of images, of any size and kind (default: sample photographs)."""
     weights: str = ""
-    """default, packaged, random, or a name of the library's weights; downloaded where needed (default: pretrained)."""
+    """default, packaged, random, or a name of the library's weights; of package.module:build, a file; downloaded where
+    needed (default: pretrained)."""
     arch: str = ""
     """Architecture of a file of weights: NAME of torchvision, timm/NAME, or of the paper."""
     size: Side = 224
     """Height and width of the network's input, in pixels."""
+    mean: tuple[float, float, float] | None = None
+    """Mean of each color, in [0, 1], that is subtracted from the images (default: the network's, or ImageNet's)."""
+    std: tuple[float, float, float] | None = None
+    """Standard deviation of each color that the images are divided by (default: the network's, or ImageNet's)."""
+    preprocess: str = ""
+    """package.module:name, a function that makes a PIL image the input (C, H, W), instead of size, mean and std."""
     count: Annotated[int, Range(1, 10**7)] = 64
     """Images to draw from the folder; the others are only counted."""
     objects: Annotated[int | None, Range(1, 64)] = None
@@ -88,6 +108,8 @@ class AuditOptions(Settings):
     """Images per batch."""
     workers: Annotated[int, Range(0, 1024)] = 0
     """Processes that read images, for each process that measures."""
+    task: Task | None = None
+    """What an output means (default: guessed from its shape)."""
     classes: Classes = None
     """Number of classes of a network from a file or with random weights (default: its architecture's)."""
     seed: Seed = 0
@@ -97,7 +119,7 @@ class AuditOptions(Settings):
     folder: Path | None = None
     """Folder for the page and the record (default: runs/audit/NAME)."""
     fail_above: Annotated[float | None, Range(0, 100)] = None
-    """Exit with status 1 if more predictions than this, in percent, change with the position (default: never)."""
+    """Exit with status 1 if predictions change with the position by more than this, in percent (default: never)."""
 
 
 @dataclass(frozen=True)
@@ -111,8 +133,8 @@ class FinetuneOptions(Settings):
 
     data: Path | None = None
     """Folder of class folders (or of train and val with such), or Fashion-MNIST's or CIFAR-10's files (needed)."""
-    border: BorderName = "infinite"
-    """The border to put it under."""
+    border: tuple[BorderName, ...] = ("infinite",)
+    """The border to put it under: one for all axes, or one for each, such as zero circular."""
     phase: Phase = "fixed"
     """Sublattice that strided operations keep: the model's own (fixed), or the one with the most energy (adaptive)."""
     reach: Annotated[int | None, Range(0)] = None

@@ -1,35 +1,78 @@
 """The edge of what is stored: what lies outside of it, and which outputs of a sliding operation are kept.
 
-The rules ask the `Edge` of their pass and nothing else. `border.Border` is the one that users choose, at the edge of an
-image. A pass whose Signals find the cells around a window in other maps (`Outside` "elsewhere": their class overrides
-`Signal.read`) brings its own, as a placement does.
+The rules ask the `Edge` of their pass, and its `AxisEdge` along each axis, and nothing else. `border.Border` is the one
+that users choose, at the edge of an image. A pass whose Signals find the cells around a window in other maps (`Outside`
+"elsewhere": their class overrides `Signal.read`) brings its own, as a placement does.
 """
 
+import math
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol, cast
 
-from borderless.engine.geometry import Keep
+from borderless.engine.geometry import Keep, Mirroring
 
-Outside = Literal["nothing", "zero", "reflect", "replicate", "circular", "background", "elsewhere"]
+Outside = Literal["nothing", "zero", "original", "reflect", "replicate", "circular", "background", "elsewhere"]
 Count = Literal["frame", "window"]
+Around = float | Mirroring | Literal["background"]  # what a read finds outside along an axis; a number: cells of it
+
+
+class AxisEdge(NamedTuple):
+    """One axis of an edge.
+
+    outside: the kind of cells that lie outside the stored part of a map; "original": the model's original padding.
+    keeps: the outputs of a sliding operation that are kept. is_causal: whether all padding lies before the first cell.
+    """
+
+    outside: Outside
+    keeps: Keep
+    is_causal: bool = False
+
+    @property
+    def is_original(self) -> bool:
+        """Whether the model's original padding lies where the model puts it."""
+        return self.outside == "original" and not self.is_causal
+
+    @property
+    def ends_in_zeros(self) -> bool:
+        """Whether zeros lie outside, or what is 0 once the background has been subtracted."""
+        return self.outside in ("zero", "original", "background")
+
+    @property
+    def is_mirrored(self) -> bool:
+        """Whether cells of the frame stand for those outside."""
+        return self.outside in ("reflect", "replicate", "circular")
+
+    def around(self, padding: float | Mirroring) -> Around:
+        """Return what lies outside for an operation whose original padding is `padding`: a number or a mirroring."""
+        if self.outside == "original":
+            reads_ahead = self.is_causal and padding in ("reflect", "circular")
+            return 0.0 if reads_ahead else padding
+        if padding == -math.inf and self.outside in ("reflect", "replicate"):  # a maximum has these cells already
+            return padding
+        return cast(Mirroring, self.outside) if self.is_mirrored else "background"
+
+
+def along(axes: tuple[AxisEdge, ...], order: tuple[int, ...] | None, count: int) -> tuple[AxisEdge, ...]:
+    """Return the edge along each of `count` axes of a map; axes: one for all, or one for each axis of the image.
+
+    order: which of the image's axes those of the map are; None: all of them.
+    """
+    if len(axes) == 1:
+        return axes * count
+    return axes if order is None else tuple(axes[i] for i in order)
 
 
 class Edge(Protocol):
     """The edge of a pass, with the options that rules ask for; by default those of fixed strides."""
 
     @property
-    def name(self) -> str:
-        """The border, as error texts name it."""
+    def name(self) -> str | tuple[str, ...]:
+        """The border, as error texts name it: one for all axes, or one for each."""
         ...
 
     @property
-    def outside(self) -> Outside:
-        """The kind of cells that lie outside the stored part of a map."""
-        ...
-
-    @property
-    def keeps(self) -> Keep:
-        """The outputs of a sliding operation that are kept."""
+    def axes(self) -> tuple[AxisEdge, ...]:
+        """The edge along all axes, one, or along each axis of the image."""
         ...
 
     @property
@@ -58,9 +101,9 @@ class Edge(Protocol):
         return False
 
     @property
-    def has_own_padding(self) -> bool:
-        """Whether the model's original padding lies outside, as at the edge of a part of an unmodified map too."""
-        return self.is_own
+    def has_background(self) -> bool:
+        """Whether the background lies outside, along some axis."""
+        return any(axis.outside == "background" for axis in self.axes)
 
     @property
     def is_adaptive(self) -> bool:
@@ -75,19 +118,14 @@ class EdgeWithin(Edge):
     whole: Edge
 
     @property
-    def name(self) -> str:
+    def name(self) -> str | tuple[str, ...]:
         """The border of the whole."""
         return self.whole.name
 
     @property
-    def outside(self) -> Outside:
-        """The cells outside of the whole."""
-        return self.whole.outside
-
-    @property
-    def keeps(self) -> Keep:
-        """The outputs that are kept of the whole."""
-        return self.whole.keeps
+    def axes(self) -> tuple[AxisEdge, ...]:
+        """The edge of the whole along its axes."""
+        return self.whole.axes
 
     @property
     def reach(self) -> int | None:
@@ -103,11 +141,6 @@ class EdgeWithin(Edge):
     def count(self) -> Count:
         """The cells that a mean over the whole is divided by."""
         return self.whole.count
-
-    @property
-    def has_own_padding(self) -> bool:
-        """Whether the model's original padding lies outside of the whole."""
-        return self.whole.has_own_padding
 
     @property
     def at(self) -> str | None:

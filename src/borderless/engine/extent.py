@@ -3,13 +3,14 @@
 Boxes hold one interval [start, stop) of frame indices an axis.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from borderless.engine.geometry import Box
+from borderless.engine.edge import AxisEdge, along
+from borderless.engine.geometry import Box, Keep
 
 
 class Extent:
@@ -24,7 +25,34 @@ class Extent:
     start: tuple[int, ...]
     frame: tuple[int, ...]
     axes: tuple[int, ...]
+    lattice: Any
+    scope: Any
     _sizes: torch.Size
+
+    @property
+    def edges(self) -> tuple[AxisEdge, ...]:
+        """The edge of the pass along each axis of the map."""
+        return along(self.scope.border.axes, self.lattice.axes, len(self.axes))
+
+    @property
+    def has_original_padding(self) -> bool:
+        """Whether the model's original padding lies outside, as at the edge of a part of an unmodified map too."""
+        return all(edge.is_original for edge in self.edges)
+
+    def keeps(self, kind: Keep) -> bool:
+        """Return whether along every axis outputs are kept as `kind` says."""
+        for edge in self.edges:  # noqa: SIM110  it runs often
+            if edge.keeps != kind:
+                return False
+        return True
+
+    def directed(self, operations: Sequence[Any]) -> tuple[Any, ...]:
+        """Return `operations`, one an axis, as the border has them: along a causal axis none reads a later cell."""
+        edges = self.edges
+        if not any([edge.is_causal for edge in edges]):  # noqa: C419  it runs often
+            return tuple(operations)
+        axes = zip(operations, edges, self.frame, strict=False)
+        return tuple([operation.causal(n) if edge.is_causal else operation for operation, edge, n in axes])
 
     @property
     def box(self) -> Box:

@@ -91,7 +91,7 @@ class ForwardPass:
 
     def averages(self, kind: Literal["mean", "window"], function: Any, signal: Any) -> None:
         """Record a mean over space, or that a value depends on how many cells the window holds."""
-        if self.observer is not None and self.border.outside == "background":
+        if self.observer is not None and self.border.has_background:
             operation, module = describe(function), self.module_path()
             self.observer(Event(kind, operation, module, None, source=signal.frame, window=signal.box))
 

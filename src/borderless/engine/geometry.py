@@ -46,6 +46,13 @@ class Slide(NamedTuple):
         """Distance from the first to the last input that one output reads."""
         return self.dilation * (self.kernel - 1)
 
+    def causal(self, n: int) -> "Slide":
+        """Return the operation with all padding before the first cell, and as many outputs of `n` cells."""
+        before, after = self.padding + max(self.padding_after, 0), min(self.padding_after, 0)
+        if self.ceil_mode:
+            after = (self.frame(n) - 1) * self.stride + self.extent + 1 - n - before
+        return self._replace(padding=before, padding_after=after, ceil_mode=False)
+
     def frame(self, n: int) -> int:
         """Return the number of outputs that the unmodified model has on an axis of `n` cells (may be < 1)."""
         room = n + self.padding + self.padding_after - self.extent - 1
@@ -107,6 +114,10 @@ class Spread(NamedTuple):
     def extent(self) -> int:
         """Distance from the first to the last output that one input reaches."""
         return self.dilation * (self.kernel - 1)
+
+    def causal(self, n: int) -> "Spread":  # noqa: ARG002
+        """Return the operation that cuts off its last outputs alone: no input reaches an output before its own."""
+        return self._replace(padding=0, output_padding=self.output_padding - 2 * self.padding)
 
     def frame(self, n: int) -> int:
         """Return how many outputs the unmodified model has on an axis of `n` cells."""

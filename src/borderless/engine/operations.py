@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple, Protocol
 
-from borderless.engine.geometry import Box, Interval, Keep, Mirroring, clip, outside_indices
+from borderless.engine.geometry import Box, Interval, Keep, Mirroring, Slide, clip, outside_indices
 
 
 class Operation(Protocol):
@@ -45,16 +45,21 @@ class Interpolation(NamedTuple):
     """An interpolation by the whole number `factor`: output j lies at the input (j + 1/2) / factor - 1/2.
 
     halo: how many cells on either side of its position an output between two cells reads: 0 (nearest: one cell), 1
-    (linear), 2 (cubic).
+    (linear), 2 (cubic). delay: how many outputs later each comes.
     """
 
     factor: int
     halo: int
+    delay: int = 0
 
     @property
     def sticking(self) -> int:
         """The number of outputs beyond those of a window's own cells that read a cell of it."""
         return (self.halo - 1) * self.factor + self.factor // 2 if self.halo and self.factor > 1 else 0
+
+    def causal(self, n: int) -> "Interpolation":  # noqa: ARG002
+        """Return the interpolation of which no output reads a later cell than its own."""
+        return self._replace(delay=self.sticking)
 
     def frame(self, n: int) -> int:
         """Return how many outputs the unmodified model has on an axis of `n` cells."""
@@ -62,16 +67,16 @@ class Interpolation(NamedTuple):
 
     def kept(self, window: Interval, n: int, keep: Keep, reach: int | None = None) -> Interval:
         """Return the outputs that are kept, as `Slide.kept` says."""
-        a, b = window
         if keep == "frame":
             return 0, self.frame(n)
+        a, b = (self.factor * end + self.delay for end in window)
         if keep == "inside":
-            return self.factor * a + self.sticking, self.factor * b - self.sticking
-        return clip((self.factor * a - self.sticking, self.factor * b + self.sticking), self.frame(n), reach)
+            return a + self.sticking, b - self.sticking
+        return clip((a - self.sticking, b + self.sticking), self.frame(n), reach)
 
     def needed(self, outputs: Interval) -> Interval:
         """Return the inputs that a non-empty interval of outputs reads."""
-        first, stop = outputs
+        first, stop = outputs[0] - self.delay, outputs[1] - self.delay
         if self.halo == 0 or self.factor == 1:
             return first // self.factor, (stop - 1) // self.factor + 1
         return self._below(first) - self.halo + 1, self._below(stop - 1) + self.halo + 1
@@ -88,6 +93,13 @@ class Mirror(NamedTuple):
     padding_after: int
     n: int
     mode: Mirroring
+
+    def causal(self, n: int) -> "Slide | Mirror":
+        """Return the padding with all of it before the first cell: repeated, or cells of which none is later."""
+        moved = Slide(1, 1, self.padding, self.padding_after).causal(n)
+        if self.mode != "replicate":
+            return moved
+        return self._replace(padding=moved.padding, padding_after=moved.padding_after)
 
     @property
     def reads_outside(self) -> bool:
@@ -159,19 +171,24 @@ class OnMirrored(NamedTuple):
 
 
 @lru_cache(8192)
-def kept(operations: tuple[Operation, ...], box: Box, frame: tuple[int, ...], keep: Keep, reach: int | None) -> Box:
+def kept(
+    operations: tuple[Operation, ...], box: Box, frame: tuple[int, ...], keeps: tuple[Keep, ...], reach: int | None
+) -> Box:
     """Return the outputs that are kept along each axis, of a map stored on `box` in a `frame`."""
-    return tuple([o.kept(window, n, keep, reach) for o, window, n in zip(operations, box, frame, strict=True)])
+    axes = zip(operations, box, frame, keeps, strict=True)
+    return tuple([o.kept(window, n, keep, reach) for o, window, n, keep in axes])
 
 
-def common_part(maps: Sequence[PartOfMap], *, has_outside: bool) -> Box:
+def common_part(maps: Sequence[PartOfMap], has_outside: Sequence[bool]) -> Box:
     """Return the cells that are known of all `maps`, which are joined; may be empty.
 
-    has_outside: whether something lies outside of whole maps; along an axis whose end a part holds it is known too.
+    has_outside: along each axis, whether something lies outside of whole maps; where a part holds the end of an axis it
+    is known too.
     """
     common = []
-    for windows in zip(*(zip(one.box, one.whole_box, strict=True) for one in maps), strict=True):
-        if has_outside:
+    axes = zip(*(zip(one.box, one.whole_box, strict=True) for one in maps), strict=True)
+    for goes_on, windows in zip(has_outside, axes, strict=True):
+        if goes_on:
             low, high = min(whole[0] for _, whole in windows), max(whole[1] for _, whole in windows)
         else:
             low, high = max(whole[0] for _, whole in windows), min(whole[1] for _, whole in windows)

@@ -1,4 +1,4 @@
-"""Reading the cells of a box: from what is stored, and outside it from the background or mirrored.
+"""Reading the cells of a box: from what is stored, and outside it from the background, mirrored, or of one value.
 
 Shapes: cells (N, C, *space); `axes` are the dimensions of space; boxes hold [start, stop) an axis.
 """
@@ -9,8 +9,32 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from borderless.engine.edge import Around
 from borderless.engine.geometry import Box, Mirroring, cover, outside_indices
 from borderless.engine.padding import pad
+
+
+def read_around(
+    cells: Tensor,
+    axes: tuple[int, ...],
+    stored: Box,
+    wanted: Box,
+    frame: Sequence[int],
+    around: tuple[Around, ...],
+    background: Tensor | None,
+) -> Tensor:
+    """Return the cells of `wanted`, from `cells` stored on `stored`; outside lies what `around` says of each axis."""
+    for kind in dict.fromkeys(around):
+        each = zip(around, stored, wanted, strict=True)
+        box = tuple([want if kind == own else have for own, have, want in each])
+        if kind == "background":
+            cells = read(cells, axes, stored, box, background)
+        elif isinstance(kind, str):
+            cells = read_mirrored(cells, axes, stored, box, frame, kind)
+        else:
+            cells = read(cells, axes, stored, box, cells.new_full([1] * cells.ndim, kind) if kind else None)
+        stored = box
+    return cells
 
 
 def read(cells: Tensor, axes: tuple[int, ...], stored: Box, wanted: Box, background: Tensor | None) -> Tensor:
@@ -38,6 +62,8 @@ def read_mirrored(
     missing = [(have[0] - want[0], want[1] - have[1]) for have, want in zip(stored, wanted, strict=True)]
     is_native = axes == tuple(range(2, cells.ndim)) and len(axes) <= 3 and cells.is_floating_point()
     for (before, after), have, n in zip(missing, stored, frame, strict=True):
+        if before == after == 0:
+            continue
         most = {"reflect": n - 1, "replicate": before + after, "circular": n}[outside]
         is_native = is_native and have == (0, n) and 0 <= min(before, after) <= max(before, after) <= most
     if outside == "reflect" and cells.is_cuda and torch.are_deterministic_algorithms_enabled():

@@ -32,11 +32,11 @@ class Shift(NamedTuple):
             for (a, b), low, high, n in zip(box, self.low, self.high, frame, strict=True)
         )
 
-    def kept(self, box: Box, frame: Sequence[int], keep: Keep, reach: int | None) -> Box:
-        """Return the window that a border keeps of one on `box`, shared by all samples."""
-        if keep == "frame":
-            return tuple((0, n) for n in frame)
-        return self.touching(box, frame, reach) if keep == "touching" else self.inside(box)
+    def kept(self, box: Box, frame: Sequence[int], keeps: Sequence[Keep], reach: int | None) -> Box:
+        """Return the window that a border, which keeps `keeps` along each axis, keeps of one on `box`."""
+        touching, inside = self.touching(box, frame, reach), self.inside(box)
+        axes = zip(keeps, frame, touching, inside, strict=True)
+        return tuple([(0, n) if k == "frame" else near if k == "touching" else own for k, n, near, own in axes])
 
     def inside(self, box: Box) -> Box:
         """Return the new cells that stand for cells of `box` in every sample; an axis without one has stop <= start."""

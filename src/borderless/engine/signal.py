@@ -12,24 +12,23 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from borderless.engine import geometry
 from borderless.engine.aliases import Aliased
-from borderless.engine.edge import Edge
+from borderless.engine.edge import Around, Edge
 from borderless.engine.extent import Extent
 from borderless.engine.forward_pass import ForwardPass
-from borderless.engine.geometry import Box
+from borderless.engine.geometry import Box, Mirroring
 from borderless.engine.lattice import Lattice
 from borderless.engine.leaving import LeftCells, unwatched
 from borderless.engine.naming import describe
 from borderless.engine.operations import Operation, kept
-from borderless.engine.reading import read, read_mirrored, thin
+from borderless.engine.reading import read_around, thin
 from borderless.engine.receptive_field import PIXEL, Field
 from borderless.engine.registry import DISPATCHED, REFUSED, find_rule
 from borderless.engine.shifting import Shift, shifted_tile, take_shifted
 from borderless.engine.signatures import by_position
 from borderless.engine.tiles import Ranges, less, ranges_of, surroundings, tile
 from borderless.engine.torch_internals import DisableTorchFunctionSubclass, make_wrapper_subclass, tree_leaves
-from borderless.errors import ImageError, UnsupportedOperation
+from borderless.errors import BorderError, ImageError, UnsupportedOperation
 
 
 class Signal(Aliased, Extent, Tensor):
@@ -104,7 +103,12 @@ class Signal(Aliased, Extent, Tensor):
         """`image` (N, C, *space) as the whole frame, surrounded by the border's background."""
         axes = tuple(range(2, image.ndim))
         border = scope.border
-        background = surroundings(image, border.background) if border.outside == "background" else None
+        if len(border.axes) not in (1, len(axes)):
+            raise BorderError(
+                f"Expected one border for each of the {len(axes)} spatial axes of an image of shape "
+                f"{tuple(image.shape)} but got {border!r} with {len(border.axes)}; give {len(axes)}, or one name."
+            )
+        background = surroundings(image, border.background) if border.has_background else None
         return cls(  # pyright: ignore[reportCallIssue]  Tensor.__init__ takes anything
             image,
             start=(0,) * len(axes),
@@ -190,24 +194,33 @@ class Signal(Aliased, Extent, Tensor):
             return known
         return less(self.window, self.around_window())
 
-    def read(self, box: Box) -> Tensor:
-        """Return the cells of `box` (frame indices) as a tensor. Only this and `take` know what lies outside."""
+    def read(self, box: Box, padding: float | Mirroring = 0.0) -> Tensor:
+        """Return the cells of `box` (frame indices) as a tensor. Only this and `take` know what lies outside.
+
+        padding: the value or the mode of the original padding, along axes where it lies outside.
+        """
         if box == self.box:
             return self.window
-        if self.border.outside in ("reflect", "replicate", "circular"):
-            return self._read_mirrored(box)
-        if self.border.outside == "nothing" and geometry.intersection([self.box, box]) != box:
+        if self._lacks(box):
             raise ImageError(
-                f"Expected cells of a map stored on {self.box} but got a request for {box} under the border 'valid', "
-                "where nothing lies outside; use a larger image, or another border."
+                f"Expected cells of a map stored on {self.box} but got a request for {box} under the border "
+                f"{self.border.name!r}, where nothing lies outside ('valid'); use a larger image, or another border."
             )
-        return read(self.window, self.axes, self.box, box, self.background)
+        return self._read_around(box, tuple([edge.around(padding) for edge in self.edges]))
 
-    def read_padded(self, box: Box, mode: str, value: float | None) -> Tensor:
-        """The cells of `box`, outside of the frame those that the padding `mode` of PyTorch puts there."""
-        if mode != "constant":
-            return read_mirrored(self.window, self.axes, self.box, box, self.frame, mode)  # pyright: ignore[reportArgumentType]
-        return read(self.window, self.axes, self.box, box, self.window.new_full([1] * self.ndim, value or 0))
+    def read_deviation(self, box: Box, padding: float | Mirroring = 0.0) -> Tensor:
+        """Return the cells of `box` less the background."""
+        if self.background is None:
+            return self.read(box, padding)
+        return self.deviation() if box == self.box else self.derive(self.deviation(), None).read(box, padding)
+
+    def _read_around(self, box: Box, around: tuple[Around, ...]) -> Tensor:
+        return read_around(self.window, self.axes, self.box, box, self.frame, around, self.background)
+
+    def _lacks(self, box: Box) -> bool:
+        """Return whether cells of `box` are wanted where nothing lies outside."""
+        axes = zip(self.edges, self.box, box, strict=True)
+        return any(e.outside == "nothing" and (first < a or b < stop) for e, (a, b), (first, stop) in axes)
 
     def around_window(self) -> Tensor:
         """Return the background on the cells of the window, of size 1 along space where it is constant."""
@@ -218,22 +231,22 @@ class Signal(Aliased, Extent, Tensor):
         """Return the values that `read(box)` gives on cells that are not stored, of size 1 along space."""
         return self.window.new_zeros([1] * self.ndim) if self.background is None else self.background
 
-    def take(self, wanted: Ranges, shift: Shift | None = None) -> Tensor:
-        """Return the cells of `wanted` (frame indices, after the renumbering if there is one) as an ordinary tensor."""
+    def take(self, wanted: Ranges, shift: Shift | None = None, padding: float = 0.0) -> Tensor:
+        """Return the cells of `wanted` (frame indices, after the renumbering if there is one) as an ordinary tensor.
+
+        padding: the value of the original padding, along axes where it lies outside.
+        """
         box = tuple((cells.start, cells[-1] + 1) for cells in wanted)
         if shift is None:
-            return thin(self.read(box), self.axes, [cells.step for cells in wanted])
-        if self.border.outside in ("reflect", "replicate", "circular"):
+            return thin(self.read(box, padding), self.axes, [cells.step for cells in wanted])
+        if padding or any(edge.is_mirrored for edge in self.edges):
             sources = shift.sources(box)
-            return take_shifted(self._read_mirrored(sources), self.axes, sources, wanted, shift, None)
+            return take_shifted(self.read(sources, padding), self.axes, sources, wanted, shift, None)
         return take_shifted(self.window, self.axes, self.box, wanted, shift, self.background)
-
-    def _read_mirrored(self, box: Box) -> Tensor:
-        return read_mirrored(self.window, self.axes, self.box, box, self.frame, self.border.outside)  # pyright: ignore[reportArgumentType]
 
     def renumbered(self, shift: Shift) -> tuple[Box, Tensor | None]:
         """Return the window that the border keeps after a renumbering, shared by all samples, and the background."""
-        box = shift.kept(self.box, self.frame, self.border.keeps, self.border.reach)
+        box = shift.kept(self.box, self.frame, [edge.keeps for edge in self.edges], self.border.reach)
         if any(a >= b for a, b in box):
             raise ImageError(
                 f"Expected a map with a cell for every phase but got one stored on {self.box} in "
@@ -247,16 +260,16 @@ class Signal(Aliased, Extent, Tensor):
 
     def kept(self, operations: Sequence[Operation], box: Box | None = None) -> Box:
         """Return which outputs of `operations`, one an axis, are kept of this map, stored on its box or on `box`."""
-        keep, reach = self.border.keeps, self.border.reach
-        return kept(tuple(operations), self.box if box is None else box, self.frame, keep, reach)
+        keeps = tuple([edge.keeps for edge in self.edges])
+        return kept(tuple(operations), self.box if box is None else box, self.frame, keeps, self.border.reach)
 
     def crop(self) -> Tensor:
         """Return the map on its frame, as the unmodified model would have it: an ordinary tensor of `.shape`."""
         self.check_gradients()
-        if self.border.outside == "nothing" and geometry.intersection([self.box, self.frame_box]) != self.frame_box:
+        if self._lacks(self.frame_box):
             raise ImageError(
                 f"Expected a map stored on its whole frame {self.frame_box} but got one on {self.box}: under the "
-                "border 'valid' nothing is known outside; use output='signal', or another border."
+                f"border {self.border.name!r} nothing is known outside; use output='signal', or another border."
             )
         return self.read(self.frame_box)
 

@@ -78,7 +78,7 @@ def _is_even(model: nn.Module, size: Sequence[int], channels: int) -> bool:
 
 def _look(model: nn.Module, size: Sequence[int], channels: int, tell: Callable[[UnevenPadding], Any]) -> None:
     own = conversion_of(model)
-    if own is not None and own.border.keeps != "frame":
+    if own is not None and any(axis.keeps != "frame" or axis.is_causal for axis in own.border.axes):
         return
 
     def look(event: Event) -> None:

@@ -163,7 +163,7 @@ def tiling(
     """
     size = tuple(int(n) for n in size)
     border = border_of(model)
-    card = Tiling(type(model).__name__, "original" if border is None else border.name, size)
+    card = Tiling(type(model).__name__, "original" if border is None else " × ".join(border.names), size)
     channels = input_channels(model) if channels is None else channels
     try:
         recording = record(model, (batch, channels, *size), args, kwargs)

@@ -92,7 +92,7 @@ class CarryPass(PartPass):
             outputs = (
                 merged[0].kept(operations)
                 if operations
-                else not_done(common_part(merged, has_outside=self.edge.outside != "nothing"), self.done)
+                else not_done(common_part(merged, [e.outside != "nothing" for e in maps[0].edges]), self.done)
             )
             for number, (source, wide) in enumerate(zip(maps, merged, strict=True)):
                 if not source.is_settled:
@@ -100,7 +100,6 @@ class CarryPass(PartPass):
             state.give(self.place, outputs)
         else:
             outputs = maps[0].box
-        self.beyond = traits_of(rule).beyond
         is_empty = any(a >= b for a, b in outputs)
         run_on = [_stand_in(wide, operations, outputs, whole) for wide in merged] if is_empty else merged
         if is_empty:
@@ -109,7 +108,7 @@ class CarryPass(PartPass):
         args, kwargs = tree_map(lambda leaf: by_id.get(id(leaf), leaf), (args, kwargs))
         macs = self.macs
         result = rule(func, *args, **kwargs)
-        self.done, self.beyond = None, 0.0
+        self.done = None
         if is_empty:
             self.macs = macs
         of = {id(wide): source for source, wide in zip(maps, run_on, strict=True)}

@@ -8,17 +8,17 @@ Shapes: boxes are in frame indices, one interval [start, stop) an axis.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import count
-from typing import Any
+from typing import Any, cast, get_args
 from weakref import WeakValueDictionary
 
 from torch import Tensor
 
-from borderless.engine.edge import EdgeWithin
+from borderless.engine.edge import Around, AxisEdge, EdgeWithin, along
 from borderless.engine.forward_pass import ForwardPass, SilentPass
-from borderless.engine.geometry import Box, Keep
+from borderless.engine.geometry import Box, Mirroring
 from borderless.engine.operations import Mirror, OnMirrored, Operation, decided
-from borderless.engine.reading import read, read_mirrored
 from borderless.engine.registry import Need, find_rule, traits_of
 from borderless.engine.signal import Signal, as_rules_take_it
 from borderless.engine.torch_internals import tree_leaves, tree_map
@@ -29,9 +29,14 @@ class PartEdge(EdgeWithin):
     """The edge of a part of a map: outside of the whole map lies what `whole` says, inside of it nothing is known."""
 
     @property
-    def keeps(self) -> Keep:
-        """Whatever follows from what is known."""
-        return "known"
+    def axes(self) -> tuple[AxisEdge, ...]:
+        """Whatever follows from what is known is kept."""
+        return _of_part(self.whole.axes)
+
+
+@lru_cache
+def _of_part(axes: tuple[AxisEdge, ...]) -> tuple[AxisEdge, ...]:
+    return tuple(axis._replace(keeps="known") for axis in axes)
 
 
 @dataclass
@@ -40,12 +45,11 @@ class PartPass(SilentPass):
 
     calls: how many calls of rules are under way; what a rule calls itself is no call of the model's. done: of the call
     that is under way, the first output along each axis that no earlier part has given; None: no part came before.
-    beyond: what a pool reads outside of the frame. alive: the maps of the pass that something still refers to.
+    alive: the maps of the pass that something still refers to.
     """
 
     calls: int = 0
     done: tuple[int | None, ...] | None = None
-    beyond: float = 0.0
     macs: int = field(default=0, init=False)
     alive: WeakValueDictionary[int, "PartSignal"] = field(default_factory=WeakValueDictionary, init=False)
     _numbers: Iterator[int] = field(default_factory=count, init=False)
@@ -134,41 +138,46 @@ class PartSignal(Signal):
         """Return merge(parts), of all parts of the map."""
         return self.parts.gather(part, merge)
 
+    @property
+    def whole_edges(self) -> tuple[AxisEdge, ...]:
+        """The edge of the whole map along each axis."""
+        return along(self.parts.edge.whole.axes, self.lattice.axes, len(self.axes))
+
     def kept(self, operations: Sequence[Operation], box: Box | None = None) -> Box:
         """Return the outputs that follow from this part and that no earlier part has given."""
-        operations = self.operations(operations)
+        operations = self._on_mirrored(operations)
         outputs = self.kept_of_whole(operations)
         given = zip(operations, self.box if box is None else box, self.whole_box, outputs, strict=True)
         return not_done([decided(*one) for one in given], self.parts.done)
 
     def operations(self, operations: Sequence[Any]) -> tuple[Any, ...]:
         """Return `operations` as they are on the whole map, where what lies outside may be cells of the frame."""
-        mode = self.parts.edge.whole.outside
-        if not operations or mode not in ("reflect", "replicate", "circular"):
-            return tuple(operations)
-        axes = zip(operations, self.frame, strict=True)
-        return tuple(o if isinstance(o, Mirror | OnMirrored) else OnMirrored(o, n, mode) for o, n in axes)
+        return self._on_mirrored(self.directed(operations))
+
+    def _on_mirrored(self, operations: Sequence[Any]) -> tuple[Any, ...]:
+        axes = zip(operations, self.whole_edges, self.frame, strict=False)
+        return tuple(
+            OnMirrored(o, n, cast(Mirroring, edge.outside))
+            if edge.is_mirrored and not isinstance(o, Mirror | OnMirrored)
+            else o
+            for o, edge, n in axes
+        )
 
     def kept_of_whole(self, operations: Sequence[Operation]) -> Box:
         """Return the outputs that are kept of the whole map."""
-        edge = self.parts.edge.whole
-        axes = zip(operations, self.whole_box, self.frame, strict=True)
-        return tuple(operation.kept(window, n, edge.keeps, edge.reach) for operation, window, n in axes)
+        axes = zip(operations, self.whole_edges, self.whole_box, self.frame, strict=True)
+        reach = self.border.reach
+        return tuple(operation.kept(window, n, edge.keeps, reach) for operation, edge, window, n in axes)
 
-    def read(self, box: Box) -> Tensor:
+    def read(self, box: Box, padding: float | Mirroring = 0.0) -> Tensor:
         """Return the cells of `box`: stored ones, and outside of the whole map what lies there."""
         if box == self.box:
             return self.window
-        edge = self.parts.edge.whole
-        for (a, b), (first, stop), (low, high) in zip(self.box, box, self.whole_box, strict=True):
+        around: tuple[Around, ...] = tuple([edge.around(padding) for edge in self.edges])
+        for kind, (a, b), (first, stop), (low, high) in zip(around, self.box, box, self.whole_box, strict=True):
             is_known = (a <= max(first, low) or first >= high) and (min(stop, high) <= b or stop <= low)
-            assert is_known or edge.outside in ("reflect", "replicate", "circular"), (self.box, box, self.whole_box)
-        if edge.outside in ("reflect", "replicate", "circular") and not self.parts.beyond:
-            return read_mirrored(self.window, self.axes, self.box, box, self.frame, edge.outside)
-        around = self.background
-        if edge.keeps == "frame" and self.parts.beyond:
-            around = self.window.new_full([1] * self.ndim, self.parts.beyond)
-        return read(self.window, self.axes, self.box, box, around)
+            assert is_known or kind in get_args(Mirroring), (self.box, box, self.whole_box)
+        return self._read_around(box, around)
 
     def crop(self) -> Tensor:
         """Return the map on its frame, where all of it is stored."""
@@ -235,7 +244,7 @@ def with_maps_placed(source: PartSignal, args: tuple[Any, ...], kwargs: dict[str
             from_end = [axis - source.ndim for axis in source.axes]
             sizes = tuple(leaf.shape[axis] if leaf.ndim >= -axis else 1 for axis in from_end)
             has_position = sizes == source.frame and sizes != (1,) * len(sizes)
-            if not has_position or not source.parts.edge.has_own_padding:
+            if not has_position or not source.has_original_padding:
                 return leaf
             cells, background = leaf.reshape(*[1] * (source.ndim - leaf.ndim), *leaf.shape), None
             box = source.frame_box
@@ -251,6 +260,8 @@ def whole_of_result(need: Need, sources: Sequence[PartSignal]) -> Box:
     first = sources[0]
     if need.slides:
         return first.kept_of_whole(need.slides)
-    boxes = [source.whole_box for source in sources]
-    pick = (max, min) if first.parts.edge.whole.keeps == "inside" else (min, max)
-    return tuple((pick[0](a for a, _ in axis), pick[1](b for _, b in axis)) for axis in zip(*boxes, strict=True))
+    wholes = []
+    for edge, *intervals in zip(first.whole_edges, *[source.whole_box for source in sources], strict=True):
+        starts, stops = zip(*intervals, strict=True)
+        wholes.append((max(starts), min(stops)) if edge.keeps == "inside" else (min(starts), max(stops)))
+    return tuple(wholes)

@@ -51,7 +51,7 @@ def extents(recording: Recording, axis: int, cuts: Sequence[Interval]) -> Extent
             inputs.append([[b - a for a, b in maps[source]] for source in call.sources])
             rims.append([[0] * len(cuts) for _ in call.sources])
             continue
-        made, read, kept = _carried(call, axis, cuts, maps, wholes, recording.has_outside)
+        made, read, kept = _carried(call, axis, cuts, maps, wholes, recording.has_outside[axis])
         for result in call.results:
             maps[result] = made
         inputs.append(read)
@@ -83,7 +83,7 @@ def _carried(
             done = whole[0] if own[0][0] <= first_whole[0] else None
         if operation is None:
             parts = [_StoredPart((box,), (wholes[s],)) for box, s in zip(boxes, call.sources, strict=True)]
-            (outputs,) = not_done(common_part(parts, has_outside=has_outside), [done])
+            (outputs,) = not_done(common_part(parts, [has_outside]), [done])
         else:
             (outputs,) = not_done([decided(operation, boxes[0], first_whole, whole)], [done])
         made.append(outputs)

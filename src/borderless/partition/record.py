@@ -18,6 +18,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 
 from borderless.conversion import attached, conversion_of
 from borderless.engine.border import Border
+from borderless.engine.edge import along
 from borderless.engine.geometry import Box, Spread, ceil_div
 from borderless.engine.inputs import arguments_named
 from borderless.engine.naming import describe
@@ -68,12 +69,12 @@ class Recorded(NamedTuple):
 class Recording:
     """All calls and maps of a pass.
 
-    size: of the image. has_outside: whether something lies outside of maps. images, outputs: numbers of maps. ends: of
-    each storage that the model has let go of, the last call during which it was in memory.
+    size: of the image. has_outside: whether something lies outside of maps, along each axis. images, outputs: numbers
+    of maps. ends: of each storage that the model has let go of, the last call during which it was in memory.
     """
 
     size: tuple[int, ...]
-    has_outside: bool = True
+    has_outside: tuple[bool, ...]
     calls: list[Recorded] = field(default_factory=list)
     maps: list[Map] = field(default_factory=list)
     images: list[int] = field(default_factory=list)
@@ -205,7 +206,8 @@ def record(
     mode = fake_tensors()
     stand_in = without_values(model, mode)
     example = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
-    recorder = _Recorder(Recording(tuple(shape[2:]), edge.outside != "nothing"), edge)
+    has_outside = tuple(axis.outside != "nothing" for axis in along(edge.axes, None, len(shape) - 2))
+    recorder = _Recorder(Recording(tuple(shape[2:]), has_outside), edge)
     with mode, torch.no_grad(), warnings.catch_warnings(), attached(stand_in, recorder):  # pyright: ignore[reportArgumentType]
         warnings.simplefilter("ignore")
         image = torch.empty(*shape, dtype=example.dtype, device=example.device)

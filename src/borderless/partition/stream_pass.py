@@ -145,7 +145,8 @@ class StreamPass(CarryPass):
             raise self._depends_on_length(state.function, "joins a map with a tensor as long as the stream")
         if self.starts is not None and self.is_last and need.slides and state.starts:
             given = state.starts[self._along].get(self.chunk, 0)
-            if given > 0 and reads_up_to(need.slides[self._along], given) > maps[0].whole_box[self._along][1]:
+            slide = maps[0].directed(need.slides)[self._along]
+            if given > 0 and reads_up_to(slide, given) > maps[0].whole_box[self._along][1]:
                 raise self._depends_on_length(state.function, "read samples that the model cuts off at the end")
         return super()._on_parts(state, need, maps, *args)
 

@@ -2,8 +2,7 @@
 
 from dataclasses import dataclass
 
-from borderless.engine.edge import Edge, Outside
-from borderless.engine.geometry import Keep
+from borderless.engine.edge import AxisEdge, Edge
 
 
 @dataclass(frozen=True, repr=False)
@@ -16,24 +15,19 @@ class CanvasEdge(Edge):
     canvas: Edge
 
     @property
-    def name(self) -> str:
+    def name(self) -> str | tuple[str, ...]:
         """The border of the canvas."""
         return self.canvas.name
 
     @property
-    def outside(self) -> Outside:
-        """The canvas's maps."""
-        return "elsewhere"
-
-    @property
-    def keeps(self) -> Keep:
-        """All that the object can have changed."""
-        return "touching"
+    def axes(self) -> tuple[AxisEdge, ...]:
+        """The canvas's maps lie outside, and all is kept that the object can have changed."""
+        return (AxisEdge("elsewhere", "touching"),)
 
     @property
     def reach(self) -> int | None:
         """The number of cells that the canvas's maps grow beyond their frame."""
-        return 0 if self.canvas.keeps == "frame" else self.canvas.reach
+        return 0 if self.canvas.is_own else self.canvas.reach
 
     @property
     def at(self) -> str | None:

@@ -86,4 +86,5 @@ def _adaptive(function: Any, signal: Signal, output_size: Any, pooled: Callable[
     grid = " × ".join(map(str, sizes))
     reason = f"it pools a map of {signal.frame} cells to a grid of {grid}"
     signal.scope.reads_position(describe(function), reason, signal.frame)
-    return function(signal.window if signal.border.keeps == "inside" else signal.crop(), sizes)
+    axes = zip(signal.edges, signal.box, signal.frame_box, strict=True)
+    return function(signal.read(tuple(own if e.keeps == "inside" else whole for e, own, whole in axes)), sizes)

@@ -162,14 +162,16 @@ def max_unpool(
         )
     slides = indices.slides
     box = joint_box([signal, indices], function)
-    spread = _Spread(slides, box, signal.border.outside == "background", signal.border.keeps == "inside")
+    has_neighbors = [edge.outside == "background" for edge in signal.edges]
+    spread = _Spread(slides, box, has_neighbors, [edge.keeps == "inside" for edge in signal.edges])
     window = spread.of(signal.read(spread.read), indices.read(spread.read), spread.read, spread.made)
     background = None
     if signal.background is not None:
         assert indices.background is not None
         around, places = same_period([signal.background, indices.background], [signal.axes] * 2, dense=True)
         cells = tuple((0, around.shape[axis]) for axis in signal.axes)
-        tiled = _Spread(slides, tuple((a - 1, b + 1) for a, b in cells), True, False)
+        count = len(slides)
+        tiled = _Spread(slides, tuple((a - 1, b + 1) for a, b in cells), [True] * count, [False] * count)
         around, places = (tile(part, signal.axes, ranges_of(tiled.read), dense=True) for part in (around, places))
         pattern = tuple((0, s.stride * b) for s, (_, b) in zip(slides, cells, strict=True))
         background = tiled.of(around, places, tiled.read, pattern)
@@ -186,15 +188,18 @@ class _Spread:
     box: of the cells. read: with their neighbors, whose kernels reach as far. made: the finer cells that come of it.
     """
 
-    def __init__(self, slides: tuple[Slide, ...], box: Box, has_neighbors: bool, is_inside: bool) -> None:
+    def __init__(
+        self, slides: tuple[Slide, ...], box: Box, has_neighbors: Sequence[bool], is_inside: Sequence[bool]
+    ) -> None:
         self.slides = slides
         beyond = [-(-s.kernel // s.stride) - 1 for s in slides]  # how many further kernels a finer cell may lie in
-        self.read = tuple((a - k, b + k) if has_neighbors else (a, b) for k, (a, b) in zip(beyond, box, strict=True))
+        axes = zip(beyond, box, has_neighbors, strict=True)
+        self.read = tuple((a - k, b + k) if has else (a, b) for k, (a, b), has in axes)
         ends = [
             (s.stride * a - s.padding, s.stride * (b - 1) - s.padding + s.kernel)
             for s, (a, b) in zip(slides, box, strict=True)
         ]
-        lost = [s.kernel - s.stride if is_inside else 0 for s in slides]
+        lost = [s.kernel - s.stride if inside else 0 for s, inside in zip(slides, is_inside, strict=True)]
         self.made = tuple((first + k, stop - k) for k, (first, stop) in zip(lost, ends, strict=True))
 
     def of(self, values: Tensor, places: Tensor, box: Box, made: Box) -> Tensor:

@@ -7,14 +7,16 @@ they are in the frame: that reads absolute position.
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from borderless.engine.geometry import Box, Slide, intersection
+from borderless.engine.edge import AxisEdge
+from borderless.engine.geometry import Box, Interval, Slide
 from borderless.engine.naming import describe
 from borderless.engine.operations import Interpolation
 from borderless.engine.padding import pad
-from borderless.engine.receptive_field import interpolated
+from borderless.engine.receptive_field import interpolated, renumbered
 from borderless.engine.registry import Declared, Need, rule
 from borderless.engine.resizing import MODES, NEAREST, resize
 from borderless.engine.rules.plan import check_axes, nothing_left, per_axis, plan
@@ -41,7 +43,7 @@ def _need_of_interpolation(
     factors = None if align_corners else _whole_factors(signal, frame, scales)
     if factors is not None:
         return Need("resampled", tuple(Interpolation(f, _HALO[mode]) for f in factors))
-    if signal.border.keeps == "known" and not signal.border.has_own_padding:
+    if signal.keeps("known") and not signal.has_original_padding:
         steps = None if align_corners else _steps(signal, frame, scales, recompute_scale_factor, mode)
         return "everything" if steps is None else _read_by_steps(signal, steps, mode, antialias, frame)
     if antialias or mode not in MODES:
@@ -70,7 +72,7 @@ def interpolate(
     steps = _steps(signal, frame, scales, recompute_scale_factor, mode)
     given = {"size": size, "scale_factor": scale_factor, "recompute_scale_factor": recompute_scale_factor}
     options = {"mode": mode, "align_corners": align_corners, "antialias": antialias}
-    if signal.border.keeps == "known" and signal.border.has_own_padding and (align_corners or factors is None):
+    if signal.keeps("known") and signal.has_original_padding and (align_corners or factors is None):
         return _resized(function, signal, frame, given | options)
     if factors is not None and set(factors) == {1}:
         return signal.derive(signal.window.clone(), signal.background)
@@ -150,9 +152,12 @@ def _downsample(
         return smaller
 
     window = function(planned.window(), **given, **options) if signal.border.is_own else run(planned.cells())
+    if antialias and not signal.border.is_own and any(edge.outside == "original" for edge in signal.edges):
+        ones = signal.derive(torch.ones_like(signal.window[:, :1]), None)  # at the edge PyTorch weighs fewer cells
+        window = window / run(planned._replace(source=ones).cells())
     background = planned.background if planned.is_constant_around else planned.response(run)
     result = planned.result(window, background)
-    signal.scope.observe(function, result, 0, slides, signal.frame)
+    signal.scope.observe(function, result, 0, planned.slides, signal.frame)
     return result
 
 
@@ -176,15 +181,18 @@ def _read_by_step(step: int, mode: str, antialias: bool, n: int, out: int) -> Sl
 
 
 def _upsample(function: Any, signal: Signal, factor: tuple[int, ...], mode: str, frame: tuple[int, ...]) -> Signal:
-    halo, axes, border = _HALO[mode], signal.axes, signal.border
+    halo, axes = _HALO[mode], signal.axes
     options = {} if halo == 0 else {"align_corners": False}
+    operations = signal.directed([Interpolation(f, halo) for f in factor])
+    delays = [operation.delay for operation in operations]
 
     def run(cells: Tensor, first_cell: Sequence[int], wanted: Box) -> Tensor:
         """Return the outputs of `wanted`; `cells`, from the frame index `first_cell` on, holds all that they read."""
         larger = function(cells, scale_factor=[float(f) for f in factor], mode=mode, **options)
-        return cut_to(larger, axes, [f * a for f, a in zip(factor, first_cell, strict=True)], wanted, None)
+        starts = [f * a + d for f, a, d in zip(factor, first_cell, delays, strict=True)]
+        return cut_to(larger, axes, starts, wanted, None)
 
-    outputs = signal.kept([Interpolation(f, halo) for f in factor])
+    outputs = signal.kept(operations)
     if any(a >= b for a, b in outputs):
         raise nothing_left(signal, describe(function))
     background = signal.background
@@ -193,22 +201,28 @@ def _upsample(function: Any, signal: Signal, factor: tuple[int, ...], mode: str,
         patch = tile(background, axes, tuple(range(-halo, p + halo) for p in counts), dense=True)
         pattern = tuple((0, f * p) for f, p in zip(factor, counts, strict=True))
         background = run(patch, [-halo] * len(axes), pattern)
-    if border.has_own_padding or halo == 0 or border.keeps == "inside":
+    if signal.has_original_padding or halo == 0 or signal.keeps("inside"):
         window = run(signal.window, signal.start, outputs)
-    elif border.outside in ("zero", "background"):
-        padded = pad(signal.deviation(), axes, [(halo, halo)] * len(axes))
-        window = run(padded, [a - halo for a in signal.start], outputs)
-        window = window if background is None else window + tile(background, axes, ranges_of(outputs))
     else:
-        around = tuple((a - halo, b + halo) for a, b in signal.box)
-        if border.keeps == "known":
-            needed = [Interpolation(f, halo).needed(wanted) for f, wanted in zip(factor, outputs, strict=True)]
-            around = intersection([around, tuple(needed)])
-        window = run(signal.read(around), [a for a, _ in around], outputs)
-    field = tuple(interpolated(*pair, halo) for pair in zip(signal.field, factor, strict=True))
+        around = tuple([_around(*one, halo) for one in zip(signal.edges, signal.box, operations, outputs, strict=True)])
+        window = run(signal.read_deviation(around, "replicate"), [a for a, _ in around], outputs)
+        window = window if background is None else window + tile(background, axes, ranges_of(outputs))
+    reads = zip(signal.field, factor, delays, strict=True)
+    field = tuple(renumbered(interpolated(f, by, halo), delay) for f, by, delay in reads)
     result = on_finer_lattice(signal, factor, window, background, outputs, frame, field)
     signal.scope.observe(function, result, 0)
     return result
+
+
+def _around(edge: AxisEdge, stored: Interval, operation: Interpolation, outputs: Interval, halo: int) -> Interval:
+    """Return the cells of an axis to read, so that PyTorch repeats none at their ends for `outputs`."""
+    if edge.keeps == "inside" or (edge.is_original and edge.keeps == "frame"):  # or repeats what lies there anyway
+        return stored
+    a, b = stored[0] - halo, stored[1] + halo
+    if edge.keeps == "known" or edge.is_causal:
+        first, stop = operation.needed(outputs)
+        a, b = max(a, first), min(b, stop)
+    return a, b
 
 
 def _frame_after(signal: Signal, size: Any, scale_factor: Any) -> tuple[int, ...]:

@@ -50,25 +50,26 @@ def joint_box(signals: Sequence[Signal], function: Any, *, has_own_rows: bool = 
         _check_alignment(signal, whole, places, function, has_own_rows)
         for place, interval in zip(places, signal.box, strict=True):
             boxes[place].append(interval)
-    if whole.border.keeps == "known":
+    if whole.keeps("known"):
         has_all_axes = [signal for signal in signals if len(signal.axes) == len(whole.axes)]
-        return common_part(has_all_axes, has_outside=whole.border.outside != "nothing")
-    if whole.border.keeps != "inside":
-        return tuple([(min(a for a, _ in along), max(b for _, b in along)) for along in boxes])
-    common = tuple((max(a for a, _ in along), min(b for _, b in along)) for along in boxes)
-    if any(a >= b for a, b in common):
+        return common_part(has_all_axes, [edge.outside != "nothing" for edge in whole.edges])
+    joint = []
+    for edge, along in zip(whole.edges, boxes, strict=True):
+        starts, stops = zip(*along, strict=True)
+        joint.append((max(starts), min(stops)) if edge.keeps == "inside" else (min(starts), max(stops)))
+    if any(a >= b for a, b in joint):
         raise ImageError(
             f"Expected maps with a common cell but got maps stored on {[s.box for s in signals]} in "
-            f"{describe(function)}, under the border 'valid' in {whole.scope.describe_module()}; use a larger image, "
-            "or another border."
+            f"{describe(function)}, under the border {whole.border.name!r} in {whole.scope.describe_module()}; use a "
+            "larger image, or another border than 'valid'."
         )
-    return common
+    return tuple(joint)
 
 
 def _equal_box(signals: Sequence[Signal]) -> Box | None:
     """Return the box of Signals that are alike, as most that a network joins are; else None."""
     first = signals[0]
-    if first.border.keeps == "known":
+    if first.keeps("known"):
         return None
     for other in signals[1:]:
         is_alike = other.start == first.start and other.frame == first.frame and other.axes == first.axes
@@ -110,7 +111,7 @@ def _check_alignment(signal: Signal, whole: Signal, places: list[int], function:
     else:
         is_alike = are_alike(whole, signal)
     # A part knows where it lies, and the unmodified model joins whatever is of one size.
-    is_free = whole.border.keeps == "known" or (whole.is_gathered and whole.border.has_own_padding)
+    is_free = whole.keeps("known") or (whole.is_gathered and whole.has_original_padding)
     if not is_alike and not is_free:
         raise whole.scope.unsupported(
             describe(function), f"it joins maps on different lattices, {whole.lattice} and {signal.lattice}"

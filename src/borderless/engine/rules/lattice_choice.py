@@ -34,8 +34,10 @@ def choose_lattice(signal: "Signal", slides: tuple[Slide, ...]) -> LatticeChoice
         phase, largest = None, tuple(f - 1 for f in factor)
         if signal.border.is_adaptive:
             phase, deviation = _chosen(signal, factor)
-            if signal.border.keeps == "touching":
-                largest = tuple(s.cheapest_phase(window) for s, window in zip(slides, signal.box, strict=True))
+            axes = zip(signal.edges, slides, signal.box, strict=True)
+            bounds = tuple([s.cheapest_phase(w) if e.keeps == "touching" else s.stride - 1 for e, s, w in axes])
+            if bounds != largest:
+                largest = bounds
                 bound = torch.tensor(largest, device=phase.device)
                 phase = torch.where(phase > bound, phase - torch.tensor(factor, device=phase.device), phase)
         coarse = lattice.make_coarser(factor, phase, largest)

@@ -77,9 +77,9 @@ class Plan(NamedTuple):
         """Return the source's cells on `box`."""
         return self.source.window if self.shift is None else self.source.take(ranges_of(self.box), self.shift)
 
-    def cells(self) -> Tensor:
-        """Return the source's cells on `needed`, whatever lies outside included."""
-        return self.source.take(ranges_of(self.needed), self.shift)
+    def cells(self, padding: float = 0.0) -> Tensor:
+        """Return the source's cells on `needed`, whatever lies outside included; padding: the original one's value."""
+        return self.source.take(ranges_of(self.needed), self.shift, padding)
 
     def response(self, run: Callable[[Tensor], Tensor]) -> Tensor:
         """Return the background of the result; `run` is the operation without padding, the background a tile."""
@@ -119,6 +119,7 @@ class Plan(NamedTuple):
 
 def plan(signal: Signal, slides: tuple[Slide, ...], function: Any) -> Plan:
     """Decide what `function`, which slides by `slides`, keeps of `signal` and reads for that."""
+    slides = signal.directed(slides)
     lattice, shift, deviation = choose_lattice(signal, slides)
     box, background = signal.box, signal.background
     if shift is not None:
@@ -132,7 +133,7 @@ def plan(signal: Signal, slides: tuple[Slide, ...], function: Any) -> Plan:
 
 def nothing_left(signal: Signal, operation: str) -> ImageError:
     """Return the error for an operation of which the border keeps no output."""
-    inside = signal.border.keeps == "inside"
+    inside = any(edge.keeps == "inside" for edge in signal.edges)
     got = tuple(b - a for a, b in signal.box) if inside else signal.frame
     return ImageError(
         f"Expected an image large enough for an output but got a map of {' × '.join(map(str, got))} cells for "

@@ -5,6 +5,7 @@ the intersection under `valid`). PyTorch marks them with `torch.Tag.pointwise`; 
 out.
 """
 
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -150,7 +151,7 @@ def _joins_in_parts(signal: Signal, other: Signal) -> bool:
     """Return whether an in-place function may treat the cells that both store, and the rest of `signal`, one by one."""
     if torch.is_grad_enabled() or torch.compiler.is_compiling() or torch.jit.is_tracing():
         return False
-    if signal.border.keeps in ("inside", "known") or len(signal.axes) != len(other.axes):
+    if any(edge.keeps in ("inside", "known") for edge in signal.edges) or len(signal.axes) != len(other.axes):
         return False
     if other.box == signal.box or geometry.union([signal.box, other.box]) != signal.box:
         return False
@@ -185,9 +186,7 @@ def _of_one(function: Any, signal: Signal, options: dict[str, Any]) -> Any:
 
 def _copied(background: Tensor) -> Tensor:
     """Return a copy for an in-place function. Its gradients go on also where the function itself is not recorded."""
-    if not background.requires_grad:
-        return background.clone(memory_format=torch.contiguous_format)
-    with torch.enable_grad():
+    with torch.enable_grad() if background.requires_grad else nullcontext():
         return background.clone(memory_format=torch.contiguous_format)
 
 

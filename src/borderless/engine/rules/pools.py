@@ -4,7 +4,7 @@ A pool that reads the whole frame at once may be meant for all of space: see `fr
 """
 
 from collections.abc import Callable
-from math import prod
+from math import inf, prod
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from borderless.engine.geometry import Slide
+from borderless.engine.naming import describe
 from borderless.engine.registry import Declared, rule
 from borderless.engine.rules.extremes import largest_over_space
 from borderless.engine.rules.frame_pools import FramePool
@@ -19,6 +20,7 @@ from borderless.engine.rules.indices import indices_of
 from borderless.engine.rules.plan import Plan, along_space, check_axes, has_other_dimensions, per_axis, plan
 from borderless.engine.rules.reductions import mean_over_space
 from borderless.engine.signal import Signal
+from borderless.engine.torch_internals import HAS_LARGEST_NORM
 
 
 def _read_by_max_pool(
@@ -70,7 +72,7 @@ def max_pool(
     ceil_mode: bool = False,
     return_indices: bool = False,
 ) -> Any:
-    """Pool with the background outside under `full` (0) and `infinite`; other borders keep the pool's own -inf."""
+    """Pool with what lies outside under `full` (0), `infinite` and `circular`; other borders keep the pool's -inf."""
     count = _count_in_name(function)
     slides = _slides_of_pool(function, kernel_size, stride, padding, dilation, ceil_mode)
     kernel, stride, padding, dilation = (
@@ -85,20 +87,20 @@ def max_pool(
         numbers = None
         if has_indices and signal.border.is_own and not signal.border.is_adaptive:
             window, numbers = run(planned.window(), kernel, stride, padding, dilation, ceil_mode, return_indices=True)
-        elif signal.border.keeps == "frame":
+        elif signal.keeps("frame") and all(e.around(-inf) == -inf and not e.is_causal for e in signal.edges):
             window = run(planned.window(), kernel, stride, padding, dilation, ceil_mode)
         else:
-            window = run(planned.cells(), kernel, stride, around, dilation)
+            window = run(planned.cells(-inf), kernel, stride, around, dilation)
         background = planned.background
         if background is not None and (len(around) > len(slides) or not planned.is_constant_around):
             background = planned.response(lambda cells: run(cells, kernel, stride, around, dilation))
         result = planned.result(window, background)
-        signal.scope.observe(function, result, 0, slides, signal.frame)
+        signal.scope.observe(function, result, 0, planned.slides, signal.frame)
         if not has_indices:
             return result
         return result, indices_of(run, planned, result) if numbers is None else result.derive(numbers, None)
 
-    if has_indices or signal.border.has_own_padding or len(around) > len(slides):
+    if has_indices or signal.has_original_padding or len(around) > len(slides):
         return local(signal)
     return _of_frame(signal, slides, largest_over_space, local)
 
@@ -189,16 +191,16 @@ def average_pool(
             window = function(planned.window(), kernel, stride, padding, ceil_mode, count_include_pad, **override)
         else:
             window = run(planned.cells())
-            if signal.border.has_own_padding and not override:
+            if not override and any(edge.outside == "original" for edge in signal.edges):
                 window = window * _model_divides(planned, count_include_pad, window)
         background = planned.background
         if background is not None and (override or len(around) > len(slides) or not planned.is_constant_around):
             background = planned.response(run)
         result = planned.result(window, background)
-        signal.scope.observe(function, result, 0, slides, signal.frame)
+        signal.scope.observe(function, result, 0, planned.slides, signal.frame)
         return result
 
-    if signal.border.has_own_padding or override or len(around) > len(slides):
+    if signal.has_original_padding or override or len(around) > len(slides):
         return local(signal)
     return _of_frame(signal, slides, lambda whole: mean_over_space(function, whole), local)
 
@@ -208,10 +210,14 @@ def _model_divides(planned: Plan, count_include_pad: bool, like: Tensor) -> Tens
     factor: Tensor | float = 1.0
     source = planned.source
     for i, (axis, slide, (first, stop)) in enumerate(zip(source.axes, planned.slides, planned.outputs, strict=True)):
+        edge = source.edges[i]
+        if edge.outside != "original":  # what lies outside counts like any cell
+            continue
+        after = 0 if edge.is_causal else slide.padding
         starts = range(slide.stride * first - slide.padding, slide.stride * stop - slide.padding, slide.stride)
         counts = []
         for frame in source.frames:
-            low, high = (-slide.padding, frame[i] + slide.padding) if count_include_pad else (0, frame[i])
+            low, high = (-slide.padding, frame[i] + after) if count_include_pad else (0, frame[i])
             counts.append([max(1, min(start + slide.kernel, high) - max(start, low)) for start in starts])
         if any(count != slide.kernel for along in counts for count in along):
             shape = [len(counts), *(-1 if d == axis else 1 for d in range(1, like.ndim))]
@@ -234,11 +240,15 @@ def norm_pool(
     """Return the p-norm of the cells under a kernel, p = norm_type."""
     count = _count_in_name(function)
     check_axes(signal, count, function)
-    if norm_type in (torch.inf, -torch.inf):
+    if norm_type in (torch.inf, -torch.inf) and HAS_LARGEST_NORM:
         largest = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}[count]
         if norm_type > 0:
             return largest(signal.abs(), kernel_size, stride, 0, 1, ceil_mode)
         return -largest(-signal.abs(), kernel_size, stride, 0, 1, ceil_mode)
+    if ceil_mode and not signal.border.is_own and any(edge.outside == "original" for edge in signal.edges):
+        raise signal.scope.unsupported(
+            describe(function), "with ceil_mode its last kernel counts fewer cells. Leave ceil_mode out"
+        )
     slides = _read_by_max_pool(function, signal, kernel_size, stride, 0, 1, ceil_mode)
     kernel, stride = ([getattr(s, name) for s in slides] for name in ("kernel", "stride"))
 
@@ -256,10 +266,10 @@ def norm_pool(
         else:
             window = run(planned.cells())
         result = planned.result(window, None if planned.background is None else planned.response(run))
-        signal.scope.observe(function, result, 0, slides, signal.frame)
+        signal.scope.observe(function, result, 0, planned.slides, signal.frame)
         return result
 
-    return local(signal) if signal.border.has_own_padding else _of_frame(signal, slides, pooled, local)
+    return local(signal) if signal.has_original_padding else _of_frame(signal, slides, pooled, local)
 
 
 def _count_in_name(function: Any) -> int:

@@ -124,14 +124,20 @@ def counted_cells(function: Any, signal: Signal, axes: Sequence[int]) -> tuple[A
     Numbers, or tensors with one for each sample; the same object where they are the same.
     """
     over = [signal.axes.index(axis) for axis in axes]
-    frame = for_each_sample(signal, lambda frame, _: prod(frame[i] for i in over), signal.ndim)
+
+    def sizes(frame: tuple[int, ...], box: Box) -> list[int]:
+        """Return the cells of the frame along each axis; those that are left where a border pads nothing."""
+        ends = ((i, *box[i]) for i in over)
+        return [b - a if signal.edges[i].keeps == "inside" else frame[i] for i, a, b in ends]
+
+    frame = for_each_sample(signal, lambda frame, box: prod(sizes(frame, box)), signal.ndim)
     signal.scope.averages("mean", function, signal)
     if signal.border.count != "window":
         return frame, frame
     signal.scope.averages("window", function, signal)
 
     def filled(frame: tuple[int, ...], box: Box) -> float:
-        return filled_box(tuple(box[i] for i in over), [frame[i] for i in over])
+        return filled_box(tuple(box[i] for i in over), sizes(frame, box))
 
     return frame, for_each_sample(signal, filled, signal.ndim)
 

@@ -56,9 +56,9 @@ def transposed_convolution(
         per_axis(v, count) for v in (stride, padding, output_padding, dilation)
     )
     given = (stride, padding, output_padding, groups, dilation)
-    spreads = _read_by_transposed_convolution(function, signal, weight, bias, *given).slides
+    spreads = signal.directed(_read_by_transposed_convolution(function, signal, weight, bias, *given).slides)
     frame = tuple(s.frame(n) for s, n in zip(spreads, signal.frame, strict=True))
-    border, outputs = signal.border, signal.kept(spreads)
+    outputs = signal.kept(spreads)
     if min(frame) < 1 or any(first >= stop for first, stop in outputs):
         raise nothing_left(signal, describe(function))
 
@@ -69,10 +69,10 @@ def transposed_convolution(
         return cut_to(spread, signal.axes, starts, wanted, bias)
 
     background = None
-    if border.is_own:
+    if signal.border.is_own:
         window = function(signal.window, weight, bias, stride, padding, output_padding, groups, dilation)
         read = signal.window
-    elif border.outside in ("zero", "background"):
+    else:
         around = signal.background
         if around is not None:
             counts = [s * p for s, p in zip(stride, periods(around, signal.axes), strict=True)]
@@ -80,14 +80,12 @@ def transposed_convolution(
             sources = tuple(s.needed(c) for s, c in zip(spreads, pattern, strict=True))
             patch = tile(around, signal.axes, ranges_of(sources), dense=True)
             background = run(patch, [a for a, _ in sources], pattern, bias)
-        read = signal.deviation()
-        window = run(read, signal.start, outputs, bias if background is None else None)
+        axes = zip(signal.edges, signal.box, spreads, outputs, strict=True)
+        sources = tuple(stored if edge.ends_in_zeros else s.needed(o) for edge, stored, s, o in axes)
+        read = signal.read_deviation(sources)
+        window = run(read, [a for a, _ in sources], outputs, bias if background is None else None)
         if background is not None:
             window = window + tile(background, signal.axes, ranges_of(outputs))
-    else:
-        sources = tuple(s.needed(o) for s, o in zip(spreads, outputs, strict=True))
-        read = signal.read(sources)
-        window = run(read, [a for a, _ in sources], outputs, bias)
     field = tuple(spread_out(*pair) for pair in zip(signal.field, spreads, strict=True))
     result = on_finer_lattice(signal, stride, window, background, outputs, frame, field)
     signal.scope.observe(function, result, read.numel() * weight[0].numel())
@@ -170,7 +168,7 @@ def on_finer_lattice(
     if shift is not None:
         box, background = result.renumbered(shift)
         return result.derive(result.take(ranges_of(box), shift), background, box=box)
-    if signal.border.keeps == "known":
+    if signal.keeps("known"):
         return result
     within = tuple(clip(interval, n, signal.border.reach) for interval, n in zip(box, frame, strict=True))
     return result if within == box else result.derive(result.read(within), background, box=within)

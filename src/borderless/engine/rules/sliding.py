@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from borderless.engine.geometry import Interval, Slide, cover, intersection
+from borderless.engine.geometry import Interval, Slide, cover
 from borderless.engine.padding import pad
 from borderless.engine.reading import thin
 from borderless.engine.registry import rule
@@ -81,13 +81,13 @@ def convolution(
         result = planned.result(function(planned.window(), weight, bias, stride, padding, dilation, groups), None)
     elif has_others:
         result = _convolve_beside_space(planned, run)
-    elif signal.border.outside in ("zero", "background"):
+    elif any(edge.ends_in_zeros for edge in signal.edges):
         result = _convolve_deviation(function, planned, weight, bias, stride, dilation, groups)
     else:
         result = planned.result(run(planned.cells()), None)
     if signal.scope.observer is not None:
         macs = result.window.numel() * weight[0].numel()
-        signal.scope.observe(function, result, macs, slides, signal.frame)
+        signal.scope.observe(function, result, macs, planned.slides, signal.frame)
     return result
 
 
@@ -151,9 +151,11 @@ def _deviation(planned: Plan, stride: tuple[int, ...]) -> tuple[Tensor, tuple[in
 
     Taken also where nothing outside is read: cells that hold just the background then come out bit for bit as its
     response, and sums over large windows of "no deviation" stay 0 instead of adding up roundings. The padding is None
-    where a kernel of one cell with a stride has been given only the cells that it keeps.
+    where a kernel of one cell with a stride has been given only the cells that it keeps. Mirrored and wrapped cells are
+    read with the deviations.
     """
     source, axes, shift = planned.source, planned.source.axes, planned.shift
+    is_mirrored = any(edge.is_mirrored for edge in source.edges)
     thinned = max(s.kernel for s in planned.slides) == 1 and max(stride) > 1
     thinned = thinned and not (planned.background is None and shift is None)  # then the operation may skip by itself
     if thinned:
@@ -161,14 +163,14 @@ def _deviation(planned: Plan, stride: tuple[int, ...]) -> tuple[Tensor, tuple[in
         missing = [(0, 0)] * len(axes)
     else:
         inside, missing = [], []
-        for stored, needed in zip(planned.box, planned.needed, strict=True):
-            have, before, after = cover(stored, needed)
+        for edge, stored, needed in zip(source.edges, planned.box, planned.needed, strict=True):
+            have, before, after = (needed, 0, 0) if edge.is_mirrored else cover(stored, needed)
             inside.append(range(*have))
             missing.append((before, after))
         wanted = tuple(inside)
         if any(not cells for cells in wanted):  # nothing stored is needed: all that is read is background
             wanted, missing = ranges_of(planned.needed), [(0, 0)] * len(axes)
-    if planned.deviation is not None and shift is not None:
+    if planned.deviation is not None and shift is not None and not is_mirrored:
         deviation = take_shifted(planned.deviation, axes, source.box, wanted, shift, None)
     else:
         deviation = source.take(wanted, shift)
@@ -212,8 +214,9 @@ def strided_slice(signal: Signal, slices: Sequence[tuple[int, int, int]]) -> Sig
     """`signal` at the frame indices start, start + step, … < stop of each axis: a strided operation of one cell."""
     slides = slides_of(slices, signal.frame)
     planned = plan(signal, slides, torch.Tensor.__getitem__)
-    if signal.border.keeps == "inside":  # what the model cuts off is gone where maps may not grow
-        outputs = intersection([planned.outputs, tuple((0, n) for n in planned.layout.frame)])
+    if any(edge.keeps == "inside" for edge in signal.edges):  # what the model cuts off is gone where maps may not grow
+        axes = zip(signal.edges, planned.outputs, planned.layout.frame, strict=True)
+        outputs = tuple((max(a, 0), min(b, n)) if e.keeps == "inside" else (a, b) for e, (a, b), n in axes)
         needed = tuple(s.needed(interval) for s, interval in zip(slides, outputs, strict=True))
         planned = planned._replace(layout=planned.layout._replace(outputs=outputs, needed=needed))
     wanted = tuple(range(a, b, step) for (a, b), (_, _, step) in zip(planned.needed, slices, strict=True))

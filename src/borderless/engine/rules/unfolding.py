@@ -45,7 +45,7 @@ def unfold(
     else:
         window = run(planned.cells())
     result = planned.result(window, None if planned.background is None else planned.response(run))
-    signal.scope.observe(function, result, 0, slides, signal.frame)
+    signal.scope.observe(function, result, 0, planned.slides, signal.frame)
     return Relabeled.of(result, 0, 2, signal.scope.call_of(function))
 
 
