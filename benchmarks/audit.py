@@ -18,7 +18,7 @@ from torch import nn
 
 import borderless as bl
 import record
-from borderless.auditing.classifier import predict
+from borderless.auditing.outputs import as_readable, predict
 from borderless.data import pictures
 from borderless.models import load
 from borderless.models.choices import ARCHITECTURE
@@ -57,8 +57,10 @@ def main() -> None:
             for batch in images.split(config.batch):
                 model(batch)
 
+    readable = as_readable(model, images[0][None], None)
+
     def answers() -> None:
-        predict(model, images, None, config.batch, workers=0)
+        predict(readable, images, None, config.batch, workers=0)
 
     def moved() -> None:
         bl.consistency(model, images, protocol="circular", passes=1, batch_size=config.batch)

@@ -64,7 +64,7 @@ def test_numbers_are_short_and_never_hidden_by_zeros(page: ModuleType) -> None:
     assert {value: page._number(value) for value in values} == values
 
 
-NAMES = ["audit", "borders", "counts", "phase_choice", "placement", "tile_memory", "tiling", "training"]
+NAMES = ["audit", "borders", "counts", "occlusion", "phase_choice", "placement", "tile_memory", "tiling", "training"]
 
 
 @pytest.mark.parametrize("name", NAMES)

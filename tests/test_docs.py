@@ -102,8 +102,9 @@ def test_the_commands_exist(page: Path) -> None:
         if command == "run" and len(words) > 1 and words[1] not in ("NAME", "…"):
             assert words[1] in EXPERIMENTS, words
             text = help_of("run", words[1]) + "--small"
-        elif command in ("explain", "audit", "finetune", "tile", "playground"):
-            text = help_of(command, *(["resnet18"] if command not in ("tile", "playground") else [])) + "--compare"
+        elif command in ("explain", "audit", "finetune", "tile", "occlude", "playground"):
+            alone = ("tile", "occlude", "playground")
+            text = help_of(command, *(["resnet18"] if command not in alone else [])) + "--compare"
         else:
             continue
         for option in options:

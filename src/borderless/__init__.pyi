@@ -41,6 +41,9 @@ from .partition.parts import parts as parts
 from .partition.parts import region as region
 from .partition.stream import Stream as Stream
 from .partition.tile import tile as tile
+from .placement.attribution import Occlusion as Occlusion
+from .placement.occlusion import OcclusionMap as OcclusionMap
+from .placement.occlusion import occlude as occlude
 from .placement.place import place as place
 
 __version__: str

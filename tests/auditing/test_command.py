@@ -10,9 +10,11 @@ import torch
 from torch import nn
 
 from borderless.auditing import run
+from borderless.auditing.command import AuditOutcome
 from borderless.auditing.comparison import write_comparison
 from borderless.auditing.record import read
 from borderless.auditing.result import Finding
+from borderless.auditing.tasks.classification import WORDS
 from borderless.cli.main import main
 from borderless.models import load
 
@@ -31,7 +33,7 @@ def weights(tmp_path: Path) -> Path:
 def sensitivity_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """The other parts take most of the time of an audit."""
     chosen = run._chosen
-    monkeypatch.setattr(run, "_chosen", lambda _: chosen(["sensitivity"]))
+    monkeypatch.setattr(run, "_chosen", lambda _, task: chosen(["sensitivity"], task))
 
 
 def audit(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str, str]:
@@ -76,7 +78,8 @@ def test_an_audit_is_a_check(
     text: str,
 ) -> None:
     finding = Finding("verdict", "warning", "It <em>does</em>.")
-    monkeypatch.setattr("borderless.auditing.command.run", lambda *_: ([finding], Path("there/report.html"), share))
+    outcome = AuditOutcome([finding], Path("there/report.html"), share, WORDS, "classification")
+    monkeypatch.setattr("borderless.auditing.command.run", lambda *_: outcome)
     found, out, err = audit(capsys, TINY, "--fail-above", "5")
     assert (found, out.splitlines()[0]) == (status, "Warning  It does.")
     assert text in err
@@ -214,7 +217,7 @@ def test_a_folder_that_cannot_be_written_to_ends_before_the_work(
         (("--objects", "0"), "Expected objects to be from 1 to 64"),
         (("--batch-size", "nan"), "Expected a whole number for --batch-size but got 'nan'"),
         (("--workers", "-1"), "Expected workers to be from 0"),
-        (("--imges", "x"), "did you mean --images?"),
+        (("--imges", "x"), "did you mean --images or --mean?"),
     ],
 )
 def test_absurd_numbers_and_misspelt_options_are_one_sentence(

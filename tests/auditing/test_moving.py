@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 import borderless as bl
 from borderless.auditing import moving
+from borderless.measures.comparisons import CLASSES, Compared
 from support.planted import network
 
 
@@ -20,14 +21,14 @@ def planted(monkeypatch: pytest.MonkeyPatch, flips: list[float]) -> list[tuple[T
     """Let the i-th object change its prediction at a share `flips[i]` of the positions; returns what was asked."""
     asked: list[tuple[Tensor, Tensor]] = []
 
-    def told(_: nn.Module, objects: Tensor, where: np.ndarray, photographs: Tensor, progress: Any) -> np.ndarray:
+    def told(_: nn.Module, objects: Tensor, where: np.ndarray, photographs: Tensor, *__: Any) -> Compared:
         start = sum(len(things) for things, _ in asked)
         asked.append((objects, photographs))
         logits = np.zeros((len(where), len(objects), 3))
         logits[..., 0] = 1
         for i, share in enumerate(flips[start : start + len(objects)]):
             logits[1 : 1 + round(share * (len(where) - 1)), i] = [0, 1, 0]
-        return logits
+        return CLASSES.compare(logits)
 
     monkeypatch.setattr(moving, "on_photographs", told)
     return asked

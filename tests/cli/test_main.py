@@ -100,6 +100,8 @@ def test_the_options_of_an_experiment_are_there_at_once() -> None:
         (["playground", "--port", "99999999"], "Expected a port from 0 to 65535 but got 99999999"),
         (["playground", "--host", "999.999.1.1"], "Expected an address of this machine but got --host"),
         (["tile", "a", "b", "c", "--tile", "-5"], "Expected tile to be at least 1"),
+        (["occlude", "resnet18", "--size", "8"], "Expected a network and an image first but got 'resnet18 --size'"),
+        (["occlude", "resnet18", "nowhere.png"], "Expected an image but got 'nowhere.png', where there is none"),
         (["run", "conv-types", "--folder", "/dev/null/here"], "Expected a folder to write to but got /dev/null/here"),
     ],
 )
@@ -244,7 +246,7 @@ def test_an_error_that_is_nobodys_place_is_not_hidden(monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize(
-    "words", ["audit", "finetune", "explain", "tiling", "tile", "playground", "demo", "run quadrant"]
+    "words", ["audit", "finetune", "explain", "tiling", "tile", "occlude", "playground", "demo", "run quadrant"]
 )
 def test_a_help_text_has_a_dozen_options_and_the_rest_on_demand(words: str, capsys: pytest.CaptureFixture[str]) -> None:
     code, short, _ = call(capsys, *words.split(), "--help")

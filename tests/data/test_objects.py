@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from borderless.data.choices import OBJECT_PX
-from borderless.data.objects import edges, on_canvas, photograph_tiles
+from borderless.data.objects import edges, on_canvas, photograph_tiles, training_objects
 
 pytest.importorskip("skimage")
 
@@ -34,8 +34,19 @@ def test_an_object_is_the_same_wherever_it_stands() -> None:
         assert (image == 0).all(0).sum() >= 64**2 - OBJECT_PX**2
 
 
+def test_moved_objects_are_anywhere() -> None:
+    tiles = training_objects(photograph_tiles(0).train, 64, moves=True)
+    corners = set()
+    for epoch in range(12):
+        tiles.set_epoch(epoch)
+        inside = tiles[3][0].any(0).nonzero()
+        corners.add(tuple(inside.min(0).values.tolist()))
+        assert (inside.max(0).values - inside.min(0).values).tolist() == [OBJECT_PX - 1] * 2
+    assert len(corners) > 6
+
+
 def test_in_training_the_window_moves_with_the_epoch() -> None:
-    tiles = on_canvas(photograph_tiles(0).train, 64, in_training=True)
+    tiles = training_objects(photograph_tiles(0).train, 64, moves=False)
     first = tiles[3][0]
     assert torch.equal(tiles[3][0], first)
     tiles.set_epoch(1)

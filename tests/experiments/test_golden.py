@@ -28,6 +28,16 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "data-efficiency": {"per_class": (2,), "arms": ("own", "own-padded"), "seeds": 2, "training": {"epochs": 2}},
     "patch-matching": {"pairs": (16,), "arms": ("same",), "seeds": 1, "test_matches": 100, "training": {"epochs": 1}},
     "actions": {"arms": ("same", "full"), "training_clips": 16, "test_clips": 8, "training": {"epochs": 1}},
+    "moving-objects": {
+        "arms": ("own-moved", "recipe"),
+        "at": ("left",),
+        "per_class": (1,),
+        "rates": (4e-3,),
+        "seeds": 1,
+        "validation_images": 4,
+        "test_images": 4,
+        "training": {"epochs": 1},
+    },
     "finetune": {"arch": "timm/test_resnet", "weights": "random", "canvas_px": 64, "training": {"epochs": 1}},
 }
 LONG = ("one-place", "placed-object", "finetune")

@@ -16,7 +16,7 @@ from borderless.experiments.quadrant import QuadrantConfig as Config
 from borderless.experiments.quadrant import experiment as quadrant
 from borderless.experiments.quadrant.page import PUBLISHED
 from borderless.experiments.runner import run
-from borderless.models.features import feature_network
+from borderless.models.features import as_published, feature_network, first_padding_px
 from borderless.training import Recipe
 
 EXPERIMENT = EXPERIMENTS["quadrant"]
@@ -101,6 +101,31 @@ def test_training_from_scratch_goes_end_to_end_and_resumes(tmp_path: Path) -> No
     assert "control_accuracy" not in found
 
 
+def test_the_published_protocol_trains_the_linear_layer_alone_and_normalizes_by_the_border(
+    tmp_path: Path,
+) -> None:
+    arch = "timm/resnet10t"
+    config = Config(archs=(arch,), pictures=2, protocol="published", training=Recipe(epochs=1, batch_size=4))
+    found = EXPERIMENT.run_cell(config, cell(arch), tmp_path)
+    assert found["epochs"] == 1 and "control_accuracy" not in found
+    trained = torch.load(tmp_path / "best.pt", weights_only=True)
+    plain = quadrant._network(config, arch, "random", 0)
+    assert torch.equal(trained["0.layer4.0.conv2.weight"], plain.layer4[0].conv2.weight)
+    assert not torch.equal(trained["0.layer4.0.bn2.running_mean"], plain.layer4[0].bn2.running_mean)
+    assert plain.maxpool.kernel_size == 3
+
+
+@torch.no_grad()
+def test_the_published_border_takes_the_place_of_the_first_padding() -> None:
+    model = as_published(feature_network("resnet18", "random", "paper", 0))
+    assert first_padding_px(model) == 3 and model.maxpool.kernel_size == 2
+    canvas, _ = Canvases(torch.rand(1, 3, 56, 56), 0)[0]
+    wide, _ = Canvases(canvas[None, :, :56, :56], 16 - first_padding_px(model))[0]
+    found = model(wide[None])
+    model.conv1.padding = (16, 16)
+    assert torch.allclose(found, model(canvas[None]), rtol=1e-4)
+
+
 def test_the_cached_network_is_not_trained(tmp_path: Path) -> None:
     config = Config(archs=("timm/resnet10t",), pictures=4, training=Recipe(epochs=1))
     EXPERIMENT.run_cell(config, cell("timm/resnet10t", "scratch"), tmp_path)
@@ -179,6 +204,7 @@ def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
         ({"seeds": 0}, "seeds to be from 1 to 10000"),
         ({"policies": ("zero",)}, "of own, full"),
         ({"weights": Path("a.pt")}, "pretrained among inits"),
+        ({"protocol": "published", "policies": ("full",)}, "the policy own with the published protocol but got full"),
         ({"protocol": "paper"}, "protocol to be one of split, published"),
     ],
 )

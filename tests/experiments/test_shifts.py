@@ -10,9 +10,8 @@ from borderless.cli import main as cli
 from borderless.errors import ConfigError
 from borderless.experiments import EXPERIMENTS
 from borderless.experiments.runner import run
-from borderless.experiments.shifts import PAPERS_NETWORKS
+from borderless.experiments.shifts import COMPARED, PAPERS_NETWORKS
 from borderless.experiments.shifts import ShiftsConfig as Config
-from borderless.models.arms import ARMS
 from borderless.training.recipe import IMAGENET
 from support.labeled_images import write_folder
 
@@ -83,14 +82,14 @@ def test_with_data_the_command_line_starts_from_the_papers_settings(monkeypatch:
 
 def test_cells() -> None:
     cells = EXPERIMENT.cells(Config(archs=("small", "timm/resnet10t"), seeds=2))
-    assert len(cells) == len({cell.name for cell in cells}) == 2 * 2 * len(ARMS)
+    assert len(cells) == len({cell.name for cell in cells}) == 2 * 2 * len(COMPARED)
     assert cells[0].name == "small-own-seed0"
 
 
 @pytest.mark.parametrize(
     ("wrong", "text"),
     [
-        ({"arms": ("owl",)}, "arms to be one or more values, each once, each one of own, full"),
+        ({"arms": ("owl",)}, "arms to be one or more values, each once, each one of own, own-padded, full"),
         ({"arms": ()}, "one or more values"),
         ({"seeds": 0}, "got seeds=0"),
         ({"classes": "imagenet-a"}, "without --data"),

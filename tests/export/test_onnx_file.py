@@ -45,6 +45,49 @@ def test_the_phase_is_chosen_in_the_file(tmp_path: Path) -> None:
     assert relative_change(answers[:1], answers[1:]) < 2e-5
 
 
+SIZES = ("batch", "height", "width")
+
+
+@pytest.mark.parametrize(("border", "multiple"), [("zero", 1), ("circular", 4), ("valid", 4)])
+def test_one_file_for_many_sizes(border: str, multiple: int, tmp_path: Path) -> None:
+    model = bl.convert(residual(), border)
+    path = bl.save_onnx(model, images(2), tmp_path / "model.onnx", dynamic=SIZES)
+    sizes = [(1, 40, 40), (3, 48, 64), (2, 80, 44)] + [(2, 41, 47)] * (multiple == 1)
+    for count, height, width in sizes:
+        batch = torch.randn(count, 3, height, width, generator=torch.Generator().manual_seed(height))
+        with torch.inference_mode():
+            assert relative_change(model(batch), run(path, batch)) < 1e-5, (height, width)
+    taken = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"]).get_inputs()[0].shape
+    assert [str(size).startswith(f"{multiple}*") for size in taken] == [False, False, *[multiple > 1] * 2], taken
+
+
+def test_many_sizes_are_refused_by_name_where_one_program_cannot_do(tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    text = r"Expected a Residual whose program .* under Border\('infinite'\); write one file a size with sizes="
+    with pytest.raises(bl.ConversionError, match=text):
+        bl.save_onnx(bl.convert(residual(), "infinite"), images(2), path, dynamic=SIZES)
+    with pytest.raises(bl.ConversionError, match=r"Expected a fixed phase .* phase='fixed'"):
+        bl.save_onnx(bl.convert(residual(), "zero", phase="adaptive"), images(2), path, dynamic=SIZES)
+    zero = bl.convert(residual(), "zero")
+    with pytest.raises(bl.ConversionError, match=r"dynamic to name some of batch, height, width but got \('depth',\)"):
+        bl.save_onnx(zero, images(2), path, dynamic=("depth",))
+    with pytest.raises(bl.ConversionError, match=r"Expected sizes as .* but got \[\]"):
+        bl.save_onnx(zero, images(2), path, sizes=[])
+    odd = torch.zeros(2, 3, 41, 40)
+    with pytest.raises(bl.ConversionError, match=r"multiples of the total stride, 4, .* but got \(41, 40\)"):
+        bl.save_onnx(bl.convert(residual(), "circular"), odd, path, dynamic=SIZES)
+    assert not list(tmp_path.iterdir())
+
+
+def test_one_file_for_each_size(tmp_path: Path) -> None:
+    model = bl.convert(residual(), "infinite")
+    paths = bl.save_onnx(model, images(1), tmp_path / "model.onnx", dynamic=(), sizes=[(32, 48), (40, 24)])
+    assert [path.name for path in paths] == ["model-32x48.onnx", "model-40x24.onnx"]
+    batch = torch.randn(1, 3, 40, 24, generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        assert relative_change(model(batch), run(paths[1], batch)) < 1e-5
+
+
 def test_a_file_that_answers_differently_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "model.onnx"
     path.write_text("before")

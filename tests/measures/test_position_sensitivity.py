@@ -24,7 +24,7 @@ def test_answers_are_those_of_canvases_run_one_by_one() -> None:
         canvas[:, :, row : row + 9, column : column + 9] = OBJECTS
         logits.append(model(canvas).detach())
     answers = torch.stack(logits)
-    assert (found.answers == answers.argmax(2).numpy()).all()
+    assert (found.classes == answers.argmax(2).numpy()).all()
     first = answers[0].argmax(1)
     wanted = answers.softmax(2)[:, torch.arange(3), first]
     np.testing.assert_allclose(found.probability, wanted, atol=1e-6)
@@ -66,6 +66,7 @@ def test_labels_choose_the_class_whose_probability_is_told() -> None:
     canvas = torch.zeros(3, 3, *CANVAS)
     canvas[:, :, 10:19, 9:18] = OBJECTS
     wanted = network()(canvas).softmax(1)[torch.arange(3), labels].detach()
+    assert found.probability is not None
     np.testing.assert_allclose(found.probability[0], wanted, atol=1e-6)
 
 
@@ -82,7 +83,7 @@ def test_objects_that_do_not_fit_are_refused() -> None:
     with pytest.raises(ImageError, match="Expected objects smaller"):
         sensitivity(network(), OBJECTS, (9, 30), (4, 4))
     dense = nn.Conv2d(3, 2, 3, padding=1)
-    with pytest.raises(ImageError, match=r"Expected logits \(images, classes\) from Conv2d"):
+    with pytest.raises(ImageError, match=r"Expected logits \(images, classes\) but got shape"):
         sensitivity(dense, OBJECTS, CANVAS, (1, 1))
 
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from borderless.measures.comparisons import CLASSES
 from borderless.measures.prediction_changes import Share, effect, placed
 
 # Two classes, three positions, three objects: sure and kept, sure and changed once, unsure and changed twice.
@@ -30,6 +31,7 @@ def test_without_unsure_objects_there_is_no_share_of_them() -> None:
 
 
 def test_the_probability_is_that_of_the_first_prediction() -> None:
-    found = placed(np.zeros((3, 2), int), LOGITS)
-    np.testing.assert_array_equal(found.answers, LOGITS.argmax(2))
+    found = placed(np.zeros((3, 2), int), CLASSES.compare(LOGITS))
+    assert found.classes is not None and found.probability is not None
+    np.testing.assert_array_equal(found.classes, LOGITS.argmax(2))
     np.testing.assert_allclose(found.probability[1, 1], 1 / (1 + np.e))

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -14,7 +15,9 @@ from torch.nn import functional as F
 import borderless as bl
 from borderless.conversion import conversion_of
 from borderless.models import load
+from borderless.placement import schedule
 from borderless.placement.replay import ReplayedSignal
+from borderless.placement.switch import Arrangement, Arrangements
 from support.networks import BATCH_NORMS, assert_same_state, network, patch, randomised, residual, state
 
 CANVAS, OBJECT_PX = (120, 101), 30
@@ -251,11 +254,17 @@ def test_equal_answers_end_where_a_cell_sees_both_object_and_edge(pool: str) -> 
     assert 3 < sum(samples) - 1 < len(line) - 3, "some places see the edge, and run by themselves; the others run once"
 
 
+def windows_all_the_way(*args: Any) -> Arrangement:
+    choices = Arrangements(*args)
+    return choices.at(choices.switches[-1], None)
+
+
 def test_a_global_pool_needs_no_whole_map(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(self: ReplayedSignal) -> None:
         raise AssertionError("a whole map was made")
 
     monkeypatch.setattr(ReplayedSignal, "on_whole_canvas", refuse)
+    monkeypatch.setattr(schedule, "choose", windows_all_the_way)
     bl.place(network("resnet18"), patch(OBJECT_PX, 3, torch.float32), [(0, 0), (40, 30)], CANVAS)
 
 
@@ -386,3 +395,16 @@ WRONG: dict[str, tuple[Callable[[], Tensor], str]] = {
 def test_errors_say_what_to_do(call: Callable[[], Tensor], text: str) -> None:
     with pytest.raises((bl.ImageError, bl.ConversionError), match=text):
         call()
+
+
+def test_a_model_without_sliding_operations_is_placed() -> None:
+    class Weighted(nn.Module):
+        def forward(self, images: Tensor) -> Tensor:
+            return (images * torch.linspace(0.5, 1.5, images.shape[3])).mean((1, 2, 3))
+
+    things, positions = torch.rand(2, 3, 4, 4), [(0, 0), (3, 7)]
+    model = Weighted().eval()
+    wanted = whole_canvases(model, things, positions, torch.zeros(3, 12, 12))
+    with pytest.warns(bl.PositionDependentWarning, match="an ordinary tensor with a value for each position"):
+        found = bl.place(model, things, positions, (12, 12))
+    torch.testing.assert_close(found, wanted)

@@ -144,6 +144,26 @@ def test_maps_grow_row_by_row_and_hold_what_is_shown(monkeypatch: pytest.MonkeyP
     assert len(network_tab.shown(*NETWORK).rows) == 2
 
 
+def test_the_occlusion_map_says_what_hiding_costs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(network_tab, "_HIDDEN", {})
+    before = len(network_tab.shown(*NETWORK).rows[0].panels)
+    network_tab.hide(*NETWORK)
+    panel = network_tab.shown(*NETWORK).rows[0].panels[-1]
+    assert len(network_tab.shown(*NETWORK).rows[0].panels) == before + 1 and panel.title.startswith("Occlusion map")
+    original, _ = network_tab.choices("infinite", *TINY)
+    heat, network = network_tab._HIDDEN[original, "cat", (12, 40)], prepare(original)
+    found = network.hidden("cat", (12, 40))
+    canvas = torch.zeros(1, 3, networks.CANVAS_PX, networks.CANVAS_PX)
+    canvas[0, :, 12:108, 40:136] = (load_photo("cat", 96) - network.mean) / network.deviation
+    canvas[0, :, 24:48, 64:88] = 0
+    expected = network.model(canvas).double().softmax(1)[0]
+    assert (found.rows[1], found.columns[2]) == (24, 64)
+    torch.testing.assert_close(found.outputs[1, 2], expected, rtol=1e-4, atol=1e-7)
+    classes = list(network_tab.label_of("cat", original).classes)
+    corner = found.whole[classes].sum() - found.outputs[0, 0, classes].sum()
+    assert heat[12, 40] == pytest.approx(float(corner)) and np.isnan(heat[:12]).all() and np.isnan(heat[108:]).all()
+
+
 def test_tiles_have_seams_that_bl_tile_has_not() -> None:
     found = tiles_tab.differences("coffee", 256, "half", 2)
     alone, blended, ours = found.values()

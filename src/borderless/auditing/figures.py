@@ -6,6 +6,7 @@ from textwrap import shorten
 
 import numpy as np
 
+from borderless.auditing.result import Measurements
 from borderless.measures.prediction_changes import OnPhotographs
 from borderless.report.content import Figure
 from borderless.report.numbers import percent, safe
@@ -63,17 +64,17 @@ def draw_example(path: Path, example: Example) -> Figure:
     )
 
 
-def draw_positions(path: Path, found: OnPhotographs, size: tuple[int, int]) -> Figure:
-    """Draw the share of objects whose prediction changes, at each position."""
-    changed = (found.answers != found.answers[:1]).mean(1)
-    grid, extent = as_grid(found.positions, changed)
+def draw_positions(path: Path, audit: Measurements) -> Figure:
+    """Draw how much the output for an object on a photograph changes, at each position."""
+    found: OnPhotographs = audit.results["photographs"]
+    grid, extent = as_grid(found.positions, found.differs.mean(1))
     fig, axes = new_figure(1, 1, (2.55, 3.56))
     heat_map(
         axes[0, 0],
         100 * grid,
-        title="predictions that change, %",
+        title=audit.words.column,
         vmin=0,
-        vmax=100,
+        vmax=max(100, 100 * float(np.nanmax(grid))),
         extent=extent,
         cmap="Reds",
         annotate="{:.0f}",
@@ -82,10 +83,10 @@ def draw_positions(path: Path, found: OnPhotographs, size: tuple[int, int]) -> F
     effect = found.effect
     return Figure(
         save(fig, path),
-        f"How many of the {effect.objects} objects get another prediction than in the middle, by the position of their "
-        f"upper left pixel on photographs of {size[0]} × {size[1]} px.",
-        f"Heat map over {len(found.positions)} positions: from {100 * np.nanmin(grid):.0f} to "
-        f"{100 * np.nanmax(grid):.0f} percent of the predictions change.",
+        f"Another output than in the middle ({audit.words.column}), the mean of {effect.objects} objects, by the "
+        f"position of their upper left pixel on photographs of {audit.size[0]} × {audit.size[1]} px.",
+        f"Heat map over {len(found.positions)} positions, {audit.words.column}: from {100 * np.nanmin(grid):.0f} to "
+        f"{100 * np.nanmax(grid):.0f}.",
     )
 
 

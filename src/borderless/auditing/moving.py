@@ -14,10 +14,13 @@ from borderless.auditing.figures import Example
 from borderless.auditing.parts.layout import NetworkLayout
 from borderless.auditing.subject import Subject
 from borderless.errors import ImageError
+from borderless.measures.comparisons import joined
 from borderless.measures.fragility import Fragility, fragility, scene
-from borderless.measures.position_sensitivity import Sensitivity, on_photographs, sensitivity
+from borderless.measures.object_outputs import on_photographs, snapped
+from borderless.measures.position_sensitivity import Sensitivity, sensitivity
 from borderless.measures.positions import middle_of, on_grid
 from borderless.measures.prediction_changes import OnPhotographs, placed
+from borderless.runtime.evaluation import evaluating
 
 # Objects are added until half the width of the interval is this, in shares; the first are so many. The causes are told
 # apart on the first objects: each costs several networks.
@@ -54,23 +57,28 @@ def on_photographs_of(subject: Subject, tell: Callable[[float, float], Any]) -> 
     room = [n - o for n, o in zip(subject.size, subject.objects.shape[2:], strict=True)]
     if min(room) < 1:
         raise ImageError("Needs objects that are smaller than the images")
-    where = on_grid(room, max(2, round(subject.places**0.5)))
+    comparison, shown = subject.predictions.comparison, subject.first[:1]
+    with evaluating(subject.model):
+        step = comparison.step(subject.model(shown.to(subject.device)), subject.size)
+    where = snapped(on_grid(room, max(2, round(subject.places**0.5))), step)
     photographs = _photographs(subject, subject.objects)
     most = len(subject.objects) if subject.object_count is None else start_count(subject)
-    logits, count = [], 0
+    parts, count = [], 0
     while True:
         start, count = count, min(most, max(start_count(subject), 2 * count))
         done, of = start, count
-        logits.append(
+        parts.append(
             on_photographs(
                 subject.model,
                 subject.objects[start:count],
                 where,
                 photographs[start:count],
+                comparison,
+                subject.batch_size,
                 lambda i, _, done=done, of=of: tell(done + i, max(of, most)),
             )
         )
-        found = placed(where, np.concatenate(logits, axis=1), subject.seed)
+        found = placed(where, joined(parts), subject.seed)
         if count == most or found.effect.high - found.effect.low <= 2 * _HALF_WIDTH:
             return found
 
@@ -91,6 +99,9 @@ def on_canvas(subject: Subject, objects: Tensor, tell: Callable[[float, float], 
         places=subject.places,
         seed=subject.seed,
         cause_objects=_CAUSE_OBJECTS,
+        comparison=subject.predictions.comparison,
+        body=subject.body,
+        batch_size=subject.batch_size,
         progress=lambda share: tell(share, 1),
     )
 
@@ -104,18 +115,25 @@ def fragility_of(subject: Subject, objects: Tensor, tell: Callable[[float, float
         objects,
         (row, column),
         photographs,
+        comparison=subject.predictions.comparison,
         batch_size=subject.batch_size,
         seed=subject.seed,
         progress=tell,
     )
 
 
-def example_of(subject: Subject, moved: OnPhotographs) -> Example:
-    """Return the object that is predicted with most confidence among those whose prediction changes, if there are."""
-    changed = moved.answers != moved.answers[:1]
-    confidence = np.where(changed.any(0), moved.probability[0] + 1, moved.probability[0])
+def example_of(subject: Subject, moved: OnPhotographs) -> Example | None:
+    """Return the object that is predicted with most confidence among those whose prediction changes, if there are.
+
+    Without classes there is no example.
+    """
+    classes, probabilities = moved.classes, moved.probability
+    if classes is None or probabilities is None:
+        return None
+    changed = classes != classes[:1]
+    confidence = np.where(changed.any(0), probabilities[0] + 1, probabilities[0])
     i = int(confidence.argmax())
-    probability = np.where(changed[:, i] | ~changed[:, i].any(), moved.probability[:, i], np.inf)
+    probability = np.where(changed[:, i] | ~changed[:, i].any(), probabilities[:, i], np.inf)
     worst = int(probability.argmin())
     photograph = _photographs(subject, subject.objects)[i]
     positions = [(int(row), int(column)) for row, column in moved.positions[[0, worst]]]
@@ -123,8 +141,8 @@ def example_of(subject: Subject, moved: OnPhotographs) -> Example:
     height, width = subject.objects.shape[2:]
     return Example(
         (_picture(subject, middle), _picture(subject, other)),
-        (_class_name(subject, moved.answers[0, i]), _class_name(subject, moved.answers[worst, i])),
-        (float(moved.probability[0, i]), float(moved.probability[worst, i])),
+        (_class_name(subject, classes[0, i]), _class_name(subject, classes[worst, i])),
+        (float(probabilities[0, i]), float(probabilities[worst, i])),
         (positions[0], positions[1]),
         (int(height), int(width)),
     )

@@ -7,7 +7,7 @@ from borderless.auditing.figures import draw_example, draw_positions
 from borderless.auditing.parts import discover, in_order
 from borderless.auditing.record import FILE, to_dict
 from borderless.auditing.result import Finding, Measurements
-from borderless.auditing.verdict import effect_in_words, headline, judge, title_of
+from borderless.auditing.verdict import described_task, effect_in_words, headline, judge, title_of
 from borderless.report import plots
 from borderless.report.content import Card, Note, Section, Table
 from borderless.report.numbers import percent, safe
@@ -21,8 +21,9 @@ LEAD = (
     "it."
 )
 # The parts in the order of their sections; others follow.
-_ORDER = ("sensitivity", "border_error", "shifts", "decodability", "layout", "reach")
+_ORDER = ("sensitivity", "margin", "border_error", "shifts", "decodability", "layout", "reach")
 _NAMES = 6
+_CONVERSION = 'model = bl.convert(model, "infinite", phase="adaptive")'
 
 
 def save(audit: Measurements, folder: Path | str) -> Path:
@@ -53,14 +54,14 @@ def _card(audit: Measurements, folder: Path) -> Card:
         effect, where = shown
         number = percent(effect.flips)
         label = (
-            f"of predictions change with the position, {where} (95 % interval {100 * effect.low:.0f}–"
-            f"{100 * effect.high:.0f} %, {effect.objects} objects × {effect.places} positions)"
+            f"{audit.words.label}, {where} (95 % interval {100 * effect.low:.0f}–{100 * effect.high:.0f} %, "
+            f"{effect.objects} objects × {effect.places} positions)"
         )
         facts = [*_on_canvas(audit, where), *facts]
     if audit.results.get("example") is not None:
         figures.append(draw_example(folder / "example.png", audit.results["example"]))
     if audit.results.get("photographs") is not None:
-        figures.append(draw_positions(folder / "positions.png", audit.results["photographs"], audit.size))
+        figures.append(draw_positions(folder / "positions.png", audit))
     step, command = _next_step(audit, verdict)
     return Card(Note(verdict.level, verdict.summary or verdict.text), number, label, facts, figures, step, command)
 
@@ -71,7 +72,7 @@ def _on_canvas(audit: Measurements, where: str) -> list[str]:
     if placed is None or where != "on photographs":
         return []
     return [
-        f"On an empty canvas, where an object covers nothing else: {effect_in_words(placed.all_places)}",
+        f"On an empty canvas, where an object covers nothing else: {effect_in_words(audit, placed.all_places)}",
     ]
 
 
@@ -80,6 +81,8 @@ def _next_step(audit: Measurements, verdict: Finding) -> tuple[str, str]:
     if not audit.origin.network:
         return "", ""
     if verdict.level in ("fail", "warning") and not audit.origin.is_random:
+        if audit.task != "classification":
+            return "Convert it with the same weights, fine-tune that, and audit it again:", _CONVERSION
         return "Convert it, fine-tune it on your images, and audit it again, with one command:", finetuning(audit)
     return "Explain it layer by layer:", f"borderless explain {audit.origin.network.split()[0]} --border infinite"
 
@@ -120,7 +123,8 @@ def _method(audit: Measurements) -> Section:
         ["border", f"run under {safe(audit.border)}"],
         ["images", _images(audit)],
         ["preprocessing", safe(origin.preprocessing) or "as passed from Python"],
-        ["classes", f"{audit.classes:,}"],
+        ["task", described_task(audit)],
+        ["classes or channels", f"{audit.classes:,}"],
         ["seed", str(audit.seed)],
         ["device", origin.device or "that of the model"],
         ["time", f"{audit.duration_s:.0f} s"],

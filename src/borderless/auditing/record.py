@@ -34,6 +34,7 @@ def to_dict(audit: Measurements) -> dict[str, Any]:
                 "class": audit.kind,
                 "border": audit.border,
                 "parameters": audit.parameters,
+                "task": audit.task,
                 "classes": audit.classes,
                 "weights": origin.weights,
                 "has_random_weights": origin.is_random,

@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from borderless.auditing.tasks import Words, discover
+
 # Why a step was not measured that nobody asked for.
 NOT_ASKED = "It is not among the parts that were asked for"
 Level = Literal["fail", "warning", "pass", "info"]
@@ -80,10 +82,11 @@ class Measurements:
         parameters: Their number.
         size: Height and width of the images, in pixels.
         images: The number of images.
-        classes: The number of logits that the network returns.
+        task: What its output means, by name.
+        classes: The number of classes or channels of its output.
         seed: The random seed.
         accuracy: On the images as they are; None without labels.
-        repeat: The relative difference of the logits between two runs on the same images: the noise floor.
+        repeat: The relative difference of the outputs between two runs on the same images: the noise floor.
         results: What the parts measured, by name (see `parts`).
         missing: The steps that were not measured, with the reason.
         notes: What a reader of the numbers must know.
@@ -92,6 +95,7 @@ class Measurements:
         skipped: Files that could not be used, with the reason.
         kinds: How many of the images were gray, CMYK and so on.
         origin: Where model and images come from.
+        guessed_from: The output that the task was guessed from, in words; "" for a task that was asked for.
     """
 
     name: str
@@ -100,6 +104,7 @@ class Measurements:
     parameters: int
     size: tuple[int, int]
     images: int
+    task: str
     classes: int
     seed: int
     accuracy: Accuracy | None
@@ -112,3 +117,9 @@ class Measurements:
     skipped: tuple[str, ...] = ()
     kinds: dict[str, int] = field(default_factory=dict)
     origin: Origin = field(default_factory=Origin)
+    guessed_from: str = ""
+
+    @property
+    def words(self) -> Words:
+        """Wording of the output's changes."""
+        return discover()[self.task].WORDS

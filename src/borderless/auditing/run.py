@@ -8,17 +8,19 @@ Shapes: images (N, C, H, W); objects (M, C, h, w), cut from the images unless gi
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from borderless.auditing.classifier import as_classifier, predict
+from borderless.auditing.outputs import as_readable, predict
 from borderless.auditing.result import NOT_ASKED, Accuracy, Measurements, Origin
 from borderless.auditing.subject import Background, Progress, Subject, middles
+from borderless.auditing.tasks import Task
 from borderless.conversion import conversion_of
+from borderless.data.pictures import Pictures, from_folder
 from borderless.errors import ImageError, UnknownName
 from borderless.measures.batches import load
 from borderless.measures.intervals import over_objects
@@ -126,6 +128,9 @@ def audit(
     images: Any,
     labels: Tensor | None = None,
     *,
+    task: str | None = None,
+    count: int = 64,
+    size: int = 224,
     objects: Tensor | None = None,
     background: Background = 0.0,
     name: str = "",
@@ -139,18 +144,23 @@ def audit(
     origin: Origin | None = None,
     progress: Progress | None = None,
 ) -> Audit:
-    """Measure how the predictions of `model` depend on absolute position, on `images`.
+    """Measure how the outputs of `model` depend on absolute position, on `images`.
 
     All images are used for predictions, border error and shifts, which under torchrun the processes share. The other
     parts use the first ones, and every process runs them. All processes return the same. The model runs in eval mode
     where its parameters are and is left as it was.
 
     Args:
-        model: Returns logits (N, classes); of a dict, a tuple or a list, the first such tensor is taken, as `notes`
-            say.
+        model: Returns what a task is about: logits (N, classes), label maps (N, classes, h, w), numbers, embeddings;
+            of a dict, a tuple or a list, the first such tensor is taken, as `notes` say.
         images: A tensor (N, C, H, W) as the model takes it, or a data set of images or of (image, label) pairs, all
-            equal in size.
-        labels: The right classes (N,), if the data set does not have them.
+            equal in size; or the path of a folder of images, which are normalized as ImageNet's.
+        labels: The right classes (N,), if the data set does not have them. Class folders are labels if there are as
+            many as the network has classes.
+        task: What the output means: classification, segmentation, dense (numbers per pixel), regression or embedding;
+            by default it is guessed from the output's shape, as `task` and `guessed_from` of the result say.
+        count: How many images of a folder to draw.
+        size: Height and width of the images of a folder, in pixels.
         objects: What to place on photographs and canvases (M, C, h, w); without them, the middles of the first images.
         background: Of the canvases, in input units; 0 is the mean of normalized images.
         name: The name of the model on the page; by default its class.
@@ -168,26 +178,28 @@ def audit(
 
     Raises:
         ImageError: The images do not fit the model. What cannot be measured otherwise is named in `missing`.
-        UnknownName: There is no part of that name.
+        UnknownName: There is no task or part of that name.
+        DataError: There is no such folder, or no file in it can be used.
     """
     started = time.perf_counter()
     if isinstance(images, str | Path):
-        raise ImageError(
-            f"Expected a tensor (N, C, H, W) or a data set but got the path {str(images)!r}; load the images first: "
-            "borderless.data.pictures.from_folder(path, count=64, size_px=224)."
-        )
+        images = from_folder(images, count, size, seed, workers=workers)
+        origin = origin or Origin(mean=images.mean, deviation=images.deviation, names=images.names)
     if len(images) < 1 or batch_size < 1:
         raise ImageError(f"Expected an image and a batch_size of 1 but got {len(images)} and {batch_size}; add some.")
-    chosen, left_out = _chosen(parts)
     first = load(images, range(min(MOST_IN_MEMORY, len(images))))[0].cpu()
     device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
-    classifier, notes = as_classifier(model, first[:batch_size].to(device))
+    readable = as_readable(model, first[:batch_size].to(device), task)
+    chosen, left_out = _chosen(parts, readable.task)
     things = middles(first[:object_count]) if objects is None else objects
     origin = origin or Origin()
-    predictions = predict(classifier, images, labels, batch_size, workers)
+    predictions = predict(readable, images, labels, batch_size, workers)
     known = predictions.labels
+    if isinstance(images, Pictures) and known is not None:
+        labels, origin = known, replace(origin, class_names=origin.class_names or images.classes)
     subject = Subject(
-        model=classifier,
+        model=readable.model,
+        body=readable.task.body(readable.model),
         images=images,
         labels=labels,
         first=first,
@@ -216,23 +228,36 @@ def audit(
         parameters=sum(p.numel() for p in model.parameters()),
         size=subject.size,
         images=len(images),
+        task=readable.task.NAME,
         classes=predictions.count,
         seed=seed,
-        accuracy=None if known is None else _accuracy(predictions.classes, known, seed),
+        accuracy=None if known is None or predictions.classes is None else _accuracy(predictions.classes, known, seed),
         repeat=predictions.repeat,
         results=subject.results,
         missing=subject.missing | dict.fromkeys(left_out, NOT_ASKED),
-        notes=tuple(notes),
+        notes=readable.notes,
         duration_s=time.perf_counter() - started,
         origin=origin,
+        guessed_from=readable.guessed_from,
+        **({} if not isinstance(images, Pictures) else _of_pictures(images)),
     )
 
 
-def _chosen(names: Sequence[str] | None) -> "tuple[list[Part], list[str]]":
-    """Return the parts of these names and those that they need, in order, and the steps of the others."""
+def _of_pictures(images: Pictures) -> dict[str, Any]:
+    return {"drawn_from": images.drawn_from, "skipped": images.skipped, "kinds": images.kinds}
+
+
+def _chosen(names: Sequence[str] | None, task: Task) -> "tuple[list[Part], list[str]]":
+    """Return the parts of these names and those that they need, in order, and the steps of the others.
+
+    Parts that the task skips are neither.
+    """
     from borderless.auditing.parts import discover
 
-    every = discover()
+    skipped = [name for name in names or () if name in task.SKIPS]
+    if skipped:
+        raise UnknownName(f"Expected parts for the task {task.NAME} but got {skipped[0]}; leave it out")
+    every = {name: part for name, part in discover().items() if name not in task.SKIPS}
     wanted = list(every if names is None else names)
     for name in wanted:  # grows while it is read
         if name not in every:

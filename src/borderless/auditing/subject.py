@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from borderless.auditing.classifier import Predictions
+from borderless.auditing.outputs import Predictions
 from borderless.auditing.result import Origin
 from borderless.errors import ApproximatePhaseWarning, BorderlessError, PositionDependentWarning
 from borderless.runtime.blame import is_bug
@@ -29,14 +29,15 @@ class Subject:
     """A model and its images, with the results of the parts that have run already.
 
     Attributes:
-        model: Returns logits (N, classes).
+        model: Returns one tensor, for example logits (N, classes).
+        body: The part of the model that is converted and explained, mostly all of it.
         images: All images: a tensor (N, C, H, W), or a data set of images or of (image, label) pairs.
         labels: The labels that were given beside the images; a data set may have its own.
         first: The first images, at most 64, on the CPU, for what needs them side by side.
         objects: What may be placed on canvases and photographs (M, C, h, w).
         object_count: How many of them to place; None for as many as the interval needs.
         object_labels: Their labels (M,); None where they are not known.
-        predictions: The model's predictions for all images as they are.
+        predictions: The model's predictions for all images as they are, and how its outputs are compared.
         background: Of the canvases, in input units.
         places: About how many positions on a canvas.
         passes: Pairs of moved views of each image.
@@ -53,6 +54,7 @@ class Subject:
     """
 
     model: nn.Module
+    body: nn.Module
     images: Any
     labels: Tensor | None
     first: Tensor

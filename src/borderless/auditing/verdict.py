@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from borderless.auditing.parts import discover, in_order
 from borderless.auditing.result import NOT_ASKED, Finding, Level, Measurements
+from borderless.auditing.tasks import discover as discover_tasks
 from borderless.report.numbers import percent, safe, with_interval
 
 if TYPE_CHECKING:
@@ -21,8 +22,8 @@ BEYOND = 10.0
 RANDOM = "RANDOM WEIGHTS"
 # Findings in the order in which they are told, by name; those with other names follow.
 _ORDER = (
-    *("position-read", "border", "confidence", "fragility", "cost", "stride", "bias", "leak", "blind-rows"),
-    *("blind-columns", "uneven-padding", "decodable", "read-out"),
+    *("position-read", "border", "margin", "crops", "confidence", "fragility", "cost", "stride", "bias", "leak"),
+    *("blind-rows", "blind-columns", "uneven-padding", "decodable", "read-out"),
 )
 
 
@@ -42,14 +43,18 @@ def title_of(audit: Measurements) -> str:
     return f"{safe(audit.name)} ({RANDOM})" if audit.origin.is_random else safe(audit.name)
 
 
+def described_task(audit: Measurements) -> str:
+    """Return what the output means, and what that was guessed from."""
+    return f"{audit.task}{f', guessed from {safe(audit.guessed_from)}' if audit.guessed_from else ''}"
+
+
 def is_exploiting(audit: Measurements) -> bool:
     """Return whether predictions change with the position because of the border, beyond the control."""
     placed: Sensitivity | None = audit.results.get("sensitivity")
     if placed is None:
         return False
-    return placed.border.low > placed.border_control.high and is_real(
-        placed.border, placed.border_control, audit.repeat
-    )
+    is_used = placed.border.low > max(placed.border_control.high, discover_tasks()[audit.task].LEAST)
+    return is_used and is_real(placed.border, placed.border_control, audit.repeat)
 
 
 def is_real(effect: "Effect", control: "Effect", repeat: float) -> bool:
@@ -78,14 +83,17 @@ def headline(audit: Measurements) -> "tuple[Effect, str] | None":
 def _headline(audit: Measurements) -> Finding:
     placed: Sensitivity | None = audit.results.get("sensitivity")
     name, shown = title_of(audit), headline(audit)
-    if placed is None or shown is None or not placed.border.places:
+    if shown is None or (placed is not None and not placed.border.places):
         return Finding("verdict", "info", f"Whether {name} depends on position could not be measured.")
     effect, where = shown
     numbers = {"flips": effect.flips, "low": effect.low, "high": effect.high, "objects": effect.objects}
     cases = (
-        f"{where}, its prediction for the same object changes in {percent(effect.flips)} of cases (95 % interval "
-        f"{100 * effect.low:.0f}–{100 * effect.high:.0f} %; {effect.objects} objects × {effect.places} positions)"
+        f"{where}, {audit.words.cases.format(percent(effect.flips))} (95 % interval {100 * effect.low:.0f}–"
+        f"{100 * effect.high:.0f} %; {effect.objects} objects × {effect.places} positions)"
     )
+    if placed is None:
+        summary = "cannot be converted or has too little room, so that no cause could be measured"
+        return Finding("verdict", "info", f"{name} {summary}: {cases}.", numbers, summary=f"{name} {summary}.")
     level, summary, more = _conclusion(audit, placed)
     return Finding("verdict", level, f"{name} {summary}{more}: {cases}.", numbers, summary=f"{name} {summary}.")
 
@@ -100,10 +108,10 @@ def _conclusion(audit: Measurements, placed: "Sensitivity") -> tuple[Level, str,
     if reads and placed.all_places.low > 0:
         return "fail", f"uses absolute position{reading}", ""
     if is_real(placed.border, placed.border_control, audit.repeat):
-        with_them = "predictions too rarely to be sure of" if placed.border.flips else "no prediction"
+        changes = audit.words.changes.format(percent(placed.border.flips))
         more = (
-            f" (with the distance to the border, logits change by {percent(placed.border.change)} of the largest, and "
-            f"{with_them})"
+            f" (with the distance to the border, {audit.words.numbers} change by {percent(placed.border.change)} of "
+            f"the largest, and {f'{changes}, too little to be sure of' if placed.border.flips else audit.words.none})"
         )
         return "warning", "responds to absolute position", more
     if reads:
@@ -111,11 +119,11 @@ def _conclusion(audit: Measurements, placed: "Sensitivity") -> tuple[Level, str,
     if is_real(placed.stride, placed.stride_control, audit.repeat) and is_nothing(placed.border):
         return "warning", "does not respond to the border, but its strides sample an object differently as it moves", ""
     if is_nothing(placed.all_places):
-        return "pass", "gives the same prediction at every position", ""
-    more = f" (logits of two runs on the same images differ by {percent(audit.repeat)})"
+        return "pass", "gives the same output at every position", ""
+    more = f" ({audit.words.numbers} of two runs on the same images differ by {percent(audit.repeat)})"
     return "info", "predicts differently at different positions, but no more than where nothing should differ", more
 
 
-def effect_in_words(effect: "Effect") -> str:
-    """Write the share of changed predictions with its interval."""
-    return with_interval(effect.flips, effect.low, effect.high)
+def effect_in_words(audit: Measurements, effect: "Effect") -> str:
+    """Write how much the output changes, with its interval."""
+    return audit.words.changes.format(with_interval(effect.flips, effect.low, effect.high))

@@ -30,6 +30,8 @@ Usage: borderless COMMAND [options]
   tiling NAME    can the network run on tiles of a large image, how must they be cut, what does it cost?
   tile NETWORK IMAGE OUT
                  a large image, tile after tile, equal to the whole; a run that was killed resumes
+  occlude NETWORK IMAGE
+                 which parts of an image a prediction depends on: a picture
   playground     place objects by clicking, and watch; in the browser, on this machine
 
   --help         this text; after a command, its main options (--help-all: all of them)
@@ -54,13 +56,14 @@ Examples:
   borderless run quadrant --seeds 5 --engine ray
   torchrun --nproc-per-node 2 -m borderless run red-green
   borderless tiling timm/resnet26 --size 16384 16384 --tiles 256 512
+  borderless occlude resnet50 cat.jpg --size 48 --stride 16
   borderless tile lraspp_mobilenet_v3_large slide.tif labels.png --values labels --weights default --memory 2GB
 
 A run keeps each finished part: Ctrl-C stops it, the same command resumes it. Results are in runs/, one folder per run.
 """
 
 # Each is a module of `cli.commands` with a function `execute(words)`, which returns an exit code or nothing.
-COMMANDS = ("demo", "run", "explain", "tiling", "audit", "finetune", "tile", "playground")
+COMMANDS = ("demo", "run", "explain", "tiling", "audit", "finetune", "tile", "occlude", "playground")
 
 # What is wrong with the folder that files are written to, rather than with the program.
 _FULL = (errno.ENOSPC, errno.EDQUOT)

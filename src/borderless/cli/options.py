@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 from borderless.engine.border import BorderName, Phase
 from borderless.errors import ConfigError, DataError
@@ -17,6 +17,8 @@ RECIPE = Recipe(epochs=10, batch_size=16, optimizer="adamw", learning_rate=3e-4,
 MOST_PX, MOST_SEED = 16_384, 2**32 - 1
 Side = Annotated[int, Range(1, MOST_PX)]
 Seed = Annotated[int, Range(0, MOST_SEED)]
+# A test holds these to the files in `auditing.tasks`, which need PyTorch.
+Task = Literal["classification", "segmentation", "dense", "detection", "regression", "embedding"]
 Classes = Annotated[int | None, Range(1, 100_000)]
 
 
@@ -70,16 +72,34 @@ class TilingOptions:
 class AuditOptions(Settings):
     """Measure how a network uses absolute position, and write one page."""
 
-    MAIN: ClassVar = ("images", "count", "objects", "weights", "arch", "classes", "size", "folder", "fail_above")
+    MAIN: ClassVar = (
+        "images",
+        "count",
+        "objects",
+        "weights",
+        "arch",
+        "task",
+        "classes",
+        "size",
+        "folder",
+        "fail_above",
+    )
 
     images: Path | None = None
     """Folder of images, of any size and kind (default: sample photographs)."""
     weights: str = ""
-    """default, packaged, random, or a name of the library's weights; downloaded where needed (default: pretrained)."""
+    """default, packaged, random, or a name of the library's weights; of package.module:build, a file; downloaded where
+    needed (default: pretrained)."""
     arch: str = ""
     """Architecture of a file of weights: NAME of torchvision, timm/NAME, or of the paper."""
     size: Side = 224
     """Height and width of the network's input, in pixels."""
+    mean: tuple[float, float, float] | None = None
+    """Mean of each color, in [0, 1], that is subtracted from the images (default: the network's, or ImageNet's)."""
+    std: tuple[float, float, float] | None = None
+    """Standard deviation of each color that the images are divided by (default: the network's, or ImageNet's)."""
+    preprocess: str = ""
+    """package.module:name, a function that makes a PIL image the input (C, H, W), instead of size, mean and std."""
     count: Annotated[int, Range(1, 10**7)] = 64
     """Images to draw from the folder; the others are only counted."""
     objects: Annotated[int | None, Range(1, 64)] = None
@@ -88,6 +108,8 @@ class AuditOptions(Settings):
     """Images per batch."""
     workers: Annotated[int, Range(0, 1024)] = 0
     """Processes that read images, for each process that measures."""
+    task: Task | None = None
+    """What an output means (default: guessed from its shape)."""
     classes: Classes = None
     """Number of classes of a network from a file or with random weights (default: its architecture's)."""
     seed: Seed = 0
@@ -97,7 +119,7 @@ class AuditOptions(Settings):
     folder: Path | None = None
     """Folder for the page and the record (default: runs/audit/NAME)."""
     fail_above: Annotated[float | None, Range(0, 100)] = None
-    """Exit with status 1 if more predictions than this, in percent, change with the position (default: never)."""
+    """Exit with status 1 if predictions change with the position by more than this, in percent (default: never)."""
 
 
 @dataclass(frozen=True)

@@ -12,5 +12,9 @@ SplitProtocol = Literal["split", "published"]
 # Of `red_green`.
 SceneProtocol = Literal["clean", "published"]
 
+# Of `moving_objects`: what is behind the objects, and where they are in training.
+Behind = Literal["black", "photographs"]
+TrainedAt = Literal["anywhere", "left"]
+
 # Of `objects`: the height and width of one.
 OBJECT_PX = 48

@@ -37,6 +37,18 @@ def digits_anywhere(size_px: int, seed: int) -> LabeledSplit:
     return LabeledSplit(train, validation, test, tuple("0123456789"))
 
 
+def moved_anywhere(image: Tensor) -> Tensor:
+    """Return an image (C, height, width) with what is not 0 at another position, drawn at random, wholly inside."""
+    rows, columns = (image.any(0).any(axis).nonzero().flatten().tolist() for axis in (1, 0))
+    if not rows:
+        return image
+    cut = image[:, rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    top, left = (int(torch.randint(image.shape[axis] - cut.shape[axis] + 1, ())) for axis in (1, 2))
+    moved = torch.zeros_like(image)
+    moved[:, top : top + cut.shape[1], left : left + cut.shape[2]] = cut
+    return moved
+
+
 def _drawn_at(count: int, size_px: int, draw: torch.Generator) -> Tensor:
     return torch.randint(size_px - DIGIT_PX + 1, (count, 2), generator=draw)
 

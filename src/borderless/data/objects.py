@@ -7,8 +7,12 @@ Shapes: tiles (TILE_PX, TILE_PX, 3) in uint8; items (image (3, canvas, canvas), 
 """
 
 import itertools
+from functools import partial
 
 import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
 
 from borderless.data import imagenet
 from borderless.data.choices import OBJECT_PX
@@ -40,27 +44,40 @@ def photograph_tiles(seed: int) -> LabeledSplit:
     return ClassSplit(train, validation, test, PHOTOGRAPHS)
 
 
-def on_canvas(
-    objects: Labeled, canvas_px: int, corner: tuple[int, int] | None = None, in_training: bool = False
-) -> Labeled:
+def on_canvas(objects: Labeled, canvas_px: int, corner: tuple[int, int] | None = None) -> Labeled:
     """Return tiles as objects of OBJECT_PX, their upper left pixel at `corner` of an empty canvas; None: the middle."""
-    room = canvas_px - OBJECT_PX
-    top, left = corner or (room // 2, room // 2)
     v2 = imagenet.transforms()
-    window = [v2.RandomCrop(OBJECT_PX), v2.RandomHorizontalFlip()] if in_training else [v2.CenterCrop(OBJECT_PX)]
-    steps = [
-        v2.ToImage(),
-        *window,
-        *imagenet.normalized(),
-        v2.Pad([left, top, room - left, room - top]),
-    ]
-    return objects.through(v2.Compose(steps), is_random=in_training)
+    placed = partial(F.pad, pad=_around(canvas_px, *(corner or _middle(canvas_px))))
+    return objects.through(v2.Compose([v2.ToImage(), v2.CenterCrop(OBJECT_PX), *imagenet.normalized(), placed]))
+
+
+def training_objects(objects: Labeled, canvas_px: int, moves: bool) -> Labeled:
+    """Return windows of tiles, drawn and flipped at random, in the middle of an empty canvas; `moves`: anywhere."""
+    v2 = imagenet.transforms()
+    window = [v2.ToImage(), v2.RandomCrop(OBJECT_PX), v2.RandomHorizontalFlip(), *imagenet.normalized()]
+    placed = partial(_anywhere, canvas_px) if moves else partial(F.pad, pad=_around(canvas_px, *_middle(canvas_px)))
+    return objects.through(v2.Compose([*window, placed]), is_random=True)
 
 
 def edges(canvas_px: int) -> list[tuple[int, int]]:
     """Return the corners of objects that touch the canvas's edge: at its corners and the middle of its sides."""
     positions = (0, (canvas_px - OBJECT_PX) // 2, canvas_px - OBJECT_PX)
     return [(row, column) for row in positions for column in positions if (row, column) != (positions[1], positions[1])]
+
+
+def _anywhere(canvas_px: int, image: Tensor) -> Tensor:
+    """Pad an object to the canvas, at a random position."""
+    return F.pad(image, _around(canvas_px, *torch.randint(canvas_px - OBJECT_PX + 1, (2,)).tolist()))
+
+
+def _middle(canvas_px: int) -> tuple[int, int]:
+    return (canvas_px - OBJECT_PX) // 2, (canvas_px - OBJECT_PX) // 2
+
+
+def _around(canvas_px: int, top: int, left: int) -> list[int]:
+    """Return the zeros left of, right of, above and below an object, the order of PyTorch."""
+    room = canvas_px - OBJECT_PX
+    return [left, room - left, top, room - top]
 
 
 def _tiles(name: str) -> list[np.ndarray]:

@@ -9,6 +9,7 @@ classes count. Not recognized in this way and left out: astronaut, clock, coins,
 Shapes: a photograph is 3 × size × size, values in [0, 1].
 """
 
+import random
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -67,6 +68,13 @@ def load_photo(name: str, size_px: int) -> Tensor:
         )
     resized = Image.fromarray(cut).convert("RGB").resize((size_px, size_px), Image.Resampling.BICUBIC)
     return torch.from_numpy(np.array(resized)).permute(2, 0, 1).float() / 255
+
+
+def square_cut(image: Image.Image, size_px: int, smallest_px: int, draw: random.Random) -> Image.Image:
+    """Return a square of random position and side, `smallest_px` at least, cut from a picture, resized to `size_px`."""
+    side = draw.randint(smallest_px, min(image.size))
+    left, top = draw.randint(0, image.width - side), draw.randint(0, image.height - side)
+    return image.resize((size_px, size_px), Image.Resampling.BICUBIC, box=(left, top, left + side, top + side))
 
 
 def scikit_image() -> Any:

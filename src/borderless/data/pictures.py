@@ -13,10 +13,12 @@ import random
 import stat
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,6 +28,7 @@ from torch.utils.data import Dataset
 
 from borderless.data import imagenet
 from borderless.data.items import IMAGE_SUFFIXES
+from borderless.data.own_inputs import preprocessed
 from borderless.data.photos import scikit_image
 from borderless.data.quadrant import SOURCES
 from borderless.errors import DataError
@@ -58,6 +61,8 @@ class Pictures(Dataset[Tensor]):
         skipped: Files that could not be used, with the reason.
         kinds: How many pictures were gray, CMYK and so on.
         drawn_from: How many files the folder has.
+        preprocess: Makes a picture (of PIL, in color) the input of a network (C, H, W), instead of `size_px`, `mean`
+            and `deviation`.
     """
 
     folder: Path | None
@@ -70,22 +75,37 @@ class Pictures(Dataset[Tensor]):
     skipped: tuple[str, ...] = ()
     kinds: dict[str, int] = field(default_factory=dict)
     drawn_from: int = 0
+    preprocess: Callable[[Image.Image], Any] | None = None
 
     def __len__(self) -> int:
         return len(self.names)
 
     def __getitem__(self, index: int) -> Tensor:
+        if self.preprocess is None:
+            return shown(self._picture(index), self.size_px, self.mean, self.deviation)
+        found = preprocessed(self._picture(index), self.preprocess)
+        if index and found.shape != self._shape:
+            raise DataError(
+                f"Expected inputs of one size from the preprocessing but got {tuple(self._shape)} for {self.names[0]} "
+                f"and {tuple(found.shape)} for {self.names[index]}; resize or crop in it."
+            )
+        return found
+
+    @cached_property
+    def _shape(self) -> torch.Size:
+        return self[0].shape
+
+    def _picture(self, index: int) -> Image.Image:
         name = self.names[index]
         if self.folder is None:
-            return shown(photograph(name), self.size_px, self.mean, self.deviation)
+            return photograph(name)
         try:
-            image, _ = opened(self.folder / name)
+            return opened(self.folder / name)[0]
         except DataError as error:
             raise DataError(
                 f"Expected to read {printable(self.folder / name)} again, as at the start, but got: {error}; leave the "
                 "folder unchanged during an audit."
             ) from error
-        return shown(image, self.size_px, self.mean, self.deviation)
 
 
 def from_folder(

@@ -28,7 +28,7 @@ from torch.utils.data import Dataset
 from borderless.data import imagenet
 from borderless.data.choices import SplitProtocol
 from borderless.data.items import IMAGE_SUFFIXES
-from borderless.data.photos import scikit_image
+from borderless.data.photos import scikit_image, square_cut
 from borderless.errors import DataError
 
 OBJECT_PX, CANVAS_PX = 56, 120
@@ -186,10 +186,7 @@ def _cuts(names: Sequence[str], count: int, draw: random.Random) -> QuadrantSpli
     for i in range(count):
         name = names[i % len(names)]
         image = photographs[name]
-        side = draw.randint(_SMALLEST_CUT_PX, min(image.size))
-        left, top = draw.randint(0, image.width - side), draw.randint(0, image.height - side)
-        cut = image.resize((OBJECT_PX, OBJECT_PX), Image.Resampling.BICUBIC, box=(left, top, left + side, top + side))
-        pictures.append(normalized(cut))
+        pictures.append(normalized(square_cut(image, OBJECT_PX, _SMALLEST_CUT_PX, draw)))
         sources.append(name)
     return QuadrantSplit(torch.stack(pictures), tuple(sources))
 

@@ -23,6 +23,7 @@ from torch.utils import _pytree
 from torch.utils._pytree import tree_any, tree_flatten, tree_unflatten
 
 __all__ = [
+    "HAS_LARGEST_NORM",
     "MARK_OF_BACKWARD_HOOKS",
     "AnyBatchNorm",
     "DisableTorchFunctionSubclass",
@@ -106,6 +107,9 @@ def tree_map(function: Callable[[Any], Any], tree: Any, is_leaf: Callable[[Any],
             return function(tree)
     return _pytree.tree_map(function, tree, is_leaf=is_leaf)
 
+
+# Whether `lp_pool` knows that a norm of p = ∞ is a maximum: PyTorch 2.8 takes powers of ∞, and 1 comes out everywhere.
+HAS_LARGEST_NORM = bool((F.lp_pool1d(torch.full((1, 1, 2), 0.5), torch.inf, 2) == 0.5).all())
 
 # A tensor of a given shape, type and device without memory of its own: what a Signal is to PyTorch.
 make_wrapper_subclass: Callable[..., Any] = Tensor._make_wrapper_subclass

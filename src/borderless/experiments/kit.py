@@ -8,7 +8,7 @@ import numpy as np
 
 from borderless.experiments import published
 from borderless.experiments.experiment import Result
-from borderless.measures.intervals import over_seeds
+from borderless.measures.intervals import over_seeds, seeds_to_settle
 from borderless.report.content import TableCell
 from borderless.report.page_text import PageText, filled_in
 
@@ -43,6 +43,27 @@ def mean_in_words(values: Sequence[float], sign: str = "") -> str:
     """
     half = over_seeds(values)
     return f"{np.mean(values):{sign}.1f}" + ("" if half is None else f" ± {half:.1f}")
+
+
+def difference_in_words(values: Sequence[float], reference: Sequence[float]) -> str:
+    """Return the mean difference of paired numbers with its interval, and what would settle an unsettled sign.
+
+    Args:
+        values: One number per seed.
+        reference: The number of the same seed that it is compared with.
+
+    Example:
+        >>> difference_in_words([3.0, 3.5, 4.0], [1.0, 1.0, 1.0])
+        '+2.5 ± 1.2'
+        >>> difference_in_words([4.0, 0.0, 2.0], [1.0, 1.0, 1.0])
+        '+1.0 ± 5.0 (open; about 17 seeds would settle it)'
+    """
+    differences = list(np.subtract(values, reference))
+    half, words = over_seeds(differences), mean_in_words(differences, "+")
+    if half is None or abs(np.mean(differences)) > half or not np.any(differences):
+        return words
+    needed = seeds_to_settle(differences)
+    return f"{words} (open; {f'about {needed}' if needed else 'more than 1,000'} seeds would settle it)"
 
 
 def _over(seeds: int) -> str:

@@ -15,7 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from borderless.measures.prediction_changes import Share, share
+from borderless.errors import ImageError
+from borderless.measures.comparisons import CLASSES, OutputComparison
+from borderless.measures.prediction_changes import NOTHING_DETECTED, Share, share
 from borderless.runtime.evaluation import evaluating
 
 QUALITY = 50
@@ -49,6 +51,7 @@ def fragility(
     position: tuple[int, int],
     photographs: Tensor,
     *,
+    comparison: OutputComparison = CLASSES,
     batch_size: int = 8,
     seed: int = 0,
     progress: Callable[[int, int], Any] | None = None,
@@ -56,13 +59,17 @@ def fragility(
     """Measure how often small changes of objects on photographs change the prediction.
 
     Args:
-        model: Returns logits (N, classes).
+        model: Returns what `comparison` reads, by default logits (N, classes).
         objects: (N, C, h, w).
         position: (row, column) of the objects' upper left pixel on their photographs.
         photographs: (N, C, H, W).
+        comparison: Says what the outputs for two images have in common.
         batch_size: Images per pass.
         seed: Draws the noise, and resamples for the intervals.
         progress: Called with the number of objects done, and of all.
+
+    Raises:
+        ImageError: A detector finds none of the objects as they are.
     """
     device = next((parameter.device for parameter in model.parameters()), objects.device)
     draw = torch.Generator().manual_seed(seed)
@@ -74,23 +81,27 @@ def fragility(
             compressed = jpeg(image)
             rms = float((compressed - image).square().mean().sqrt())
             changes.append(rms / max(float(image.max() - image.min()), 1e-30))
-            views = {
-                "jpeg": [compressed],
-                "noise": [image + rms * torch.randn(image.shape, generator=draw) for _ in range(_NOISES)],
-                "one_pixel": [
-                    scene(one, photograph, (position[0] + row, position[1] + column))
-                    for row, column in _NEIGHBORS
-                    if _fits(one, photograph, (position[0] + row, position[1] + column))
-                ],
-            }
+            around = [(position[0] + row, position[1] + column) for row, column in _NEIGHBORS]
+            moved = [there for there in around if _fits(one, photograph, there)]
+            noises = [image + rms * torch.randn(image.shape, generator=draw) for _ in range(_NOISES)]
+            views = {"jpeg": [compressed], "noise": noises, "one_pixel": [scene(one, photograph, m) for m in moved]}
             stacked = torch.stack([image, *(view for group in views.values() for view in group)])
-            found = torch.cat([model(part.to(device)).argmax(1).cpu() for part in torch.split(stacked, batch_size)])
+            at = [position] * (len(stacked) - len(moved)) + moved
+            size = one.shape[1:], photograph.shape[1:]
+            values: list[Tensor] = []
+            for start in range(0, len(stacked), batch_size):
+                outputs = model(stacked[start : start + batch_size].to(device))
+                for output, there in zip(outputs.split(1), at[start : start + batch_size], strict=True):
+                    values.append(comparison.read(output, there, *size).double().cpu())
             start = 1
-            for name, group in views.items():
-                flips[name].append(float((found[start : start + len(group)] != found[0]).float().mean()))
-                start += len(group)
+            for differs in comparison.compare(torch.stack(values).numpy()).differs.T:  # none where nothing is detected
+                for name, group in views.items():
+                    flips[name].append(float(differs[start : start + len(group)].mean()) if group else 0.0)
+                    start += len(group)
             if progress is not None:
                 progress(i + 1, len(objects))
+    if not flips["jpeg"]:
+        raise ImageError(NOTHING_DETECTED)
     shares = {name: share(np.array(values), seed) for name, values in flips.items()}
     rms = float(np.mean(changes))
     return Fragility(jpeg=shares["jpeg"], noise=shares["noise"], one_pixel=shares["one_pixel"], rms=rms)

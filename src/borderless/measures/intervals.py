@@ -24,6 +24,25 @@ def over_seeds(values: Sequence[float]) -> float | None:
     return float(stats.t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values)))
 
 
+def seeds_to_settle(differences: Sequence[float], most: int = 1_000) -> int | None:
+    """Return with how many seeds the interval of the mean difference would exclude 0, if mean and deviation stay.
+
+    At most `most` seeds; None: more than that, or no telling from a single one.
+
+    Example:
+        >>> seeds_to_settle([1.0, 2.0, 3.0]), seeds_to_settle([3.0, -1.0, 1.0]), seeds_to_settle([1.0, -1.0])
+        (4, 17, None)
+    """
+    from scipy import stats
+
+    if len(differences) < 2:
+        return None
+    mean, deviation = abs(np.mean(differences)), np.std(differences, ddof=1)
+    counts = np.arange(2, most + 1)
+    is_settled = stats.t.ppf(0.975, counts - 1) * deviation / np.sqrt(counts) < mean
+    return int(counts[is_settled.argmax()]) if is_settled.any() else None
+
+
 def _at_once(count: int) -> int:
     """Return how many resamples are in memory together."""
     return max(1, min(RESAMPLES, 10_000_000 // count))

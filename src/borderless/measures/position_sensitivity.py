@@ -14,7 +14,9 @@ at a time, exactly:
 Where outputs must be equal, `place` computes them in one run, which would prove nothing. So the controls run every
 canvas whole, for some of the objects and positions.
 
-Shapes: objects (N, C, h, w); positions (P, 2) of their upper left pixels; logits (P, N, classes).
+What counts as a change is up to a `OutputComparison`: of a classifier, another class.
+
+Shapes: objects (N, C, h, w); positions (P, 2) of their upper left pixels; values (P, N, ...), read by a comparison.
 """
 
 from collections.abc import Callable, Sequence
@@ -25,16 +27,17 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from borderless.conversion import bordered, conversion_of
-from borderless.engine.border import Phase
+from borderless.conversion import Output, bordered, conversion_of
+from borderless.engine.border import BorderName, Phase
 from borderless.errors import ImageError
 from borderless.measures.batches import check_images
+from borderless.measures.comparisons import CLASSES, Compared, OutputComparison, joined
+from borderless.measures.object_outputs import Background, canvases, device_of, on_canvases, snapped
 from borderless.measures.positions import between_strides, on_grid, whole_strides_apart
-from borderless.measures.prediction_changes import Effect, effect, softmax
+from borderless.measures.prediction_changes import Effect, effect_of
 from borderless.placement.place import place
 from borderless.runtime.evaluation import evaluating
 
-Background = float | Sequence[float] | Tensor
 _CONTROL_PLACES, _CONTROL_OBJECTS = 5, 4
 
 
@@ -44,8 +47,9 @@ class Sensitivity:
 
     Attributes:
         positions: (P, 2), all positions under the model's own border, the middle first.
-        answers: (P, N), the predicted classes.
-        probability: (P, N), of the class that is predicted at the middle, or of the label.
+        differs: (P, N), how much each output differs from that at the middle, in the measure of the comparison.
+        classes: (P, N), the predicted classes; None of an output without classes.
+        probability: (P, N), of the class that is predicted at the middle, or of the label; None without classes.
         stride_px: The model's total stride (rows, columns).
         canvas: Size of the canvas (height, width).
         object_px: Size of the objects (height, width).
@@ -58,8 +62,9 @@ class Sensitivity:
     """
 
     positions: np.ndarray
-    answers: np.ndarray
-    probability: np.ndarray
+    differs: np.ndarray
+    classes: np.ndarray | None
+    probability: np.ndarray | None
     stride_px: tuple[int, int]
     canvas: tuple[int, int]
     object_px: tuple[int, int]
@@ -72,8 +77,9 @@ class Sensitivity:
 
     @property
     def worst(self) -> tuple[int, int]:
-        """The position with the lowest mean probability."""
-        row, column = self.positions[self.probability.mean(1).argmin()]
+        """The position with the lowest mean probability, or else with the largest mean difference."""
+        worst = (self.differs if self.probability is None else -self.probability).mean(1).argmax()
+        row, column = self.positions[worst]
         return int(row), int(column)
 
 
@@ -88,12 +94,15 @@ def sensitivity(
     places: int = 49,
     seed: int = 0,
     cause_objects: int | None = None,
+    comparison: OutputComparison = CLASSES,
+    body: nn.Module | None = None,
+    batch_size: int = 8,
     progress: Callable[[float], Any] | None = None,
 ) -> Sensitivity:
     """Evaluate `model`, as it is, on `objects` at positions of a canvas, and separate what makes predictions differ.
 
     Args:
-        model: Returns logits (N, classes).
+        model: Returns what `comparison` reads, by default logits (N, classes).
         objects: (N, C, h, w).
         canvas: Size of the canvas (height, width).
         stride_px: The model's total stride along each axis, as `explain` gives it.
@@ -103,6 +112,9 @@ def sensitivity(
         places: Approximate number of positions, from edge to edge.
         seed: Seed of the positions between strides, and of the resampling for the intervals.
         cause_objects: Number of objects that are used to tell the causes apart; by default all.
+        comparison: Says what the outputs at two positions have in common.
+        body: The part of `model` that other borders are put under; by default all of it.
+        batch_size: Canvases per pass, where an output has a cell for each part of the image.
         progress: Called with the share that is done, in [0, 1].
 
     Raises:
@@ -117,44 +129,35 @@ def sensitivity(
         )
     strides = (int(stride_px[0]), int(stride_px[1]))
     across = max(2, round(places**0.5))
-    everywhere = on_grid(room, across)
-    whole = whole_strides_apart(room, strides, across)
-    between = between_strides(room, strides, places, seed)
     color = _color(background)
-    some = objects[:cause_objects]
     tell = _Shares(progress)
-
-    def logits(under: str | None, things: Tensor, where: np.ndarray) -> np.ndarray:
-        around = background if under is None else 0.0 if under == "full" else color
-        return _logits(model, things, where, canvas, around, under, tell.within(under or "own"))
-
-    def control(phase: Phase, where: np.ndarray) -> np.ndarray:
-        chosen = where[np.linspace(0, len(where) - 1, min(len(where), _CONTROL_PLACES)).round().astype(int)]
-        with bordered(model, "infinite", phase=phase, background=color):
-            found = on_canvases(model, objects[:_CONTROL_OBJECTS], chosen, canvas, color, tell.within(phase))
-        return found
-
+    run = _Run(model, model if body is None else body, canvas, background, color, comparison, batch_size)
     with evaluating(model):
-        own = logits(None, objects, everywhere)
-        border = logits(None, some, whole)
-        bias = logits("full", some, whole)
-        stride = logits("infinite", some, between)
-        border_control = control("fixed", whole)
-        stride_control = control("adaptive", between)
-    first = own[0].argmax(1) if labels is None else labels.cpu().numpy()
+        step = run.step(objects)
+        everywhere = snapped(on_grid(room, across), step)
+        whole = snapped(whole_strides_apart(room, strides, across), step)
+        between = snapped(between_strides(room, strides, places, seed), step)
+        some = objects[:cause_objects]
+        own = run(None, objects, everywhere, tell.within("own"))
+        border = run(None, some, whole, tell.within("own"))
+        bias = run("full", some, whole, tell.within("full"))
+        stride = run("infinite", some, between, tell.within("infinite"))
+        border_control = run.control("fixed", objects, whole, tell.within("fixed"))
+        stride_control = run.control("adaptive", objects, between, tell.within("adaptive"))
     return Sensitivity(
         positions=everywhere,
-        answers=own.argmax(2),
-        probability=softmax(own)[:, np.arange(len(objects)), first],
+        differs=own.differs,
+        classes=own.classes,
+        probability=own.probability(None if labels is None else labels.cpu().numpy()),
         stride_px=strides,
         canvas=(int(canvas[0]), int(canvas[1])),
         object_px=(int(objects.shape[2]), int(objects.shape[3])),
-        all_places=effect(own, seed),
-        border=effect(border, seed),
-        bias=effect(bias, seed),
-        stride=effect(stride, seed),
-        border_control=effect(border_control, seed),
-        stride_control=effect(stride_control, seed),
+        all_places=effect_of(own, seed),
+        border=effect_of(border, seed),
+        bias=effect_of(bias, seed),
+        stride=effect_of(stride, seed),
+        border_control=effect_of(border_control, seed),
+        stride_control=effect_of(stride_control, seed),
     )
 
 
@@ -180,84 +183,71 @@ class _Shares:
         return told
 
 
-def on_photographs(
-    model: nn.Module,
-    objects: Tensor,
-    where: np.ndarray,
-    photographs: Tensor,
-    progress: Callable[[int, int], Any] | None = None,
-) -> np.ndarray:
-    """Return logits (positions, objects, classes), each object on a photograph of its own.
+@dataclass(frozen=True)
+class _Run:
+    """Evaluates a model on objects at positions of a canvas, and compares its outputs with those at the first."""
 
-    Args:
-        model: Returns logits (N, classes).
-        objects: (N, C, h, w).
-        where: (P, 2), positions.
-        photographs: (N, C, H, W).
-        progress: Called with the number of objects done, and of all.
-    """
-    device = next((parameter.device for parameter in model.parameters()), objects.device)
-    found: list[np.ndarray] = []
-    with evaluating(model):
-        for i, (one, photograph) in enumerate(zip(objects.to(device), photographs.to(device), strict=True)):
-            logits = place(model, one[None], torch.as_tensor(where), photograph.shape[1:], photograph)
-            found.append(logits.double().cpu().numpy())
-            if progress is not None:
-                progress(i + 1, len(objects))
-    return np.concatenate(found, axis=1)
+    model: nn.Module
+    body: nn.Module
+    canvas: tuple[int, int]
+    background: Background
+    color: Any
+    comparison: OutputComparison
+    batch_size: int
 
+    @property
+    def _output(self) -> Output:
+        """Kind of the body's output: with Signals, the rest of the model, such as a detector's heads, goes along."""
+        return "frame" if self.body is self.model else "signal"
 
-def _logits(
-    model: nn.Module,
-    objects: Tensor,
-    where: np.ndarray,
-    canvas: tuple[int, int],
-    background: Background,
-    under: str | None,
-    progress: Callable[[int, int], Any],
-) -> np.ndarray:
-    device = next((parameter.device for parameter in model.parameters()), objects.device)
+    def step(self, objects: Tensor) -> tuple[int, int]:
+        """Return the steps in pixels at which outputs can be read exactly."""
+        if not self.comparison.is_dense:
+            return 1, 1
+        image = canvases(objects[:1], np.array([[0, 0]]), self.canvas, self.color)
+        return self.comparison.step(self.model(image.to(device_of(self.model, objects))), self.canvas)
 
-    def run() -> Tensor:
-        return place(model, objects.to(device), torch.as_tensor(where), canvas, background, progress=progress)
+    def __call__(
+        self, under: BorderName | None, objects: Tensor, where: np.ndarray, progress: Callable[[int, int], Any]
+    ) -> Compared:
+        """Run the model as it is, or `under` another border."""
+        around = self.background if under is None else 0.0 if under == "full" else self.color
+        if under is None:
+            return self._compared(objects, where, around, progress)
+        own = conversion_of(self.body)
+        phase = "fixed" if own is None or under == "full" else own.border.phase
+        options: dict[str, Any] = {} if under == "full" else {"phase": phase, "background": around}
+        with bordered(self.body, under, output=self._output, **options):
+            return self._compared(objects, where, around, progress)
 
-    if under is None:
-        found = run()
-    elif under == "full":
-        with bordered(model, "full"):
-            found = run()
-    else:
-        own = conversion_of(model)
-        with bordered(model, "infinite", phase="fixed" if own is None else own.border.phase, background=background):
-            found = run()
-    if found.ndim != 3:
-        raise ImageError(
-            f"Expected logits (images, classes) from {type(model).__name__} but got shape {tuple(found.shape[1:])}; "
-            "put a module around the model that returns logits."
-        )
-    return found.double().cpu().numpy()
+    def _compared(
+        self, objects: Tensor, where: np.ndarray, around: Background, progress: Callable[[int, int], Any]
+    ) -> Compared:
+        if self.comparison.is_dense:
+            return self._on_canvases(objects, where, around, progress)
+        device = device_of(self.model, objects)
+        found = place(self.model, objects.to(device), torch.as_tensor(where), self.canvas, around, progress=progress)
+        return self.comparison.compare(found.double().cpu().numpy())
 
+    def control(
+        self, phase: Phase, objects: Tensor, where: np.ndarray, progress: Callable[[int, int], Any]
+    ) -> Compared:
+        """Run every canvas whole without a border, for some objects and positions."""
+        chosen = where[np.linspace(0, len(where) - 1, min(len(where), _CONTROL_PLACES)).round().astype(int)]
+        with bordered(self.body, "infinite", phase=phase, background=self.color, output=self._output):
+            return self._on_canvases(objects[:_CONTROL_OBJECTS], chosen, self.color, progress)
 
-def on_canvases(
-    model: nn.Module,
-    objects: Tensor,
-    where: np.ndarray,
-    canvas: tuple[int, int],
-    color: float | Sequence[float],
-    progress: Callable[[int, int], Any] | None = None,
-) -> np.ndarray:
-    """Return what `place` returns, logits (positions, objects, classes), from every canvas run whole."""
-    device = next((parameter.device for parameter in model.parameters()), objects.device)
-    empty = torch.as_tensor(color, dtype=objects.dtype).reshape(1, -1, 1, 1)
-    height, width = objects.shape[2:]
-    logits: list[Tensor] = []
-    for row, column in where.tolist():
-        images = empty.expand(len(objects), objects.shape[1], *canvas).clone()
-        images[:, :, row : row + height, column : column + width] = objects
-        logits.append(model(images.to(device)).double().cpu())
-        if progress is not None:
-            progress(len(logits), len(where))
-    return torch.stack(logits).numpy()
+    def _on_canvases(
+        self, objects: Tensor, where: np.ndarray, around: Background, progress: Callable[[int, int], Any]
+    ) -> Compared:
+        found: list[Compared] = []
+        at_once = 1 if self.comparison.is_dense else len(objects)
+        for i, start in enumerate(range(0, len(objects), at_once)):
+            one = objects[start : start + at_once]
+            values = on_canvases(self.model, one, where, self.canvas, around, self.comparison, self.batch_size)
+            found.append(self.comparison.compare(values))
+            progress(i + 1, len(objects))
+        return joined(found)
 
 
 def _color(background: Background) -> Any:

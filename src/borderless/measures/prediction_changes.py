@@ -1,16 +1,22 @@
-"""Compare predictions at several positions with those at the first one.
+"""Sum up how predictions at several positions differ from those at the first one, with intervals over objects.
 
-Shapes: logits (P, N, classes) at P positions, for N objects.
+Shapes: values (P, N, ...) at P positions, for N objects; of a classifier, logits (P, N, classes).
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 
+from borderless.errors import ImageError
+from borderless.measures.comparisons import CLASSES, Compared, OutputComparison
 from borderless.measures.intervals import over_objects
 
 # An object counts as confident if the network gives its class more than this probability at the middle.
 CONFIDENT = 0.5
+NOTHING_DETECTED = (
+    "Expected objects that are detected in the middle but got none whose box overlaps the object; give others with "
+    "objects=, or images with what the detector knows in their middle"
+)
 
 
 @dataclass(frozen=True)
@@ -35,16 +41,18 @@ class Effect:
     """Difference between predictions at some positions and those at the middle one.
 
     Attributes:
-        flips: The share of (position, object) pairs whose largest logit is of another class, in [0, 1].
+        flips: The mean difference over (position, object) pairs, in the measure of the comparison: of a classifier, the
+            share of pairs whose largest logit is of another class, in [0, 1].
         low: Lower end of its 95 % interval over objects.
         high: Upper end.
-        change: The largest difference of a logit, relative to the largest logit.
-        drop: The mean fall of the probability of the class that is largest at the middle.
+        change: The largest difference of an output, of a classifier a logit, relative to the largest one.
+        drop: The mean fall of the probability of the class that is largest at the middle; 0 without classes.
         places: The number of positions compared, besides the middle.
         objects: The number of objects.
         confident: The share for objects that are predicted with more than `CONFIDENT` probability at the middle; None
             without such objects.
         unsure: The share for the other objects.
+        overlap: The mean intersection over union with the middle, of labels' pixels or of boxes; None without either.
     """
 
     flips: float
@@ -56,6 +64,7 @@ class Effect:
     objects: int
     confident: Share | None = None
     unsure: Share | None = None
+    overlap: float | None = None
 
 
 @dataclass(frozen=True)
@@ -64,14 +73,16 @@ class OnPhotographs:
 
     Attributes:
         positions: (P, 2), the middle first.
-        answers: (P, N), the predicted class.
-        probability: (P, N), of the class that is predicted at the middle.
+        differs: (P, N), how much each output differs from that in the middle.
+        classes: (P, N), the predicted class; None of an output without classes.
+        probability: (P, N), of the class that is predicted at the middle; None without classes.
         effect: How predictions differ from those at the middle.
     """
 
     positions: np.ndarray
-    answers: np.ndarray
-    probability: np.ndarray
+    differs: np.ndarray
+    classes: np.ndarray | None
+    probability: np.ndarray | None
     effect: Effect
 
 
@@ -81,40 +92,43 @@ def share(flips: np.ndarray, seed: int = 0) -> Share:
     return Share(float(flips.mean()), low, high, len(flips))
 
 
-def effect(logits: np.ndarray, seed: int = 0) -> Effect:
-    """Compare logits (positions, objects, classes) with those at the first position."""
-    here, others = logits[:1], logits[1:]
+def effect(values: np.ndarray, seed: int = 0, comparison: OutputComparison = CLASSES) -> Effect:
+    """Compare values (positions, objects, ...) with those at the first position."""
+    return effect_of(comparison.compare(values), seed)
+
+
+def effect_of(found: Compared, seed: int = 0) -> Effect:
+    """Sum up outputs that have been compared with those at the first position.
+
+    Raises:
+        ImageError: There is nothing to compare, because a detector found none of the objects at the first position.
+    """
+    if not found.differs.shape[1]:
+        raise ImageError(NOTHING_DETECTED)
+    others = found.differs[1:]
     if not len(others):
-        return Effect(0.0, 0.0, 0.0, 0.0, 0.0, 0, logits.shape[1])
-    flipped = (others.argmax(2) != here.argmax(2)).mean(0)
+        return Effect(0.0, 0.0, 0.0, 0.0, 0.0, 0, found.differs.shape[1])
+    flipped = others.mean(0)
     low, high = over_objects(flipped, seed)
-    probability = _of_first_class(logits)
-    is_confident = probability[0] > CONFIDENT
-    largest = max(float(np.abs(here).max()), float(np.finfo(np.float64).tiny))
+    probability, confident, unsure = found.probability(), None, None
+    if probability is not None:
+        is_confident = probability[0] > CONFIDENT
+        confident = share(flipped[is_confident], seed) if is_confident.any() else None
+        unsure = share(flipped[~is_confident], seed) if not is_confident.all() else None
     return Effect(
         flips=float(flipped.mean()),
         low=low,
         high=high,
-        change=float(np.abs(others - here).max()) / largest,
-        drop=float((probability[:1] - probability[1:]).mean()),
+        change=found.change,
+        drop=0.0 if probability is None else float((probability[:1] - probability[1:]).mean()),
         places=len(others),
-        objects=logits.shape[1],
-        confident=share(flipped[is_confident], seed) if is_confident.any() else None,
-        unsure=share(flipped[~is_confident], seed) if not is_confident.all() else None,
+        objects=others.shape[1],
+        confident=confident,
+        unsure=unsure,
+        overlap=None if found.overlap is None else float(found.overlap[1:].mean()),
     )
 
 
-def placed(where: np.ndarray, logits: np.ndarray, seed: int = 0) -> OnPhotographs:
-    """Return what logits (positions, objects, classes) at positions `where` say."""
-    return OnPhotographs(where, logits.argmax(2), _of_first_class(logits), effect(logits, seed))
-
-
-def _of_first_class(logits: np.ndarray) -> np.ndarray:
-    """Return the probability (positions, objects) of the class that is largest at the first position."""
-    return softmax(logits)[:, np.arange(logits.shape[1]), logits[0].argmax(1)]
-
-
-def softmax(logits: np.ndarray) -> np.ndarray:
-    """Return probabilities (P, N, classes)."""
-    powers = np.exp(logits - logits.max(-1, keepdims=True))
-    return powers / powers.sum(-1, keepdims=True)
+def placed(where: np.ndarray, found: Compared, seed: int = 0) -> OnPhotographs:
+    """Return what outputs at positions `where` say, compared with those at the first."""
+    return OnPhotographs(where, found.differs, found.classes, found.probability(), effect_of(found, seed))

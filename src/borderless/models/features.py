@@ -1,5 +1,6 @@
 """Networks of `quadrant`: any network, returning the features that it pools over space instead of classes."""
 
+import copy
 from pathlib import Path
 
 from torch import nn
@@ -35,6 +36,20 @@ def feature_network(arch: str, init: Init, pool: FeaturePool, seed: int, weights
         _replace_last(model, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d(1), arch)
     _replace_last(model, nn.Linear, nn.Identity(), arch)
     return model.eval()
+
+
+def as_published(model: nn.Module) -> nn.Module:
+    """Return a copy of a feature network as the paper's code has it: the max pool of a ResNet has kernel 2."""
+    model = copy.deepcopy(model)
+    if isinstance(pool := getattr(model, "maxpool", None), nn.MaxPool2d):
+        pool.kernel_size = 2
+    return model
+
+
+def first_padding_px(model: nn.Module) -> int:
+    """Return how many zeros the first convolution of `model` adds on each side."""
+    first = next(module for module in model.modules() if isinstance(module, nn.Conv2d))
+    return max(int(side) for side in first.padding)
 
 
 def _weights(arch: str) -> str:

@@ -1,4 +1,4 @@
-"""The network that a command line names: a name with its library's weights, or a file of weights."""
+"""The network that a command line names: by name with its library's weights, in a file of them, or by import path."""
 
 import re
 import zipfile
@@ -8,9 +8,11 @@ from typing import Any
 
 from torch import nn
 
+from borderless.data import imagenet
 from borderless.errors import CheckpointError, UnknownName
-from borderless.models.checkpoint import SUFFIXES
+from borderless.models.checkpoint import SUFFIXES, fill_, read_weights
 from borderless.models.choices import ARCHITECTURE
+from borderless.models.importing import built, is_import_path
 from borderless.models.loading import load, resolve
 from borderless.models.preprocessing import Channels, normalization
 from borderless.runtime.evaluation import seeded
@@ -20,12 +22,16 @@ _PROGRAMS = (".pt2", ".onnx", ".ptl", ".engine", ".tflite")
 
 @dataclass(frozen=True)
 class NetworkRequest:
-    """A network by name with its library's weights, or the architecture `arch` with those in a file.
+    """A network by name with its library's weights, the architecture `arch` with those in a file, or an import path.
 
     Attributes:
+        name: Of a network, as for `load`; the path of a file of weights; or `package.module:name`, a callable that
+            returns a network and is imported from the current folder or from an installed package.
+        arch: Architecture of a file.
         weights: Of a network by name, see `load`, or "random"; without it, its library's, and random ones for the
             paper's. The bare name `tf_efficientnet_lite0` has a package's (`borderless.models.packaged`);
-            `timm/tf_efficientnet_lite0` has timm's, as has `efficientnet_lite0`, which is another network.
+            `timm/tf_efficientnet_lite0` has timm's, as has `efficientnet_lite0`, which is another network. Of an import
+            path, a file of weights; without it, those that the callable gives it.
         classes: Number of classes of the architecture; only for random weights and files.
         seed: Seed of random weights.
     """
@@ -42,7 +48,10 @@ class NetworkRequest:
         Raises:
             UnknownName: There is no such network or weights.
             CheckpointError: The file cannot be read without running code from it.
+            ConfigError: The callable at an import path fails, or needs arguments.
         """
+        if self.is_import_path:
+            return self._imported()
         options: dict[str, Any] = {} if self.classes is None else {"num_classes": self.classes}
         if self.is_file:
             self._check_file()
@@ -61,6 +70,23 @@ class NetworkRequest:
                 f"{self.name!r} with weights of its library; leave it out"
             )
         return load(self.name, self._kept)
+
+    def _imported(self) -> nn.Module:
+        if self.arch or self.classes is not None:
+            option = f"--arch {self.arch}" if self.arch else f"--classes {self.classes}"
+            raise UnknownName(
+                f"Expected neither --arch nor --classes with {self.name}, whose callable decides both, but got "
+                f"{option}; leave it out"
+            )
+        is_file = self.weights not in ("", "random")
+        weights = (
+            read_weights(Path(self.weights)) if is_file else {}
+        )  # before the network: a wrong path is told at once
+        with seeded(self.seed):
+            model = built(self.name)
+        if is_file:
+            fill_(model, weights, self.name, Path(self.weights))
+        return model.eval()
 
     def _check_file(self) -> None:
         path = Path(self.name)
@@ -90,6 +116,8 @@ class NetworkRequest:
         if self.is_file:
             self._check_file()
             return normalization(self.arch)
+        if self.is_import_path:
+            return imagenet.MEAN, imagenet.DEVIATION
         return normalization(self.name, self._kept)
 
     @property
@@ -99,11 +127,16 @@ class NetworkRequest:
         return self.name.lower().endswith(endings) or Path(self.name).is_file()
 
     @property
+    def is_import_path(self) -> bool:
+        """Whether the name is `package.module:name`."""
+        return not self.is_file and is_import_path(self.name)
+
+    @property
     def is_random(self) -> bool:
         """Whether the weights are random: asked for, or those of one of the paper's networks, which has no others."""
-        return not self.is_file and (
-            self.weights == "random" or (not self.weights and resolve(self.name)[0] == "borderless")
-        )
+        if self.is_file or self.weights:
+            return not self.is_file and self.weights == "random"
+        return not self.is_import_path and resolve(self.name)[0] == "borderless"
 
     @property
     def slug(self) -> str:
@@ -123,6 +156,16 @@ class NetworkRequest:
         library, _ = resolve(self.name)
         kept = self.weights or ("packaged" if self.name == ARCHITECTURE else "default")
         return "pretrained" if kept == "default" and library == "timm" else kept
+
+
+def architecture(name: str) -> nn.Module:
+    """Return a network by name or import path without looking for trained weights, in eval mode.
+
+    Raises:
+        UnknownName: There is no such network.
+        ConfigError: The callable at an import path fails, or needs arguments.
+    """
+    return built(name).eval() if is_import_path(name) else load(name)
 
 
 def slug(name: str) -> str:

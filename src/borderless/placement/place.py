@@ -30,9 +30,10 @@ def place(
 
     The model runs with its original padding or under the border that it was converted to, in eval mode, without
     gradients. The result equals running every canvas whole, up to rounding: the empty canvas runs once, and a patch
-    costs the windows that it can influence. Positions that must have equal outputs run once. Under `valid`, `reflect`,
-    `replicate` and `circular`, and with an adaptive phase on a canvas that is not the border's own background, every
-    canvas is run whole.
+    costs the windows that it can influence, as far into the model as they are cheaper than whole feature maps; then all
+    canvases run as batches. Positions that must have equal outputs run once. Under `valid`, `reflect`, `replicate` and
+    `circular`, and with an adaptive phase on a canvas that is not the border's own background, every canvas is run
+    whole.
 
     Args:
         model: A model in eval mode, converted or not.
@@ -60,18 +61,20 @@ def place(
         torch.Size([2, 5, 4, 1, 1])
     """
     check_convertible(model)
-    _check_mode(model)
+    check_mode(model)
     single = patches.ndim == 3
     patches = patches[None] if single else patches
     empty = _empty_canvas(patches, canvas, background)
     where = _checked_positions(positions, space_of(patches), space_of(empty))
     run = SinglePass(model, output, pool, args, kwargs)
     with torch.no_grad():
-        answers = Placement(model, run, patches, empty, budget_mib * 2**20, progress).at(where)
-    return answers[:, 0] if single else answers
+        placement = Placement(model, run, patches, space_of(patches), empty, budget_mib * 2**20, progress)
+        outputs = placement.at(where)
+    return outputs[:, 0] if single else outputs
 
 
-def _check_mode(model: nn.Module) -> None:
+def check_mode(model: nn.Module) -> None:
+    """Raise ConversionError for a model in training mode."""
     training = next((name or "the model itself" for name, module in model.named_modules() if module.training), None)
     if training is not None:
         raise ConversionError(
@@ -88,7 +91,7 @@ def _empty_canvas(patches: Tensor, canvas: Sequence[int] | None, background: Any
             f"Expected patches as a floating-point tensor (N, C, H, W) or (C, H, W), not empty, but got {got}."
         )
     channels = patches.shape[1]
-    values = torch.as_tensor(background)
+    values = color_or_image(background)
     if values.ndim > 1:
         if not values.is_floating_point() or values.ndim != 3 or values.shape[0] != channels:
             raise ImageError(
@@ -112,6 +115,11 @@ def _empty_canvas(patches: Tensor, canvas: Sequence[int] | None, background: Any
             f"patches with {channels} channels."
         )
     return values.to(patches).reshape(1, -1, 1, 1).expand(1, channels, *canvas).contiguous()
+
+
+def color_or_image(background: Any) -> Tensor:
+    """Return a background as a tensor; numbers as precise as Python's."""
+    return background if isinstance(background, Tensor) else torch.as_tensor(background, dtype=torch.float64)
 
 
 def _checked_positions(positions: Any, size: tuple[int, int], canvas: tuple[int, int]) -> list[Position]:

@@ -16,8 +16,6 @@ import torch
 from torch import Tensor, nn
 
 from borderless.engine.aliases import Change, write_through
-from borderless.engine.border import Border
-from borderless.engine.edge import Edge
 from borderless.engine.forward_pass import ForwardPass
 from borderless.engine.geometry import Box, Mirroring, filled_box, intersection
 from borderless.engine.naming import describe
@@ -25,11 +23,11 @@ from borderless.engine.padding import memory_format_of, pasted, strips
 from borderless.engine.reading import cut
 from borderless.engine.registry import Gather, traits_of
 from borderless.engine.relabeled import Relabeled, maps_of
-from borderless.engine.rules import pools
 from borderless.engine.rules.frame_pools import FramePool
 from borderless.engine.rules.indices import Indices
 from borderless.engine.signal import Signal
 from borderless.engine.torch_internals import tree_leaves, tree_map
+from borderless.placement.averages import as_the_model_divides
 from borderless.placement.canvas_edge import CanvasEdge
 from borderless.placement.tape import Step, StoredMap, Tape, TapedSignal, like, operands_of
 
@@ -39,10 +37,12 @@ class Replay(ForwardPass):
     """A pass over objects on the canvas of `tape`.
 
     samples: the number of objects. offsets: for each sample its distance in pixels from the first one; multiples of the
-    total stride that lead nowhere near the edge of the canvas. None: all at one position.
+    stride that lead nowhere near the edge of the canvas. None: all at one position. switch: the step from which on all
+    steps run on whole maps.
     """
 
     tape: Tape = field(kw_only=True)
+    switch: int = field(kw_only=True)
     samples: int = 0
     offsets: tuple[tuple[int, ...], ...] | None = None
     _next: int = 0
@@ -60,10 +60,10 @@ class Replay(ForwardPass):
         )
 
 
-def placing(tape: Tape, root: nn.Module, offsets: tuple[tuple[int, ...], ...] | None) -> Replay:
-    """Return a pass over objects, by `offsets` apart, along `tape`."""
+def placing(tape: Tape, root: nn.Module, offsets: tuple[tuple[int, ...], ...] | None, switch: int) -> Replay:
+    """Return a pass over objects, by `offsets` apart, along `tape`, on windows before the step `switch`."""
     edge = CanvasEdge(tape.border)
-    return Replay(edge, root, warned=tape.warned, shares_passes=True, tape=tape, offsets=offsets)
+    return Replay(edge, root, warned=tape.warned, shares_passes=True, tape=tape, offsets=offsets, switch=switch)
 
 
 class ReplayedSignal(TapedSignal):
@@ -81,6 +81,12 @@ class ReplayedSignal(TapedSignal):
             objects, tuple(position), canvas.frame, canvas.axes, None, canvas.lattice, scope, canvas.field, aliased=True
         )
         return made._on(canvas)
+
+    @classmethod
+    def from_canvases(cls, canvases: Tensor, scope: Replay) -> "ReplayedSignal":
+        """Return whole `canvases` (N, C, *space) with objects on them."""
+        made = cls.from_objects(canvases, (0,) * (canvases.ndim - 2), scope)
+        return made._on(made.canvas, like(made.canvas, canvases))
 
     def _on(self, canvas: StoredMap | None, whole: Signal | None = None) -> "ReplayedSignal":
         self.canvas, self.whole = canvas, whole  # pyright: ignore[reportAttributeAccessIssue]
@@ -149,7 +155,7 @@ class ReplayedSignal(TapedSignal):
         """Return `cells` of the canvas, repeated for every sample where channels were folded into the batch."""
         return cells if len(cells) == 1 else cells.repeat(self.placing.samples, *[1] * (cells.ndim - 1))
 
-    def _boxes(self) -> list[Box]:
+    def boxes_of_rows(self) -> list[Box]:
         """Return the box of the window for each row of the batch; rows of one sample follow each other."""
         offsets = self.placing.offsets
         if offsets is None:
@@ -162,20 +168,24 @@ class ReplayedSignal(TapedSignal):
         if self.whole is not None:
             return self.whole
         canvas = self.canvas.whole
-        cells = self._for_each_sample(canvas.window).expand(len(self.window), *canvas.window.shape[1:])
+        cells = self._for_each_sample(canvas.window).expand(self._sizes[0], *canvas.window.shape[1:])
         cells = cells.clone(memory_format=memory_format_of(canvas.window))  # because they are the tape's
-        for sample, window, box in zip(cells, self.window, self._boxes(), strict=True):
-            cut(sample, tuple(axis - 1 for axis in self.axes), canvas.box, box).copy_(window)
+        self.paste(cells, canvas.box)
         whole = like(canvas, cells)
         if whole.background is not None:
             whole.background = self._for_each_sample(whole.background)
         return whole
 
+    def paste(self, cells: Tensor, box: Box) -> None:
+        """Write the windows into `cells`, maps that are stored on `box`."""
+        for sample, window, own in zip(cells, self.window, self.boxes_of_rows(), strict=True):
+            cut(sample, tuple(axis - 1 for axis in self.axes), box, own).copy_(window)
+
     def pooled(self, gather: Gather, canvas_value: Tensor) -> Tensor:
         """Return the mean, sum or maximum over all of space, given the empty canvas's."""
         cells = self._canvas_cells(self.box)
         if gather == "max":
-            boxes = self._boxes()
+            boxes = self.boxes_of_rows()
             elsewhere = {box: self._largest_elsewhere(box) for box in dict.fromkeys(boxes)}
             value = torch.maximum(self.window.amax(self.axes), torch.cat([elsewhere[box] for box in boxes]))
         else:
@@ -205,28 +215,38 @@ class ReplayedSignal(TapedSignal):
 
     def called(self, func: Any, rule: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run the rule on windows where that is exact, else on whole maps."""
-        return _run(func, rule, self.placing.step(func), self, args, kwargs)
+        step = self.placing.step(func)
+        leaves = tree_leaves((args, kwargs))
+        placed = [leaf for leaf in leaves if isinstance(leaf, ReplayedSignal)]
+        is_windowed = step.index < self.placing.switch and all(p.whole is None for p in placed)
+        if is_windowed and _same(step.operands, operands_of(leaves)):
+            result = self.on_windows(func, rule, step, args, kwargs)
+            if result is not NotImplemented:
+                return result
+        for p in placed if step.index >= self.placing.switch else ():
+            p._on(p.canvas, p.on_whole_canvas())  # for all that read it from here on
+        result = _on_whole_maps(func, rule, self.placing, args, kwargs)
+        _checked_maps(result, step)
+        return result
 
-
-def _run(
-    func: Any, rule: Any, step: Step, source: ReplayedSignal, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> Any:
-    scope, traits = source.placing, traits_of(rule)
-    gather = traits.gather(func)
-    leaves = tree_leaves((args, kwargs))
-    placed = [leaf for leaf in leaves if isinstance(leaf, ReplayedSignal)]
-    if all(p.whole is None for p in placed) and _same(step.operands, operands_of(leaves)):
+    def on_windows(self, func: Any, rule: Any, step: Step, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Return what `func` makes of windows; NotImplemented where windows are not enough."""
+        traits = traits_of(rule)
+        gather = traits.gather(func)
         if gather is not None and isinstance(step.result, Tensor) and not isinstance(step.result, Signal):
-            pooled = _global_pool(gather, step, source)
-            if pooled is not None:
-                return pooled
-        elif step.need.is_local and not isinstance(step.result, FramePool):
-            result = rule(func, *args, **kwargs)
-            # A pool over the whole frame is a map too.
-            if isinstance(result, Signal) == isinstance(step.result, Signal):
-                if gather == "mean" and step.need.kind == "neighborhood":
-                    result = _as_the_model_divides(func, step, result, args, kwargs)
-                return _on_canvas(result, step)
+            return _global_pool(gather, step, self)
+        if not step.need.is_local or isinstance(step.result, FramePool):
+            return NotImplemented
+        result = rule(func, *args, **kwargs)
+        if isinstance(result, Signal) != isinstance(step.result, Signal):  # a pool over the whole frame is a map too
+            return NotImplemented
+        if gather == "mean" and step.need.kind == "neighborhood":
+            result = as_the_model_divides(func, step, result, result.boxes_of_rows(), args, kwargs)
+        return _on_canvas(result, step)
+
+
+def _on_whole_maps(func: Any, rule: Any, scope: Replay, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    placed = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, ReplayedSignal)]
     wholes = {id(p): p.on_whole_canvas() for p in placed}
     args, kwargs = tree_map(lambda leaf: wholes.get(id(leaf), leaf), (args, kwargs))
     result = rule(func, *args, **kwargs)
@@ -257,6 +277,13 @@ def _same(expected: list[Tensor], got: list[Tensor]) -> bool:
 
 
 def _on_canvas(result: Any, step: Step) -> Any:
+    for signal, canvas in zip(_checked_maps(result, step), step.maps, strict=True):
+        signal._on(canvas)
+    return result
+
+
+def _checked_maps(result: Any, step: Step) -> list[ReplayedSignal]:
+    """Return the maps in the result of a step, each with as many rows for an object as the canvas's has."""
     made = [leaf for leaf in tree_leaves(maps_of(result)) if isinstance(leaf, ReplayedSignal)]
     for signal, canvas in zip(made, step.maps, strict=True):
         samples, alone = signal.placing.samples, (canvas._sizes[0], *canvas.shape[1:])
@@ -266,41 +293,13 @@ def _on_canvas(result: Any, step: Step) -> Any:
                 f"it makes a map of shape {alone} of one image and {tuple(signal.shape)} of {samples} images, and "
                 "bl.place needs rows of the batch that belong to one image each",
             )
-        signal._on(canvas)
-    return result
+    return made
 
 
-def _global_pool(gather: Gather, step: Step, source: ReplayedSignal) -> Tensor | None:
-    """Return the value of a function that leaves one number per channel of all space; None for any other function."""
+def _global_pool(gather: Gather, step: Step, source: ReplayedSignal) -> Any:
+    """Return the value of a function that leaves one number per channel of all space; NotImplemented of any other."""
     canvas = step.source
     channels = prod(size for axis, size in enumerate(canvas._sizes) if axis not in canvas.axes)
     if step.result.numel() != channels or step.result.shape[0] != 1:
-        return None
+        return NotImplemented
     return source.pooled(gather, step.result)
-
-
-def _as_the_model_divides(
-    func: Any, step: Step, result: ReplayedSignal, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> ReplayedSignal:
-    """Correct an average under the original padding, which may count fewer cells at the edge than in the middle."""
-    if not step.source.border.is_own:
-        return result
-    if step.divisors is None:
-        step.divisors = _divisors(func, step.source, result.window.new_ones(()), args, kwargs)
-    if bool((step.divisors == 1).all()):
-        return result
-    whole = step.maps[0].frame_box
-    scales = {box: cut(step.divisors, result.axes, whole, box) for box in dict.fromkeys(result._boxes())}
-    return result.derive(result.window * torch.cat([scales[box] for box in result._boxes()]), None)
-
-
-def _divisors(func: Any, canvas: Signal, one: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
-    """Return the model's own average of ones, relative to one over whole kernels with zeros outside."""
-    ones = one.expand([n if axis in canvas.axes or axis > 1 else 1 for axis, n in enumerate(canvas.shape)])
-
-    def average(border: Edge) -> Tensor:
-        maps = like(canvas, ones)
-        maps.scope, maps.may_pool_frame = ForwardPass(border, canvas.scope.root), False
-        return pools.average_pool(func, maps, *args[1:], **kwargs).window
-
-    return average(canvas.border) / average(Border("full", reach=0))

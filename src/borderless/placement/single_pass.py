@@ -1,6 +1,6 @@
 """One call of a model on Signals that the caller makes, as far as a module of it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, get_args
 
 from torch import Tensor, nn
@@ -22,10 +22,16 @@ class _Reached(Exception):
 
 
 class SinglePass(Conversion):
-    """Runs a model on Signals that the caller makes, as far as a module of it, and pools its output."""
+    """Runs a model on Signals that the caller makes, as far as a module of it; pools its output, chooses channels."""
 
     def __init__(
-        self, model: nn.Module, output: str, pool: Pool | None, args: tuple[Any, ...], kwargs: dict[str, Any] | None
+        self,
+        model: nn.Module,
+        output: str,
+        pool: Pool | None,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any] | None,
+        channels: Sequence[int] | None = None,
     ) -> None:
         before = conversion_of(model)
         super().__init__(Border("zero") if before is None else before.border)
@@ -43,6 +49,8 @@ class SinglePass(Conversion):
             )
         self.model, self.module, self.pool, self.args, self.kwargs = model, modules[output], pool, args, kwargs or {}
         self.images = None if before is None else before.images
+        self.is_converted = before is not None
+        self.channels = channels
         self.make: Callable[[Tensor], Any] = lambda leaf: leaf
         self.answer: Tensor | None = None
 
@@ -106,4 +114,18 @@ class SinglePass(Conversion):
                 )
             axes = output.axes if isinstance(output, Signal) else tuple(range(2, output.ndim))
             output = output.mean(axes) if self.pool == "average" else output.amax(axes)
-        return output.crop() if isinstance(output, Signal) else output
+        output = output.crop() if isinstance(output, Signal) else output
+        return output if self.channels is None else _chosen(output, self.channels)
+
+
+def _chosen(output: Tensor, channels: Sequence[int]) -> Tensor:
+    count = output.shape[1] if output.ndim > 1 else 0
+    wrong = [channel for channel in channels if not -count <= channel < count]
+    if wrong:
+        raise ImageError(
+            f"Expected classes or channels of an output of shape {tuple(output.shape)} but got {wrong[0]}; the "
+            f"numbers 0 to {count - 1} exist."
+            if count
+            else f"Expected an output with channels to choose {wrong[0]} of but got one of shape {tuple(output.shape)}."
+        )
+    return output[:, list(channels)]

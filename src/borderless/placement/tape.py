@@ -10,28 +10,36 @@ from typing import Any
 
 from torch import Tensor
 
+from borderless.engine.events import Event
 from borderless.engine.forward_pass import ForwardPass
-from borderless.engine.geometry import Box, Interval, Mirroring, intersection
+from borderless.engine.geometry import Box, Mirroring, intersection
 from borderless.engine.naming import describe
 from borderless.engine.padding import pasted
 from borderless.engine.reading import cut
-from borderless.engine.receptive_field import Field
 from borderless.engine.registry import Need, find_rule, traits_of
 from borderless.engine.relabeled import Relabeled
 from borderless.engine.signal import Signal, as_rules_take_it, first_signal
 from borderless.engine.torch_internals import tree_leaves, tree_map
+from borderless.placement.margins import edge_margin, mirrored, read_for
 
 
 @dataclass
 class Step:
-    """One function called on maps: the first of them, the ordinary tensors among its arguments, and its result."""
+    """One function called on maps.
+
+    index: of the step on its tape. source: the first of its maps; sources: all of them. operands: the ordinary tensors
+    among its arguments. macs: its multiply-adds on the whole canvas. divisors: of an average.
+    """
 
     function: Any
+    index: int
     source: "StoredMap"
+    sources: list["StoredMap"]
     operands: list[Tensor]
     result: Any
     need: Need
-    divisors: Tensor | None = None  # of an average
+    macs: int = 0
+    divisors: Tensor | None = None
 
     @property
     def mirrored(self) -> int:
@@ -54,16 +62,24 @@ class RowsMixed(Exception):
 class Tape(ForwardPass):
     """The pass over the empty canvas, under the border `border`, and what happened in it.
 
-    region: for each axis, the pixels that objects will cover, first and stop; None: unknown. Its maps are `StoredMap`s,
-    which keep their cells only where an object there may want to read them.
+    region: for each axis, the pixels that objects will cover, first and stop; its maps are `StoredMap`s, which keep
+    their cells only where windows of objects there will read them. None: all maps keep all cells. kinds: of the events
+    of the pass. macs: the multiply-adds so far. calls: that are under way; what a rule calls itself is no step.
     """
 
     region: Box | None = None
     steps: list[Step] = field(default_factory=list)
-    calls: int = 0  # that are under way: what a rule calls itself is no step
+    kinds: set[str] = field(default_factory=set)
+    macs: int = 0
+    calls: int = 0
 
     def __post_init__(self) -> None:
         self.parameters = {id(tensor) for tensor in (*self.root.parameters(), *self.root.buffers())}
+        self.observer = self._note
+
+    def _note(self, event: Event) -> None:  # and not the event, which would keep its map
+        self.kinds.add(event.kind)
+        self.macs += event.macs
 
     def mixes_rows(self, function: Any) -> None:
         """Raise RowsMixed: a tape holds one image, whose rows it repeats for every object."""
@@ -78,9 +94,9 @@ class Tape(ForwardPass):
         """
         source, maps = self.steps[0].source, self._maps()
         return tuple(
-            _margin(n, [(m.frame[i], m.field[i]) for m in maps])
+            edge_margin(n, [(m.frame[i], m.field[i]) for m in maps])
             + max(
-                _mirrored(n, s.source.frame[i], s.source.field[i], s.mirrored) if s.mirrored else 0 for s in self.steps
+                mirrored(n, s.source.frame[i], s.source.field[i], s.mirrored) if s.mirrored else 0 for s in self.steps
             )
             for i, n in enumerate(source.frame)
         )
@@ -90,29 +106,12 @@ class Tape(ForwardPass):
         """The total stride for each axis: objects that far apart meet the same sublattices."""
         return self.steps[0].source.lattice.total_stride
 
-    def window_bytes(self, size: Sequence[int]) -> int:
-        """Return the most bytes that the largest map takes for one object of `size` pixels."""
-        largest, windowed = 0, True
-        for step in self.steps:
-            windowed = windowed and step.need.is_local
-            for m in step.maps:
-                cells = [b - a for a, b in m.box]
-                channels = m._sizes.numel() // prod(cells)
-                if windowed:
-                    touched = [
-                        (n + sum(field.reach)) // s + 2
-                        for n, field, s in zip(size, m.field, m.lattice.stride, strict=False)
-                    ]
-                    cells = [min(a, int(b)) for a, b in zip(cells, touched, strict=True)]
-                largest = max(largest, prod(cells) * channels * m.window.element_size())
-        return largest
-
     def within_reach(self, signal: Signal, results: "list[StoredMap]") -> Box:
         """Return the cells of `signal` that `results` may depend on, where an object changes them."""
         if self.region is None or len(self.region) != len(signal.box):  # a line needs all of its map
             return signal.box
         kept = tuple(
-            _read_for(pixels, window, field, [result.field[i] for result in results if len(result.field) > i])
+            read_for(pixels, window, field, [result.field[i] for result in results if len(result.field) > i])
             for i, (pixels, window, field) in enumerate(zip(self.region, signal.box, signal.field, strict=True))
         )
         return kept if all(a < b for a, b in kept) else signal.box
@@ -120,37 +119,6 @@ class Tape(ForwardPass):
     def _maps(self) -> list["StoredMap"]:
         maps = [signal for step in self.steps for signal in (step.source, *step.maps)]
         return [signal for signal in maps if len(signal.frame) == len(maps[0].frame)]
-
-
-def _margin(size: int, maps: Sequence[tuple[int, Field]]) -> int:
-    """Return `Tape.margin` along an axis of `size` pixels, of maps with these frames and fields."""
-    if any(read.has_gaps for _, read in maps):  # what such cells see of the edge, their fields do not tell
-        return size
-    edge = 0
-    for frame, read in maps:
-        period = len(read.intervals)
-        # Whatever reads a cell beyond the frame reads all the pixels that this cell stands for.
-        before = [interval for cell in range(-period, 0) if (interval := read.of(cell))]
-        after = [interval for cell in range(frame, frame + period) if (interval := read.of(cell))]
-        edge = max(edge, *(start + 1 for start, _ in before), *(size - stop + 1 for _, stop in after))
-    return edge + max(read.width for _, read in maps) + max(read.advance for _, read in maps)
-
-
-def _mirrored(size: int, frame: int, field: Field, cells: int) -> int:
-    """Return how many pixels from the edge those lie at most that `cells` cells at the edge of a map read."""
-    first, last = field.read_by((0, cells)), field.read_by((frame - cells, frame))
-    return 0 if first is None or last is None else max(first[1], size - last[0])
-
-
-def _read_for(pixels: Interval, window: Interval, field: Field, results: Sequence[Field]) -> Interval:
-    """Return the cells of `window` that cells of `results` may read, where these read any of `pixels`."""
-    if field.has_gaps or any(result.has_gaps for result in results):  # what reads no pixel may read any cell
-        return window
-    # A window may hold a cell or two that read no object.
-    read = [result.read_by((cells[0] - 2, cells[1] + 2)) for result in results if (cells := result.meeting(pixels))]
-    ends = [interval for interval in read if interval is not None]
-    found = field.within((min(a for a, _ in ends), max(b for _, b in ends))) if ends else None
-    return window if found is None else (max(window[0], found[0] - 1), min(window[1], found[1] + 1))
 
 
 class NotKept(Exception):
@@ -180,6 +148,11 @@ class StoredMap(Signal):
             self.cells, self.kept = cut(window, self.axes, self.box, kept).clone(), kept
         else:
             self.cells, self.kept = window, self.box
+
+    @property
+    def whole_bytes(self) -> int:
+        """The number of bytes of all its cells."""
+        return self._sizes.numel() * self.window.element_size()
 
     @property
     def whole(self) -> Signal:
@@ -286,12 +259,19 @@ class RecordedSignal(TapedSignal):
         is_fixed = all(id(t) in self.tape.parameters for t in operands)
         need = traits_of(rule).need(func, args, kwargs)
         is_local = is_fixed and need.is_local
-        read = [] if is_local and len(maps) == 1 and need.kind != "neighborhood" else maps
+        is_read = self.tape.region is None or not is_local or len(maps) > 1 or need.kind == "neighborhood"
+        read = maps if is_read else []
         windows = [(leaf.record, leaf.window) for leaf in read]
+        before, sources = self.tape.macs, [leaf.record for leaf in maps]
         for leaf in read:
             leaf.share_window()  # so that a function in place leaves these cells alone
         result = rule(func, *args, **kwargs)
-        step = Step(func, record, operands, tree_map(_new_record, result), need if is_fixed else Need("everything"))
+        made = tree_map(_new_record, result)
+        need = need if is_fixed else Need("everything")
+        step = Step(func, len(self.tape.steps), record, sources, operands, made, need, self.tape.macs - before)
+        if need.kind == "channels" and not step.macs:  # a matrix for the channels of each cell
+            matrix = max((operand.numel() for operand in operands if operand.ndim > 1), default=0)
+            step.macs = matrix * sum(prod(b - a for a, b in m.box) for m in step.maps)
         self.tape.steps.append(step)
         for kept, window in windows:
             kept.keep(window, self.tape.within_reach(kept, step.maps) if is_local and step.maps else kept.box)

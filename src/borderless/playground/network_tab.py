@@ -5,7 +5,7 @@ Both are asked for one fixed label, the photograph's own, so that two maps can b
 
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -30,12 +30,14 @@ from borderless.playground.networks import (
 from borderless.playground.panels import Bars, Picture, Row, Shown, feature_map
 from borderless.report import plots
 from borderless.report.numbers import percent
+from borderless.report.overlay import overlay
 
 NAME, TITLE = "network", "Network"
 LEAD = (
     "A photograph on a gray canvas, seen by a network with its original padding and by the same weights under a "
-    "border. Click where the photograph is to be, press Play to move it from left to right, or compute both maps. The "
-    "reach bounds how far feature maps grow: unlimited, the prediction is exactly the same everywhere, but weights "
+    "border. Click where the photograph is to be, press Play to move it from left to right, compute both maps, or "
+    "hide parts of the photograph (Occlusion map). The reach bounds how far feature maps grow: unlimited, the "
+    "prediction is exactly the same everywhere, but weights "
     "that were trained with the original padding then recognize less until they are fine-tuned."
 )
 # Positions per axis: as many as fit into a quarter of a minute for the packaged network on two cores.
@@ -157,6 +159,22 @@ def growing_maps(photo: str, border: str, *network: str) -> Iterator[int]:
         yield i + 1
 
 
+# For a network, a photograph and its position: how much the probability of its label drops at each pixel.
+_HIDDEN: dict[tuple[NetworkChoice, str, tuple[int, int]], np.ndarray] = {}
+
+
+def hide(photo: str, border: str, row: float, column: float, *network: str) -> None:
+    """Compute the occlusion map of the network with its original padding; `shown` shows it."""
+    original, position = choices(border, *network)[0], (int(row), int(column))
+    label, found = label_of(photo, original), prepare(original).hidden(photo, position)
+    chosen = list(label.classes)
+    likely = replace(found, outputs=found.outputs[..., chosen].sum(-1), whole=found.whole[chosen].sum())
+    with _MAPS_LOCK:
+        while len(_HIDDEN) >= _MOST_MAPS:
+            del _HIDDEN[next(iter(_HIDDEN))]
+        _HIDDEN[original, photo, position] = likely.per_pixel().numpy()
+
+
 def shown(photo: str, border: str, row: float, column: float, *network: str) -> Shown:
     """Return what the tab shows for the values of its controls."""
     position = (int(row), int(column))
@@ -199,6 +217,9 @@ def _shown(
         ]
         changes = int(pair[0].argmax()) != int(pair[1].argmax())
         panels.append(Bars(title, bars, "another class than in the middle" if changes else "as in the middle"))
+    heat = _HIDDEN.get((both[0], photo, position))
+    if heat is not None:
+        panels.append(_occlusion(heat, photo, position, label))
     rows = [Row(panels)]
     notes = [note for choice in both for note in prepare(choice).notes]
     maps = [_MAPS.get((choice, photo)) for choice in both]
@@ -214,6 +235,13 @@ def _shown(
         )
         rows.append(Row(pictures, heading))
     return Shown(" ".join([sentence, *dict.fromkeys(notes)]), rows)
+
+
+def _occlusion(heat: np.ndarray, photo: str, position: tuple[int, int], label: Label) -> Picture:
+    largest, smallest = float(np.nanmax(heat)), float(np.nanmin(heat))
+    image = overlay(np.asarray(canvas(photo, position)) / 255, heat, max(largest, -smallest))
+    note = f"hidden, {label.name} loses up to {percent(largest)} (red) or gains up to {percent(-smallest)} (blue)"
+    return Picture("Occlusion map, original padding", image, f"heat map over the photograph: {note}", note)
 
 
 def _map(title: str, found: np.ndarray, limits: tuple[float, float], position: tuple[int, int]) -> Picture:

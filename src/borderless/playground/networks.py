@@ -22,11 +22,13 @@ from borderless.explanation import explain
 from borderless.models.loading import load
 from borderless.models.packaged import class_names
 from borderless.models.preprocessing import normalization
+from borderless.placement.occlusion import OcclusionMap
 from borderless.placement.place import place
 from borderless.runtime.evaluation import evaluating, seeded
 
 CANVAS_PX, OBJECT_PX = 224, 96
 ROOM_PX = CANVAS_PX - OBJECT_PX
+WINDOW_PX = 24  # of an occlusion; the next one is half as far away
 ORIGINAL = "original"
 WEIGHTS = ("packaged", "random", "default", "pretrained")
 UNLIMITED = "unlimited"
@@ -78,9 +80,28 @@ class Prepared:
 
     def probabilities(self, photo: str, positions: Sequence[tuple[int, int]]) -> Tensor:
         """Return (positions, classes), with a photograph at each position of a gray canvas."""
-        thing = ((load_photo(photo, OBJECT_PX) - self.mean) / self.deviation)[None]
+        return self._classified(self._normalized(photo), positions, torch.zeros(3, CANVAS_PX, CANVAS_PX))
+
+    def hidden(self, photo: str, position: tuple[int, int]) -> OcclusionMap:
+        """Return the probabilities with one window after another of a photograph at `position` hidden by gray."""
+        canvas = torch.zeros(3, CANVAS_PX, CANVAS_PX)
+        canvas[:, position[0] : position[0] + OBJECT_PX, position[1] : position[1] + OBJECT_PX] = self._normalized(
+            photo
+        )
+        steps = range(0, OBJECT_PX - WINDOW_PX + 1, WINDOW_PX // 2)
+        rows, columns = (tuple(at + step for step in steps) for at in position)
+        window = torch.zeros(3, WINDOW_PX, WINDOW_PX)
+        outputs = self._classified(window, [(row, column) for row in rows for column in columns], canvas)
+        whole = self.probabilities(photo, [position])[0]
+        size, image_size = (WINDOW_PX, WINDOW_PX), (CANVAS_PX, CANVAS_PX)
+        return OcclusionMap(outputs.unflatten(0, (len(rows), len(columns))), whole, rows, columns, size, image_size)
+
+    def _normalized(self, photo: str) -> Tensor:
+        return (load_photo(photo, OBJECT_PX) - self.mean) / self.deviation
+
+    def _classified(self, thing: Tensor, positions: Sequence[tuple[int, int]], canvas: Tensor) -> Tensor:
         with self.lock, computing(), evaluating(self.model):
-            found = place(self.model, thing, positions, canvas=(CANVAS_PX, CANVAS_PX))
+            found = place(self.model, thing[None], positions, background=canvas)
         if found.ndim != 3:
             raise ImageError(
                 f"Expected a classifier, one number per class, but got outputs of shape {tuple(found.shape[1:])}. "

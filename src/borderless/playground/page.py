@@ -139,6 +139,7 @@ def _tab(module: ModuleType) -> Wired:
         play = gr.Button("▶ Play", variant="primary", elem_id=f"{module.NAME}-play")
         stop = gr.Button("Stop", elem_id=f"{module.NAME}-stop")
         maps = gr.Button("Compute both maps", elem_id="maps") if module is network_tab else None
+        hide = gr.Button("Occlusion map", elem_id="hide") if module is network_tab else None
         png = gr.Button("Save PNG", elem_id=f"{module.NAME}-png")
         gif = gr.Button("Save GIF", elem_id=f"{module.NAME}-gif")
     controls = module.controls(gr)
@@ -171,6 +172,12 @@ def _tab(module: ModuleType) -> Wired:
                     return
 
         running.append(maps.click(mapped, inputs, contents, show_progress="hidden"))
+    if hide is not None:
+
+        def hidden(*values: Any) -> str:
+            return told(lambda: network_tab.hide(*values) or module.shown(*values).html())
+
+        running.append(hide.click(hidden, inputs, contents, show_progress="hidden"))
     stop.click(None, cancels=running)
 
     def click(event: gr.EventData, *values: Any) -> tuple[Any, ...]:

@@ -61,6 +61,9 @@ _ARM_COLORS = {
     "infinite": "#16805a",
     "infinite-adaptive": "#8457a8",
     "own-padded": "#77736b",
+    "own-moved": "#e08a1e",
+    "own-padded-moved": "#33322f",
+    "recipe": "#0b8f8f",
 }
 _ARM_MARKERS = {
     "own": "s",
@@ -70,6 +73,9 @@ _ARM_MARKERS = {
     "infinite": "^",
     "infinite-adaptive": "D",
     "own-padded": "v",
+    "own-moved": "P",
+    "own-padded-moved": "X",
+    "recipe": "*",
 }
 
 # Published numbers beside measured ones; what is neither border nor arm.
@@ -236,8 +242,8 @@ def heat_map(
 
 
 def marker_style(arm: str) -> dict[str, Any]:
-    """Return the marker and color of an arm's points; those of an arm with blurs are hollow."""
-    base = arm.removesuffix("-blur")
+    """Return the marker and color of an arm's points; a variant of an arm, such as with blur, has hollow ones."""
+    base = max((name for name in _ARM_COLORS if f"{arm}-".startswith(f"{name}-")), key=len)
     color = _ARM_COLORS[base]
     return {
         "marker": _ARM_MARKERS[base],

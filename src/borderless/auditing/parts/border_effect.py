@@ -27,7 +27,7 @@ def measure(subject: Subject) -> dict[str, Any]:
     found = subject.step(
         "border error",
         lambda tell: border_error(
-            subject.model,
+            subject.body,
             subject.images,
             background=subject.background,
             batch_size=subject.batch_size,

@@ -58,7 +58,7 @@ def measure(subject: Subject) -> dict[str, Any]:
 
 
 def _layout(subject: Subject, tell: Callable[[float, float], Any]) -> NetworkLayout:
-    model, size, channels = subject.model, subject.size, subject.first.shape[1]
+    model, size, channels = subject.body, subject.size, subject.first.shape[1]
     explained = {}
     for i, name in enumerate(_BORDERS):
         tell(i, len(_BORDERS) + 2)

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from borderless.auditing.parts import Compared
 from borderless.auditing.parts.layout import NetworkLayout
@@ -16,8 +18,7 @@ from borderless.conversion import bordered
 from borderless.engine.border import Border
 from borderless.errors import ImageError
 from borderless.explanation import explain
-from borderless.measures.position_sensitivity import on_canvases
-from borderless.measures.prediction_changes import effect
+from borderless.measures.object_outputs import on_canvases
 from borderless.report.content import Figure, Section
 from borderless.report.numbers import percent
 from borderless.report.plots import BORDER_COLORS, ROUNDING, new_figure, save
@@ -43,7 +44,8 @@ class ReachPoint:
         reach: The bound, in cells; None for none.
         cost: Multiply-adds, relative to the original padding.
         error: Relative change of the logits over whole strides from the edge; None where the image has no room for one.
-        kept: The share of images with the prediction of the model as it is; with labels, the accuracy.
+        kept: The share of images with the prediction of the model as it is; with labels, the accuracy; of another task,
+            1 minus the mean difference between the outputs.
         is_enough: Whether the bound changes the logits as little as none does, at a lower cost.
     """
 
@@ -64,23 +66,38 @@ def _points(subject: Subject, tell: Callable[[float, float], Any]) -> tuple[Reac
     if layout is None:
         raise ImageError("Needs the total stride of the network, over which objects are moved")
     model, size, shown, predictions = subject.model, subject.size, subject.first[:_IMAGES], subject.predictions
-    wanted = (predictions.classes if predictions.labels is None else predictions.labels)[: len(shown)]
+    labels = None if predictions.labels is None else predictions.labels[: len(shown)].numpy()
     moves = _from_the_edges(size, layout.total_stride_px)
-    objects = middles(shown[:_MOVED])
+    objects, comparison = middles(shown[:_MOVED]), predictions.comparison
+    original = _outputs(subject, shown)
     points = []
     for i, reach in enumerate(REACHES):
         tell(i, len(REACHES))
         border = Border("infinite", reach=reach, background=subject.background)
         cost = explain(model, size, border, channels=shown.shape[1], tiles=False).cost
         with bordered(model, border), evaluating(model):
-            errors = [effect(on_canvases(model, objects, where, size, subject.background)).change for where in moves]
-            kept = (model(shown.to(subject.device)).argmax(1).cpu() == wanted).float().mean()
+            seen = [on_canvases(model, objects, where, size, subject.background, comparison) for where in moves]
+            outputs = _outputs(subject, shown)
+        errors = [comparison.compare(values).change for values in seen]
+        found = comparison.compare(np.stack([original, outputs]))
+        right = found.differs[1] == 0 if labels is None or found.classes is None else found.classes[1] == labels
+        kept = right.mean() if found.classes is not None else 1 - found.differs[1].mean()
         points.append(ReachPoint(reach, cost, max(errors) if errors else None, float(kept)))
     most = points[-1].cost
     return tuple(
         replace(point, is_enough=point.error is not None and point.error <= EQUAL and point.cost < 0.9 * most)
         for point in points
     )
+
+
+def _outputs(subject: Subject, images: Tensor) -> np.ndarray:
+    """Return what the comparison reads of the outputs (N, ...) for whole images."""
+    comparison, found = subject.predictions.comparison, []
+    with evaluating(subject.model):
+        for some in images.split(subject.batch_size):
+            outputs = subject.model(some.to(subject.device))
+            found.append(comparison.read(outputs, (0, 0), subject.size, subject.size).double().cpu())
+    return torch.cat(found).numpy()
 
 
 def _from_the_edges(size: tuple[int, int], stride: tuple[int, ...]) -> list[np.ndarray]:
@@ -111,9 +128,11 @@ def findings(audit: Measurements) -> list[Finding]:
 
 
 def _cost(audit: Measurements, whole: ReachPoint) -> str:
-    kept = "has an accuracy of" if audit.accuracy is not None else "keeps"
-    of = "" if audit.accuracy is not None else " of its predictions"
-    return f"Converted to <em>infinite</em>, the network {kept} {percent(whole.kept)}{of} on these images"
+    if audit.accuracy is not None:
+        done = f"has an accuracy of {percent(whole.kept)}"
+    else:
+        done = audit.words.kept.format(kept=percent(whole.kept), changed=percent(1 - whole.kept))
+    return f"Converted to <em>infinite</em>, the network {done} on these images"
 
 
 def _results(audit: Measurements) -> tuple[tuple[ReachPoint, ...], NetworkLayout | None]:
@@ -133,25 +152,25 @@ def section(audit: Measurements, folder: Path) -> Section | None:
             "beyond the image as far as an object has an effect. <code>reach=</code> bounds how far. A pretrained "
             "network relies on its zero padding, so its accuracy drops right after conversion, until it is fine-tuned."
         ],
-        [_draw(folder / "reach.png", points, audit.accuracy is not None)],
+        [_draw(folder / "reach.png", points, audit)],
         result=f"{_cost(audit, points[-1])} without fine-tuning, at {points[-1].cost:.1f} × the multiply-adds.",
     )
 
 
-def _draw(path: Path, points: tuple[ReachPoint, ...], has_labels: bool) -> Figure:
+def _draw(path: Path, points: tuple[ReachPoint, ...], audit: Measurements) -> Figure:
     fig, axes = new_figure(1, 2, (2.6, 3.7))
     cost = [point.cost for point in points]
     panels = (
         (
             axes[0, 0],
             [max(point.error or 0, ROUNDING) for point in points],
-            "change of the logits from the edge",
+            f"change of the {audit.words.numbers} from the edge",
             "log",
         ),
         (
             axes[0, 1],
             [100 * point.kept for point in points],
-            "accuracy, %" if has_labels else "predictions kept, %",
+            "accuracy, %" if audit.accuracy is not None else audit.words.kept_axis,
             None,
         ),
     )
@@ -174,8 +193,8 @@ def _draw(path: Path, points: tuple[ReachPoint, ...], has_labels: bool) -> Figur
     return Figure(
         save(fig, path),
         "The network converted to <em>infinite</em>, without fine-tuning, with feature maps that may grow by 0, 1, 2, "
-        "… cells, or without a bound (∞), against the cost. Left: how much the logits depend on the position; right: "
-        "how many predictions on these images are kept, or right.",
+        f"… cells, or without a bound (∞), against the cost. Left: how much the {audit.words.numbers} depend on the "
+        "position; right: how much of the outputs for these images is kept, or right.",
         f"Two lines over the cost, from {cost[0]:.1f} to {cost[-1]:.1f} times the multiply-adds: the dependence on the "
         f"position falls to {percent(points[-1].error or 0)}.",
     )

@@ -11,6 +11,7 @@ from borderless.auditing.moving import example_of, fragility_of, on_canvas, on_p
 from borderless.auditing.parts import Compared
 from borderless.auditing.result import Finding, Measurements
 from borderless.auditing.subject import Subject
+from borderless.auditing.tasks import Words
 from borderless.auditing.verdict import effect_in_words, is_exploiting, is_nothing, is_real
 from borderless.measures.fragility import Fragility
 from borderless.measures.position_sensitivity import Sensitivity
@@ -30,6 +31,7 @@ COMPARED: tuple[Compared, ...] = (
     ("logits, converted, between strides, %", 100, ("stride", "change")),
     ("right in the middle, %", 100, ("accuracy_at_middle",)),
     ("right elsewhere, %", 100, ("accuracy_elsewhere",)),
+    ("overlap of labels on photographs, %", 100, ("on_photograph", "overlap")),
 )
 
 
@@ -56,7 +58,8 @@ def measure(subject: Subject) -> dict[str, Any]:
 
 def _accuracies(found: Sensitivity, labels: Tensor) -> tuple[float, float]:
     """Return the accuracy of the objects at the middle, and at all other positions."""
-    right = found.answers == labels.numpy()
+    assert found.classes is not None  # a task with labels has classes
+    right = found.classes == labels.numpy()
     return float(right[0].mean()), float(right[1:].mean())
 
 
@@ -68,7 +71,7 @@ def findings(audit: Measurements) -> list[Finding]:
 
 
 def _confidence(found: Effect | None) -> list[Finding]:
-    if found is None or found.places == 0:
+    if found is None or found.places == 0 or found.confident is found.unsure is None:
         return []
     confident, unsure = found.confident, found.unsure
     if confident is None:
@@ -89,9 +92,9 @@ def _baseline(audit: Measurements) -> list[Finding]:
     if found is None:
         return []
     text = (
-        f"For comparison, with the object in the middle of the photograph: JPEG of quality {found.quality} changes "
-        f"{_share(found.jpeg)} of the predictions, Gaussian noise of the same strength (root mean square "
-        f"{percent(found.rms)} of the range of values) {_share(found.noise)}, and a shift of the object by 1 px "
+        f"For comparison, with the object in the middle of the photograph: under JPEG of quality {found.quality}, "
+        f"{audit.words.changes.format(_share(found.jpeg))}, under Gaussian noise of the same strength (root mean "
+        f"square {percent(found.rms)} of the range of values) {_share(found.noise)}, and when the object moves by 1 px "
         f"{_share(found.one_pixel)}."
     )
     return [Finding("fragility", "info", text, asdict(found))]
@@ -104,14 +107,14 @@ def _share(share: Share) -> str:
 def _border(audit: Measurements, found: Sensitivity) -> list[Finding]:
     if not found.border.places:
         return []
-    one, control = found.border, found.border_control
+    one, control, things = found.border, found.border_control, audit.words.numbers
     numbers = {"flips": one.flips, "change": one.change, "control_change": control.change}
     if is_nothing(one):
-        text = f"The border changes nothing: logits at whole strides differ by {percent(one.change)} of the largest."
+        text = f"The border changes nothing: {things} at whole strides differ by {percent(one.change)} of the largest."
         return [Finding("border", "pass", text, numbers)]
     if not is_real(one, control, audit.repeat):
         text = (
-            f"The effect of the border cannot be told: at positions whole strides apart logits differ by "
+            f"The effect of the border cannot be told: at positions whole strides apart {things} differ by "
             f"{percent(one.change)} of the largest, without a border by {percent(control.change)}, and in two runs on "
             f"the same images by {percent(audit.repeat)}."
         )
@@ -120,9 +123,9 @@ def _border(audit: Measurements, found: Sensitivity) -> list[Finding]:
         Finding(
             "border",
             "fail" if is_exploiting(audit) else "warning",
-            f"The border: at positions whole strides apart, where strides can tell nothing, {effect_in_words(one)} of "
-            f"the predictions change on an empty canvas, and logits by {percent(one.change)} of the largest. Converted "
-            f"to <em>infinite</em>, logits change by {percent(control.change)} there.",
+            f"The border: at positions whole strides apart, where strides can tell nothing, "
+            f"{effect_in_words(audit, one)} on an empty canvas, and {things} by {percent(one.change)} of the largest. "
+            f"Converted to <em>infinite</em>, {things} change by {percent(control.change)} there.",
             numbers,
             "Against the border: convert the network to <em>infinite</em> and fine-tune it; <code>reach</code> bounds "
             "the cost. If objects can be anywhere in your training images, random translations in training reach a "
@@ -139,9 +142,9 @@ def _bias(audit: Measurements, found: Sensitivity) -> list[Finding]:
         Finding(
             "bias",
             "warning",
-            f"The bias: converted to <em>full</em>, logits still change by {percent(found.bias.change)} of the "
-            "largest, because the response of this network to an empty background is not 0, and 0 is what full "
-            "convolution pads with.",
+            f"The bias: converted to <em>full</em>, {audit.words.numbers} still change by "
+            f"{percent(found.bias.change)} of the largest, because the response of this network to an empty "
+            "background is not 0, and 0 is what full convolution pads with.",
             {"change": found.bias.change, "flips": found.bias.flips},
             "Prefer <em>infinite</em> to <em>full</em> for this network.",
         )
@@ -153,15 +156,17 @@ def _stride(audit: Measurements, found: Sensitivity) -> list[Finding]:
     if max(found.stride_px) == 1 or not is_real(one, control, audit.repeat):
         return []
     kept = kept_share(audit)
-    on = "" if kept is None else f", which keeps {percent(kept)} of the predictions without fine-tuning"
+    things = audit.words.numbers
+    in_words = "" if kept is None else audit.words.kept.format(kept=percent(kept), changed=percent(1 - kept))
+    on = f", which {in_words} without fine-tuning" if in_words else ""
     return [
         Finding(
             "stride",
             "warning",
             f"The strides, measured on the network converted to <em>infinite</em>{on}, so not a part of the numbers "
-            f"above: {effect_in_words(one)} of its predictions change between positions less than a total stride of "
-            f"{max(found.stride_px)} px apart, and logits by {percent(one.change)}; with an adaptive phase, logits by "
-            f"{percent(control.change)}.",
+            f"above: {effect_in_words(audit, one)} between positions less than a total stride of "
+            f"{max(found.stride_px)} px apart, and {things} by {percent(one.change)}; with an adaptive phase, "
+            f"{things} by {percent(control.change)}.",
             {"flips": one.flips, "change": one.change, "control_change": control.change},
             "Against the strides: an adaptive phase removes their effect at nearly no cost; blurs before them reduce "
             "it.",
@@ -199,15 +204,24 @@ def section(audit: Measurements, folder: Path) -> Section | None:
         ("infinite, adaptive phase (control)", found.stride_control),
     ]
     kept = kept_share(audit)
-    of_kept = "" if kept is None else f" Converted to infinite, it keeps {percent(kept)} of its predictions."
+    in_words = "" if kept is None else audit.words.kept.format(kept=percent(kept), changed=percent(1 - kept))
+    of_kept = f" Converted to infinite, it {in_words}." if in_words else ""
+    things = audit.words.numbers
     caption = (
-        "Against the position in the middle; in brackets the 95 % interval over objects. Logits: the largest change."
+        f"Against the position in the middle; in brackets the 95 % interval over objects. "
+        f"{things[:1].upper()}{things[1:]}: the largest change."
     )
     tables = [
-        _table("the network as it is", original, f"{caption} Two runs on the same images: {percent(audit.repeat)}."),
-        _table("converted, not fine-tuned, on an empty canvas", converted, f"{caption}{of_kept}"),
+        _table(
+            audit.words,
+            "the network as it is",
+            original,
+            f"{caption} Two runs on the same images: {percent(audit.repeat)}.",
+        ),
+        _table(audit.words, "converted, not fine-tuned, on an empty canvas", converted, f"{caption}{of_kept}"),
     ]
-    result = f"{effect_in_words(original[0][1])} of the predictions change {original[0][0]}."
+    result = f"{effect_in_words(audit, original[0][1])} {original[0][0]}."
+    result = result[:1].upper() + result[1:]
     figures = [
         draw_everywhere(folder / "everywhere.png", audit, found),
         draw_causes(folder / "causes.png", audit, found),
@@ -215,27 +229,26 @@ def section(audit: Measurements, folder: Path) -> Section | None:
     return Section("One object at many positions", text, figures, tables, result)
 
 
-def _table(head: str, rows: list[tuple[str, Effect]], caption: str) -> Table:
-    return Table(
+def _table(words: Words, head: str, rows: list[tuple[str, Effect]], caption: str) -> Table:
+    more = {
+        "probability or score lost, points": [f"{round(100 * one.drop, 1) + 0.0:.1f}" for _, one in rows]
+        if any(one.confident or one.unsure for _, one in rows)
+        else [],
+        "intersection over union, %": [f"{100 * one.overlap:.0f}" for _, one in rows if one.overlap is not None],
+    }
+    more = {title: cells for title, cells in more.items() if len(cells) == len(rows)}
+    cells = [
         [
-            head,
-            "objects × positions",
-            "predictions that change, %",
-            "logits, % of the largest",
-            "probability lost, points",
-        ],
-        [
-            [
-                name,
-                f"{one.objects} × {one.places}",
-                f"{100 * one.flips:.0f} ({100 * one.low:.0f}–{100 * one.high:.0f})",
-                percent(one.change).removesuffix(" %"),
-                f"{round(100 * one.drop, 1) + 0.0:.1f}",
-            ]
-            for name, one in rows
-        ],
-        caption,
-    )
+            name,
+            f"{one.objects} × {one.places}",
+            f"{100 * one.flips:.0f} ({100 * one.low:.0f}–{100 * one.high:.0f})",
+            percent(one.change).removesuffix(" %"),
+            *(column[i] for column in more.values()),
+        ]
+        for i, (name, one) in enumerate(rows)
+    ]
+    columns = [head, "objects × positions", words.column, f"{words.numbers}, % of the largest", *more]
+    return Table(columns, cells, caption)
 
 
 def record(audit: Measurements) -> dict[str, Any] | None:

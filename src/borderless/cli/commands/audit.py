@@ -9,11 +9,13 @@ from borderless.cli.parsing import parse
 USAGE = """\
 Usage: borderless audit NAME [options]
        borderless audit FILE --arch NAME [options]
+       borderless audit PACKAGE.MODULE:BUILD --weights FILE [options]
        borderless audit --compare A B
 
 Measure whether a network's predictions depend on absolute position, how far from the border, why, and what it costs to
 prevent it. Writes one page, report.html, and its numbers, audit.json. NAME: a network of torchvision, timm/NAME, or of
-the paper. FILE: its weights (a state dict). A, B: folders of audits, or their audit.json."""
+the paper. FILE: its weights (a state dict). PACKAGE.MODULE:BUILD: a function or class, in the current folder or
+installed, that returns a network. A, B: folders of audits, or their audit.json."""
 
 
 def execute(words: list[str]) -> int:
@@ -33,22 +35,23 @@ def execute(words: list[str]) -> int:
     from borderless.runtime.distributed import joined
 
     with joined() as group:
-        findings, page, share = command.run(name, options)
+        found = command.run(name, options)
     if not group.is_leader:
         return 0
-    for finding in findings:
+    for finding in found.findings:
         print(f"{LEVELS[finding.level]:<8} {plain_text(finding.text)}")
-    print(f"\nThe report is in {page}, its numbers in {page.parent / 'audit.json'}")
+    print(f"\nThe task is {found.task}.")
+    print(f"The report is in {found.page}, its numbers in {found.page.parent / 'audit.json'}")
     if options.fail_above is None:
         return 0
-    if share is None:
+    if found.share is None:
         print("borderless: what --fail-above is about could not be measured", file=sys.stderr)
         return 1
-    is_above = 100 * share > options.fail_above
+    is_above = 100 * found.share > options.fail_above
     if is_above:
+        changes = found.words.changes.format(f"{100 * found.share:.1f} %")
         print(
-            f"borderless: {100 * share:.1f} % of the predictions change with the position, more than the "
-            f"{options.fail_above:g} % of --fail-above",
+            f"borderless: {changes} with the position, more than the {options.fail_above:g} % of --fail-above",
             file=sys.stderr,
         )
     return int(is_above)

@@ -7,7 +7,8 @@ USAGE = """\
 Usage: borderless explain NAME [options]
 
 Print a network layer by layer under a border: sizes, receptive field, cost, and what reads position.
-NAME: a network of torchvision, timm/NAME, or of the paper, such as resnet18 or fconv_resnet18."""
+NAME: a network of torchvision, timm/NAME, or of the paper, such as resnet18 or fconv_resnet18;
+or your own, as package.module:build."""
 
 
 def execute(words: list[str]) -> None:
@@ -16,6 +17,6 @@ def execute(words: list[str]) -> None:
     options = parse(ExplainOptions, words, USAGE, ("size", "border", "phase", "reach"))
     # Not before the options are read: PyTorch takes seconds.
     from borderless.explanation import explain
-    from borderless.models.loading import load
+    from borderless.models.request import architecture
 
-    print(explain(load(name), options.size, options.border, phase=options.phase, reach=options.reach))
+    print(explain(architecture(name), options.size, options.border, phase=options.phase, reach=options.reach))

@@ -9,7 +9,8 @@ USAGE = """\
 Usage: borderless tiling NAME [options]
 
 Tell whether a network runs on tiles of a large image, how they must be cut, and what they cost.
-NAME: a network of torchvision, timm/NAME, or of the paper, such as resnet18 or fconv_resnet18."""
+NAME: a network of torchvision, timm/NAME, or of the paper, such as resnet18 or fconv_resnet18;
+or your own, as package.module:build."""
 
 
 def execute(words: list[str]) -> None:
@@ -18,10 +19,10 @@ def execute(words: list[str]) -> None:
     options = parse(TilingOptions, words, USAGE, ("size", "border", "tiles", "json"))
     # Not before the options are read: PyTorch takes seconds.
     from borderless.conversion import convert_
-    from borderless.models.loading import load
+    from borderless.models.request import architecture
     from borderless.partition.card import tiling
 
-    model = load(name).eval()
+    model = architecture(name)
     if options.border:
         convert_(model, options.border)
     card = tiling(model, options.size, tiles=options.tiles or None)

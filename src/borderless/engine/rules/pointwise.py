@@ -5,6 +5,7 @@ the intersection under `valid`). PyTorch marks them with `torch.Tag.pointwise`; 
 out.
 """
 
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -185,9 +186,7 @@ def _of_one(function: Any, signal: Signal, options: dict[str, Any]) -> Any:
 
 def _copied(background: Tensor) -> Tensor:
     """Return a copy for an in-place function. Its gradients go on also where the function itself is not recorded."""
-    if not background.requires_grad:
-        return background.clone(memory_format=torch.contiguous_format)
-    with torch.enable_grad():
+    with torch.enable_grad() if background.requires_grad else nullcontext():
         return background.clone(memory_format=torch.contiguous_format)
 
 

@@ -20,6 +20,7 @@ from borderless.engine.rules.indices import indices_of
 from borderless.engine.rules.plan import Plan, along_space, check_axes, has_other_dimensions, per_axis, plan
 from borderless.engine.rules.reductions import mean_over_space
 from borderless.engine.signal import Signal
+from borderless.engine.torch_internals import HAS_LARGEST_NORM
 
 
 def _read_by_max_pool(
@@ -239,7 +240,7 @@ def norm_pool(
     """Return the p-norm of the cells under a kernel, p = norm_type."""
     count = _count_in_name(function)
     check_axes(signal, count, function)
-    if norm_type in (torch.inf, -torch.inf):
+    if norm_type in (torch.inf, -torch.inf) and HAS_LARGEST_NORM:
         largest = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}[count]
         if norm_type > 0:
             return largest(signal.abs(), kernel_size, stride, 0, 1, ceil_mode)

@@ -46,7 +46,7 @@ def cost(arch: str, arm: str, classes: int, size: tuple[int, ...]) -> float:
     """Return the multiply-adds per clip of `size` (frames, height, width), relative to `same`."""
     same = network(arch, "same", classes, 0)
     if arm in CONVERTED:
-        return arms.ARMS[arm].explained(same, size).cost
+        return arms.ARMS[arm].cost(same, size)
     return (
         explain(network(arch, arm, classes, 0), size, tiles=False).macs_own / explain(same, size, tiles=False).macs_own
     )

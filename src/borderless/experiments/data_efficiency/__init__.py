@@ -6,12 +6,13 @@ from typing import Annotated, ClassVar
 
 from borderless.experiments.experiment import grid, register
 from borderless.experiments.settings import PaperSettings
+from borderless.models.arms import ARMS
 from borderless.models.choices import SMALL
 from borderless.runtime.settings import Choice, Range
 from borderless.training.recipe import IMAGENET, Recipe
 
-OWN, PADDED = "own", "own-padded"
-COMPARED = (OWN, "full", "infinite", "infinite-adaptive", PADDED)
+OWN = "own"
+COMPARED = (OWN, "own-moved", "full", "infinite", "infinite-adaptive", "own-padded", "recipe")
 EMBEDDED = Recipe(epochs=40, batch_size=32, optimizer="adamw", learning_rate=4e-3, weight_decay=1e-2, schedule="linear")
 FEW = replace(EMBEDDED, epochs=15)
 PAPERS_COUNTS = (50, 100, 250, 500)
@@ -38,7 +39,7 @@ class DataEfficiencyConfig(PaperSettings):
     """Network: "small", or any of torchvision, timm/NAME, or of the paper."""
     per_class: Annotated[tuple[int, ...], Range(0)] = (5, 10, 20)
     """Training images per class; a larger set holds the smaller ones. 0: all."""
-    arms: Annotated[tuple[str, ...], Choice(COMPARED)] = COMPARED
+    arms: Annotated[tuple[str, ...], Choice(tuple(ARMS))] = COMPARED
     """Arms to train."""
     seeds: Annotated[int, Range(1, 10_000)] = 3
     data: Path | None = None

@@ -5,24 +5,21 @@ convolution. Full convolution also computes more; the arm `own-padded` is the co
 padding on an image with so many zeros around it that it costs as much.
 
 Embedded data: scikit-learn's digits, each at one random position of a 32 px canvas. `--data`: a folder of class
-folders,
-Fashion-MNIST's files, or CIFAR-10's.
+folders, Fashion-MNIST's files, or CIFAR-10's.
 """
 
-from bisect import bisect_left
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from borderless.data import imagenet
 from borderless.data.imagenet import PAPER_CROP_PX
 from borderless.data.labeled import Labeled, LabeledSplit, load_labeled
-from borderless.data.labeled_digits import digits_anywhere
-from borderless.experiments.data_efficiency import PADDED, DataEfficiencyConfig
+from borderless.data.labeled_digits import digits_anywhere, moved_anywhere
+from borderless.experiments.data_efficiency import DataEfficiencyConfig
 from borderless.experiments.experiment import Cell
-from borderless.explanation import explain
 from borderless.models.arms import ARMS
 from borderless.models.small import classifier, few_threads
 from borderless.training import evaluate, fit
@@ -33,39 +30,24 @@ IMAGENET_CLASSES = 1000
 
 def run_cell(config: DataEfficiencyConfig, cell: Cell, folder: Path) -> dict[str, Any]:
     """Train on a few images per class, test on all test images."""
-    arm, count, seed = (cell.parameters[name] for name in ("arm", "per_class", "seed"))
+    arm, count, seed = ARMS[cell.parameters["arm"]], cell.parameters["per_class"], cell.parameters["seed"]
     split = _data(config.data, seed)
     train = split.train.few(count, seed) if count else split.train
-    size = tuple(_seen(split.test, False)[0][0].shape[1:])
+    size = tuple(_seen(split.test)[0][0].shape[1:])
     plain = classifier(config.arch, len(split.classes), seed)
-    model, cost, padding_px = _arm(arm, plain, size)
-    model = model.to(config.device)
+    model = arm.apply(plain, size).to(config.device)
     with few_threads(config.arch):
-        shown, validation = _seen(train, True), _seen(split.validation, False)
+        shown, validation = _trained_on(train, arm.moves), _seen(split.validation)
         history = fit(model, shown, validation, config.training, folder, seed)
-        found = evaluate(model, _seen(split.test, False), 64, workers=config.training.workers)
+        found = evaluate(arm.deploy(model), _seen(split.test), 64, workers=config.training.workers)
     return {
         "accuracy": found.accuracy,
         "training_accuracy": history[-1].accuracy,
         "training_images": len(train),
         "epochs": len(history),
-        "cost": cost,
-        "padding_px": padding_px,
+        "cost": arm.cost(plain, size),
+        "padding_px": arm.padding_px(plain, size),
     }
-
-
-def _arm(name: str, plain: nn.Module, size: tuple[int, ...]) -> tuple[nn.Module, float, int]:
-    """Return the model of an arm, its cost relative to original padding, and the zeros around the image."""
-    if name != PADDED:
-        arm = ARMS[name]
-        return arm.apply(plain), arm.explained(plain, size).cost, 0
-
-    def macs(padding_px: int) -> int:
-        return explain(plain, tuple(n + 2 * padding_px for n in size), "zero", tiles=False).macs
-
-    # The least padding that costs as much; on an image five times as wide, any network costs more than under `full`.
-    padding_px = bisect_left(range(2 * max(size)), explain(plain, size, "full", tiles=False).macs, key=macs)
-    return nn.Sequential(nn.ZeroPad2d(padding_px), plain), macs(padding_px) / macs(0), padding_px
 
 
 @lru_cache(maxsize=1)
@@ -73,15 +55,33 @@ def _data(folder: Path | None, seed: int) -> LabeledSplit:
     return digits_anywhere(CANVAS_PX, seed) if folder is None else load_labeled(folder, seed=seed)
 
 
-def _seen(images: Labeled, in_training: bool) -> Labeled:
+def _trained_on(images: Labeled, moves: bool) -> Labeled:
+    """Return training images as the network sees them: photographs as random crops, which move them in every arm.
+
+    moves: whether small images are moved at random: digits over their canvas, others by a quarter of their size, with
+    zeros behind.
+    """
+    first = images.images[0]
+    v2 = imagenet.transforms()
+    if isinstance(first, Path):
+        crops = [*imagenet.training_crops(PAPER_CROP_PX), v2.RGB()]
+        return images.through(imagenet.shown_through(crops), is_random=True)
+    if not moves:
+        return _seen(images)
+    if isinstance(first, Tensor):
+        return images.through(v2.Compose([moved_anywhere, v2.RGB()]), is_random=True)
+    sides = first.shape[:2]
+    crop = v2.RandomCrop(sides, padding=max(sides) // 4)
+    return images.through(imagenet.shown_through([v2.ToImage(), v2.RGB(), crop]), is_random=True)
+
+
+def _seen(images: Labeled) -> Labeled:
     """Return the images as the network sees them: small ones whole, photographs as crops of 224 px."""
     v2, first = imagenet.transforms(), images.images[0]
     if isinstance(first, Tensor):
         return images.through(v2.RGB())
-    if not isinstance(first, Path):
-        return images.through(imagenet.shown_through([v2.RGB()]))
-    crops = imagenet.training_crops(PAPER_CROP_PX) if in_training else imagenet.middle(PAPER_CROP_PX)
-    return images.through(imagenet.shown_through([*crops, v2.RGB()]), is_random=in_training)
+    crop = imagenet.middle(PAPER_CROP_PX) if isinstance(first, Path) else []
+    return images.through(imagenet.shown_through([*crop, v2.RGB()]))
 
 
 def is_papers(config: DataEfficiencyConfig) -> bool:

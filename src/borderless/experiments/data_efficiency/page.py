@@ -43,7 +43,7 @@ def draw(config: DataEfficiencyConfig, results: list[Result], folder: Path) -> S
 
 
 def _title(arm: str, padding_px: int) -> str:
-    return ARMS[arm].title if arm in ARMS else f"original padding, {padding_px} px of zeros around"
+    return f"original padding, {padding_px} px of zeros around" if padding_px else ARMS[arm].title
 
 
 def _figure(

@@ -2,8 +2,9 @@
 
 A network that was trained with zeros around its feature maps relies on them: converted, it is less accurate until it is
 fine-tuned. Here a pretrained network first learns new classes under its original padding, on objects in the middle of
-an empty canvas. From these weights every arm is trained for as long again, under the original padding or converted.
-Then the same objects are put at the edge of the canvas, where none was in training.
+an empty canvas. From these weights every arm is trained for as long again, under the original padding or converted,
+on objects in the middle or, with random translations, anywhere. Then the same objects are put at the edge of the
+canvas.
 
 Embedded data: tiles of photographs, see `data/objects.py`.
 """
@@ -18,8 +19,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from borderless.data.labeled import Labeled, LabeledSplit
-from borderless.data.objects import edges, on_canvas, photograph_tiles
+from borderless.data.labeled import Labeled
+from borderless.data.objects import edges, on_canvas, photograph_tiles, training_objects
 from borderless.experiments.experiment import Cell
 from borderless.experiments.finetuning import FinetuningConfig
 from borderless.models.arms import ARMS, Arm
@@ -33,27 +34,23 @@ def run_cell(config: FinetuningConfig, cell: Cell, folder: Path) -> dict[str, An
     """Learn the classes, convert, fine-tune; each training has its own folder and can be resumed."""
     seed = cell.parameters["seed"]
     split = photograph_tiles(seed)
-    middle = LabeledSplit(
-        on_canvas(split.train, config.canvas_px, in_training=True),
-        on_canvas(split.validation, config.canvas_px),
-        on_canvas(split.test, config.canvas_px),
-        split.classes,
-    )
+    train, moved = (training_objects(split.train, config.canvas_px, moves) for moves in (False, True))
+    validation, test = (on_canvas(part, config.canvas_px) for part in (split.validation, split.test))
     network = NetworkRequest(config.arch, weights=config.weights, seed=seed).load()
-    network = with_classes(network, len(split.classes), middle.test[0][0][None], seed).to(config.device)
-    fit(network, middle.train, middle.validation, config.training, folder / "start", seed)
+    network = with_classes(network, len(split.classes), test[0][0][None], seed).to(config.device)
+    fit(network, train, validation, config.training, folder / "start", seed)
     size = (config.canvas_px, config.canvas_px)
     start = _tested(network, split.test, config.canvas_px)
     found: dict[str, float] = {}
     for name in config.arms:
         arm = arm_of(name, config.reach)
-        model = arm.apply(copy.deepcopy(network))
-        before = start if name == "own" else _tested(model, split.test, config.canvas_px)
-        fit(model, middle.train, middle.validation, config.training, folder / name, seed)
-        after = _tested(model, split.test, config.canvas_px)
+        model = arm.apply(copy.deepcopy(network), size)
+        before = start if arm.border is None else _tested(arm.deploy(model), split.test, config.canvas_px)
+        fit(model, moved if arm.moves else train, validation, config.training, folder / name, seed)
+        after = _tested(arm.deploy(model), split.test, config.canvas_px)
         found |= {f"{name} before {key}": value for key, value in before.items()}
         found |= {f"{name} {key}": value for key, value in after.items()}
-        found[f"{name} cost"] = arm.explained(network, size).cost
+        found[f"{name} cost"] = arm.cost(network, size)
     return found
 
 

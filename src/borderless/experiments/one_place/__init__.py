@@ -6,7 +6,6 @@ from typing import Annotated, ClassVar
 from borderless.experiments.experiment import grid, register
 from borderless.experiments.settings import TrainedSettings
 from borderless.models import arms
-from borderless.models.arms import Arm
 from borderless.runtime.settings import Range
 from borderless.training.recipe import Recipe
 
@@ -19,10 +18,10 @@ RECIPE = Recipe(
     schedule="linear",
     monitor="loss",
 )
-EVERYWHERE = "own-everywhere"
 ARMS = {
     **{name: arms.ARMS[name] for name in ("own", "full", "infinite", "infinite-adaptive")},
-    EVERYWHERE: Arm("original padding, trained at all positions"),
+    "own-everywhere": replace(arms.ARMS["own-moved"], title="original padding, trained at all positions"),
+    "recipe": replace(arms.ARMS["recipe"], title="recipe: infinite, trained at all positions, then adaptive phase"),
 }
 
 
@@ -38,7 +37,7 @@ class OnePlaceConfig(TrainedSettings):
     """Settings of `one-place`."""
 
     seeds: Annotated[int, Range(1, 10_000)] = 3
-    test_digits: Annotated[int, Range(1, 360)] = 240
+    test_digits: Annotated[int, Range(1, 360)] = 120
     """Number of the 360 test digits to test at each position."""
     training: Recipe = RECIPE
 

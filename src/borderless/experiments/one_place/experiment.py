@@ -2,8 +2,8 @@
 
 Every training digit lies at row 0, column 0 of a 32 × 32 canvas; test digits are put at each of the 19 × 19 = 361
 positions. Two things make the network depend on the position: the border, and the strides, which keep every fourth cell
-in the end and so sample a digit differently at the positions between. The last arm trains at random positions under the
-original padding.
+in the end and so sample a digit differently at the positions between. Two arms train at random positions: under the
+original padding, and by the recipe, under `infinite`, and are then tested with an adaptive phase.
 
 Shapes: digits n × 14 × 14; images n × 1 × 32 × 32; predictions (position, digit); maps over positions 19 × 19.
 """
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from borderless.data import digits
 from borderless.data.digits import Digits, PlacedDigits, all_positions
 from borderless.experiments.experiment import Cell
-from borderless.experiments.one_place import ARMS, EVERYWHERE, OnePlaceConfig
+from borderless.experiments.one_place import ARMS, OnePlaceConfig
 from borderless.models.small import STRIDE_PX, network
 from borderless.runtime.evaluation import one_thread
 from borderless.training import fit
@@ -27,19 +27,16 @@ IMAGES_AT_ONCE = 360
 
 
 def run_cell(config: OnePlaceConfig, cell: Cell, folder: Path) -> dict[str, Any]:
-    """Train one arm under its own border, then predict at every position; the predictions go to predictions.npz."""
+    """Train one arm under its border, then predict at every position; the predictions go to predictions.npz."""
     arm, seed = ARMS[cell.parameters["arm"]], cell.parameters["seed"]
     split = digits.split_digits(digits.load_digits(), seed)
     plain = network(seed)
     model = arm.apply(plain)
-    train, validation = (
-        PlacedDigits(part, seed, everywhere=cell.parameters["arm"] == EVERYWHERE)
-        for part in (split.train, split.validation)
-    )
+    train, validation = (PlacedDigits(part, seed, everywhere=arm.moves) for part in (split.train, split.validation))
     with one_thread():
         history = fit(model, train, validation, config.training, folder, seed)
     test = Digits(split.test.images[: config.test_digits], split.test.labels[: config.test_digits])
-    predictions = predict_everywhere(model, test.images)
+    predictions = predict_everywhere(arm.deploy(model), test.images)
     np.savez_compressed(
         folder / "predictions.npz", predictions=predictions.to(torch.uint8).numpy(), labels=test.labels.numpy()
     )
@@ -47,7 +44,7 @@ def run_cell(config: OnePlaceConfig, cell: Cell, folder: Path) -> dict[str, Any]
         **summarize(predictions, test.labels),
         "validation_accuracy": min(history, key=lambda epoch: epoch.validation_loss).validation_accuracy,
         "parameters": sum(p.numel() for p in model.parameters()),
-        "cost": arm.explained(plain, digits.CANVAS_PX).cost,
+        "cost": arm.cost(plain, digits.CANVAS_PX),
     }
 
 

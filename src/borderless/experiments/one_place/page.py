@@ -61,17 +61,20 @@ def _accuracy_map(group: list[Result]) -> np.ndarray:
 
 def _figure(path: Path, maps: dict[str, np.ndarray]) -> Path:
     """Draw one map per arm, on one scale, after an example of the training images."""
-    fig, axes = plots.new_figure(2, 3, (3.15, 2.95))
+    fig, axes = plots.new_figure(2, 4, (3.15, 2.95))
     _example(axes[0, 0])
     image = None
-    for ax, (title, accuracy) in zip(axes.flat[1:], maps.items(), strict=True):
-        image = plots.heat_map(
-            ax, accuracy, title=title, vmin=0, vmax=100, extent=(-0.5, SIDE - 0.5, SIDE - 0.5, -0.5), color_bar=False
-        )
+    panels = axes.flat[1 : 1 + len(maps)]
+    for ax in axes.flat[1 + len(maps) :]:
+        ax.remove()
+    for ax, (title, accuracy) in zip(panels, maps.items(), strict=True):
+        extent = (-0.5, SIDE - 0.5, SIDE - 0.5, -0.5)
+        shown = title.replace(", ", ",\n", 1)
+        image = plots.heat_map(ax, accuracy, title=shown, vmin=0, vmax=100, extent=extent, color_bar=False)
         ax.set(xticks=range(0, SIDE, STRIDE_PX), yticks=range(0, SIDE, STRIDE_PX))
         label = f"min {accuracy.min():.0f} %    mean {accuracy.mean():.0f} %"
         ax.set_xlabel(label, fontsize=10, color=plots.INK)
-    bar = fig.colorbar(image, ax=axes[:, -1], label="accuracy, %", shrink=0.6, aspect=28)
+    bar = fig.colorbar(image, ax=panels[-1], label="accuracy, %", shrink=0.6, aspect=28)
     bar.outline.set_visible(False)
     return plots.save(fig, path, width_px=WIDTH_PX)
 

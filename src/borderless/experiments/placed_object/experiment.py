@@ -34,7 +34,7 @@ def run_cell(config: PlacedObjectConfig, cell: Cell, folder: Path) -> dict[str, 
     """Return the network's outputs at every position; probabilities and top-1 classes also go to maps.npz."""
     arm, photo = ARMS[cell.parameters["arm"]], cell.parameters["photo"]
     color = normalize(torch.tensor(BRIGHTNESS[cell.parameters["background"]])).item()
-    model = arm.apply(_network(), color)
+    model = arm.apply(_network(), background=color)
     explanation = _explanation(arm)
     positions = torch.cartesian_prod(torch.tensor(config.offsets_px), torch.tensor(config.offsets_px))
     logits, seconds_per_image = logits_at(model, normalize(load_photo(photo, config.size_px)), positions, color)

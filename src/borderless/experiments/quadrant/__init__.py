@@ -49,12 +49,17 @@ class QuadrantConfig(DeviceSettings):
     weights: Path | None = None
     """File of weights for the pretrained network, if there is only one; by default its library's."""
     protocol: SplitProtocol = "split"
-    """split: the three splits share no image. published: they are the same pictures, as in the paper's code."""
+    """split: no image in two splits, one network for all borders. published: data, networks, training of the paper."""
     pool: FeaturePool = "paper"
     """Pool over space: paper (maximum for ResNets and BagNets, own for others), own (the network's), or max."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.protocol == "published" and self.policies != ("own",):
+            raise ConfigError(
+                f"Expected the policy own with the published protocol but got {', '.join(self.policies)}; leave "
+                "policies out, or take the protocol split."
+            )
         if self.weights is not None and (len(self.archs) > 1 or "pretrained" not in self.inits):
             raise ConfigError(
                 f"Expected weights for a single network, with pretrained among inits, but got "

@@ -6,13 +6,19 @@ read from the network's pooled features which of the two it is. Only the positio
 that the network gets the position from the border of the image: from its original padding, or from another border.
 
 Frozen networks compute their features once, through `place`; training "from scratch" runs whole canvases. Random
-networks
-get BatchNorm statistics from canvases without a border and keep them, so one network is measured at all borders.
+networks get BatchNorm statistics from canvases without a border and keep them, so one network is measured at all
+borders.
+
+The published protocol follows the paper's code: the three splits are the same pictures; the border takes the place of
+the first convolution's padding; ResNets have a max pool of kernel 2; and the linear layer is trained by SGD on whole
+canvases in batches of 8, with BatchNorm in training mode, so that every border has statistics of its own, which testing
+takes.
 
 Shapes: pictures n × 3 × 56 × 56; features 2 × n × features; canvases 120 px and a border on each side.
 """
 
 from copy import deepcopy
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -31,7 +37,7 @@ from borderless.measures.location_probe import location_probe
 from borderless.models.arms import ARMS, Arm
 from borderless.models.batch_norm import calibrate_, folded
 from borderless.models.choices import Init
-from borderless.models.features import feature_network
+from borderless.models.features import as_published, feature_network, first_padding_px
 from borderless.placement.place import place
 from borderless.runtime.evaluation import seeded
 from borderless.training import fit
@@ -42,11 +48,16 @@ CALIBRATION_PICTURES = 64
 def run_cell(config: QuadrantConfig, cell: Cell, folder: Path) -> dict[str, Any]:
     """Return the accuracy of the linear layer and of its control; which outputs were right goes to right.npz."""
     arch, init, policy, border_px, seed = cell.parameters.values()
-    data = _data(config, seed)
-    model = (_calibrated(config, arch, seed) if init == "random" else _network(config, arch, init, seed)).to(
-        config.device
-    )
-    if init == "scratch":
+    data, is_published = _data(config, seed), config.protocol == "published"
+    is_calibrated = init == "random" and not is_published
+    model = _calibrated(config, arch, seed) if is_calibrated else _network(config, arch, init, seed)
+    model = model.to(config.device)
+    if is_published:
+        model = as_published(model)
+        around_px = max(0, border_px - first_padding_px(model))
+        published = replace(config, training=replace(config.training, monitor="loss"))
+        found = _trained(published, ARMS[policy], model, data, around_px, seed, folder, is_frozen=init != "scratch")
+    elif init == "scratch":
         found = _trained(config, ARMS[policy], model, data, border_px, seed, folder)
     else:
         found = _probed(config, ARMS[policy].apply(folded(model)), data, border_px, seed, folder)
@@ -70,14 +81,21 @@ def _probed(
 
 
 def _trained(
-    config: QuadrantConfig, arm: Arm, model: nn.Module, data: Quadrant, border_px: int, seed: int, folder: Path
+    config: QuadrantConfig,
+    arm: Arm,
+    model: nn.Module,
+    data: Quadrant,
+    border_px: int,
+    seed: int,
+    folder: Path,
+    is_frozen: bool = False,
 ) -> dict[str, Any]:
-    """Train end to end. There is no control: it would cost a second training."""
+    """Train end to end, or the linear layer alone on a frozen network. There is no control: a second training."""
     with torch.no_grad():
         features = model(torch.zeros(1, 3, *quadrant.canvas_px(0), device=config.device)).shape[1]
     with seeded(seed):
         classifier = nn.Linear(features, len(quadrant.POSITIONS))
-    model = arm.apply(nn.Sequential(deepcopy(model), classifier.to(config.device)))
+    model = arm.apply(nn.Sequential(deepcopy(model).requires_grad_(not is_frozen), classifier.to(config.device)))
     train, validation = (Canvases(split.pictures, border_px) for split in (data.train, data.validation))
     history = fit(model, train, validation, config.training, folder, seed)
     outputs = _placed(config, model, data.test.pictures, border_px)

@@ -14,6 +14,17 @@ from borderless.training.recipe import IMAGENET, Recipe
 
 EMBEDDED = Recipe(epochs=20, batch_size=64, optimizer="adamw", learning_rate=4e-3, weight_decay=1e-2, schedule="linear")
 FEW = replace(EMBEDDED, epochs=5)
+COMPARED = (
+    "own",
+    "full",
+    "infinite",
+    "infinite-adaptive",
+    "recipe",
+    "own-blur",
+    "full-blur",
+    "infinite-adaptive-blur",
+    "recipe-blur",
+)
 PAPERS_NETWORKS = ("resnet18", "resnet34", "resnet50", "resnet101")
 
 
@@ -30,8 +41,8 @@ class ShiftsConfig(PaperSettings):
 
     archs: tuple[str, ...] = (SMALL,)
     """Networks: "small", or any of torchvision, timm/NAME, or of the paper."""
-    arms: Annotated[tuple[str, ...], Choice(tuple(ARMS))] = tuple(ARMS)
-    """Arms to train."""
+    arms: Annotated[tuple[str, ...], Choice(tuple(ARMS))] = COMPARED
+    """Arms to train; every arm trains on random crops, so random translations change nothing."""
     seeds: Annotated[int, Range(1, 10_000)] = 2
     data: Path | None = None
     """Folder of classes, or of train and val with classes; by default digits. With it, defaults are the paper's."""

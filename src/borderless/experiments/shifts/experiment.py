@@ -35,20 +35,22 @@ def run_cell(config: ShiftsConfig, cell: Cell, folder: Path) -> dict[str, Any]:
     arch, arm, seed = cell.parameters["arch"], ARMS[cell.parameters["arm"]], cell.parameters["seed"]
     split = _data(config, seed)
     plain = classifier(arch, len(split.classes), seed)
-    shown = arm.explained(plain, (_crop_px(config),) * 2)
-    model = arm.apply(plain).to(config.device)
+    size = (_crop_px(config),) * 2
+    stride_px = int(max(arm.explained(plain, size).total_stride))
+    model = arm.apply(plain, size).to(config.device)
     test = split.test.some(config.test_images, seed) if config.test_images else split.test
     with few_threads(arch):
         train, validation = _seen(config, split.train, "training"), _seen(config, split.validation, "center")
         history = fit(model, train, validation, config.training, folder, seed)
+        model = arm.deploy(model)
         right = evaluate(model, _seen(config, test, "center"), 64, workers=config.training.workers)
-        moved = _moved(config, model, test, seed, int(max(shown.total_stride)))
+        moved = _moved(config, model, test, seed, stride_px)
     return {
         "accuracy": right.accuracy,
         **moved,
         "training_accuracy": history[-1].accuracy,
         "epochs": len(history),
-        "cost": shown.cost,
+        "cost": arm.cost(plain, size),
     }
 
 

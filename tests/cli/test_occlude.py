@@ -1,0 +1,36 @@
+"""`borderless occlude`: a picture and a record that the library's own numbers agree with."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from borderless.cli.main import main
+from borderless.models.request import NetworkRequest
+
+
+def test_picture_and_record(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 56, 3), np.uint8)
+    Image.fromarray(pixels).save("noise.png")
+    weights = ("--weights", "random", "--side", "0")
+    assert main(["occlude", "resnet18", "noise.png", "--size", "24", "--stride", "16", "--target", "7", *weights]) == 0
+    folder = Path("runs/occlude/resnet18-noise")
+    record = json.loads((folder / "occlusion.json").read_text())
+    assert f"The probability of {record['name']} is" in capsys.readouterr().out
+    with Image.open(folder / "occlusion.png") as picture:
+        assert picture.width > 400
+    assert record["rows"] == [0, 16] and record["columns"] == [0, 16, 32] and record["class"] == 7
+
+    request = NetworkRequest("resnet18", weights="random")
+    mean, deviation = (torch.tensor(values).reshape(3, 1, 1) for values in request.normalization)
+    image = (torch.from_numpy(pixels).permute(2, 0, 1) / 255 - mean) / deviation
+    image[:, 16:40, 32:56] = 0
+    with torch.no_grad():
+        likely = request.load()(image[None]).double().softmax(1)[0, 7]
+    assert record["probabilities"][1][2] == pytest.approx(float(likely), rel=1e-4)
