@@ -11,11 +11,15 @@ import torch
 from torch import Tensor
 
 from borderless.engine.geometry import Box
+from borderless.engine.naming import named
 from borderless.engine.relabeled import Relabeled
 from borderless.engine.signal import Signal
 from borderless.engine.torch_internals import tree_flatten, tree_leaves, tree_unflatten
 from borderless.placement.replay import Replay, ReplayedSignal
 from borderless.placement.tape import Step
+
+# Functions that may be told the size of the batch.
+_TOLD_SIZES = frozenset(named("reshape", "view", "unflatten", "expand", "broadcast_to"))
 
 
 class PartsDiffer(Exception):
@@ -62,7 +66,7 @@ class BundledSignal(ReplayedSignal):
             return NotImplemented
         leaves, structure = tree_flatten((args, kwargs))
         batch = None
-        if not step.operands and step.need.kind != "neighborhood":  # it may be told the size of the batch
+        if func in _TOLD_SIZES:
             sizes = [i for i, leaf in enumerate(leaves) if type(leaf) is int and leaf and leaf % self.shape[0] == 0]
             batch = sizes[0] if sizes else None
             if len(sizes) > 1 or (batch is not None and leaves[batch] != self.shape[0]):
