@@ -20,7 +20,7 @@ Call = tuple[list[int], tuple[Any, ...], dict[str, Any]]
 
 
 def same_sizes(maps: Sequence[BatchSignal], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterator[Call]:
-    """The call for the samples of each size: their rows, and the arguments with ordinary maps and sizes."""
+    """Return the call for the samples of each size: their rows, and the arguments with ordinary maps and sizes."""
     groups: dict[Any, list[int]] = {}
     leaves = [leaf for leaf in tree_flatten((args, kwargs))[0] if not isinstance(leaf, Tensor)]
     for row in range(len(maps[0].frames)):

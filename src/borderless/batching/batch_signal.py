@@ -66,13 +66,13 @@ class BatchPass(ForwardPass):
         raise self.unsupported(describe(function), "it joins or selects images of the batch, whose sizes are unequal")
 
     def size_error(self, reason: str) -> UnsupportedOperation:
-        """The error for a size that is not one number for all images."""
+        """Return the error for a size that is not one number for all images."""
         return self.unsupported("the size of a feature map", reason)
 
     def unsupported(
         self, operation: str, reason: str = "there is no rule for it", relation: str = "in", module: str | None = None
     ) -> UnsupportedOperation:
-        """The error for `operation`, which cannot run on images of unequal sizes."""
+        """Return the error for `operation`, which cannot run on images of unequal sizes."""
         return UnsupportedOperation(
             f"Expected a network that can run on images of unequal sizes in one batch but got {operation} {relation} "
             f"{module or self.describe_module()}: {reason}. Run it on one image at a time, or on images of one size."

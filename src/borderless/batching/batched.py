@@ -123,7 +123,7 @@ class _Call:
 
 
 def _as_maps(images: Any, layout: str | None) -> list[Tensor]:
-    """The images as (1, C, *space)."""
+    """Return the images as (1, C, *space)."""
     if isinstance(images, Tensor) or not isinstance(images, Sequence):
         raise BatchError(f"Expected a list of images (C, *space) but got {_described(images)}. Write list(images).")
     if not images:

@@ -87,7 +87,7 @@ class UnevenPass(BatchPass):
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
     ) -> Any:
-        """A call that reads intervals of its first map."""
+        """Run a call that reads intervals of its first map."""
         operations = tuple(need.slides for need in needs) if any_mirrors(needs[0]) else (needs[0].slides,)
         left = after(operations, source.frames, source.boxes, source.edges[0].keeps, source.border.reach)
         if left.empty is not None:
@@ -103,7 +103,7 @@ class UnevenPass(BatchPass):
     def _on_cells(
         self, maps: list[BatchSignal], func: Any, rule: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
-        """A call that treats each cell by itself, or gathers them."""
+        """Run a call that treats each cell by itself, or gathers them."""
         args, kwargs = _plain(args, kwargs)
         if len(maps) == 1:
             return rule(func, *args, **kwargs)
@@ -126,7 +126,7 @@ class UnevenPass(BatchPass):
         return _each_map(result, noted)
 
     def _checked(self, func: Any, source: BatchSignal, result: Any) -> Any:
-        """`result`, with a row for each image in every tensor of it."""
+        """Return `result`, with a row for each image in every tensor of it."""
         for leaf in [result] if isinstance(result, Tensor) else tree_leaves(result):
             if isinstance(leaf, BatchSignal):
                 count = len(leaf.window)
@@ -147,7 +147,7 @@ def any_mirrors(need: Need) -> bool:
 
 
 def _plain(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
-    """The arguments with the sizes of the map that holds all samples."""
+    """Return the arguments with the sizes of the map that holds all samples."""
     if has_sizes(args) or (kwargs and has_sizes(tuple(kwargs.values()))):
         return tree_map(lambda leaf: of_image(leaf, None), (args, kwargs))
     return args, kwargs

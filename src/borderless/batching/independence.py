@@ -72,7 +72,7 @@ def _recorded(model: nn.Module, found: list[Outputs]) -> Iterator[None]:
 
 
 def _of_image(value: Tensor, number: int, count: int) -> Tensor:
-    """A copy of what belongs to one image, on its frame."""
+    """Return a copy of what belongs to one image, on its frame."""
     whole = value.map if isinstance(value, Relabeled) else value
     if isinstance(whole, BatchSignal):
         return kept_map(whole.rows([number])).clone()
@@ -82,7 +82,7 @@ def _of_image(value: Tensor, number: int, count: int) -> Tensor:
 
 
 def _paired(expected: Any, output: Any, number: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """The tensors of what a model returns for an image alone, and those of the same image in a batch."""
+    """Return the tensors that a model returns for an image alone, and those of the same image in a batch."""
     if isinstance(expected, Tensor):
         yield expected, output[number].unsqueeze(0)
     elif isinstance(expected, dict):
@@ -94,7 +94,7 @@ def _paired(expected: Any, output: Any, number: int) -> Iterator[tuple[Tensor, T
 
 
 def _error(expected: Sequence[Tensor], found: Sequence[Tensor]) -> float:
-    """The largest difference, relative to the largest value."""
+    """Return the largest difference, relative to the largest value."""
     worst = 0.0
     for one, other in zip(expected, found, strict=True):
         if one.shape != other.shape:

@@ -111,7 +111,7 @@ def per_image(largest: Any, of: Sequence[Any], refuse: Refuse, is_read_by_model:
 
 
 def _largest(value: Any) -> Any:
-    """The number of the largest map, as an ordinary one."""
+    """Return the number of the largest map, as an ordinary one."""
     if isinstance(value, SizePerImage):
         return int.__add__(value, 0)
     return float.__add__(value, 0.0) if isinstance(value, RatioPerImage) else value

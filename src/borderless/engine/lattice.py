@@ -240,7 +240,7 @@ class Lattice:
         return lattice
 
     def transposed(self, order: tuple[int, ...]) -> "Lattice":
-        """The same grid with its axes in another order; twice to and fro it is the same object.
+        """Return the same grid with its axes in another order; twice to and fro it is the same object.
 
         What is strided or upsampled from there on is a family of its own.
         """

@@ -112,7 +112,7 @@ STYLE: Any = {
 
 
 def style() -> Any:
-    """A context in which everything drawn has this style; it ends by giving the caller's matplotlib settings back."""
+    """Return a context in which what is drawn has this style; the caller's matplotlib settings come back after it."""
     return matplotlib.rc_context(STYLE)
 
 
@@ -120,7 +120,7 @@ def style() -> Any:
 def new_figure(
     nrows: int = 1, ncols: int = 1, panel_size: tuple[float, float] = (2.4, 2.4), **subplots: Any
 ) -> tuple[Figure, np.ndarray]:
-    """A figure of nrows × ncols panels of (height, width) inches, and its axes as an array of that shape.
+    """Return a figure of nrows × ncols panels of (height, width) inches, and its axes as an array of that shape.
 
     Further arguments go to `Figure.subplots` (`sharey`, `width_ratios`, ...).
     """
@@ -144,7 +144,7 @@ def save(fig: Figure, path: Path, width_px: int | None = None) -> Path:
 
 @style()
 def to_image(fig: Figure, dpi: float = PAGE_DPI) -> Image.Image:
-    """The figure as an RGB picture, for the frames of an animation."""
+    """Return the figure as an RGB picture, for the frames of an animation."""
     fig.set_dpi(dpi)
     canvas = FigureCanvasAgg(fig)
     canvas.draw()

@@ -40,7 +40,7 @@ def _along_channels_seen(function: Any, source: Relabeled, *args: Any, **kwargs:
     dims=_along_channels_seen,
 )
 def along_channels(function: Any, signal: Any, *args: Any, **kwargs: Any) -> Any:
-    """A function along the channels: each cell by itself, so window and background alike.
+    """Run a function along the channels: each cell by itself, so window and background alike.
 
     With several results (values and indices) each is a Signal; without its dimension, where it drops that one.
     """
@@ -63,7 +63,7 @@ def along_channels(function: Any, signal: Any, *args: Any, **kwargs: Any) -> Any
 
 
 def _without(dropped: set[int], signal: Signal, window: Tensor, background: Tensor | None) -> Signal:
-    """The Signal of `window`, which has all dimensions of `signal`, or those that are not `dropped`."""
+    """Return the Signal of `window`, which has all dimensions of `signal`, or those that are not `dropped`."""
     if window.ndim == signal.ndim:
         return signal.derive(window, background)
     return signal.derive(window, background, axes=tuple(axis - sum(d < axis for d in dropped) for axis in signal.axes))

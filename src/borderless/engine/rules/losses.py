@@ -72,7 +72,7 @@ def loss(function: Any, *args: Any, **kwargs: Any) -> Any:
 
 
 def _of_one_shape(function: Any) -> Any:
-    """`function` of tensors that are broadcast before: backgrounds need not have the shapes of windows."""
+    """Return `function` of tensors that are broadcast before: backgrounds need not have the shapes of windows."""
 
     @functools.wraps(function)
     def of_tensors(*args: Any, **kwargs: Any) -> Tensor:

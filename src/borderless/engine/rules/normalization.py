@@ -278,7 +278,7 @@ def group_norm(
 def _normalized_part(
     signal: Signal, mean: Tensor, var: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
 ) -> Signal:
-    """A part of a map, or a batch of unequal samples, by the statistics of whole maps."""
+    """Normalize a part of a map, or a batch of unequal samples, by the statistics of whole maps."""
     around = signal.background
     around = None if around is None else _normalize(around, mean, var, weight, bias, eps)
     return signal.derive(_normalize(signal.window, mean, var, weight, bias, eps), around)
