@@ -12,6 +12,7 @@ from borderless.engine import registry
 from borderless.placement.replay import ReplayedSignal
 from support.bodies import noise, seeded
 from support.endless_plane import assert_as_on_a_huge_canvas
+from support.placements import let_windows_pay
 
 PADDING_PX = 32
 
@@ -77,6 +78,7 @@ def test_placement_with_registered_operators_runs_no_whole_map(
     name: str, border: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     register()
+    let_windows_pay(monkeypatch)
     model = nn.Sequential(seeded(BODIES[name][1]), nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
     model = model if border is None else bl.convert(model, border)
     patches, positions = noise(2, 3, 7, 6), [(0, 0), (11, 20), (40, 41)]

@@ -190,7 +190,7 @@ def test_cells_need_names_of_their_own(squares: Squares, tmp_path: Path, factors
 
 def test_every_experiment_has_defaults_and_small_settings() -> None:
     story = "equivariance conv-types rook one-place placed-object quadrant red-green shifts data-efficiency"
-    story += " patch-matching actions finetune"
+    story += " patch-matching actions finetune moving-objects"
     assert list(EXPERIMENTS) == story.split()
     for name, experiment in EXPERIMENTS.items():
         assert experiment.name == name

@@ -2,10 +2,9 @@
 
 import pytest
 
-from borderless.placement import switch
+from support.placements import let_windows_pay
 
 
 @pytest.fixture(autouse=True)
 def windows(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(switch, "_CALL", {"cpu": 0.0, "cuda": 0.0})
-    monkeypatch.setattr(switch, "_BYTE", {"cpu": 1e-6, "cuda": 1e-6})
+    let_windows_pay(monkeypatch)

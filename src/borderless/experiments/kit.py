@@ -56,7 +56,7 @@ def difference_in_words(values: Sequence[float], reference: Sequence[float]) -> 
         >>> difference_in_words([3.0, 3.5, 4.0], [1.0, 1.0, 1.0])
         '+2.5 ± 1.2'
         >>> difference_in_words([4.0, 0.0, 2.0], [1.0, 1.0, 1.0])
-        '+1.0 ± 5.0 (open; about 17 seeds would settle it)'
+        '+1.0 ± 5.0 (open; about 18 seeds would settle it)'
     """
     differences = list(np.subtract(values, reference))
     half, words = over_seeds(differences), mean_in_words(differences, "+")

@@ -31,7 +31,7 @@ def seeds_to_settle(differences: Sequence[float], most: int = 1_000) -> int | No
 
     Example:
         >>> seeds_to_settle([1.0, 2.0, 3.0]), seeds_to_settle([3.0, -1.0, 1.0]), seeds_to_settle([1.0, -1.0])
-        (4, 17, None)
+        (4, 18, None)
     """
     from scipy import stats
 

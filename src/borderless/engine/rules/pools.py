@@ -108,7 +108,7 @@ def max_pool(
 def _along_space(
     function: Any, signal: Signal, slides: tuple[Slide, ...], has_indices: bool = False
 ) -> tuple[tuple[Slide, ...], list[int]]:
-    """Return the slides along space, and the padding where none is needed: the model's own in other dimensions.
+    """Return the slides along space, and the padding along the other dimensions, which is the model's own.
 
     Of maps without channels, (N, *space), PyTorch takes the samples for the channels of one: each is pooled alone.
     """
