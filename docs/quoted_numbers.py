@@ -216,6 +216,8 @@ SOURCES: tuple[Callable[[], Iterator[tuple[str, str]]], ...] = (
 # A name in braces is a number of `SOURCES`. The words around it must be on the page, once, wrapped as it likes.
 CLAIMS: dict[str, tuple[str, ...]] = {
     "README.md": (
+        "10 images per class, that costs {moving_recipe_accuracy_gain} points of accuracy against random translations "
+        "alone, of whose\n  predictions {moving_own_moved_changed} % change",
         "*{cup_positions} positions: {cup_own_changes} label changes with original padding, {cup_infinite_changes} "
         "after "
         "conversion;",
