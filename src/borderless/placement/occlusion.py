@@ -25,8 +25,8 @@ class OcclusionMap:
     """The outputs of a model for an image of which one window after another is hidden.
 
     Args:
-        outputs: (rows, columns, *output): one output for each window.
-        whole: (*output): the output of the image itself.
+        outputs: ``(rows, columns, *output)``: one output for each window.
+        whole: ``(*output)``: the output of the image itself.
         rows: First pixel of each row of windows.
         columns: First pixel of each column of windows.
         size: (height, width) of a window in pixels.
@@ -42,11 +42,11 @@ class OcclusionMap:
 
     @property
     def drops(self) -> Tensor:
-        """The output of the image less that with a window hidden: (rows, columns, *output)."""
+        """The output of the image less that with a window hidden: ``(rows, columns, *output)``."""
         return self.whole - self.outputs
 
     def per_pixel(self) -> Tensor:
-        """Return, for each pixel, the mean drop over all windows that hide it: (*output, height, width).
+        """Return, for each pixel, the mean drop over all windows that hide it: ``(*output, height, width)``.
 
         NaN where no window hides a pixel, which a stride beyond the window's size leaves.
         """
@@ -151,9 +151,9 @@ class Hidden:
         return firsts(self.image.shape[3], self.size[1], self.stride[1])
 
     def outputs(self, filling: Filling) -> tuple[Tensor, Tensor]:
-        """Return the outputs of hidden images, (rows, columns, fillings, *output), and of the image, (1, *output).
+        """Return the outputs of hidden images, (rows, columns, fillings, …), and that of the image, (1, …).
 
-        filling: what windows show, (fillings, C, *size), or of a position.
+        filling: what windows show, ``(fillings, C, *size)``, or of a position.
         """
         check_convertible(self.model)
         check_mode(self.model)
