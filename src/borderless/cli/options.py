@@ -191,6 +191,31 @@ def check_sides(sides_px: tuple[int, ...], most: int) -> None:
             raise ConfigError(f"Expected sides of 1 to {most} pixels but got {side}; choose another size.")
 
 
+_HELP = ("-h", "--help", "--help-all")
+
+
+def split_off_words(words: list[str], count: int, named: str, example: str) -> tuple[list[str], list[str]]:
+    """Return the first `count` words, which a command cannot do without, and the words of its options.
+
+    Where any word asks for help, the options are those of a help text.
+
+    Args:
+        words: After the command.
+        count: Number of words that are no options.
+        named: What these name, for the error.
+        example: How the command is written, for the error.
+
+    Raises:
+        UsageError: There are fewer words before the first option.
+    """
+    asked = [word for word in words if word in _HELP]
+    if asked:
+        return [""] * count, asked
+    if len(words) < count or any(word.startswith("-") for word in words[:count]):
+        raise UsageError(f"Expected {named} first but got {' '.join(words[:count])!r}; write: borderless {example} …")
+    return words[:count], words[count:]
+
+
 def split_off_network(command: str, words: list[str]) -> tuple[str, list[str]]:
     """Return the network that a command is about, its first word, and the words of its options.
 
@@ -199,7 +224,7 @@ def split_off_network(command: str, words: list[str]) -> tuple[str, list[str]]:
     Raises:
         UsageError: The first word is an option.
     """
-    if not words or words[0] in ("-h", "--help", "--help-all"):
+    if not words or words[0] in _HELP:
         return "NAME", words or ["--help"]
     name, options = words[0], words[1:]
     if name.startswith("-"):

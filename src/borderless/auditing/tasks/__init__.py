@@ -87,6 +87,16 @@ class Task(Protocol):
         ...
 
 
+def as_it_is(_: Any) -> tuple[Adapter | None, str]:
+    """Return no adapter, for a task whose output is one tensor already."""
+    return None, ""
+
+
+def as_a_whole(model: nn.Module) -> nn.Module:
+    """Return the model, for a task whose network is converted as a whole."""
+    return model
+
+
 def discover() -> dict[str, Task]:
     """Return every task by name, in the order in which an output is tried."""
     modules = cast(list[Task], [import_module(f"{__name__}.{module.name}") for module in iter_modules(__path__)])

@@ -3,9 +3,9 @@
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from borderless.auditing.tasks import Adapter, Words
+from borderless.auditing.tasks import Adapter, Words, as_a_whole
 from borderless.measures.comparisons import CLASSES, OutputComparison
 
 NAME = "classification"
@@ -22,6 +22,7 @@ WORDS = Words(
 SKIPS = ("margin",)
 LEAST = 0.0
 HAS_LABELS = True
+body = as_a_whole
 
 
 def fits(output: Any, images: Tensor, _: bool) -> bool:
@@ -38,11 +39,6 @@ def adapter(output: Any) -> tuple[Adapter | None, str]:
 
 def _two_logits(logit: Tensor) -> Tensor:
     return torch.cat([torch.zeros_like(logit), logit], 1)
-
-
-def body(model: nn.Module) -> nn.Module:
-    """Return the model, which is converted as a whole."""
-    return model
 
 
 def summary(outputs: Tensor) -> Tensor:

@@ -3,9 +3,9 @@
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from borderless.auditing.tasks import Adapter, Words
+from borderless.auditing.tasks import Words, as_a_whole, as_it_is
 from borderless.errors import ImageError
 from borderless.measures.comparisons import Numbers, OutputComparison
 
@@ -21,6 +21,7 @@ WORDS = Words(
 SKIPS = ("decodability", "shifts")
 LEAST = 0.05
 HAS_LABELS = False
+adapter, body = as_it_is, as_a_whole
 
 
 def fits(output: Any, images: Tensor, _: bool) -> bool:
@@ -32,16 +33,6 @@ def fits(output: Any, images: Tensor, _: bool) -> bool:
         and output.is_floating_point()
         and min(output.shape[-2:]) > 1
     )
-
-
-def adapter(_: Any) -> tuple[Adapter | None, str]:
-    """Return None: the output is one tensor."""
-    return None, ""
-
-
-def body(model: nn.Module) -> nn.Module:
-    """Return the model, which is converted as a whole."""
-    return model
 
 
 def summary(outputs: Tensor) -> Tensor:

@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
-from borderless.auditing.tasks import Adapter, Words
+from borderless.auditing.tasks import Words, as_a_whole, as_it_is
 from borderless.errors import ImageError
 from borderless.measures.comparisons import Directions, OutputComparison, cosine_distance
 
@@ -22,6 +22,7 @@ WORDS = Words(
 SKIPS = ("margin", "shifts")
 LEAST = 0.05
 HAS_LABELS = False
+adapter, body = as_it_is, as_a_whole
 
 
 def fits(output: Any, images: Tensor, _: bool) -> bool:
@@ -33,16 +34,6 @@ def fits(output: Any, images: Tensor, _: bool) -> bool:
         and output.shape[2:].numel() == 1
         and output.is_floating_point()
     )
-
-
-def adapter(_: Any) -> tuple[Adapter | None, str]:
-    """Return None: the output is one tensor."""
-    return None, ""
-
-
-def body(model: nn.Module) -> nn.Module:
-    """Return the model, which is converted as a whole."""
-    return model
 
 
 def summary(outputs: Tensor) -> Tensor:

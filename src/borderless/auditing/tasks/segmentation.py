@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
-from borderless.auditing.tasks import Adapter, Words
+from borderless.auditing.tasks import Words, as_a_whole, as_it_is
 from borderless.measures.comparisons import Labels, OutputComparison
 
 NAME = "segmentation"
@@ -21,6 +21,7 @@ WORDS = Words(
 SKIPS = ("decodability", "shifts")
 LEAST = 0.01
 HAS_LABELS = False
+adapter, body = as_it_is, as_a_whole
 
 
 def fits(output: Any, images: Tensor, is_asked: bool) -> bool:
@@ -33,16 +34,6 @@ def fits(output: Any, images: Tensor, is_asked: bool) -> bool:
         and (is_asked or output.shape[1] > 1)
         and min(output.shape[2:]) > 1
     )
-
-
-def adapter(_: Any) -> tuple[Adapter | None, str]:
-    """Return None: the output is one tensor."""
-    return None, ""
-
-
-def body(model: nn.Module) -> nn.Module:
-    """Return the model, which is converted as a whole."""
-    return model
 
 
 def summary(outputs: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from matplotlib.colors import Normalize
 from PIL import Image
 from torch import Tensor
 
-from borderless.cli.options import MOST_PX, Classes, Seed, Side, UsageError
+from borderless.cli.options import MOST_PX, Classes, Seed, Side, split_off_words
 from borderless.cli.parsing import parse
 from borderless.conversion import convert
 from borderless.engine.border import BorderName
@@ -72,15 +72,8 @@ MAIN = ("size", "stride", "target", "background", "side", "border", "weights", "
 
 def execute(words: list[str]) -> None:
     """Hide windows of the image that the second word names from the network that the first one names."""
-    if any(word in ("-h", "--help", "--help-all") for word in words):
-        parse(OccludeOptions, words, USAGE, MAIN)
-    if len(words) < 2 or any(word.startswith("-") for word in words[:2]):
-        raise UsageError(
-            f"Expected a network and an image first but got {' '.join(words[:2])!r}; write: borderless occlude "
-            "resnet18 image.jpg …"
-        )
-    name, path = words[0], Path(words[1])
-    options = parse(OccludeOptions, words[2:], USAGE, MAIN)
+    (name, image), words = split_off_words(words, 2, "a network and an image", "occlude resnet18 image.jpg")
+    options, path = parse(OccludeOptions, words, USAGE, MAIN), Path(image)
     folder = options.folder or Path("runs/occlude") / f"{slug(name)}-{slug(path.stem)}"
     print(occlude_file(name, path, folder, options))
     print(f"The picture is in {folder / 'occlusion.png'}")

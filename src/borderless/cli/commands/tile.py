@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor, nn
 
-from borderless.cli.options import Classes, Seed, UsageError
+from borderless.cli.options import Classes, Seed, split_off_words
 from borderless.cli.parsing import parse
 from borderless.errors import ImageError, RunInterrupted
 from borderless.models.request import NetworkRequest
@@ -78,16 +78,10 @@ MAIN = ("tile", "memory", "values", "output", "scale", "weights", "arch", "class
 
 def execute(words: list[str]) -> None:
     """Run the network that the first word names on an image, and write its output."""
-    if any(word in ("-h", "--help", "--help-all") for word in words):
-        parse(TileOptions, words, USAGE, MAIN)
-    if len(words) < 3 or any(word.startswith("-") for word in words[:3]):
-        raise UsageError(
-            f"Expected a network, an image and an output first but got {' '.join(words[:3])!r}; write: borderless tile "
-            "resnet18 image.tif output.zarr …"
-        )
-    name, image, out = words[0], Path(words[1]), Path(words[2])
-    options = parse(TileOptions, words[3:], USAGE, MAIN)
-    tile_file(name, image, out, options)
+    (name, image, out), words = split_off_words(
+        words, 3, "a network, an image and an output", "tile resnet18 image.tif output.zarr"
+    )
+    tile_file(name, Path(image), Path(out), parse(TileOptions, words, USAGE, MAIN))
     print(f"The output is in {out}")
 
 
