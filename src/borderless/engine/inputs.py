@@ -127,8 +127,9 @@ def _refuse_single_images(scope: ForwardPass, given: tuple[Any, ...]) -> None:
                 got = f"a list of images such as {tuple(single.shape)}"
             raise ConversionError(
                 f"Expected a model of batches but got {got}, as detectors take them: {type(scope.root).__name__} "
-                f"resizes and pads them itself. Convert the part of it that takes batches: bl.convert_(model{part}, "
-                f"{_as_written(scope.border)}), with output='signal' if heads outside of it are to go along"
+                "resizes and pads them itself, and sorts what it finds. Convert the part that takes batches: "
+                f"bl.convert_(model{part}, {_as_written(scope.border)}), with output='signal' if heads outside of it "
+                "are to go along"
             )
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from functools import cache
-from math import prod
+from itertools import product
 from typing import Any
 
 import torch
@@ -20,6 +20,10 @@ from borderless.engine.rules.resampling import on_finer_lattice
 from borderless.engine.signal import Signal
 from borderless.engine.tiles import ranges_of, same_period, tile
 from borderless.engine.torch_internals import tree_leaves, tree_map
+
+# Cells that differ by less, in units of rounding of a map's largest value, are equal: all background is, and where a
+# maximum is among equal cells must not depend on how each was rounded.
+_TIES = 256
 
 
 class Indices(Signal):
@@ -99,7 +103,7 @@ class Indices(Signal):
 
 
 def indices_of(function: Any, planned: Plan, pooled: Signal) -> Indices:
-    """Return the indices of a max pool within its kernels; of equal cells the first is the largest."""
+    """Return the indices of a max pool within its kernels; of cells equal up to rounding the first is the largest."""
     slides = planned.slides
     if any(
         s.dilation != 1 or (s.ceil_mode and s.frame(n) != s._replace(ceil_mode=False).frame(n))
@@ -110,13 +114,16 @@ def indices_of(function: Any, planned: Plan, pooled: Signal) -> Indices:
 
     def within(cells: Tensor) -> Tensor:
         """Return, for every kernel, which of its cells is the first of the largest ones."""
-        rest: Tensor = function(cells, kernel, stride, return_indices=True)[1]
-        found = torch.zeros_like(rest)
-        for i in reversed(range(len(kernel))):
-            along, rest = rest % cells.shape[2 + i], rest // cells.shape[2 + i]
-            first = stride[i] * torch.arange(along.shape[2 + i], device=cells.device)
-            step = prod(kernel[i + 1 :])
-            found = found + step * (along - first.reshape(-1, *[1] * (len(kernel) - 1 - i)))
+        scale = cells.abs().amax(planned.source.axes, keepdim=True)
+        largest = function(cells, kernel, stride) - _TIES * torch.finfo(cells.dtype).eps * scale
+        found = torch.zeros(largest.shape, dtype=torch.int64, device=cells.device)
+        for number, offsets in reversed(list(enumerate(product(*map(range, kernel))))):
+            seen = cells
+            for axis, (first, step) in enumerate(zip(offsets, stride, strict=True), 2):
+                count = largest.shape[axis]
+                seen = seen.narrow(axis, first, (count - 1) * step + 1)
+                seen = seen[(slice(None),) * axis + (slice(None, None, step),)]
+            found = torch.where(seen >= largest, number, found)
         return found
 
     background = None if planned.background is None else planned.response(within)
