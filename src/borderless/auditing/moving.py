@@ -60,7 +60,7 @@ def on_photographs_of(subject: Subject, tell: Callable[[float, float], Any]) -> 
     comparison, shown = subject.predictions.comparison, subject.first[:1]
     with evaluating(subject.model):
         step = comparison.step(subject.model(shown.to(subject.device)), subject.size)
-    where = snapped(on_grid(room, max(2, round(subject.places**0.5))), step)
+    where = snapped(on_grid(room, max(2, round(subject.position_count**0.5))), step)
     photographs = _photographs(subject, subject.objects)
     most = len(subject.objects) if subject.object_count is None else start_count(subject)
     parts, count = [], 0
@@ -96,7 +96,7 @@ def on_canvas(subject: Subject, objects: Tensor, tell: Callable[[float, float], 
         layout.total_stride_px,
         labels=None if labels is None else labels[: len(objects)],
         background=subject.background,
-        places=subject.places,
+        position_count=subject.position_count,
         seed=subject.seed,
         cause_objects=_CAUSE_OBJECTS,
         comparison=subject.predictions.comparison,

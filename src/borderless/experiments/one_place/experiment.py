@@ -51,28 +51,28 @@ def run_cell(config: OnePlaceConfig, cell: Cell, folder: Path) -> dict[str, Any]
 @torch.inference_mode()
 def predict_everywhere(model: nn.Module, images: Tensor) -> Tensor:
     """Return the predicted class of every digit at every position: (positions, digits)."""
-    places = all_positions()
-    pairs = torch.cartesian_prod(torch.arange(len(places)), torch.arange(len(images)))
+    positions = all_positions()
+    pairs = torch.cartesian_prod(torch.arange(len(positions)), torch.arange(len(images)))
     found = [
-        model(digits.place_digits(images[digit], places[place])).argmax(1)
-        for place, digit in (batch.unbind(1) for batch in pairs.split(IMAGES_AT_ONCE))
+        model(digits.place_digits(images[digit], positions[position])).argmax(1)
+        for position, digit in (batch.unbind(1) for batch in pairs.split(IMAGES_AT_ONCE))
     ]
-    return torch.cat(found).reshape(len(places), len(images))
+    return torch.cat(found).reshape(len(positions), len(images))
 
 
 def summarize(predictions: Tensor, labels: Tensor) -> dict[str, float | int]:
     """Return accuracies in [0, 1] over a map of predictions (positions, digits), and how many predictions change."""
-    places = all_positions()
-    at_place = (predictions == labels).double().mean(1)
-    on_stride = (places % STRIDE_PX == 0).all(1)
-    start = int((places == torch.tensor(digits.TRAINED_AT)).all(1).nonzero())
+    positions = all_positions()
+    at_position = (predictions == labels).double().mean(1)
+    on_stride = (positions % STRIDE_PX == 0).all(1)
+    start = int((positions == torch.tensor(digits.TRAINED_AT)).all(1).nonzero())
     return {
-        "accuracy_where_trained": at_place[start].item(),
-        "accuracy_mean": at_place.mean().item(),
-        "accuracy_min": at_place.min().item(),
-        "accuracy_max": at_place.max().item(),
-        "accuracy_on_stride": at_place[on_stride].mean().item(),
-        "accuracy_off_stride": at_place[~on_stride].mean().item(),
+        "accuracy_where_trained": at_position[start].item(),
+        "accuracy_mean": at_position.mean().item(),
+        "accuracy_min": at_position.min().item(),
+        "accuracy_max": at_position.max().item(),
+        "accuracy_on_stride": at_position[on_stride].mean().item(),
+        "accuracy_off_stride": at_position[~on_stride].mean().item(),
         "changed_predictions": int((predictions != predictions[start]).sum()),
         "predictions": predictions.numel(),
     }

@@ -54,7 +54,7 @@ def run_cell(config: PlacedObjectConfig, cell: Cell, folder: Path) -> dict[str, 
         "probability_mean": probability.mean(),
         "probability_max": probability.max(),
         "right_share": torch.isin(first, right).double().mean(),
-        "first_places": {class_names()[i]: int((first == i).sum()) for i in first.unique().tolist()},
+        "predictions": {class_names()[i]: int((first == i).sum()) for i in first.unique().tolist()},
         "macs": explanation.macs,
         "cost": explanation.cost,
         "receptive_field_px": max(explanation.receptive_field),
@@ -102,7 +102,7 @@ def summarize(logits: Tensor, positions: Tensor, reference: int) -> dict[str, fl
     change = (logits - logits[reference]).abs().amax(1) / logits[reference].abs().max()
     whole = ((positions - positions[reference]) % TOTAL_STRIDE_PX == 0).all(1)
     return {
-        "distinct_first_places": len(logits.argmax(1).unique()),
+        "distinct_predictions": len(logits.argmax(1).unique()),
         "change_whole_strides": change[whole].max().item(),
         "change_between": change[~whole].max().item() if bool((~whole).any()) else None,
     }

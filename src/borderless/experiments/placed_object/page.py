@@ -51,8 +51,8 @@ def draw(config: PlacedObjectConfig, results: list[Result], folder: Path) -> Sec
 
 
 def _columns(metrics: dict[str, Any]) -> dict[str, Any]:
-    first_places = "; ".join(f"{name} {count}" for name, count in metrics["first_places"].items())
-    return {**{key: value for key, value in metrics.items() if key != "first_places"}, "first_places": first_places}
+    predictions = "; ".join(f"{name} {count}" for name, count in metrics["predictions"].items())
+    return {**{key: value for key, value in metrics.items() if key != "predictions"}, "predictions": predictions}
 
 
 def _figure(path: Path, config: PlacedObjectConfig, background: str, found: Any, ranges: Any) -> Path:
@@ -101,7 +101,7 @@ def _row(arm: str, group: list[Result]) -> list[str]:
         f"{np.mean(percents(group, 'probability_mean')):.0f}",
         f"{spread.max():.2g}",
         f"{np.mean(percents(group, 'right_share')):.0f}",
-        " ".join(str(r.metrics["distinct_first_places"]) for r in group),
+        " ".join(str(r.metrics["distinct_predictions"]) for r in group),
         *(_largest(group, key) for key in ("change_whole_strides", "change_between")),
         f"{group[0].metrics['macs'] / 1e9:.2f}",
         f"{group[0].metrics['cost']:.1f}×",
