@@ -36,7 +36,7 @@ DIALECT = {
     r"needed(?=:)": "Expected … but got …",
     r"mind": "note, warning",
     r"an? own": "a separate",
-    r"told apart|tells? apart|tell apart": "distinguished",
+    r"(tells?|told|telling) ([\w-]+ ){0,4}apart": "distinguish, separate",
     r"by and by|for a while": "gradually, temporarily",
     r"--shuffles|restores[-_]best|stops[-_]after|synchronises[-_]norms|smallest[-_]learning[-_]rate": "--shuffle, "
     "--restore-best, --stop-after, --sync-batchnorm, --min-learning-rate",

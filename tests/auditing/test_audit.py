@@ -184,7 +184,7 @@ def test_what_cannot_be_measured_is_named_and_the_rest_goes_on() -> None:
 
     found = bl.audit(Strange().eval(), images(), torch.zeros(8, dtype=torch.long))
     assert {"layout", "border error", "objects on a canvas", "decodability", "reach"} <= set(found.missing)
-    assert "which tells the border from the stride" in found.missing["objects on a canvas"]
+    assert "which separates the border from the stride" in found.missing["objects on a canvas"]
     assert "fft" in found.missing["border error"]
     assert set(found.shifts) == {"zhang2019", "circular", "canvas"}
     assert judge(found)[0].level == "info"
@@ -210,7 +210,7 @@ def test_a_network_that_answers_differently_each_time_is_not_blamed_on_the_borde
     assert findings["verdict"].level == "info"
     assert "no more than where nothing should differ" in findings["verdict"].text
     assert findings["border"].level == "info"
-    assert "cannot be told" in findings["border"].text
+    assert "cannot be determined" in findings["border"].text
     assert "stride" not in findings
 
 

@@ -36,7 +36,7 @@ def _canvas(subject: Subject) -> tuple[int, int]:
     """Return a canvas as large as the images, or larger, so that there are positions whole strides apart."""
     layout: NetworkLayout | None = subject.results.get("layout")
     if layout is None:
-        raise ImageError("Needs the total stride of the network, which tells the border from the stride")
+        raise ImageError("Needs the total stride of the network, which separates the border from the stride")
     sides = zip(subject.size, subject.objects.shape[2:], layout.total_stride_px, strict=True)
     height, width = (max(n, o + 2 * s) for n, o, s in sides)
     return height, width
@@ -84,7 +84,7 @@ def on_photographs_of(subject: Subject, tell: Callable[[float, float], Any]) -> 
 
 
 def on_canvas(subject: Subject, objects: Tensor, tell: Callable[[float, float], Any]) -> Sensitivity:
-    """Move objects over an empty canvas, and tell the causes apart on the first ones."""
+    """Move objects over an empty canvas, and separate the causes on the first ones."""
     layout: NetworkLayout | None = subject.results.get("layout")
     canvas = _canvas(subject)
     assert layout is not None

@@ -71,7 +71,7 @@ def headline(audit: Measurements) -> "tuple[Effect, str] | None":
     """Return the effect that the verdict tells, and where the objects were; None if there is none.
 
     Photographs lead: an empty canvas is far from what a network was trained on. Where nothing changes on the empty
-    canvas, that is told, because on a photograph an object also covers another part of the background.
+    canvas, that is reported, because on a photograph an object also covers another part of the background.
     """
     placed: Sensitivity | None = audit.results.get("sensitivity")
     on_photograph: Effect | None = audit.results.get("on_photograph")

@@ -4,8 +4,7 @@ An object is evaluated at many positions of a canvas, through `place`. Three eff
 at a time, exactly:
 
 - border: positions a whole number of total strides apart, under the model's original padding. Strides do not
-  distinguish
-  these; under `infinite` the same positions give the same output, which is measured too, as the control.
+  distinguish these; under `infinite` the same positions give the same output, which is measured too, as the control.
 - bias: the same positions under `full`, which crops nothing but pads with 0 where the network's response to the
   background is not 0. Without a bias (or a normalization that acts like one) `full` gives the same outputs.
 - stride: positions between whole strides, under `infinite`, which has no border, with the model's own phase. With an
@@ -111,7 +110,7 @@ def sensitivity(
             `full` 0, which is what that pads with.
         position_count: Approximate number of positions, from edge to edge.
         seed: Seed of the positions between strides, and of the resampling for the intervals.
-        cause_objects: Number of objects that are used to tell the causes apart; by default all.
+        cause_objects: Number of objects that are used to separate the causes; by default all.
         comparison: Says what the outputs at two positions have in common.
         body: The part of `model` that other borders are put under; by default all of it.
         batch_size: Canvases per pass, where an output has a cell for each part of the image.

@@ -20,9 +20,10 @@ _MEDIA_TYPES = {
     ".jpeg": "image/jpeg",
     ".svg": "image/svg+xml",
 }
-# No line ends between a number and its unit.
+# No line ends between a number and its unit or sign, nor within an option.
 _SPACE = "\N{NO-BREAK SPACE}"
-_UNIT = re.compile(r"(?<=\d) (%|px|×)")
+_UNIT = re.compile(r"(?<=\d) (?=%|px|×)|(?<=×) (?=\d)|(?<=&lt;) (?=\d)")
+_OPTION = re.compile(r"(?<!\S)(--?[\w-]+)")
 # Widths, in pixels and in letters, that fit a phone.
 _PHONE_PX, _PHONE_LETTERS = 380, 44
 
@@ -52,7 +53,7 @@ def write(
         lstrip_blocks=True,
     )
     # Jinja does not say what a filter is.
-    environment.filters.update(limited=_limited, picture=_picture, is_wide=_is_wide)  # pyright: ignore[reportUnknownMemberType]
+    environment.filters.update(limited=_limited, commands=_commands, picture=_picture, is_wide=_is_wide)  # pyright: ignore[reportUnknownMemberType]
     page = environment.get_template("page.html.j2").render(
         sections=sections, title=title, lead=lead, provenance=provenance, card=card, levels=LEVELS
     )
@@ -63,7 +64,13 @@ def write(
 def _limited(text: str) -> str:
     from markupsafe import Markup
 
-    return Markup(_UNIT.sub(f"{_SPACE}\\1", limited_html(text)))
+    return Markup(_UNIT.sub(_SPACE, limited_html(text)))
+
+
+def _commands(text: str) -> str:
+    from markupsafe import Markup, escape
+
+    return Markup(_OPTION.sub(r"<span>\1</span>", str(escape(text))))
 
 
 def _is_wide(table: Table) -> bool:

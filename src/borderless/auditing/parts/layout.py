@@ -146,7 +146,7 @@ def section(audit: Measurements, _: Path) -> Section | None:
     caption = f"The first {_MOST_ROWS} of {count}; all are in audit.json." if count > _MOST_ROWS else ""
     tables = [Table(["layer", "axis", "cells", "padding before", "after"], rows, caption)]
     result = f"Total stride {_by(layout.total_stride_px)} px, receptive field {_by(layout.receptive_field_px)} px."
-    return Section("What the layers say", text, tables=tables if rows else [], result=result)
+    return Section("Stride, receptive field and padding", text, tables=tables if rows else [], result=result)
 
 
 def _sizes(layout: NetworkLayout, size: tuple[int, int]) -> str:

@@ -114,7 +114,7 @@ def _border(audit: Measurements, found: Sensitivity) -> list[Finding]:
         return [Finding("border", "pass", text, numbers)]
     if not is_real(one, control, audit.repeat):
         text = (
-            f"The effect of the border cannot be told: at positions whole strides apart {things} differ by "
+            f"The effect of the border cannot be determined: at positions whole strides apart {things} differ by "
             f"{percent(one.change)} of the largest, without a border by {percent(control.change)}, and in two runs on "
             f"the same images by {percent(audit.repeat)}."
         )
@@ -123,7 +123,7 @@ def _border(audit: Measurements, found: Sensitivity) -> list[Finding]:
         Finding(
             "border",
             "fail" if is_exploiting(audit) else "warning",
-            f"The border: at positions whole strides apart, where strides can tell nothing, "
+            f"The border: at positions whole strides apart, which strides cannot distinguish, "
             f"{effect_in_words(audit, one)} on an empty canvas, and {things} by {percent(one.change)} of the largest. "
             f"Converted to <em>infinite</em>, {things} change by {percent(control.change)} there.",
             numbers,

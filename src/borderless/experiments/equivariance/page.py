@@ -106,7 +106,7 @@ def _numbers(path: Path, errors: Errors) -> Path:
 
 
 def percent(error: float) -> str:
-    """Return a share as percent, rounding errors in powers of ten."""
+    """Return a share as percent; what is smaller than its last digit is float rounding."""
     if error == 0:
         return "0 %"
-    return f"{100 * error:.1f} %" if error >= 5e-4 else f"{100 * error:.0e} %".replace("e-0", "e-")
+    return f"{100 * error:.1f} %" if error >= 5e-4 else "< 0.05 %"

@@ -66,7 +66,7 @@ def _figure(path: Path, maps: dict[str, np.ndarray]) -> Path:
     image = None
     panels = axes.flat[1 : 1 + len(maps)]
     for ax in axes.flat[1 + len(maps) :]:
-        ax.remove()
+        ax.set_axis_off()
     for ax, (title, accuracy) in zip(panels, maps.items(), strict=True):
         extent = (-0.5, SIDE - 0.5, SIDE - 0.5, -0.5)
         shown = title.replace(", ", ",\n", 1)
@@ -74,7 +74,10 @@ def _figure(path: Path, maps: dict[str, np.ndarray]) -> Path:
         ax.set(xticks=range(0, SIDE, STRIDE_PX), yticks=range(0, SIDE, STRIDE_PX))
         label = f"min {accuracy.min():.0f} %    mean {accuracy.mean():.0f} %"
         ax.set_xlabel(label, fontsize=10, color=plots.INK)
-    bar = fig.colorbar(image, ax=panels[-1], label="accuracy, %", shrink=0.6, aspect=28)
+    # In the free cell, so that the panels stay equal in size.
+    free = axes.flat[1 + len(maps)] if len(axes.flat) > 1 + len(maps) else None
+    where = {"ax": panels[-1], "shrink": 0.6} if free is None else {"cax": free.inset_axes((0.1, 0.15, 0.06, 0.7))}
+    bar = fig.colorbar(image, label="accuracy, %", **where)
     bar.outline.set_visible(False)
     return plots.save(fig, path, width_px=WIDTH_PX)
 
