@@ -17,7 +17,7 @@ def test_a_figure_has_a_second_picture_with_its_images_as_they_are(tmp_path: Pat
     axes[0, 1].plot([0, 1], color="#c43c2a", linewidth=30)
     path = plots.save(fig, tmp_path / "figure.png")
     page = write([Section("A", figures=[Figure(path, "c", "a")])], tmp_path / "r.html", "t", "l").read_text()
-    data = page.split('<source srcset="data:image/png;base64,')[1].split('"')[0]
+    data = page.split('<source srcset="data:image/webp;base64,')[1].split('"')[0]
     light = np.asarray(Image.open(path).convert("RGB"))
     dark = np.asarray(Image.open(io.BytesIO(base64.b64decode(data))))
     assert light.shape == dark.shape
@@ -40,7 +40,7 @@ def test_the_boxes_of_images_are_where_the_images_are_saved(tmp_path: Path) -> N
         ax.set(xlabel="column of the object, px", ylabel="row, px")
     path = plots.save(fig, tmp_path / "figure.png")
     page = write([Section("A", figures=[Figure(path, "c", "a")])], tmp_path / "r.html", "t", "l").read_text()
-    data = base64.b64decode(page.split('<source srcset="data:image/png;base64,')[1].split('"')[0])
+    data = base64.b64decode(page.split('<source srcset="data:image/webp;base64,')[1].split('"')[0])
     pictures = [Image.open(path), Image.open(io.BytesIO(data))]
     light, dark = ((np.asarray(one.convert("RGB"))[280] == (68, 1, 84)).all(1) for one in pictures)
     assert light.sum() > 800
