@@ -11,7 +11,6 @@ Shapes: digits n × 14 × 14; images n × 1 × 32 × 32; predictions (position, 
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -19,6 +18,7 @@ from borderless.data import digits
 from borderless.data.digits import Digits, PlacedDigits, all_positions
 from borderless.experiments.experiment import Cell
 from borderless.experiments.one_place import ARMS, OnePlaceConfig
+from borderless.experiments.results_on_disk import save_arrays
 from borderless.models.small import STRIDE_PX, network
 from borderless.runtime.evaluation import one_thread
 from borderless.training import fit
@@ -37,9 +37,7 @@ def run_cell(config: OnePlaceConfig, cell: Cell, folder: Path) -> dict[str, Any]
         history = fit(model, train, validation, config.training, folder, seed)
     test = Digits(split.test.images[: config.test_digits], split.test.labels[: config.test_digits])
     predictions = predict_everywhere(arm.deploy(model), test.images)
-    np.savez_compressed(
-        folder / "predictions.npz", predictions=predictions.to(torch.uint8).numpy(), labels=test.labels.numpy()
-    )
+    save_arrays(folder / "predictions.npz", predictions=predictions.to(torch.uint8).numpy(), labels=test.labels.numpy())
     return {
         **summarize(predictions, test.labels),
         "validation_accuracy": min(history, key=lambda epoch: epoch.validation_loss).validation_accuracy,

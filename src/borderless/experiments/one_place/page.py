@@ -10,7 +10,7 @@ from borderless.data.digits import CANVAS_PX, DIGIT_PX, TRAINED_AT, load_digits,
 from borderless.experiments.experiment import Result, by
 from borderless.experiments.kit import means, percents, texts, values
 from borderless.experiments.one_place import ARMS, OnePlaceConfig
-from borderless.experiments.results_on_disk import write_table
+from borderless.experiments.results_on_disk import load_arrays, write_table
 from borderless.models.small import STRIDE_PX
 from borderless.report import Section, plots
 
@@ -54,8 +54,8 @@ def _accuracy_map(group: list[Result]) -> np.ndarray:
     """Return the accuracy at every position in [0, 1], mean over the group's seeds: 19 × 19."""
     at_place = []
     for result in group:
-        with np.load(result.folder / "predictions.npz") as saved:
-            at_place.append((saved["predictions"] == saved["labels"]).mean(1))
+        saved = load_arrays(result.folder / "predictions.npz")
+        at_place.append((saved["predictions"] == saved["labels"]).mean(1))
     return np.mean(at_place, axis=0).reshape(SIDE, SIDE)
 
 

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from borderless.data.photos import PHOTOS, load_photo
 from borderless.experiments.experiment import Cell
 from borderless.experiments.placed_object import ARMS, PlacedObjectConfig
+from borderless.experiments.results_on_disk import save_arrays
 from borderless.explanation import Explanation
 from borderless.models.arms import Arm
 from borderless.models.choices import SIZE_PX
@@ -42,7 +43,7 @@ def run_cell(config: PlacedObjectConfig, cell: Cell, folder: Path) -> dict[str, 
     right = torch.tensor(sorted(PHOTOS[photo].right))
     probability = logits.softmax(1)[:, right].sum(1)
     first = logits.argmax(1)
-    np.savez_compressed(
+    save_arrays(
         folder / "maps.npz",
         probability=probability.reshape(n, n).numpy(),
         first=first.reshape(n, n).numpy(),
