@@ -83,4 +83,5 @@ def setup(app: Sphinx) -> None:
 
     app.connect("source-read", to_the_copy)
 
+
 warnings.filterwarnings("ignore", message=".*FigureCanvasAgg is non-interactive.*")
