@@ -4,6 +4,7 @@ import shutil
 import warnings
 from pathlib import Path
 
+from sphinx.application import Sphinx
 from sphinx_gallery.sorting import FileNameSortKey
 
 import borderless
@@ -68,4 +69,19 @@ sphinx_gallery_conf = {
 
 # Of sphinx-gallery: the order's class cannot be pickled into Sphinx's cache.
 suppress_warnings = ["config.cache"]
+
+# Copied to the site as they are.
+html_extra_path = ["example-audit.html", "example-audit.json"]
+
+
+def setup(app: Sphinx) -> None:
+    """Point links to ../results/, which are right in the repository, to the copy among the pages."""
+
+    def to_the_copy(_: Sphinx, name: str, source: list[str]) -> None:
+        if name == "results":
+            source[0] = source[0].replace("](../results/", "](reference/results/")
+
+    app.connect("source-read", to_the_copy)
+
+
 warnings.filterwarnings("ignore", message=".*FigureCanvasAgg is non-interactive.*")

@@ -69,7 +69,7 @@ def one_place() -> Iterator[tuple[str, str]]:
 
 
 def rook() -> Iterator[tuple[str, str]]:
-    """Yield with how many seeds one filter tells two corners apart."""
+    """Yield with how many seeds one filter distinguishes two corners."""
     rows = table("results/rook/table.csv")
     for border in ("zero", "full", "infinite"):
         found = seeds(rows, "accuracy", border=border)

@@ -1,7 +1,9 @@
 """Every Python block of the documentation runs, and every command in it exists, with the options it is shown with."""
 
 import contextlib
+import html
 import io
+import json
 import re
 import shlex
 from functools import cache
@@ -12,6 +14,7 @@ import pytest
 
 import borderless as bl
 import borderless.errors
+from borderless.auditing.record import SCHEMA
 from borderless.cli.main import main
 from borderless.experiments import EXPERIMENTS
 
@@ -119,6 +122,24 @@ def test_what_the_pages_point_to_is_there() -> None:
                 source = (page.parent / target).resolve().as_posix().replace("docs/reference/results", "results")
                 source = source.replace("docs/gallery/index", "examples/README.rst")
                 assert Path(source).exists(), (page.name, target)
+
+
+def test_the_example_report_is_of_this_version() -> None:
+    docs = ROOT / "docs"
+    page = (docs / "example-audit.html").read_text(encoding="utf-8")
+    found = json.loads((docs / "example-audit.json").read_text(encoding="utf-8"))
+    assert found["schema"] == SCHEMA, "borderless audit tf_efficientnet_lite0 --count 16, then copy its two files"
+    assert {name for name in found if isinstance(found[name], dict | list)} >= {"sensitivity", "layout"}
+    assert all(finding["name"] for finding in found["findings"])
+    assert len(page) < 1.5e6
+    # The page is of the same run.
+    assert f"{100 * found['headline']['flips']:.0f} %" in page and "tf_efficientnet_lite0" in page
+    assert found["command"] in html.unescape(re.sub(r"<[^>]*>", "", page))
+    how_to = (docs / "how-to" / "audit.md").read_text(encoding="utf-8")
+    linked = re.findall(r'<a href="\.\./([^"]+)">', how_to)
+    assert linked == ["example-audit.html", "example-audit.json"]
+    assert f"html_extra_path = {json.dumps(linked)}" in (docs / "conf.py").read_text(encoding="utf-8")
+    assert found["command"].startswith(blocks(docs / "how-to" / "audit.md", "console")[3].strip().removeprefix("$ "))
 
 
 def test_every_public_name_is_in_the_reference() -> None:

@@ -36,7 +36,7 @@ DIALECT = {
     r"needed(?=:)": "Expected … but got …",
     r"mind": "note, warning",
     r"an? own": "a separate",
-    r"told apart|tells? apart|tell apart": "distinguished",
+    r"(tells?|told|telling) ([\w-]+ ){0,4}apart": "distinguish, separate",
     r"by and by|for a while": "gradually, temporarily",
     r"--shuffles|restores[-_]best|stops[-_]after|synchronises[-_]norms|smallest[-_]learning[-_]rate": "--shuffle, "
     "--restore-best, --stop-after, --sync-batchnorm, --min-learning-rate",
@@ -63,23 +63,30 @@ SPELLING = {
 }
 # Lines on which a retired word is a name or means something else.
 EXCEPTIONS = (
-    r"^\s*(places|answers|all_places): ",  # arguments and attributes that records of an audit have, too
+    r"^\s*(places|answers|all_positions): ",  # arguments and attributes that records of an audit have, too
     r"needed: the inputs that they read",  # a field of that name
     r"Mind the Pad",  # the title of a paper
     r"same-answer-at-every-pixel|plot_2_same_answer_everywhere|trained-with-zeros",  # addresses of pages
-    r"tokens-stand-for-a-map|[Rr]elabell(ed|ing)|`places`",  # a page, a class, a field of the record
+    r"tokens-stand-for-a-map|[Rr]elabell(ed|ing)",  # a page, a class
+    r"were `places`",  # the changelog, of names that went
+    r"_OLD_(LEVELS|NAMES) = ",  # what older records have
 )
 WORDS = {re.compile(rf"\b(?:{word})\b"): better for word, better in DIALECT.items()}
 LETTERS = {re.compile(word): better for word, better in SPELLING.items()}
 OTHERS = re.compile("|".join(EXCEPTIONS), re.IGNORECASE)
 # One expression for all finds the texts that need a closer look.
 ANY = {id(rules): re.compile("|".join(rule.pattern for rule in rules)) for rules in (WORDS, LETTERS)}
+# Of these words, names of fields, arguments, options and keys of records are not made.
+NAMES = re.compile(
+    r"(^|_)(answer(s|ed|ing)?|places|(worst|best|any|each|every|other|same|first)_place|emptiness|endless|dear|spots?"
+    r"|stands|stood|felt|honest|minds?)(_|$)"
+)
 QUESTION = re.compile(r"(What|Whether|How|Of|Where|Which|Whose|Why)\b")
 
 
 def documents() -> list[Path]:
     """README, documentation, records of results, examples and templates."""
-    found = [ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
+    found = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
     for folder, pattern in (
         ("docs", "*.md"),
         ("results", "*.md"),
@@ -134,6 +141,22 @@ def openings(tree: ast.Module) -> Iterator[tuple[int, str]]:
                 yield getattr(node, "lineno", 1), f"a docstring opens with {opening.group()} → a verb"
 
 
+def names(tree: ast.Module) -> Iterator[tuple[int, str]]:
+    """Names that a user meets: of functions, arguments, fields, and what results and records call their entries."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            yield node.lineno, node.name
+        if isinstance(node, ast.ClassDef):
+            fields = [entry.target for entry in node.body if isinstance(entry, ast.AnnAssign)]
+            yield from ((field.lineno, field.id) for field in fields if isinstance(field, ast.Name))
+        elif isinstance(node, ast.arg):
+            yield node.lineno, node.arg
+        elif isinstance(node, ast.Dict):
+            for key in node.keys:
+                if isinstance(key, ast.Constant) and isinstance(key.value, str):
+                    yield key.lineno, key.value
+
+
 def retired(path: Path) -> list[str]:
     """The findings in a file, as lines."""
     text = path.read_text(encoding="utf-8")
@@ -143,6 +166,12 @@ def retired(path: Path) -> list[str]:
         for line, part in prose(tree):
             found |= set(findings(part, line, WORDS))
         found |= set(openings(tree))
+        lines = text.splitlines()
+        found |= {
+            (line, f"{name} → another name")
+            for line, name in names(tree)
+            if NAMES.search(name) and not OTHERS.search(lines[line - 1])
+        }
     else:
         found |= set(findings(text, 1, WORDS))
     return [f"{path.relative_to(ROOT)}:{line}: {words}" for line, words in sorted(found)]
@@ -166,6 +195,12 @@ def test_a_retired_word_is_found(text: str, word: str) -> None:
     (finding,) = findings(text, 7, WORDS)
     assert finding[0] == 7
     assert finding[1].startswith(word)
+
+
+def test_a_retired_name_is_found() -> None:
+    code = "class Effect:\n    places: int = 0\n    flips = 1\ndef of(answers): return {'worst_place': answers}\n"
+    found = [name for _, name in names(ast.parse(code)) if NAMES.search(name)]
+    assert found == ["places", "answers", "worst_place"]
 
 
 @pytest.mark.parametrize("text", ["done in place", "zero stands for no bias", "two decimal places", "normalized"])

@@ -72,7 +72,7 @@ def _opening(rows: Sequence[Row], marks: dict[str, str]) -> Iterator[str]:
         "scaled to a response of order 1. An object (noise, a white square, a disc) is shown at two positions in an",
         "image of zeros. Numbers are the largest difference relative to the largest value, over outputs and objects:",
         "",
-        "- **original**: the unmodified network, the object moved; 0 where its padding does not tell positions apart.",
+        "- **original**: the unmodified network, the object moved; 0 where its padding does not distinguish positions.",
         '- **fixed**: `bl.convert(model, "infinite")`, moved by a multiple of the total stride; "no room" where that',
         "  does not fit into the image.",
         '- **adaptive**: with `phase="adaptive"`, moved by an odd number of pixels along each axis.',

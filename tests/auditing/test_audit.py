@@ -39,14 +39,14 @@ def named(findings: list[Finding]) -> dict[str, Finding]:
 @pytest.mark.parametrize(("border", "exploits"), [("zero", True), ("full", False), ("infinite", False)])
 def test_a_rook_network_exploits_location_only_where_the_border_lets_it(border: str, exploits: bool) -> None:
     model = trained_rook(border)
-    found = bl.audit(model, rook.images(), rook.labels(), objects=rooks(), places=49)
+    found = bl.audit(model, rook.images(), rook.labels(), objects=rooks(), position_count=49)
     assert is_exploiting(found) is exploits
     assert found.accuracy is not None and found.accuracy.value == (1.0 if exploits else 0.5)
     verdict = judge(found)[0]
     assert verdict.level == ("fail" if exploits else "pass")
     assert ("uses absolute position" in verdict.text) is exploits
     assert found.sensitivity is not None
-    assert (found.sensitivity.all_places.flips > 0) is exploits
+    assert (found.sensitivity.all_positions.flips > 0) is exploits
     assert found.sensitivity.border_control.change == 0
 
 
@@ -118,7 +118,7 @@ def test_the_record_is_json_and_has_everything(tmp_path: Any) -> None:
     page = found.save(tmp_path)
     record = json.loads((tmp_path / "audit.json").read_text())
     assert record == json.loads(json.dumps(found.to_dict()))
-    assert record["schema"] == 2
+    assert record["schema"] == 3
     assert record["model"]["name"] == "planted"
     assert record["images"]["count"] == 8
     assert record["missing"] == {}
@@ -184,7 +184,7 @@ def test_what_cannot_be_measured_is_named_and_the_rest_goes_on() -> None:
 
     found = bl.audit(Strange().eval(), images(), torch.zeros(8, dtype=torch.long))
     assert {"layout", "border error", "objects on a canvas", "decodability", "reach"} <= set(found.missing)
-    assert "which tells the border from the stride" in found.missing["objects on a canvas"]
+    assert "which separates the border from the stride" in found.missing["objects on a canvas"]
     assert "fft" in found.missing["border error"]
     assert set(found.shifts) == {"zhang2019", "circular", "canvas"}
     assert judge(found)[0].level == "info"
@@ -210,7 +210,7 @@ def test_a_network_that_answers_differently_each_time_is_not_blamed_on_the_borde
     assert findings["verdict"].level == "info"
     assert "no more than where nothing should differ" in findings["verdict"].text
     assert findings["border"].level == "info"
-    assert "cannot be told" in findings["border"].text
+    assert "cannot be determined" in findings["border"].text
     assert "stride" not in findings
 
 
@@ -227,7 +227,7 @@ def test_the_canvas_grows_until_places_are_whole_strides_apart() -> None:
     found = bl.audit(deep(), images(side=32))
     assert found.sensitivity is not None
     assert found.sensitivity.canvas == (14 + 64, 14 + 64)
-    assert found.sensitivity.border.places == 8
+    assert found.sensitivity.border.positions == 8
     assert named(judge(found))["border"].level == "warning"
     assert found.on_photograph is not None  # at the size of the images
     assert found.missing == {}

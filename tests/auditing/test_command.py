@@ -52,7 +52,7 @@ def test_weights_with_their_architecture(
     record = json.loads((tmp_path / "one" / "audit.json").read_text())
     assert record["model"]["name"] == "mine"
     assert record["images"]["count"] == 7
-    assert record["sensitivity"]["border"]["places"] > 0
+    assert record["sensitivity"]["border"]["positions"] > 0
     shutil.copytree(tmp_path / "one", tmp_path / "two")
     status, out, _ = audit(capsys, "--compare", tmp_path / "one", tmp_path / "two" / "audit.json")
     assert status == 0
@@ -144,7 +144,7 @@ def test_a_record_of_another_schema_is_refused(capsys: pytest.CaptureFixture[str
     (tmp_path / "audit.json").write_text(json.dumps({"schema": 0}))
     status, _, err = audit(capsys, "--compare", tmp_path, tmp_path)
     assert status == 2
-    assert "Expected a record of schema 2 or 1 but got schema 0" in err
+    assert "Expected a record of schema 1 to 3 but got schema 0" in err
 
 
 @pytest.mark.usefixtures("sensitivity_alone")
@@ -184,7 +184,7 @@ def test_random_weights_follow_the_seed_and_are_told(
         status, _, err = audit(capsys, *words, "--folder", tmp_path / folder)
         assert status == 0, err
         records.append(json.loads((tmp_path / folder / "audit.json").read_text()))
-    one, two, three = (record["sensitivity"]["all_places"] for record in records)
+    one, two, three = (record["sensitivity"]["all_positions"] for record in records)
     assert one == two != three
     assert records[0]["model"]["weights"] == "random, drawn with seed 0"
 
@@ -242,11 +242,12 @@ def test_an_older_record_is_compared_in_the_words_of_today(tmp_path: Path) -> No
         "images": {"count": 8, "size": [224, 224], "accuracy": None},
         "seed": 0,
         "findings": [{"level": level, "text": level} for level in ("bad", "mind", "good", "open")],
-        "sensitivity": {"all_places": {"flips": 0.25}},
+        "sensitivity": {"all_places": {"flips": 0.25, "places": 24}, "worst_place": [0, 8]},
     }
     (tmp_path / "audit.json").write_text(json.dumps(record))
     found = read(tmp_path)
     assert [finding["level"] for finding in found["findings"]] == ["fail", "warning", "pass", "info"]
+    assert found["sensitivity"] == {"all_positions": {"flips": 0.25, "positions": 24}, "worst_position": [0, 8]}
     page, (table,) = write_comparison(found, read(tmp_path), tmp_path / "both.html")
     rows = {row[0]: row[1:] for row in table.rows}
     assert rows["predictions that change on an empty canvas, %"] == ["25", "25"]

@@ -53,7 +53,7 @@ def test_objects_are_added_until_the_interval_is_narrow(
     assert found.on_photograph.objects == sum(wanted)
     # The causes cost several networks, so they are told apart on the first eight; the table says on how many.
     assert found.sensitivity is not None
-    assert found.sensitivity.all_places.objects == sum(wanted)
+    assert found.sensitivity.all_positions.objects == sum(wanted)
     assert found.sensitivity.border.objects == min(8, sum(wanted))
 
 

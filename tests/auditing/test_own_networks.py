@@ -79,7 +79,7 @@ def test_a_unet_of_ones_own_is_audited_by_its_import_path(
     made = folder / "runs" / "audit" / "unet-build"
     record = json.loads((made / "audit.json").read_text())
     assert record["model"]["weights"] == "file weights.pt"
-    assert record["sensitivity"]["border"]["places"] > 0
+    assert record["sensitivity"]["border"]["positions"] > 0
     assert record["sensitivity"]["border_control"]["change"] < 1e-4
     assert record["missing"] == {}
     assert "borderless audit unet:build --weights weights.pt --images" in record["command"]

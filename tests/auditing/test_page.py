@@ -67,7 +67,7 @@ def test_the_record_is_there_even_if_the_page_cannot_be_drawn(
     monkeypatch.setattr("borderless.auditing.page.write", fail)
     with pytest.raises(RuntimeError, match="no fonts"):
         found.save(tmp_path)
-    assert json.loads((tmp_path / "audit.json").read_text())["schema"] == 2
+    assert json.loads((tmp_path / "audit.json").read_text())["schema"] == 3
 
 
 def test_weights_preprocessing_and_names_are_on_the_page(tmp_path: Path) -> None:

@@ -77,7 +77,7 @@ def test_a_file_is_a_part(brightness: str, tmp_path: Path) -> None:
     page = found.save(tmp_path).read_text()
     assert json.loads((tmp_path / "audit.json").read_text())["brightness"] == {"mean": mean}
     titles = re.findall(r"<h2[^>]*>(?:\d+\. )?(.*)</h2>", page)
-    assert titles == ["Verdict", "What the layers say", "Brightness", "How it was measured"]
+    assert titles == ["Verdict", "Stride, receptive field and padding", "Brightness", "How it was measured"]
     assert f"The images have the mean {mean:.3f}." in page
 
 

@@ -27,7 +27,7 @@ def images(count: int = 4, side: int = 24) -> Tensor:
 
 
 def audited(model: nn.Module, task: str | None, given: Tensor, *parts: str, **options: Any) -> Audit:
-    return bl.audit(model.eval(), given, task=task, parts=parts or ("sensitivity",), places=16, **options)
+    return bl.audit(model.eval(), given, task=task, parts=parts or ("sensitivity",), position_count=16, **options)
 
 
 def named(found: Audit) -> dict[str, Finding]:
@@ -179,7 +179,7 @@ def test_a_detector_that_detects_nothing_cannot_be_judged() -> None:
 
 def test_audits_of_a_task_are_saved_and_compared(tmp_path: Path) -> None:
     for name, model in (("one", Blind()), ("two", Blind(False))):
-        found = bl.audit(model.eval(), squares(), name=name, parts=["margin", "sensitivity"], places=9)
+        found = bl.audit(model.eval(), squares(), name=name, parts=["margin", "sensitivity"], position_count=9)
         page = html.unescape(found.save(tmp_path / name).read_text())
         assert "How far from the edge outputs change" in page
         assert "of an object's pixels get another label with the position" in page
@@ -222,7 +222,7 @@ def retina() -> nn.Module:
 def test_a_retinanet_is_flat_over_positions_once_its_backbone_has_no_border() -> None:
     model, given = retina(), torch.zeros(4, 3, 48, 48)
     things = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
-    options: dict[str, Any] = {"objects": things, "places": 9, "parts": ["sensitivity"]}
+    options: dict[str, Any] = {"objects": things, "position_count": 9, "parts": ["sensitivity"]}
     found = bl.audit(model, given, **options)
     assert found.task == "detection"
     assert found.sensitivity is not None

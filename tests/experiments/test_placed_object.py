@@ -58,7 +58,7 @@ def test_summary_of_known_answers() -> None:
     positions = torch.tensor([[0, 0], [32, 64], [0, 1]])
     logits = torch.tensor([[4.0, 0.0], [4.0, 0.4], [1.0, 2.0]])
     assert summarize(logits, positions, reference=0) == {
-        "distinct_first_places": 2,
+        "distinct_predictions": 2,
         "change_whole_strides": pytest.approx(0.1),
         "change_between": pytest.approx(0.75),
     }
@@ -73,7 +73,7 @@ def test_a_cell(tmp_path: Path, arm: str, is_same_everywhere: bool) -> None:
     assert (metrics["change_between"] < 1e-5) == is_same_everywhere
     assert (metrics["probability_max"] - metrics["probability_min"] < 1e-4) == is_same_everywhere
     assert (metrics["cost"] == 1) == (arm == "own")
-    assert sum(metrics["first_places"].values()) == 4
+    assert sum(metrics["predictions"].values()) == 4
     with np.load(tmp_path / "maps.npz") as maps:
         assert maps["probability"].shape == maps["is_right"].shape == (2, 2)
         assert maps["is_right"].mean() == metrics["right_share"]
@@ -90,14 +90,14 @@ def test_drawing_writes_a_figure_and_a_table_for_each_background(tmp_path: Path)
         probability = generator.random((n, n))
         np.savez(folder / "maps.npz", probability=probability, first=probability > 0.5, is_right=probability > 0.5)
         metrics = {
-            "distinct_first_places": 2,
+            "distinct_predictions": 2,
             "change_whole_strides": 1e-6,
             "change_between": None,
             "probability_min": probability.min(),
             "probability_mean": probability.mean(),
             "probability_max": probability.max(),
             "right_share": 0.25,
-            "first_places": {"tabby": 4, "cup": 12},
+            "predictions": {"tabby": 4, "cup": 12},
             "macs": 385e6,
             "cost": 1.0,
             "receptive_field_px": 300,

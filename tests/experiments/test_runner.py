@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from borderless.errors import CorruptResultWarning, OtherVersionWarning, RunErro
 from borderless.experiments import EXPERIMENTS
 from borderless.experiments.experiment import Cell, Experiment, Result
 from borderless.experiments.published import QUADRANT, RED_GREEN, TABLES
-from borderless.experiments.results_on_disk import RESULT
+from borderless.experiments.results_on_disk import RESULT, load_arrays, save_arrays
 from borderless.experiments.runner import run
 from borderless.report import Section, Table
 from borderless.report.provenance import versions
@@ -124,6 +125,78 @@ def test_a_corrupt_result_is_named_and_its_cell_runs_again(squares: Squares, tmp
     assert json.loads(path.read_text())["metrics"] == {"square": 1}
 
 
+@pytest.mark.parametrize("square", ["1", None, [1], 2])
+def test_metrics_that_were_not_written_are_named_and_their_cell_runs_again(
+    squares: Squares, tmp_path: Path, square: Any
+) -> None:
+    first = run(squares.experiment, Config(), tmp_path, progress=False)
+    path = tmp_path / "factor-1" / RESULT
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"metrics": {"square": square}}))
+    squares.ran.clear()
+    with pytest.warns(CorruptResultWarning, match=r"factor-1.*its metrics are not those that were written"):
+        again = run(squares.experiment, Config(), tmp_path, progress=False)
+    assert (squares.ran, again) == (["factor-1"], first)
+
+
+def test_arrays_come_back_and_what_is_no_such_file_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "cell" / "maps.npz"
+    save_arrays(path, a=np.arange(6).reshape(2, 3), start=(1, 2))
+    found = load_arrays(path)
+    assert found["a"].tolist() == [[0, 1, 2], [3, 4, 5]] and found["start"].tolist() == [1, 2]
+    whole = path.read_bytes()
+    flipped = bytearray(whole)
+    flipped[60] ^= 255
+    for content in (b"", whole[:7], whole[: len(whole) // 2], whole[:-1], b"text", bytes(flipped)):
+        path.write_bytes(content)
+        with pytest.raises(RunError, match=r"Expected the arrays of a finished cell in .*maps\.npz but got .*; delete"):
+            load_arrays(path)
+    path.unlink()
+    with pytest.raises(RunError, match="No such file"):
+        load_arrays(path)
+
+
+def test_three_runs_in_one_folder_do_not_disturb_each_other(tmp_path: Path) -> None:
+    """Each runs cells that another has finished, and reads their arrays while they are written again."""
+
+    class Arrays(Squares):
+        def run_cell(self, config: Config, cell: Cell, folder: Path) -> dict[str, Any]:
+            save_arrays(folder / "maps.npz", a=np.full((64, 64), cell.parameters["factor"]))
+            return super().run_cell(config, cell, folder)
+
+        def draw(self, config: Config, results: list[Result], folder: Path) -> Section:
+            for result in results:
+                assert (load_arrays(result.folder / "maps.npz")["a"] == result.cell.parameters["factor"]).all()
+            return super().draw(config, results, folder)
+
+    def again(number: int) -> None:
+        for _ in range(4):
+            run(Arrays().experiment, Config(), tmp_path, progress=False)
+            (tmp_path / f"factor-{number}" / RESULT).unlink(missing_ok=True)
+
+    with ThreadPoolExecutor(3) as pool:
+        assert [*pool.map(again, (1, 2, 3))] == [None] * 3
+    run(Arrays().experiment, Config(), tmp_path, progress=False)
+    assert (tmp_path / "table.csv").read_text() == "cell,square\nfactor-1,1\nfactor-2,4\nfactor-3,9\n"
+    assert not [*tmp_path.rglob("*.tmp")]
+
+
+@pytest.mark.nightly
+def test_three_processes_that_draw_in_one_folder_end_with_the_same_files(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "borderless", "run", "rook", "--borders", "zero", "full", "--epochs", "20"]
+    alone, together = tmp_path / "alone", tmp_path / "together"
+    subprocess.run([*command, "--folder", str(alone)], check=True, capture_output=True)
+    processes = [
+        subprocess.Popen([*command, "--folder", str(together)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        for _ in range(3)
+    ]
+    printed = [process.communicate()[0].decode() for process in processes]
+    assert [process.returncode for process in processes] == [0, 0, 0], printed
+    for path in sorted(alone.rglob("*")):
+        if path.suffix in (".csv", ".png", ".gif", ".npz"):
+            assert path.read_bytes() == (together / path.relative_to(alone)).read_bytes(), path
+    assert {path.name for path in together.iterdir()} == {path.name for path in alone.iterdir()}
+
+
 def test_results_of_another_version_are_kept_and_named(squares: Squares, tmp_path: Path) -> None:
     run(squares.experiment, Config(), tmp_path, progress=False)
     path = tmp_path / "factor-1" / "result.json"
@@ -141,6 +214,7 @@ def test_a_result_without_what_is_drawn_is_named(squares: Squares, tmp_path: Pat
     path = tmp_path / "factor-1" / RESULT
     record = json.loads(path.read_text())
     record["metrics"] = {"cube": 1}
+    del record["digest"]  # an older version wrote none
     path.write_text(json.dumps(record))
     with pytest.raises(RunError, match=r"Expected results of this version .* but got no 'square' in a result that"):
         run(squares.experiment, Config(), tmp_path, progress=False)

@@ -17,7 +17,7 @@ LOGITS = np.array(
 
 def test_changes_are_split_by_confidence() -> None:
     found = effect(LOGITS)
-    assert (found.flips, found.places, found.objects) == (0.5, 2, 3)
+    assert (found.flips, found.positions, found.objects) == (0.5, 2, 3)
     assert found.confident is not None and found.unsure is not None
     assert (found.confident.value, found.confident.objects) == (0.25, 2)
     assert found.unsure == Share(1.0, 1.0, 1.0, 1)

@@ -17,7 +17,7 @@ def test_a_figure_has_a_second_picture_with_its_images_as_they_are(tmp_path: Pat
     axes[0, 1].plot([0, 1], color="#c43c2a", linewidth=30)
     path = plots.save(fig, tmp_path / "figure.png")
     page = write([Section("A", figures=[Figure(path, "c", "a")])], tmp_path / "r.html", "t", "l").read_text()
-    data = page.split('<source srcset="data:image/png;base64,')[1].split('"')[0]
+    data = page.split('<source srcset="data:image/webp;base64,')[1].split('"')[0]
     light = np.asarray(Image.open(path).convert("RGB"))
     dark = np.asarray(Image.open(io.BytesIO(base64.b64decode(data))))
     assert light.shape == dark.shape
@@ -31,6 +31,20 @@ def test_a_figure_has_a_second_picture_with_its_images_as_they_are(tmp_path: Pat
     assert len(red) > 100
     r, g, b = dark[tuple(red[len(red) // 2])].astype(int)
     assert r > g + 60 and r > b + 60
+
+
+def test_the_boxes_of_images_are_where_the_images_are_saved(tmp_path: Path) -> None:
+    fig, axes = plots.new_figure(1, 2, (2.9, 3.6))
+    for ax in axes[0]:
+        plots.heat_map(ax, np.zeros((5, 5)), title="dark", vmin=0, vmax=30, extent=(0, 128, 128, 0), label="%")
+        ax.set(xlabel="column of the object, px", ylabel="row, px")
+    path = plots.save(fig, tmp_path / "figure.png")
+    page = write([Section("A", figures=[Figure(path, "c", "a")])], tmp_path / "r.html", "t", "l").read_text()
+    data = base64.b64decode(page.split('<source srcset="data:image/webp;base64,')[1].split('"')[0])
+    pictures = [Image.open(path), Image.open(io.BytesIO(data))]
+    light, dark = ((np.asarray(one.convert("RGB"))[280] == (68, 1, 84)).all(1) for one in pictures)
+    assert light.sum() > 800
+    assert (light & dark).sum() >= light.sum() - 4, "the left and right edges of two images"
 
 
 def test_pictures_of_other_programs_keep_a_light_box(tmp_path: Path) -> None:

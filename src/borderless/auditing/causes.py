@@ -64,7 +64,7 @@ def draw_everywhere(path: Path, audit: Measurements, found: Sensitivity) -> Figu
 def draw_causes(path: Path, audit: Measurements, found: Sensitivity) -> Figure:
     """Draw the share of changed predictions: of the network as it is, and of the converted networks, apart."""
     original: list[tuple[str, Effect, str]] = [
-        ("empty canvas", found.all_places, _ALL),
+        ("empty canvas", found.all_positions, _ALL),
         ("… whole strides apart: border", found.border, BORDER_COLORS["zero"]),
     ]
     if audit.results.get("on_photograph") is not None:
@@ -94,7 +94,7 @@ def draw_causes(path: Path, audit: Measurements, found: Sensitivity) -> Figure:
         "network as it is. "
         "Below, the network converted to other borders without fine-tuning, in which one cause after the other is "
         "removed: another network with other predictions, so its bars are no parts of those above.",
-        f"Bars of {audit.words.column}: on the empty canvas {100 * found.all_places.flips:.0f}, because of the border "
-        f"{100 * found.border.flips:.0f}; converted to infinite, {100 * found.border_control.flips:.0f} at "
+        f"Bars of {audit.words.column}: on the empty canvas {100 * found.all_positions.flips:.0f}, because of the "
+        f"border {100 * found.border.flips:.0f}; converted to infinite, {100 * found.border_control.flips:.0f} at "
         f"whole strides and {100 * found.stride.flips:.0f} between strides.",
     )

@@ -36,8 +36,8 @@ class Decodability:
     Attributes:
         module: Whose features a probe reads.
         objects: How many objects it was tested on.
-        quadrant: By the width of the background around the canvas, in pixels: can a linear layer tell the upper left
-            from the lower right?
+        quadrant: By the width of the background around the canvas, in pixels: can a linear layer distinguish the upper
+            left from the lower right?
         quadrant_without: The same under `infinite`, without a border.
         read_out: The position read from the last feature map.
         torus: The same under `circular`.

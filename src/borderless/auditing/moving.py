@@ -36,7 +36,7 @@ def _canvas(subject: Subject) -> tuple[int, int]:
     """Return a canvas as large as the images, or larger, so that there are positions whole strides apart."""
     layout: NetworkLayout | None = subject.results.get("layout")
     if layout is None:
-        raise ImageError("Needs the total stride of the network, which tells the border from the stride")
+        raise ImageError("Needs the total stride of the network, which separates the border from the stride")
     sides = zip(subject.size, subject.objects.shape[2:], layout.total_stride_px, strict=True)
     height, width = (max(n, o + 2 * s) for n, o, s in sides)
     return height, width
@@ -60,7 +60,7 @@ def on_photographs_of(subject: Subject, tell: Callable[[float, float], Any]) -> 
     comparison, shown = subject.predictions.comparison, subject.first[:1]
     with evaluating(subject.model):
         step = comparison.step(subject.model(shown.to(subject.device)), subject.size)
-    where = snapped(on_grid(room, max(2, round(subject.places**0.5))), step)
+    where = snapped(on_grid(room, max(2, round(subject.position_count**0.5))), step)
     photographs = _photographs(subject, subject.objects)
     most = len(subject.objects) if subject.object_count is None else start_count(subject)
     parts, count = [], 0
@@ -84,7 +84,7 @@ def on_photographs_of(subject: Subject, tell: Callable[[float, float], Any]) -> 
 
 
 def on_canvas(subject: Subject, objects: Tensor, tell: Callable[[float, float], Any]) -> Sensitivity:
-    """Move objects over an empty canvas, and tell the causes apart on the first ones."""
+    """Move objects over an empty canvas, and separate the causes on the first ones."""
     layout: NetworkLayout | None = subject.results.get("layout")
     canvas = _canvas(subject)
     assert layout is not None
@@ -96,7 +96,7 @@ def on_canvas(subject: Subject, objects: Tensor, tell: Callable[[float, float], 
         layout.total_stride_px,
         labels=None if labels is None else labels[: len(objects)],
         background=subject.background,
-        places=subject.places,
+        position_count=subject.position_count,
         seed=subject.seed,
         cause_objects=_CAUSE_OBJECTS,
         comparison=subject.predictions.comparison,

@@ -55,7 +55,7 @@ def _card(audit: Measurements, folder: Path) -> Card:
         number = percent(effect.flips)
         label = (
             f"{audit.words.label}, {where} (95 % interval {100 * effect.low:.0f}–{100 * effect.high:.0f} %, "
-            f"{effect.objects} objects × {effect.places} positions)"
+            f"{effect.objects} objects × {effect.positions} positions)"
         )
         facts = [*_on_canvas(audit, where), *facts]
     if audit.results.get("example") is not None:
@@ -72,7 +72,7 @@ def _on_canvas(audit: Measurements, where: str) -> list[str]:
     if placed is None or where != "on photographs":
         return []
     return [
-        f"On an empty canvas, where an object covers nothing else: {effect_in_words(audit, placed.all_places)}",
+        f"On an empty canvas, where an object covers nothing else: {effect_in_words(audit, placed.all_positions)}",
     ]
 
 

@@ -16,10 +16,11 @@ from borderless.errors import DataError
 from borderless.report.provenance import versions
 from borderless.runtime.files import printable
 
-SCHEMA = 2
+SCHEMA = 3
 FILE = "audit.json"
-# Levels of findings as schema 1 called them.
+# Levels of findings as schema 1 called them, and fields as schemas 1 and 2 did.
 _OLD_LEVELS = {"bad": "fail", "mind": "warning", "good": "pass", "open": "info"}
+_OLD_NAMES = {"all_places": "all_positions", "worst_place": "worst_position", "places": "positions"}
 
 
 def to_dict(audit: Measurements) -> dict[str, Any]:
@@ -69,7 +70,7 @@ def to_dict(audit: Measurements) -> dict[str, Any]:
 
 
 def read(path: Path | str) -> dict[str, Any]:
-    """Return the record in a file, or in the folder that an audit was saved in; of schema 1, in today's words.
+    """Return the record in a file, or in the folder that an audit was saved in; an older one in today's words.
 
     Raises:
         DataError: There is no record, or one of another schema.
@@ -81,16 +82,25 @@ def read(path: Path | str) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise DataError(f"Expected an {FILE} but got {printable(path)}, which cannot be read ({error}).") from error
     schema = found.get("schema") if isinstance(found, dict) else None
+    if schema not in (1, 2, SCHEMA):
+        raise DataError(
+            f"Expected a record of schema 1 to {SCHEMA} but got schema {schema!r} in {printable(path)}; run the audit "
+            "again with this version."
+        )
     if schema == 1:
         for finding in found["findings"]:
             finding["level"] = _OLD_LEVELS[finding["level"]]
-        return found
-    if schema != SCHEMA:
-        raise DataError(
-            f"Expected a record of schema {SCHEMA} or 1 but got schema {schema!r} in {printable(path)}; run the audit "
-            "again with this version."
-        )
+    for part in ("sensitivity", "headline"):
+        if schema < SCHEMA and found.get(part):
+            found[part] = _renamed(found[part])
     return found
+
+
+def _renamed(value: Any) -> Any:
+    """Replace the names of fields that older schemas had."""
+    if isinstance(value, dict):
+        return {_OLD_NAMES.get(key, key): _renamed(entry) for key, entry in value.items()}
+    return value
 
 
 def _finite(value: Any) -> Any:

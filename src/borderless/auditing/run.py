@@ -135,7 +135,7 @@ def audit(
     background: Background = 0.0,
     name: str = "",
     parts: Sequence[str] | None = None,
-    places: int = 25,
+    position_count: int = 25,
     object_count: int | None = None,
     passes: int = 2,
     batch_size: int = 8,
@@ -165,7 +165,7 @@ def audit(
         background: Of the canvases, in input units; 0 is the mean of normalized images.
         name: The name of the model on the page; by default its class.
         parts: Names of the parts to run, with those that they need; by default all.
-        places: About how many positions on a canvas.
+        position_count: About how many positions on a canvas.
         object_count: How many objects to cut from the images; by default from 8 on as many as it takes until half the
             width of the verdict's interval is 10 points, or until there are no more images.
         passes: Pairs of moved views of each image.
@@ -208,7 +208,7 @@ def audit(
         object_labels=known[: len(things)] if known is not None and objects is None else None,
         predictions=predictions,
         background=background,
-        places=places,
+        position_count=position_count,
         passes=passes,
         batch_size=batch_size,
         workers=workers,

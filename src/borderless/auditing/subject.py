@@ -39,7 +39,7 @@ class Subject:
         object_labels: Their labels (M,); None where they are not known.
         predictions: The model's predictions for all images as they are, and how its outputs are compared.
         background: Of the canvases, in input units.
-        places: About how many positions on a canvas.
+        position_count: About how many positions on a canvas.
         passes: Pairs of moved views of each image.
         batch_size: Images per batch.
         workers: Processes that load a data set's images.
@@ -63,7 +63,7 @@ class Subject:
     object_labels: Tensor | None
     predictions: Predictions
     background: Background
-    places: int
+    position_count: int
     passes: int
     batch_size: int
     workers: int

@@ -64,32 +64,32 @@ def is_real(effect: "Effect", control: "Effect", repeat: float) -> bool:
 
 def is_nothing(effect: "Effect") -> bool:
     """Return whether positions were compared and gave equal predictions."""
-    return effect.places > 0 and effect.change <= EQUAL
+    return effect.positions > 0 and effect.change <= EQUAL
 
 
 def headline(audit: Measurements) -> "tuple[Effect, str] | None":
     """Return the effect that the verdict tells, and where the objects were; None if there is none.
 
     Photographs lead: an empty canvas is far from what a network was trained on. Where nothing changes on the empty
-    canvas, that is told, because on a photograph an object also covers another part of the background.
+    canvas, that is reported, because on a photograph an object also covers another part of the background.
     """
     placed: Sensitivity | None = audit.results.get("sensitivity")
     on_photograph: Effect | None = audit.results.get("on_photograph")
-    if placed is not None and (on_photograph is None or is_nothing(placed.all_places)):
-        return placed.all_places, "on an empty canvas"
+    if placed is not None and (on_photograph is None or is_nothing(placed.all_positions)):
+        return placed.all_positions, "on an empty canvas"
     return None if on_photograph is None else (on_photograph, "on photographs")
 
 
 def _headline(audit: Measurements) -> Finding:
     placed: Sensitivity | None = audit.results.get("sensitivity")
     name, shown = title_of(audit), headline(audit)
-    if shown is None or (placed is not None and not placed.border.places):
+    if shown is None or (placed is not None and not placed.border.positions):
         return Finding("verdict", "info", f"Whether {name} depends on position could not be measured.")
     effect, where = shown
     numbers = {"flips": effect.flips, "low": effect.low, "high": effect.high, "objects": effect.objects}
     cases = (
         f"{where}, {audit.words.cases.format(percent(effect.flips))} (95 % interval {100 * effect.low:.0f}–"
-        f"{100 * effect.high:.0f} %; {effect.objects} objects × {effect.places} positions)"
+        f"{100 * effect.high:.0f} %; {effect.objects} objects × {effect.positions} positions)"
     )
     if placed is None:
         summary = "cannot be converted or has too little room, so that no cause could be measured"
@@ -105,7 +105,7 @@ def _conclusion(audit: Measurements, placed: "Sensitivity") -> tuple[Level, str,
     reading = f", by reading it in {safe(reads[0].module) or 'the model itself'}" if reads else ""
     if is_exploiting(audit):
         return "fail", "uses absolute position", ""
-    if reads and placed.all_places.low > 0:
+    if reads and placed.all_positions.low > 0:
         return "fail", f"uses absolute position{reading}", ""
     if is_real(placed.border, placed.border_control, audit.repeat):
         changes = audit.words.changes.format(percent(placed.border.flips))
@@ -118,7 +118,7 @@ def _conclusion(audit: Measurements, placed: "Sensitivity") -> tuple[Level, str,
         return "warning", f"responds to absolute position{reading}", ""
     if is_real(placed.stride, placed.stride_control, audit.repeat) and is_nothing(placed.border):
         return "warning", "does not respond to the border, but its strides sample an object differently as it moves", ""
-    if is_nothing(placed.all_places):
+    if is_nothing(placed.all_positions):
         return "pass", "gives the same output at every position", ""
     more = f" ({audit.words.numbers} of two runs on the same images differ by {percent(audit.repeat)})"
     return "info", "predicts differently at different positions, but no more than where nothing should differ", more

@@ -1,8 +1,12 @@
 """Results as files: `CELL/result.json` records that a cell is done, and with which config."""
 
+import hashlib
+import io
 import json
 import time
 import warnings
+import zipfile
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -41,7 +45,7 @@ def run_and_keep(experiment: Experiment, config: Any, cell: Cell, folder: Path) 
         "duration_s": duration_s,
     }
     try:
-        text = json.dumps(record, indent=2, default=_number)
+        text = json.dumps(record | {"digest": _digest(metrics)}, indent=2, default=_number)
     except TypeError as error:
         raise RunError(
             f"Expected metrics that JSON can hold but got others from the cell {cell.name!r} ({error}); return "
@@ -102,6 +106,30 @@ def finished(experiment: Experiment, config: Any, cells: Sequence[Cell], folder:
     return done
 
 
+def save_arrays(path: Path, **arrays: Any) -> None:
+    """Write arrays to one .npz file, whole or not at all, so that another process may read it at the same time."""
+    data = io.BytesIO()
+    np.savez_compressed(data, allow_pickle=False, **arrays)
+    write_atomically(path, data.getbuffer())
+
+
+def load_arrays(path: Path) -> dict[str, np.ndarray]:
+    """Return the arrays that `save_arrays` wrote.
+
+    Raises:
+        RunError: The file is missing, cut, or something else.
+    """
+    try:
+        # Read at once: NumPy does not close a file that is none of its own.
+        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as found:
+            return dict(found)
+    except (OSError, EOFError, ValueError, TypeError, zipfile.BadZipFile, zlib.error) as error:
+        raise RunError(
+            f"Expected the arrays of a finished cell in {path} but got {error}; delete {path.parent} and run the same "
+            "command again"
+        ) from error
+
+
 def write_table(
     results: Sequence[Result],
     folder: Path,
@@ -138,7 +166,15 @@ def _read(path: Path) -> dict[str, Any]:
     if record["cell"]["name"] != path.parent.name:
         raise ValueError(f"it is of the cell {record['cell']['name']!r}")
     float(record["duration_s"])
+    if "digest" in record and record["digest"] != _digest(record["metrics"]):
+        raise ValueError("its metrics are not those that were written")
     return record
+
+
+def _digest(metrics: Mapping[str, Any]) -> str:
+    """Return a number for metrics, as they are when they are read, that others hardly have."""
+    as_read = json.loads(json.dumps(metrics, default=_number))
+    return hashlib.sha256(json.dumps(as_read, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _taken(folder: Path, what: str, why: str) -> RunError:

@@ -5,7 +5,6 @@ it was in.
 """
 
 import tempfile
-import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -123,13 +122,6 @@ def _drawn(experiment: Experiment, config: Any, results: list[Result], folder: P
         raise RunError(
             f"Expected results of this version of borderless but got no {error} in a result that {folder} holds; "
             f"choose another with --folder, or delete {folder}"
-        ) from error
-    except (FileNotFoundError, EOFError, zipfile.BadZipFile) as error:
-        if not has_kept:
-            raise
-        raise RunError(
-            f"Expected the arrays of finished cells in {folder} but got {error}; delete the folder of that cell, or "
-            "choose another with --folder"
         ) from error
 
 

@@ -18,7 +18,7 @@ from borderless.export.dynamic_sizes import AXES, freeze_sizes
 from borderless.export.exported_program import freeze, has_batch
 from borderless.runtime.evaluation import evaluating
 
-TOLERANCE = 1e-4  # of the largest number in the model's answer
+TOLERANCE = 1e-4  # of the largest number in the model's output
 
 
 @overload
@@ -166,8 +166,8 @@ def _check_dynamic(
 def _check(model: nn.Module, given: tuple[tuple[Any, ...], dict[str, Any]], session: Any) -> None:
     args, kwargs = given
     with evaluating(model):
-        answers = model(*args, **kwargs)
-    expected = [leaf for leaf in tree_leaves(answers) if isinstance(leaf, Tensor)]
+        outputs = model(*args, **kwargs)
+    expected = [leaf for leaf in tree_leaves(outputs) if isinstance(leaf, Tensor)]
     tensors = [leaf.detach().cpu().numpy() for leaf in tree_leaves(given) if isinstance(leaf, Tensor)]
     got = session.run(None, {put.name: tensor for put, tensor in zip(session.get_inputs(), tensors, strict=True)})
     for ours, theirs in zip(expected, got, strict=True):

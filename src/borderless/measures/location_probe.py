@@ -89,10 +89,10 @@ def location_probe(train: np.ndarray, validation: np.ndarray, test: np.ndarray, 
     mean, deviation = train.mean((0, 1)), train.std((0, 1))
     deviation[deviation == 0] = 1
     scaled = {name: (features - mean) / deviation for name, features in sets.items()}
-    places = len(train)
-    labels = {name: np.tile(np.arange(places)[:, None], features.shape[1]) for name, features in sets.items()}
+    positions = len(train)
+    labels = {name: np.tile(np.arange(positions)[:, None], features.shape[1]) for name, features in sets.items()}
     shuffled = {
-        name: np.random.default_rng(seed).permuted(np.tile(np.arange(places), (features.shape[1], 1)), axis=1).T
+        name: np.random.default_rng(seed).permuted(np.tile(np.arange(positions), (features.shape[1], 1)), axis=1).T
         for name, features in sets.items()
     }
     largest = max(np.abs(test).max(), np.finfo(test.dtype).tiny)
@@ -125,9 +125,9 @@ def _fitted(sets: Mapping[str, np.ndarray], labels: Mapping[str, np.ndarray], se
 
 
 def _check(sets: Mapping[str, np.ndarray]) -> None:
-    places, _, width = shape = sets["train"].shape if sets["train"].ndim == 3 else (0, 0, 0)
+    positions, _, width = shape = sets["train"].shape if sets["train"].ndim == 3 else (0, 0, 0)
     for name, features in sets.items():
-        if features.ndim != 3 or features.shape[0] != places or features.shape[2] != width or places < 2:
+        if features.ndim != 3 or features.shape[0] != positions or features.shape[2] != width or positions < 2:
             raise DataError(
                 "Expected features (positions, objects, features) with at least two positions, and the same positions "
                 f"and features in every set, but got {name} features of shape {features.shape}, and {shape} to train "

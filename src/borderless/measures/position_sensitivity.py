@@ -4,8 +4,7 @@ An object is evaluated at many positions of a canvas, through `place`. Three eff
 at a time, exactly:
 
 - border: positions a whole number of total strides apart, under the model's original padding. Strides do not
-  distinguish
-  these; under `infinite` the same positions give the same output, which is measured too, as the control.
+  distinguish these; under `infinite` the same positions give the same output, which is measured too, as the control.
 - bias: the same positions under `full`, which crops nothing but pads with 0 where the network's response to the
   background is not 0. Without a bias (or a normalization that acts like one) `full` gives the same outputs.
 - stride: positions between whole strides, under `infinite`, which has no border, with the model's own phase. With an
@@ -38,7 +37,7 @@ from borderless.measures.prediction_changes import Effect, effect_of
 from borderless.placement.place import place
 from borderless.runtime.evaluation import evaluating
 
-_CONTROL_PLACES, _CONTROL_OBJECTS = 5, 4
+_CONTROL_POSITIONS, _CONTROL_OBJECTS = 5, 4
 
 
 @dataclass(frozen=True)
@@ -53,7 +52,7 @@ class Sensitivity:
         stride_px: The model's total stride (rows, columns).
         canvas: Size of the canvas (height, width).
         object_px: Size of the objects (height, width).
-        all_places: All positions, under the model's own border.
+        all_positions: All positions, under the model's own border.
         border: Positions whole strides apart.
         bias: The same positions under `full`.
         stride: Positions between strides under `infinite`.
@@ -68,7 +67,7 @@ class Sensitivity:
     stride_px: tuple[int, int]
     canvas: tuple[int, int]
     object_px: tuple[int, int]
-    all_places: Effect
+    all_positions: Effect
     border: Effect
     bias: Effect
     stride: Effect
@@ -91,7 +90,7 @@ def sensitivity(
     *,
     labels: Tensor | None = None,
     background: Background = 0.0,
-    places: int = 49,
+    position_count: int = 49,
     seed: int = 0,
     cause_objects: int | None = None,
     comparison: OutputComparison = CLASSES,
@@ -109,9 +108,9 @@ def sensitivity(
         labels: The right classes (N,); by default the class that is predicted at the middle.
         background: Value of the canvas, as for `place`; under `infinite` its color (of an image: the mean), and under
             `full` 0, which is what that pads with.
-        places: Approximate number of positions, from edge to edge.
+        position_count: Approximate number of positions, from edge to edge.
         seed: Seed of the positions between strides, and of the resampling for the intervals.
-        cause_objects: Number of objects that are used to tell the causes apart; by default all.
+        cause_objects: Number of objects that are used to separate the causes; by default all.
         comparison: Says what the outputs at two positions have in common.
         body: The part of `model` that other borders are put under; by default all of it.
         batch_size: Canvases per pass, where an output has a cell for each part of the image.
@@ -128,7 +127,7 @@ def sensitivity(
             f"{tuple(objects.shape[2:])}; choose a larger canvas or smaller objects."
         )
     strides = (int(stride_px[0]), int(stride_px[1]))
-    across = max(2, round(places**0.5))
+    across = max(2, round(position_count**0.5))
     color = _color(background)
     tell = _Shares(progress)
     run = _Run(model, model if body is None else body, canvas, background, color, comparison, batch_size)
@@ -136,7 +135,7 @@ def sensitivity(
         step = run.step(objects)
         everywhere = snapped(on_grid(room, across), step)
         whole = snapped(whole_strides_apart(room, strides, across), step)
-        between = snapped(between_strides(room, strides, places, seed), step)
+        between = snapped(between_strides(room, strides, position_count, seed), step)
         some = objects[:cause_objects]
         own = run(None, objects, everywhere, tell.within("own"))
         border = run(None, some, whole, tell.within("own"))
@@ -152,7 +151,7 @@ def sensitivity(
         stride_px=strides,
         canvas=(int(canvas[0]), int(canvas[1])),
         object_px=(int(objects.shape[2]), int(objects.shape[3])),
-        all_places=effect_of(own, seed),
+        all_positions=effect_of(own, seed),
         border=effect_of(border, seed),
         bias=effect_of(bias, seed),
         stride=effect_of(stride, seed),
@@ -233,7 +232,7 @@ class _Run:
         self, phase: Phase, objects: Tensor, where: np.ndarray, progress: Callable[[int, int], Any]
     ) -> Compared:
         """Run every canvas whole without a border, for some objects and positions."""
-        chosen = where[np.linspace(0, len(where) - 1, min(len(where), _CONTROL_PLACES)).round().astype(int)]
+        chosen = where[np.linspace(0, len(where) - 1, min(len(where), _CONTROL_POSITIONS)).round().astype(int)]
         with bordered(self.body, "infinite", phase=phase, background=self.color, output=self._output):
             return self._on_canvases(objects[:_CONTROL_OBJECTS], chosen, self.color, progress)
 

@@ -47,7 +47,7 @@ class Effect:
         high: Upper end.
         change: The largest difference of an output, of a classifier a logit, relative to the largest one.
         drop: The mean fall of the probability of the class that is largest at the middle; 0 without classes.
-        places: The number of positions compared, besides the middle.
+        positions: The number of positions compared, besides the middle.
         objects: The number of objects.
         confident: The share for objects that are predicted with more than `CONFIDENT` probability at the middle; None
             without such objects.
@@ -60,7 +60,7 @@ class Effect:
     high: float
     change: float
     drop: float
-    places: int
+    positions: int
     objects: int
     confident: Share | None = None
     unsure: Share | None = None
@@ -121,7 +121,7 @@ def effect_of(found: Compared, seed: int = 0) -> Effect:
         high=high,
         change=found.change,
         drop=0.0 if probability is None else float((probability[:1] - probability[1:]).mean()),
-        places=len(others),
+        positions=len(others),
         objects=others.shape[1],
         confident=confident,
         unsure=unsure,

@@ -216,17 +216,17 @@ class _Views:
         """Predict classes (passes, views, N) for offsets (passes, views, N, 2), and return them with the labels."""
         done = 0
 
-        def answer(batch: Batch) -> Tensor:
+        def of_batch(batch: Batch) -> Tensor:
             nonlocal done
             self._check_size(batch.images)
             moves = offsets[:, :, batch.start : batch.start + len(batch.images)].flatten(0, 1)
-            found = torch.stack([self._answer(model, batch.images, chosen) for chosen in moves])
+            found = torch.stack([self._predicted(model, batch.images, chosen) for chosen in moves])
             done += len(batch.images)
             if progress is not None:
                 progress(done, self.count)
             return found
 
-        found, known = of_each_batch(self.images, batch_size, model, answer, workers)
+        found, known = of_each_batch(self.images, batch_size, model, of_batch, workers)
         predictions = torch.cat(found, 1).reshape(offsets.shape[:3])
         return predictions, known if self.labels is None else self.labels.cpu()
 
@@ -238,7 +238,7 @@ class _Views:
                 f"{images.shape[3]} pixels and offsets up to {self.range_px}; give a smaller range_px."
             )
 
-    def _answer(self, model: nn.Module, images: Tensor, offsets: Tensor) -> Tensor:
+    def _predicted(self, model: nn.Module, images: Tensor, offsets: Tensor) -> Tensor:
         pairs = cast(list[tuple[int, int]], offsets.tolist())  # pyright: ignore[reportUnknownMemberType]
         logits = model(torch.stack([self._moved(i, *pair) for i, pair in zip(images, pairs, strict=True)]))
         if not isinstance(logits, Tensor) or logits.ndim != 2:

@@ -171,14 +171,14 @@ def influence(model: nn.Module, images: Tensor, seed: int = 0) -> Influence:
     draw = torch.Generator().manual_seed(seed)
     with evaluating(model), torch.enable_grad():
         pixels = images.detach().to(device).requires_grad_()
-        answers = model(pixels * 1)  # not the leaf itself, which a model may not change in place
-        if not isinstance(answers, Tensor):
+        outputs = model(pixels * 1)  # not the leaf itself, which a model may not change in place
+        if not isinstance(outputs, Tensor):
             raise ImageError(
-                f"Expected one tensor but got {type(answers).__name__} from {type(model).__name__}; wrap the model."
+                f"Expected one tensor but got {type(outputs).__name__} from {type(model).__name__}; wrap the model."
             )
-        mixture = torch.randn(answers.shape[1:], generator=draw).to(answers)
+        mixture = torch.randn(outputs.shape[1:], generator=draw).to(outputs)
         try:
-            (gradient,) = torch.autograd.grad((answers * mixture).sum(), pixels)
+            (gradient,) = torch.autograd.grad((outputs * mixture).sum(), pixels)
         except RuntimeError as error:
             raise ImageError(
                 f"Expected a model through which gradients pass but got {type(model).__name__} ({error}). Unread "

@@ -23,7 +23,7 @@ def with_classes(model: nn.Module, classes: int, image: Tensor, seed: int) -> nn
     Raises:
         ConversionError: The model's output does not come from a linear layer.
     """
-    found = _answer(model, image)
+    found = _output_shape(model, image)
     if found == (1, classes):
         return model
     linear = [(name, layer) for name, layer in model.named_modules() if isinstance(layer, nn.Linear)]
@@ -40,7 +40,7 @@ def with_classes(model: nn.Module, classes: int, image: Tensor, seed: int) -> nn
     made = copy.deepcopy(model)
     parent, _, attribute = name.rpartition(".")
     setattr(made.get_submodule(parent), attribute, new)
-    if _answer(made, image) != (1, classes):
+    if _output_shape(made, image) != (1, classes):
         raise ConversionError(
             f"Expected a network whose output comes from its last linear layer {name} alone, or one with {classes} "
             f"classes already, but got {type(model).__name__}."
@@ -48,11 +48,11 @@ def with_classes(model: nn.Module, classes: int, image: Tensor, seed: int) -> nn
     return made
 
 
-def _answer(model: nn.Module, image: Tensor) -> tuple[int, ...] | str:
+def _output_shape(model: nn.Module, image: Tensor) -> tuple[int, ...] | str:
     """Return the shape of the output of `model` for `image`, or the reason why there is none, in words."""
     try:
         with evaluating(model):
-            answer = model(image)
+            output = model(image)
     except (RuntimeError, ValueError, AssertionError, TypeError) as error:
         return f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"
-    return tuple(answer.shape) if isinstance(answer, Tensor) else type(answer).__name__
+    return tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__

@@ -76,15 +76,15 @@ class Rendezvous:
     def run(self, tasks: Sequence[Callable[[], None]]) -> None:
         """Run all `tasks`, each up to the next operation that they gather for, until they have ended."""
         modes, parts = _Modes.now(), [greenlet(task) for task in tasks]
-        answers: list[Any] = [None] * len(parts)
+        results: list[Any] = [None] * len(parts)
         try:
             while True:
                 waiting = []
                 for number, part in enumerate(parts):
                     if self.waits:
                         self.resumes(number)
-                        asked = part.switch(answers[number])
-                        answers[number] = None
+                        asked = part.switch(results[number])
+                        results[number] = None
                     else:
                         asked = part.switch()
                     modes.restore()
@@ -99,7 +99,7 @@ class Rendezvous:
                         "call different functions over all of space: the model's path depends on values"
                     )
                 merged = waiting[0].merge([one.part for one in waiting])
-                answers = [merged] * len(parts)
+                results = [merged] * len(parts)
                 self.waits += 1
         finally:
             for part in parts:

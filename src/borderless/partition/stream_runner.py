@@ -117,7 +117,7 @@ class StreamRunner:
         if self.length is None and like not in self._starts:
             self._starts[like] = self._starts_of(like)
         stop = progress.samples + chunk.shape[like.along]
-        length = self.length or (stop if last else self._endless(stop))
+        length = self.length or (stop if last else self._unlimited(stop))
         output = self._run(chunk, like.along, progress, length, last=last, starts=self._starts.get(like))
         progress.samples, progress.chunks = stop, progress.chunks + 1
         if last:
@@ -130,18 +130,18 @@ class StreamRunner:
         These are the calls that outputs depend on, in their order.
         """
         steps: list[TimedCall] = []
-        output = self._run(_sample(like), like.along, Progress(), self.length or self._endless(1), steps=steps)
+        output = self._run(_sample(like), like.along, Progress(), self.length or self._unlimited(1), steps=steps)
         return output, lags(ends_of(output), self.length)
 
     def _starts_of(self, like: Like) -> list[Any]:
         """Return the operations along the stream's axis, having seen that they do not depend on its length."""
         starts: list[Any] = []
         for remainder in (0, *_REMAINDERS):
-            length = self._endless(1) + remainder * self.multiple
+            length = self._unlimited(1) + remainder * self.multiple
             self._run(_sample(like), like.along, Progress(), length, starts=starts)
         return starts
 
-    def _endless(self, stop: int) -> int:
+    def _unlimited(self, stop: int) -> int:
         """Return the length that the model sees while it is open, when `stop` samples have come."""
         multiple = lcm(_MULTIPLE, self.multiple)
         return (2 * stop // multiple + 2) * multiple

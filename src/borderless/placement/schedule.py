@@ -314,8 +314,8 @@ def _like_image(
     )
 
 
-def _is_without_place(answer: Tensor) -> bool:
-    return all(size == 1 for size in answer.shape[2:])
+def _is_without_place(output: Tensor) -> bool:
+    return all(size == 1 for size in output.shape[2:])
 
 
 def _is_all(image: Tensor, color: float | tuple[float, ...]) -> bool:

@@ -52,11 +52,11 @@ class SinglePass(Conversion):
         self.is_converted = before is not None
         self.channels = channels
         self.make: Callable[[Tensor], Any] = lambda leaf: leaf
-        self.answer: Tensor | None = None
+        self.output: Tensor | None = None
 
     def __call__(self, make: Callable[[Tensor], Any], images: Tensor) -> Tensor:
         """Run the model on `images`, made to Signals by `make`; return what comes out of the module."""
-        self.make, self.answer, self.canvas = make, None, images
+        self.make, self.output, self.canvas = make, None, images
         args, kwargs = with_image(self.model, self.images, images, self.args, self.kwargs)
         inner = None if self.module is self.model else self.module.register_forward_hook(self._reached)
         try:
@@ -67,12 +67,12 @@ class SinglePass(Conversion):
         finally:
             if inner is not None:
                 inner.remove()
-        if self.answer is None:
+        if self.output is None:
             raise ImageError(
                 f"Expected a module that the pass goes through but got output={type(self.module).__name__}, which "
                 f"{type(self.model).__name__} did not call; name another."
             )
-        return self.answer
+        return self.output
 
     def enter(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
         """Make Signals of the images."""
@@ -90,13 +90,13 @@ class SinglePass(Conversion):
     def leave(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> Any:
         """Take the model's own output, if it is asked for."""
         if self.module is self.model and output is not None:
-            self.answer = self._pooled(output)
+            self.output = self._pooled(output)
         # Of a map on a canvas that nobody asked for, the window will do.
         release(module, lambda signal: materialized(signal.window))
         return output
 
     def _reached(self, module: nn.Module, args: Any, output: Any) -> Any:
-        self.answer = self._pooled(output)
+        self.output = self._pooled(output)
         raise _Reached
 
     def _pooled(self, output: Any) -> Tensor:

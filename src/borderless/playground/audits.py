@@ -13,7 +13,7 @@ from borderless.runtime.malloc import give_back_freed_memory
 
 AT_ONCE = 2
 WORKER = "playground-audit"
-_PLACES = threading.BoundedSemaphore(AT_ONCE)
+_SLOTS = threading.BoundedSemaphore(AT_ONCE)
 # Set where a worker is to stop.
 _RUNNING: dict[threading.Thread, threading.Event] = {}
 
@@ -39,7 +39,7 @@ def audited(model: nn.Module, images: Any, name: str) -> Iterator[Step]:
         told.put((done, of, part, None))
 
     def work() -> None:
-        with _PLACES:
+        with _SLOTS:
             watch = model.register_forward_pre_hook(stop_if_gone)
             try:
                 stop_if_gone()

@@ -157,7 +157,7 @@ def check_size(name: str) -> None:
             raise
         except (RuntimeError, NotImplementedError, ValueError, TypeError) as error:
             raise ImageError(
-                f"Expected a network whose size can be told before it is built but got {name}, whose code reads values "
+                f"Expected a network whose size is known before it is built but got {name}, whose code reads values "
                 "while it is built. Choose another network."
             ) from error
     if parameters > MOST_PARAMETERS:

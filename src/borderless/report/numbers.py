@@ -6,7 +6,7 @@ from fractions import Fraction
 
 
 def percent(share: float) -> str:
-    """Write a share as percent, with three digits at most; what is too small for them is told from 0.
+    """Write a share as percent, with three digits at most; what is too small for them is distinguished from 0.
 
     Example:
         >>> percent(0.123), percent(0.0123), percent(0.0), percent(8.1e-4), percent(3e-9), percent(-0.0)
@@ -14,7 +14,7 @@ def percent(share: float) -> str:
     """
     value = 100 * share
     if not math.isfinite(value):
-        return "more than can be told"
+        return "more than any number"
     if abs(value) >= 10 or value == 0:
         return f"{value + 0.0:.0f} %"
     if abs(value) < 0.01:

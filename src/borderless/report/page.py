@@ -1,7 +1,7 @@
 """Write one self-contained page: pictures become data: addresses, and its policy forbids the browser any request.
 
-Figures of `plots` get a second picture for dark screens: outside images and color bars, whose positions the file has,
-light becomes dark and the reverse, and hues stay.
+Figures of `plots` are packed, and get a second picture for dark screens: outside images and color bars, whose positions
+the file has, light becomes dark and the reverse, and hues stay.
 """
 
 import base64
@@ -20,9 +20,10 @@ _MEDIA_TYPES = {
     ".jpeg": "image/jpeg",
     ".svg": "image/svg+xml",
 }
-# No line ends between a number and its unit.
+# No line ends between a number and its unit or sign, nor within an option.
 _SPACE = "\N{NO-BREAK SPACE}"
-_UNIT = re.compile(r"(?<=\d) (%|px|×)")
+_UNIT = re.compile(r"(?<=\d) (?=%|px|×)|(?<=×) (?=\d)|(?<=&lt;) (?=\d)")
+_OPTION = re.compile(r"(?<!\S)(--?[\w-]+)")
 # Widths, in pixels and in letters, that fit a phone.
 _PHONE_PX, _PHONE_LETTERS = 380, 44
 
@@ -52,7 +53,7 @@ def write(
         lstrip_blocks=True,
     )
     # Jinja does not say what a filter is.
-    environment.filters.update(limited=_limited, picture=_picture, is_wide=_is_wide)  # pyright: ignore[reportUnknownMemberType]
+    environment.filters.update(limited=_limited, commands=_commands, picture=_picture, is_wide=_is_wide)  # pyright: ignore[reportUnknownMemberType]
     page = environment.get_template("page.html.j2").render(
         sections=sections, title=title, lead=lead, provenance=provenance, card=card, levels=LEVELS
     )
@@ -63,7 +64,13 @@ def write(
 def _limited(text: str) -> str:
     from markupsafe import Markup
 
-    return Markup(_UNIT.sub(f"{_SPACE}\\1", limited_html(text)))
+    return Markup(_UNIT.sub(_SPACE, limited_html(text)))
+
+
+def _commands(text: str) -> str:
+    from markupsafe import Markup, escape
+
+    return Markup(_OPTION.sub(r"<span>\1</span>", str(escape(text))))
 
 
 def _is_wide(table: Table) -> bool:
@@ -76,7 +83,7 @@ def _picture(figure: Figure) -> dict[str, object]:
     """Return the figure's data: addresses, and its size so that text does not jump while the page loads."""
     from PIL import Image
 
-    from borderless.report.dark import BOXES, darkened  # loads what draws
+    from borderless.report.dark import BOXES, darkened, packed  # loads what draws
 
     media_type = _MEDIA_TYPES.get(figure.path.suffix.lower())
     if media_type is None:
@@ -85,18 +92,19 @@ def _picture(figure: Figure) -> dict[str, object]:
         raise FileNotFoundError(
             f"Expected the figure {figure.path} but got no such file; draw it before the page is written."
         )
-    size, dark = None, ""
+    size, dark, address = None, "", ""
     if media_type != "image/svg+xml":
         with Image.open(figure.path) as image:
             # A file that states its resolution is shown at its true size, 96 pixels of the page to the inch.
             scale = 96 / image.info.get("dpi", (96, 96))[0]
             size = (round(image.width * scale), round(image.height * scale))
             if BOXES in image.info:
-                dark = _address("image/png", darkened(image, json.loads(image.info[BOXES])))
+                address = _address("image/webp", packed(image))
+                dark = _address("image/webp", packed(darkened(image, json.loads(image.info[BOXES]))))
     # Pictures much wider than high keep a legible size on a phone and scroll in their own box.
     is_wide = size is not None and size[0] > 1.25 * size[1] and size[0] > _PHONE_PX
     return {
-        "address": _address(media_type, figure.path.read_bytes()),
+        "address": address or _address(media_type, figure.path.read_bytes()),
         "dark": dark,
         "size": size,
         "is_wide": is_wide,

@@ -135,7 +135,10 @@ def save(fig: Figure, path: Path, width_px: int | None = None) -> Path:
     """Save as PNG, `width_px` wide (by default twice its size on a page), whole or not at all. Returns `path`."""
     dpi = 2 * PAGE_DPI if width_px is None else width_px / fig.get_figwidth()
     fig.set_dpi(dpi)
+    # Each drawing lays out anew. The second has settled, and what is saved keeps it, so that the boxes fit.
     fig.draw_without_rendering()
+    fig.draw_without_rendering()
+    fig.set_layout_engine("none")
     data = io.BytesIO()
     fig.savefig(data, format="png", dpi=dpi, metadata={"Software": None, BOXES: json.dumps(boxes(fig))})
     write_atomically(path, data.getvalue())

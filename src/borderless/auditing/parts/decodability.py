@@ -100,8 +100,8 @@ def section(audit: Measurements, _: Path) -> Section | None:
         "What can be decoded",
         [
             "Decodable does not mean used: here a linear layer of the audit reads the network's features. It shows "
-            "what information there is, and how far from the border; whether the network's predictions use it is told "
-            "above.",
+            "what information there is, and how far from the border; whether the network's predictions use it is "
+            "reported above.",
             *_untrained_in_words(found),
         ],
         tables=[
@@ -126,8 +126,8 @@ def section(audit: Measurements, _: Path) -> Section | None:
 def _in_one_line(found: Decodability) -> str:
     px, probe = next(iter(found.quadrant.items()))
     return (
-        f"A linear layer tells two positions apart in {percent(probe.score.accuracy)} of cases at a border of {px} px; "
-        "guessing gives 50 %."
+        f"A linear layer distinguishes two positions in {percent(probe.score.accuracy)} of cases at a border of "
+        f"{px} px; guessing gives 50 %."
     )
 
 

@@ -51,10 +51,10 @@ class NetworkLayout:
 def measure(subject: Subject) -> dict[str, Any]:
     """Return `layout` and `influence`."""
     layout = subject.step("layout", lambda tell: _layout(subject, tell))
-    felt = subject.step(
+    unread = subject.step(
         "influence", lambda _: influence(subject.model, subject.first[:_INFLUENCE_IMAGES], subject.seed)
     )
-    return {"layout": layout, "influence": felt}
+    return {"layout": layout, "influence": unread}
 
 
 def _layout(subject: Subject, tell: Callable[[float, float], Any]) -> NetworkLayout:
@@ -79,11 +79,11 @@ def _layout(subject: Subject, tell: Callable[[float, float], Any]) -> NetworkLay
 def findings(audit: Measurements) -> list[Finding]:
     """Return what reads position, pixels that nothing depends on, and uneven padding."""
     layout: NetworkLayout | None = audit.results.get("layout")
-    felt: Influence | None = audit.results.get("influence")
+    unread: Influence | None = audit.results.get("influence")
     found = [] if layout is None else [_position_read(read) for read in layout.position_reads]
-    if felt is not None:
+    if unread is not None:
         for axis, lines, size in zip(
-            ("rows", "columns"), (felt.unread_rows, felt.unread_columns), audit.size, strict=True
+            ("rows", "columns"), (unread.unread_rows, unread.unread_columns), audit.size, strict=True
         ):
             found += [_blind(axis, lines, size)] if lines else []
     if layout is not None and layout.uneven:
@@ -146,7 +146,7 @@ def section(audit: Measurements, _: Path) -> Section | None:
     caption = f"The first {_MOST_ROWS} of {count}; all are in audit.json." if count > _MOST_ROWS else ""
     tables = [Table(["layer", "axis", "cells", "padding before", "after"], rows, caption)]
     result = f"Total stride {_by(layout.total_stride_px)} px, receptive field {_by(layout.receptive_field_px)} px."
-    return Section("What the layers say", text, tables=tables if rows else [], result=result)
+    return Section("Stride, receptive field and padding", text, tables=tables if rows else [], result=result)
 
 
 def _sizes(layout: NetworkLayout, size: tuple[int, int]) -> str:
@@ -162,7 +162,7 @@ def _sizes(layout: NetworkLayout, size: tuple[int, int]) -> str:
 def record(audit: Measurements) -> dict[str, Any] | None:
     """Return the layout, with the rows and columns that nothing depends on."""
     layout: NetworkLayout | None = audit.results.get("layout")
-    felt: Influence | None = audit.results.get("influence")
+    unread: Influence | None = audit.results.get("influence")
     if layout is None:
         return None
     return {
@@ -173,8 +173,8 @@ def record(audit: Measurements) -> dict[str, Any] | None:
         "position_reads": [asdict(read) for read in layout.position_reads],
         "uneven_padding": [asdict(one) for one in layout.uneven],
         "even_sizes": layout.even_sizes,
-        "unread_rows": None if felt is None else felt.unread_rows,
-        "unread_columns": None if felt is None else felt.unread_columns,
+        "unread_rows": None if unread is None else unread.unread_rows,
+        "unread_columns": None if unread is None else unread.unread_columns,
     }
 
 

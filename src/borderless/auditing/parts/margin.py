@@ -39,7 +39,7 @@ def measure(subject: Subject) -> dict[str, Any]:
 
     def crops(tell: Any) -> Views:
         if layout is None:
-            raise ImageError("Needs the total stride of the network, which tells the border from the stride")
+            raise ImageError("Needs the total stride of the network, which separates the border from the stride")
         return views(
             subject.model,
             subject.images,

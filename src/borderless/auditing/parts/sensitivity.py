@@ -24,7 +24,7 @@ NEEDS = ("layout",)
 STEPS = {"objects on photographs": 17.0, "objects on a canvas": 110.0, "noise, JPEG and one pixel": 6.0}
 COMPARED: tuple[Compared, ...] = (
     ("predictions that change on photographs, %", 100, ("on_photograph", "flips")),
-    ("predictions that change on an empty canvas, %", 100, ("all_places", "flips")),
+    ("predictions that change on an empty canvas, %", 100, ("all_positions", "flips")),
     ("whole strides apart: border, %", 100, ("border", "flips")),
     ("converted to infinite, between strides, %", 100, ("stride", "flips")),
     ("logits, border, % of the largest", 100, ("border", "change")),
@@ -71,7 +71,7 @@ def findings(audit: Measurements) -> list[Finding]:
 
 
 def _confidence(found: Effect | None) -> list[Finding]:
-    if found is None or found.places == 0 or found.confident is found.unsure is None:
+    if found is None or found.positions == 0 or found.confident is found.unsure is None:
         return []
     confident, unsure = found.confident, found.unsure
     if confident is None:
@@ -105,7 +105,7 @@ def _share(share: Share) -> str:
 
 
 def _border(audit: Measurements, found: Sensitivity) -> list[Finding]:
-    if not found.border.places:
+    if not found.border.positions:
         return []
     one, control, things = found.border, found.border_control, audit.words.numbers
     numbers = {"flips": one.flips, "change": one.change, "control_change": control.change}
@@ -114,7 +114,7 @@ def _border(audit: Measurements, found: Sensitivity) -> list[Finding]:
         return [Finding("border", "pass", text, numbers)]
     if not is_real(one, control, audit.repeat):
         text = (
-            f"The effect of the border cannot be told: at positions whole strides apart {things} differ by "
+            f"The effect of the border cannot be determined: at positions whole strides apart {things} differ by "
             f"{percent(one.change)} of the largest, without a border by {percent(control.change)}, and in two runs on "
             f"the same images by {percent(audit.repeat)}."
         )
@@ -123,7 +123,7 @@ def _border(audit: Measurements, found: Sensitivity) -> list[Finding]:
         Finding(
             "border",
             "fail" if is_exploiting(audit) else "warning",
-            f"The border: at positions whole strides apart, where strides can tell nothing, "
+            f"The border: at positions whole strides apart, which strides cannot distinguish, "
             f"{effect_in_words(audit, one)} on an empty canvas, and {things} by {percent(one.change)} of the largest. "
             f"Converted to <em>infinite</em>, {things} change by {percent(control.change)} there.",
             numbers,
@@ -194,7 +194,7 @@ def section(audit: Measurements, folder: Path) -> Section | None:
             f"With the labels of the images: {percent(at_middle)} right in the middle of the canvas, "
             f"{percent(elsewhere)} elsewhere."
         )
-    original = [("on an empty canvas", found.all_places), ("on it, whole strides apart (border)", found.border)]
+    original = [("on an empty canvas", found.all_positions), ("on it, whole strides apart (border)", found.border)]
     if on_photograph is not None:
         original.insert(0, ("on photographs", on_photograph))
     converted = [
@@ -240,7 +240,7 @@ def _table(words: Words, head: str, rows: list[tuple[str, Effect]], caption: str
     cells = [
         [
             name,
-            f"{one.objects} × {one.places}",
+            f"{one.objects} × {one.positions}",
             f"{100 * one.flips:.0f} ({100 * one.low:.0f}–{100 * one.high:.0f})",
             percent(one.change).removesuffix(" %"),
             *(column[i] for column in more.values()),
@@ -258,11 +258,11 @@ def record(audit: Measurements) -> dict[str, Any] | None:
     small: Fragility | None = audit.results.get("fragility")
     if found is None:
         return None
-    effects = ("all_places", "border", "border_control", "bias", "stride", "stride_control")
+    effects = ("all_positions", "border", "border_control", "bias", "stride", "stride_control")
     return {
         "canvas": found.canvas,
         "object": found.object_px,
-        "worst_place": found.worst,
+        "worst_position": found.worst,
         "on_photograph": None if on_photograph is None else asdict(on_photograph),
         **{name: asdict(getattr(found, name)) for name in effects},
         "fragility": None if small is None else asdict(small),

@@ -1,7 +1,7 @@
 """Average pools whose kernel is as large as the frame: global ones, or local ones that a small image makes look global.
 
 `AvgPool2d(7)` at the end of a network averages all of space; an `AvgPool2d(2)` that meets a map of 2 × 2 cells in the
-middle of one is a stride like any other. What the model does next tells them apart: a map is convolved, padded, pooled
+middle of one is a stride like any other. What the model does next decides: a map is convolved, padded, pooled
 or joined with maps of one cell, and a vector is flattened. Until then a `FramePool` stands for both. What leaves the
 model is the vector, or the map if Signals are to leave it.
 """

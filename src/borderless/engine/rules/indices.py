@@ -175,13 +175,13 @@ def max_unpool(
     background = None
     if signal.background is not None:
         assert indices.background is not None
-        around, places = same_period([signal.background, indices.background], [signal.axes] * 2, dense=True)
+        around, positions = same_period([signal.background, indices.background], [signal.axes] * 2, dense=True)
         cells = tuple((0, around.shape[axis]) for axis in signal.axes)
         count = len(slides)
         tiled = _Spread(slides, tuple((a - 1, b + 1) for a, b in cells), [True] * count, [False] * count)
-        around, places = (tile(part, signal.axes, ranges_of(tiled.read), dense=True) for part in (around, places))
+        around, positions = (tile(part, signal.axes, ranges_of(tiled.read), dense=True) for part in (around, positions))
         pattern = tuple((0, s.stride * b) for s, (_, b) in zip(slides, cells, strict=True))
-        background = tiled.of(around, places, tiled.read, pattern)
+        background = tiled.of(around, positions, tiled.read, pattern)
     elif indices.background is not None:
         raise AssertionError("maps of one pass all have a background, or none has")
     stride = tuple(s.stride for s in slides)
@@ -209,15 +209,15 @@ class _Spread:
         lost = [s.kernel - s.stride if inside else 0 for s, inside in zip(slides, is_inside, strict=True)]
         self.made = tuple((first + k, stop - k) for k, (first, stop) in zip(lost, ends, strict=True))
 
-    def of(self, values: Tensor, places: Tensor, box: Box, made: Box) -> Tensor:
+    def of(self, values: Tensor, positions: Tensor, box: Box, made: Box) -> Tensor:
         """Return (N, C, *made): each of the `values` (N, C, *box) at its position within a kernel, zeros elsewhere."""
-        shape = torch.broadcast_shapes(values.shape, places.shape)
-        values, places = values.expand(shape), places.expand(shape)
-        target, is_there, rest = torch.zeros_like(places), torch.ones_like(places, dtype=torch.bool), places
+        shape = torch.broadcast_shapes(values.shape, positions.shape)
+        values, positions = values.expand(shape), positions.expand(shape)
+        target, is_there, rest = torch.zeros_like(positions), torch.ones_like(positions, dtype=torch.bool), positions
         step = 1
         for i in reversed(range(len(self.slides))):
             slide, (a, b), (first, stop) = self.slides[i], box[i], made[i]
-            starts = slide.stride * torch.arange(a, b, device=places.device) - slide.padding - first
+            starts = slide.stride * torch.arange(a, b, device=positions.device) - slide.padding - first
             along = rest % slide.kernel + starts.reshape(-1, *[1] * (len(self.slides) - 1 - i))
             rest = rest // slide.kernel
             is_there = is_there & (along >= 0) & (along < stop - first)

@@ -26,7 +26,7 @@ def widest(signals: Sequence[Signal]) -> Signal:
     return max(signals, key=lambda signal: len(signal.axes))
 
 
-def places_in(signal: Signal, whole: Signal) -> list[int]:
+def axes_in(signal: Signal, whole: Signal) -> list[int]:
     """Return which of the spatial axes of `whole` those of `signal` are, where PyTorch aligns the two."""
     axes = from_end(whole)
     return [axes.index(axis) for axis in from_end(signal) if axis in axes]
@@ -46,10 +46,10 @@ def joint_box(signals: Sequence[Signal], function: Any, *, has_own_rows: bool = 
     whole = widest(signals)
     boxes: list[list[Interval]] = [[] for _ in whole.axes]
     for signal in signals:
-        places = places_in(signal, whole)
-        _check_alignment(signal, whole, places, function, has_own_rows)
-        for place, interval in zip(places, signal.box, strict=True):
-            boxes[place].append(interval)
+        axes = axes_in(signal, whole)
+        _check_alignment(signal, whole, axes, function, has_own_rows)
+        for axis, interval in zip(axes, signal.box, strict=True):
+            boxes[axis].append(interval)
     if whole.keeps("known"):
         has_all_axes = [signal for signal in signals if len(signal.axes) == len(whole.axes)]
         return common_part(has_all_axes, [edge.outside != "nothing" for edge in whole.edges])
@@ -79,13 +79,13 @@ def _equal_box(signals: Sequence[Signal]) -> Box | None:
     return box if all(other.box == box for other in signals[1:]) else None
 
 
-def _check_alignment(signal: Signal, whole: Signal, places: list[int], function: Any, has_own_rows: bool) -> None:
+def _check_alignment(signal: Signal, whole: Signal, axes: list[int], function: Any, has_own_rows: bool) -> None:
     """Refuse to join `signal` with `whole` unless it has the same cells along the axes that both have."""
     if signal is whole:
         return
     frames = f"{whole.frame} and {signal.frame}"
-    is_aligned = len(places) == len(signal.axes) and signal.frame == tuple(whole.frame[i] for i in places)
-    if not is_aligned and len(signal.axes) == len(whole.axes) == 1 and not places:
+    is_aligned = len(axes) == len(signal.axes) and signal.frame == tuple(whole.frame[i] for i in axes)
+    if not is_aligned and len(signal.axes) == len(whole.axes) == 1 and not axes:
         raise whole.scope.unsupported(
             describe(function),
             f"it joins a mean over the rows with one over the columns, of {frames} cells. Join the feature map "
@@ -104,8 +104,8 @@ def _check_alignment(signal: Signal, whole: Signal, places: list[int], function:
             "three or more dimensions is taken for an image, (batch, channels, *space); after a reduction over one "
             "spatial axis keepdim=True keeps the other one where it was)",
         )
-    if len(places) < len(whole.axes):
-        is_alike = signal.lattice.is_same(whole.lattice.along(places))
+    if len(axes) < len(whole.axes):
+        is_alike = signal.lattice.is_same(whole.lattice.along(axes))
     elif has_own_rows:
         is_alike = signal.lattice.stride == whole.lattice.stride and signal.lattice.axes == whole.lattice.axes
     else:
@@ -136,7 +136,7 @@ def read_in(signal: Signal, whole: Signal, box: Box) -> Tensor:
     """Return the cells of a `box` of the map `whole`: of a line, of size 1 along the axes that it lacks."""
     if len(signal.axes) == len(whole.axes):
         return signal.read(box)
-    cells = signal.read(tuple(box[i] for i in places_in(signal, whole)))
+    cells = signal.read(tuple(box[i] for i in axes_in(signal, whole)))
     return _of_size_one(cells, signal, whole)
 
 
@@ -150,11 +150,11 @@ def surroundings_of(values: Sequence[Any], whole: Signal, *, dense: bool = False
 
     dense: also repeat those that are constant along an axis.
     """
-    places = [i for i, value in enumerate(values) if isinstance(value, Signal) and value.background is not None]
-    backgrounds = [_background_in(values[i].background, values[i], whole) for i in places]
-    tiles = same_period(backgrounds, [from_end(whole)] * len(places), dense=dense)
+    indices = [i for i, value in enumerate(values) if isinstance(value, Signal) and value.background is not None]
+    backgrounds = [_background_in(values[i].background, values[i], whole) for i in indices]
+    tiles = same_period(backgrounds, [from_end(whole)] * len(indices), dense=dense)
     result = list(values)
-    for i, background in zip(places, tiles, strict=True):
+    for i, background in zip(indices, tiles, strict=True):
         result[i] = background
     return result
 

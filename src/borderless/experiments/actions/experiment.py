@@ -21,6 +21,7 @@ from borderless.data.motions import generated
 from borderless.data.videos import from_videos
 from borderless.experiments.actions import CONVERTED, ActionsConfig
 from borderless.experiments.experiment import Cell
+from borderless.experiments.results_on_disk import save_arrays
 from borderless.explanation import explain
 from borderless.models import arms, load
 from borderless.models.choices import SMALL
@@ -60,7 +61,7 @@ def run_cell(config: ActionsConfig, cell: Cell, folder: Path) -> dict[str, Any]:
     with few_threads(arch):
         history = fit(model, split.train, split.validation, config.training, folder, seed)
         right = _tested(model, split.test, config.device)
-    np.savez_compressed(folder / "right.npz", right=right)
+    save_arrays(folder / "right.npz", right=right)
     return {
         "accuracy": right.mean(),
         "training_accuracy": history[-1].accuracy,

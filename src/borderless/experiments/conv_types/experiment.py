@@ -8,13 +8,13 @@ outside the image, so only full convolution does (Kayhan and van Gemert, CVPR 20
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from borderless.conversion import convert
 from borderless.experiments.conv_types import ConvTypesConfig
 from borderless.experiments.experiment import Cell
+from borderless.experiments.results_on_disk import save_arrays
 
 CORNERS = ("upper left", "lower right")
 
@@ -36,5 +36,5 @@ def network() -> nn.Conv2d:
 def run_cell(config: ConvTypesConfig, cell: Cell, folder: Path) -> dict[str, Any]:
     """Return the largest response to each image; the feature maps go to maps.npz."""
     response = convert(network(), cell.parameters["border"], output="signal")(images(config.size))
-    np.savez_compressed(folder / "maps.npz", window=response.window.numpy(), start=response.start)
+    save_arrays(folder / "maps.npz", window=response.window.numpy(), start=response.start)
     return {"largest_response": response.window.amax((1, 2, 3)).tolist(), "size": list(response.window.shape[2:])}

@@ -3,12 +3,11 @@
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from borderless.experiments.conv_types import ConvTypesConfig
 from borderless.experiments.conv_types.experiment import CORNERS, images, network
 from borderless.experiments.experiment import Result
 from borderless.experiments.kit import texts
+from borderless.experiments.results_on_disk import load_arrays
 from borderless.report import Section, plots
 from borderless.runtime.files import write_csv
 
@@ -42,8 +41,8 @@ def _figure(size: int, results: list[Result], path: Path) -> Path:
         axes[row, 0].set_ylabel(f"pixel\n{CORNERS[row]}")
         plots.feature_map(axes[row, 1], network().weight[0, 0], start=(middle, middle), **style)
         for ax, result in zip(axes[row, 2:], results, strict=True):
-            with np.load(result.folder / "maps.npz") as maps:
-                plots.feature_map(ax, maps["window"][row, 0], start=tuple(maps["start"]), frame=(size, size), **style)
+            maps = load_arrays(result.folder / "maps.npz")
+            plots.feature_map(ax, maps["window"][row, 0], start=tuple(maps["start"]), frame=(size, size), **style)
     for ax, title in zip(axes[0], ["image", "filter", *(PAPER_TYPES[r.cell.name] for r in results)], strict=True):
         ax.set_title(title)
     return plots.save(fig, path)

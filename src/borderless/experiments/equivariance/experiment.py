@@ -18,6 +18,7 @@ from borderless.data.drawings import LETTER_IMAGE_PX, LETTER_MARGIN_PX
 from borderless.data.letter import image
 from borderless.experiments.equivariance import EquivarianceConfig
 from borderless.experiments.experiment import Cell
+from borderless.experiments.results_on_disk import save_arrays
 from borderless.runtime.evaluation import seeded
 
 # Relative differences below this are float32 rounding.
@@ -78,7 +79,7 @@ def run_cell(config: EquivarianceConfig, cell: Cell, folder: Path) -> dict[str, 
         if border == "circular":
             around = np.roll(before.window[0, 0].double().numpy(), (-shift, -shift), (0, 1))
             errors_around.append(relative_difference(after.window[0, 0].double().numpy(), around, peak))
-    np.savez_compressed(
+    save_arrays(
         folder / "maps.npz",
         shifted_then_convolved=shifted_then_convolved.astype(np.float32),
         convolved_then_shifted=convolved_then_shifted.astype(np.float32),

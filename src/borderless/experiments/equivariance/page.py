@@ -9,6 +9,7 @@ from borderless.experiments.equivariance import BIASES, EquivarianceConfig
 from borderless.experiments.equivariance.experiment import network, object_response
 from borderless.experiments.experiment import Result, by
 from borderless.experiments.kit import texts
+from borderless.experiments.results_on_disk import load_arrays
 from borderless.report import Section, plots
 from borderless.runtime.files import write_csv
 
@@ -72,8 +73,8 @@ def _maps(path: Path, config: EquivarianceConfig, found: dict[tuple[str, bool], 
     plots.bare(axes[2, 0])
     axes[2, 0].set_ylabel("difference")
     for column, border in enumerate(config.borders, start=1):
-        with np.load(found[border, True].folder / "maps.npz") as maps:
-            first, second = maps["shifted_then_convolved"], maps["convolved_then_shifted"]
+        maps = load_arrays(found[border, True].folder / "maps.npz")
+        first, second = maps["shifted_then_convolved"], maps["convolved_then_shifted"]
         start = ((frame[0] - first.shape[0]) // 2, (frame[1] - first.shape[1]) // 2)
         for ax, plane in zip(axes[:, column], (first, second, first - second), strict=True):
             plots.feature_map(
@@ -106,7 +107,7 @@ def _numbers(path: Path, errors: Errors) -> Path:
 
 
 def percent(error: float) -> str:
-    """Return a share as percent, rounding errors in powers of ten."""
+    """Return a share as percent; what is smaller than its last digit is float rounding."""
     if error == 0:
         return "0 %"
-    return f"{100 * error:.1f} %" if error >= 5e-4 else f"{100 * error:.0e} %".replace("e-0", "e-")
+    return f"{100 * error:.1f} %" if error >= 5e-4 else "< 0.05 %"

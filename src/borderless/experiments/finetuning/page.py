@@ -14,7 +14,7 @@ from borderless.report import Section, plots
 
 OWN = "own"
 # Where the tile is; what marks it, and whether that is filled.
-PLACES = {
+POSITIONS = {
     "middle": ("o", True, "in the middle"),
     "edges": ("s", False, "at the edge"),
     "worst": ("|", False, "worst edge"),
@@ -41,7 +41,7 @@ def draw(config: FinetuningConfig, results: list[Result], folder: Path) -> Secti
     rows = [
         [
             f"{titles[arm]}, {label}",
-            *(found[f"{arm} {moment}{key}"] for key in (*PLACES, "changed")),
+            *(found[f"{arm} {moment}{key}"] for key in (*POSITIONS, "changed")),
             f"{results[0].metrics[f'{arm} cost']:.1f}×",
         ]
         for arm in config.arms
@@ -58,21 +58,21 @@ def _dots(path: Path, config: FinetuningConfig, found: Values) -> Path:
     ax = axes[0, 0]
     for y, (arm, moment) in enumerate(rows):
         color = plots.marker_style(arm)["color"]
-        seeds = {key: found[f"{arm} {moment}{key}"] for key in PLACES}
+        seeds = {key: found[f"{arm} {moment}{key}"] for key in POSITIONS}
         means = {key: float(np.mean(accuracies)) for key, accuracies in seeds.items()}
         ax.plot([min(means.values()), max(means.values())], [y, y], color=color, linewidth=2, alpha=0.4, zorder=1)
-        for key in PLACES:
+        for key in POSITIONS:
             ax.plot(means[key], y, markersize=8, **_mark(key, color))
             if config.seeds > 1:
                 ax.plot(seeds[key], [y + 0.24] * config.seeds, markersize=3.5, **_mark(key, color))
     ax.set_yticks(range(len(rows)), [f"{ARMS[arm].title}, {MOMENTS[moment]}" for arm, moment in rows])
     plots.panel(ax, grid="x", xlabel="test accuracy, %", xlim=(0, 102), ylim=(len(rows) - 0.5, -0.5))
-    for key, (_, _, text) in PLACES.items():
+    for key, (_, _, text) in POSITIONS.items():
         ax.plot([], [], markersize=8, label=text, **_mark(key, plots.GRAY))
-    plots.legend_below(fig, ax, len(PLACES))
+    plots.legend_below(fig, ax, len(POSITIONS))
     return plots.save(fig, path)
 
 
 def _mark(place: str, color: str) -> dict[str, Any]:
-    marker, is_filled, _ = PLACES[place]
+    marker, is_filled, _ = POSITIONS[place]
     return {"marker": marker, "color": color, "markerfacecolor": color if is_filled else "none", "linestyle": "none"}

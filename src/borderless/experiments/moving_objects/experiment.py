@@ -13,7 +13,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -21,6 +20,7 @@ from borderless.data.labeled import LabeledSplit
 from borderless.data.moving_objects import TESTED, PlacedObjects, load_objects, photograph_split, scenes
 from borderless.experiments.experiment import Cell
 from borderless.experiments.moving_objects import MovingObjectsConfig
+from borderless.experiments.results_on_disk import save_arrays
 from borderless.models.arms import ARMS, Arm
 from borderless.models.small import classifier, few_threads
 from borderless.runtime.evaluation import evaluating
@@ -51,7 +51,7 @@ def run_cell(config: MovingObjectsConfig, cell: Cell, folder: Path) -> dict[str,
         if test.photographs is not None:
             kept["cropped"] = _predictions(used, [test.cropped(position) for position in positions])
     arrays: dict[str, Any] = {name: found.numpy() for name, found in kept.items()}
-    np.savez_compressed(folder / "predictions.npz", labels=test.labels.numpy(), **arrays)
+    save_arrays(folder / "predictions.npz", labels=test.labels.numpy(), **arrays)
     crops = {"crops_changed": summarize(kept["cropped"], test.labels)["changed"]} if "cropped" in kept else {}
     return {
         **summarize(moved, test.labels),

@@ -11,7 +11,6 @@ Shapes: digits n × 14 × 14; images n × 1 × 32 × 32; predictions (position, 
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -19,6 +18,7 @@ from borderless.data import digits
 from borderless.data.digits import Digits, PlacedDigits, all_positions
 from borderless.experiments.experiment import Cell
 from borderless.experiments.one_place import ARMS, OnePlaceConfig
+from borderless.experiments.results_on_disk import save_arrays
 from borderless.models.small import STRIDE_PX, network
 from borderless.runtime.evaluation import one_thread
 from borderless.training import fit
@@ -37,9 +37,7 @@ def run_cell(config: OnePlaceConfig, cell: Cell, folder: Path) -> dict[str, Any]
         history = fit(model, train, validation, config.training, folder, seed)
     test = Digits(split.test.images[: config.test_digits], split.test.labels[: config.test_digits])
     predictions = predict_everywhere(arm.deploy(model), test.images)
-    np.savez_compressed(
-        folder / "predictions.npz", predictions=predictions.to(torch.uint8).numpy(), labels=test.labels.numpy()
-    )
+    save_arrays(folder / "predictions.npz", predictions=predictions.to(torch.uint8).numpy(), labels=test.labels.numpy())
     return {
         **summarize(predictions, test.labels),
         "validation_accuracy": min(history, key=lambda epoch: epoch.validation_loss).validation_accuracy,
@@ -51,28 +49,28 @@ def run_cell(config: OnePlaceConfig, cell: Cell, folder: Path) -> dict[str, Any]
 @torch.inference_mode()
 def predict_everywhere(model: nn.Module, images: Tensor) -> Tensor:
     """Return the predicted class of every digit at every position: (positions, digits)."""
-    places = all_positions()
-    pairs = torch.cartesian_prod(torch.arange(len(places)), torch.arange(len(images)))
+    positions = all_positions()
+    pairs = torch.cartesian_prod(torch.arange(len(positions)), torch.arange(len(images)))
     found = [
-        model(digits.place_digits(images[digit], places[place])).argmax(1)
-        for place, digit in (batch.unbind(1) for batch in pairs.split(IMAGES_AT_ONCE))
+        model(digits.place_digits(images[digit], positions[position])).argmax(1)
+        for position, digit in (batch.unbind(1) for batch in pairs.split(IMAGES_AT_ONCE))
     ]
-    return torch.cat(found).reshape(len(places), len(images))
+    return torch.cat(found).reshape(len(positions), len(images))
 
 
 def summarize(predictions: Tensor, labels: Tensor) -> dict[str, float | int]:
     """Return accuracies in [0, 1] over a map of predictions (positions, digits), and how many predictions change."""
-    places = all_positions()
-    at_place = (predictions == labels).double().mean(1)
-    on_stride = (places % STRIDE_PX == 0).all(1)
-    start = int((places == torch.tensor(digits.TRAINED_AT)).all(1).nonzero())
+    positions = all_positions()
+    at_position = (predictions == labels).double().mean(1)
+    on_stride = (positions % STRIDE_PX == 0).all(1)
+    start = int((positions == torch.tensor(digits.TRAINED_AT)).all(1).nonzero())
     return {
-        "accuracy_where_trained": at_place[start].item(),
-        "accuracy_mean": at_place.mean().item(),
-        "accuracy_min": at_place.min().item(),
-        "accuracy_max": at_place.max().item(),
-        "accuracy_on_stride": at_place[on_stride].mean().item(),
-        "accuracy_off_stride": at_place[~on_stride].mean().item(),
+        "accuracy_where_trained": at_position[start].item(),
+        "accuracy_mean": at_position.mean().item(),
+        "accuracy_min": at_position.min().item(),
+        "accuracy_max": at_position.max().item(),
+        "accuracy_on_stride": at_position[on_stride].mean().item(),
+        "accuracy_off_stride": at_position[~on_stride].mean().item(),
         "changed_predictions": int((predictions != predictions[start]).sum()),
         "predictions": predictions.numel(),
     }

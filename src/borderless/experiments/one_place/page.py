@@ -10,7 +10,7 @@ from borderless.data.digits import CANVAS_PX, DIGIT_PX, TRAINED_AT, load_digits,
 from borderless.experiments.experiment import Result, by
 from borderless.experiments.kit import means, percents, texts, values
 from borderless.experiments.one_place import ARMS, OnePlaceConfig
-from borderless.experiments.results_on_disk import write_table
+from borderless.experiments.results_on_disk import load_arrays, write_table
 from borderless.models.small import STRIDE_PX
 from borderless.report import Section, plots
 
@@ -54,8 +54,8 @@ def _accuracy_map(group: list[Result]) -> np.ndarray:
     """Return the accuracy at every position in [0, 1], mean over the group's seeds: 19 × 19."""
     at_place = []
     for result in group:
-        with np.load(result.folder / "predictions.npz") as saved:
-            at_place.append((saved["predictions"] == saved["labels"]).mean(1))
+        saved = load_arrays(result.folder / "predictions.npz")
+        at_place.append((saved["predictions"] == saved["labels"]).mean(1))
     return np.mean(at_place, axis=0).reshape(SIDE, SIDE)
 
 
@@ -66,7 +66,7 @@ def _figure(path: Path, maps: dict[str, np.ndarray]) -> Path:
     image = None
     panels = axes.flat[1 : 1 + len(maps)]
     for ax in axes.flat[1 + len(maps) :]:
-        ax.remove()
+        ax.set_axis_off()
     for ax, (title, accuracy) in zip(panels, maps.items(), strict=True):
         extent = (-0.5, SIDE - 0.5, SIDE - 0.5, -0.5)
         shown = title.replace(", ", ",\n", 1)
@@ -74,7 +74,10 @@ def _figure(path: Path, maps: dict[str, np.ndarray]) -> Path:
         ax.set(xticks=range(0, SIDE, STRIDE_PX), yticks=range(0, SIDE, STRIDE_PX))
         label = f"min {accuracy.min():.0f} %    mean {accuracy.mean():.0f} %"
         ax.set_xlabel(label, fontsize=10, color=plots.INK)
-    bar = fig.colorbar(image, ax=panels[-1], label="accuracy, %", shrink=0.6, aspect=28)
+    # In the free cell, so that the panels stay equal in size.
+    free = axes.flat[1 + len(maps)] if len(axes.flat) > 1 + len(maps) else None
+    where = {"ax": panels[-1], "shrink": 0.6} if free is None else {"cax": free.inset_axes((0.1, 0.15, 0.06, 0.7))}
+    bar = fig.colorbar(image, label="accuracy, %", **where)
     bar.outline.set_visible(False)
     return plots.save(fig, path, width_px=WIDTH_PX)
 

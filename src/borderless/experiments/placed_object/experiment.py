@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from borderless.data.photos import PHOTOS, load_photo
 from borderless.experiments.experiment import Cell
 from borderless.experiments.placed_object import ARMS, PlacedObjectConfig
+from borderless.experiments.results_on_disk import save_arrays
 from borderless.explanation import Explanation
 from borderless.models.arms import Arm
 from borderless.models.choices import SIZE_PX
@@ -42,7 +43,7 @@ def run_cell(config: PlacedObjectConfig, cell: Cell, folder: Path) -> dict[str, 
     right = torch.tensor(sorted(PHOTOS[photo].right))
     probability = logits.softmax(1)[:, right].sum(1)
     first = logits.argmax(1)
-    np.savez_compressed(
+    save_arrays(
         folder / "maps.npz",
         probability=probability.reshape(n, n).numpy(),
         first=first.reshape(n, n).numpy(),
@@ -54,7 +55,7 @@ def run_cell(config: PlacedObjectConfig, cell: Cell, folder: Path) -> dict[str, 
         "probability_mean": probability.mean(),
         "probability_max": probability.max(),
         "right_share": torch.isin(first, right).double().mean(),
-        "first_places": {class_names()[i]: int((first == i).sum()) for i in first.unique().tolist()},
+        "predictions": {class_names()[i]: int((first == i).sum()) for i in first.unique().tolist()},
         "macs": explanation.macs,
         "cost": explanation.cost,
         "receptive_field_px": max(explanation.receptive_field),
@@ -102,7 +103,7 @@ def summarize(logits: Tensor, positions: Tensor, reference: int) -> dict[str, fl
     change = (logits - logits[reference]).abs().amax(1) / logits[reference].abs().max()
     whole = ((positions - positions[reference]) % TOTAL_STRIDE_PX == 0).all(1)
     return {
-        "distinct_first_places": len(logits.argmax(1).unique()),
+        "distinct_predictions": len(logits.argmax(1).unique()),
         "change_whole_strides": change[whole].max().item(),
         "change_between": change[~whole].max().item() if bool((~whole).any()) else None,
     }

@@ -11,7 +11,7 @@ from borderless.experiments.experiment import Result, by
 from borderless.experiments.kit import percents, texts, values
 from borderless.experiments.placed_object import ARMS, PlacedObjectConfig
 from borderless.experiments.placed_object.experiment import BRIGHTNESS
-from borderless.experiments.results_on_disk import write_table
+from borderless.experiments.results_on_disk import load_arrays, write_table
 from borderless.models.choices import SIZE_PX
 from borderless.models.packaged import TOTAL_STRIDE_PX
 from borderless.report import Section, plots
@@ -51,8 +51,8 @@ def draw(config: PlacedObjectConfig, results: list[Result], folder: Path) -> Sec
 
 
 def _columns(metrics: dict[str, Any]) -> dict[str, Any]:
-    first_places = "; ".join(f"{name} {count}" for name, count in metrics["first_places"].items())
-    return {**{key: value for key, value in metrics.items() if key != "first_places"}, "first_places": first_places}
+    predictions = "; ".join(f"{name} {count}" for name, count in metrics["predictions"].items())
+    return {**{key: value for key, value in metrics.items() if key != "predictions"}, "predictions": predictions}
 
 
 def _figure(path: Path, config: PlacedObjectConfig, background: str, found: Any, ranges: Any) -> Path:
@@ -65,8 +65,8 @@ def _figure(path: Path, config: PlacedObjectConfig, background: str, found: Any,
     image = None
     for column, (arm, what) in enumerate(ARMS.items(), start=1):
         for ax, result, label in zip(axes[:, column], found[background, arm], ranges[background, arm], strict=True):
-            with np.load(result.folder / "maps.npz") as saved:
-                probability, wrong = 100 * saved["probability"], np.argwhere(~saved["is_right"])
+            saved = load_arrays(result.folder / "maps.npz")
+            probability, wrong = 100 * saved["probability"], np.argwhere(~saved["is_right"])
             image = plots.heat_map(ax, probability, title="", vmin=0, vmax=100, color_bar=False)
             size = min(40, 260 / len(config.offsets_px))
             ax.scatter(wrong[:, 1], wrong[:, 0], marker="x", s=size, color=WRONG, linewidth=1)
@@ -87,8 +87,8 @@ def _on_canvas(config: PlacedObjectConfig, photo: str, background: str) -> np.nd
 
 
 def _range(result: Result) -> str:
-    with np.load(result.folder / "maps.npz") as saved:
-        low, high = 100 * saved["probability"].min(), 100 * saved["probability"].max()
+    saved = load_arrays(result.folder / "maps.npz")
+    low, high = 100 * saved["probability"].min(), 100 * saved["probability"].max()
     if high < 1:
         return "< 1 %"
     return f"{low:.0f}–{high:.0f} %" if round(high) > round(low) else f"{high:.0f} %"
@@ -101,7 +101,7 @@ def _row(arm: str, group: list[Result]) -> list[str]:
         f"{np.mean(percents(group, 'probability_mean')):.0f}",
         f"{spread.max():.2g}",
         f"{np.mean(percents(group, 'right_share')):.0f}",
-        " ".join(str(r.metrics["distinct_first_places"]) for r in group),
+        " ".join(str(r.metrics["distinct_predictions"]) for r in group),
         *(_largest(group, key) for key in ("change_whole_strides", "change_between")),
         f"{group[0].metrics['macs'] / 1e9:.2f}",
         f"{group[0].metrics['cost']:.1f}×",

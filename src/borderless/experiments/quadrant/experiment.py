@@ -23,7 +23,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -31,6 +30,7 @@ from borderless.data import quadrant
 from borderless.data.quadrant import Canvases, Quadrant
 from borderless.experiments.experiment import Cell
 from borderless.experiments.quadrant import QuadrantConfig
+from borderless.experiments.results_on_disk import save_arrays
 from borderless.explanation import explain
 from borderless.measures.intervals import over_objects
 from borderless.measures.location_probe import location_probe
@@ -70,7 +70,7 @@ def _probed(
     features = _placed(config, model, torch.cat([split.pictures for split in data.splits.values()]), border_px)
     sizes = [len(split) for split in data.splits.values()]
     probe = location_probe(*(part.numpy() for part in features.split(sizes, dim=1)), seed=seed)
-    np.savez_compressed(folder / "right.npz", score=probe.score.right, control=probe.control.right)
+    save_arrays(folder / "right.npz", score=probe.score.right, control=probe.control.right)
     names = ("accuracy", "low", "high", "is_chance", "validation_accuracy", "strength", "has_converged")
     return {
         **{name: getattr(probe.score, name) for name in names},
@@ -100,7 +100,7 @@ def _trained(
     history = fit(model, train, validation, config.training, folder, seed)
     outputs = _placed(config, model, data.test.pictures, border_px)
     right = (outputs.argmax(2) == torch.arange(len(outputs))[:, None]).numpy()
-    np.savez_compressed(folder / "right.npz", score=right)
+    save_arrays(folder / "right.npz", score=right)
     low, high = over_objects(right.mean(0), seed)
     return {
         "accuracy": right.mean(),

@@ -22,6 +22,7 @@ from borderless.conversion import convert
 from borderless.data.red_green import Scenes, red_green
 from borderless.experiments.experiment import Cell
 from borderless.experiments.red_green import RedGreenConfig
+from borderless.experiments.results_on_disk import save_arrays
 from borderless.models.location import RedGreenNet
 from borderless.runtime.evaluation import seeded
 from borderless.training import fit
@@ -35,7 +36,7 @@ def run_cell(config: RedGreenConfig, cell: Cell, folder: Path) -> dict[str, Any]
         model = convert(RedGreenNet(), border)
     history = fit(model, _dataset(data.train), _dataset(data.validation), config.training, folder, seed)
     predictions = {name: _predictions(model, getattr(data, name)) for name in ("similar", "dissimilar")}
-    np.savez_compressed(folder / "predictions.npz", allow_pickle=False, **predictions)
+    save_arrays(folder / "predictions.npz", **predictions)
     right = {name: float((found == data.similar.labels.numpy()).mean()) for name, found in predictions.items()}
     return {
         **right,

@@ -21,6 +21,7 @@ from torch.nn import functional as F
 from borderless.conversion import convert, convert_
 from borderless.data import rook
 from borderless.experiments.experiment import Cell
+from borderless.experiments.results_on_disk import save_arrays
 from borderless.experiments.rook import RookConfig
 from borderless.models.location import RookNet
 from borderless.runtime.evaluation import one_thread, seeded
@@ -48,7 +49,7 @@ def run_cell(config: RookConfig, cell: Cell, folder: Path) -> dict[str, Any]:
         name: np.array([getattr(moment, name) for moment in moments], np.float32)
         for name in ("filter", "maps", "loss", "accuracy")
     }
-    np.savez_compressed(folder / "history.npz", allow_pickle=False, start=np.array(moments[0].start), **arrays)
+    save_arrays(folder / "history.npz", start=np.array(moments[0].start), **arrays)
     last = moments[-1]
     maxima = [float(m.max()) for m in last.maps]
     return {

@@ -9,6 +9,7 @@ import numpy as np
 from borderless.data import rook
 from borderless.data.drawings import ROOK_IMAGE_PX
 from borderless.experiments.experiment import Result
+from borderless.experiments.results_on_disk import load_arrays
 from borderless.experiments.rook import RookConfig
 from borderless.report import plots
 
@@ -35,7 +36,7 @@ def film(config: RookConfig, by_border: dict[str, list[Result]], folder: Path) -
     borders = [border for border in SHOWN if border in by_border] or list(by_border)[:2]
     outcomes = by_border[borders[0]]
     best = next((i for i, r in enumerate(outcomes) if r.metrics["learned_after_epochs"] is not None), 0)
-    histories = {border: dict(np.load(by_border[border][best].folder / "history.npz")) for border in borders}
+    histories = {border: load_arrays(by_border[border][best].folder / "history.npz") for border in borders}
     epochs = sorted({*range(0, min(20, config.epochs)), *range(20, config.epochs, 8), config.epochs})
     panels = _Panels(config, histories)
     panels.show(0)
