@@ -154,7 +154,18 @@ class CarryPass(PartPass):
                     for i in range(len(box))
                 )
                 cut(cells, source.axes, box, piece).copy_(cut(rim.cells, source.axes, rim.box, piece))
-        return source.derive(cells, source.background, box=box)
+        merged = source.derive(cells, source.background, box=box)
+        if self._is_only_copy(source):  # from here on its cells are in `merged`: memory for one of both
+            source.window = cut(cells, source.axes, box, source.box)
+        return merged
+
+    def _is_only_copy(self, source: PartSignal) -> bool:
+        """Return whether no other map shares the memory of `source`, and its layout survives a cut."""
+        if source.window.requires_grad or not source.window.is_contiguous():
+            return False
+        storage = source.window.untyped_storage().data_ptr()
+        others = (signal for signal in self.alive.values() if signal is not source)
+        return all(signal.window.untyped_storage().data_ptr() != storage for signal in others)
 
     def _keep(
         self,
