@@ -18,7 +18,7 @@ SCENES = {"yosemite": 40, "notredame": 36, "liberty": 36}
 PROGRAM = f"""
 import sys
 from torchvision.datasets import PhotoTour
-PhotoTour.lens = {({name: 3 * points for name, points in SCENES.items()})}
+PhotoTour.lens = { ({name: 3 * points for name, points in SCENES.items()}) }
 from borderless.cli.main import main
 sys.exit(main(sys.argv[1:]))
 """

@@ -42,8 +42,8 @@ def error(model: nn.Module, x: Tensor, grid: Grid) -> float:
     return max(float((a - b).abs().max() / a.abs().max()) for a, b in pairs)
 
 
-def uneven(*size: int, seed: int = 0) -> Grid:
-    return Grid(tuple(cuts(n, seed + axis) for axis, n in enumerate(size)))
+def uneven(*size: int, seed: int = 0, largest: int = 17) -> Grid:
+    return Grid(tuple(cuts(n, seed + axis, largest=largest) for axis, n in enumerate(size)))
 
 
 @pytest.mark.parametrize("up", ["transposed", "nearest", "bilinear", "corners", "bicubic", "area", "shuffle"])
@@ -86,6 +86,46 @@ def test_several_outputs_and_squeeze_excite() -> None:
 
 def test_grids_and_position_embeddings() -> None:
     assert error(randomized(Pyramid((35, 42))), image(35, 42), uneven(35, 42)) < EXACT
+
+
+class _Tokens(nn.Module):
+    """A linear layer on tokens, of a map that the first parts decide nothing of."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.wide, self.linear = nn.Conv2d(3, 4, 9, padding=4), nn.Linear(4, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.wide(x)
+        return self.linear(x.flatten(2).transpose(1, 2)).transpose(1, 2).reshape(len(x), -1, *x.shape[2:])
+
+
+class _Stack(nn.Module):
+    """A stack of a map and of one that is resized by its absolute positions, with one of `.data`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.near, self.coarse = nn.Conv2d(3, 4, 5, padding=2), nn.Conv2d(3, 4, 2, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        resized = F.interpolate(self.coarse(x), scale_factor=2.0, mode="bilinear", align_corners=True)
+        near = self.near(x)
+        return torch.stack([near, resized, near.data + 1]).sum(dim=0)
+
+
+@pytest.mark.parametrize("network", [_Tokens, _Stack])
+def test_tokens_and_stacks(network: type[nn.Module]) -> None:
+    assert error(randomized(network()), image(24, 20), uneven(24, 20, largest=5)) < EXACT
+
+
+def test_a_map_is_in_memory_once() -> None:
+    model = nn.Sequential(*[nn.Conv2d(8, 8, 3, padding=1) for _ in range(3)]).eval()
+    shared: list[bool] = []
+    model[1].register_forward_hook(
+        lambda _, given, made: shared.append(given[0].window.is_contiguous()) if given[0].window.numel() else None
+    )
+    bl.tile(model, image(48, 48, channels=8).float(), tile=16)
+    assert shared and not any(shared[1:])  # a view of the copy with rims around it, except where there are none
 
 
 def test_parts_of_one_row_or_column() -> None:

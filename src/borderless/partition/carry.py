@@ -19,6 +19,7 @@ from borderless.engine.operations import Operation, common_part
 from borderless.engine.padding import memory_format_of
 from borderless.engine.reading import cut
 from borderless.engine.registry import Need, traits_of
+from borderless.engine.relabeled import Relabeled
 from borderless.engine.signal import Signal
 from borderless.engine.torch_internals import tree_leaves, tree_map
 from borderless.partition.part import PartPass, PartSignal, not_done, parts_of, whole_of_result, with_maps_placed
@@ -68,7 +69,7 @@ class CarryPass(PartPass):
         state, self._next = self.kept[self._next], self._next + 1
         if state.function == describe(func):
             state.function = func
-        if state.function is not func:
+        if state.function != func:  # the getter of an attribute is a new object each time
             raise self.unsupported(
                 describe(func), f"the model took another path than on the part before, where {state.name} came"
             )
@@ -114,6 +115,8 @@ class CarryPass(PartPass):
         of = {id(wide): source for source, wide in zip(maps, run_on, strict=True)}
 
         def taken(leaf: Any) -> Any:
+            if isinstance(leaf, Relabeled):
+                return Relabeled.of(taken(leaf.map), leaf.batch, leaf.tokens, leaf.flattened_by)
             if not isinstance(leaf, PartSignal):
                 return leaf
             window, box = leaf.window, leaf.box
@@ -154,7 +157,18 @@ class CarryPass(PartPass):
                     for i in range(len(box))
                 )
                 cut(cells, source.axes, box, piece).copy_(cut(rim.cells, source.axes, rim.box, piece))
-        return source.derive(cells, source.background, box=box)
+        merged = source.derive(cells, source.background, box=box)
+        if self._is_only_copy(source):  # from here on its cells are in `merged`: memory for one of both
+            source.window = cut(cells, source.axes, box, source.box)
+        return merged
+
+    def _is_only_copy(self, source: PartSignal) -> bool:
+        """Return whether no other map shares the memory of `source`, and its layout survives a cut."""
+        if source.window.requires_grad or not source.window.is_contiguous():
+            return False
+        storage = source.window.untyped_storage().data_ptr()
+        others = (signal for signal in self.alive.values() if signal is not source)
+        return all(signal.window.untyped_storage().data_ptr() != storage for signal in others)
 
     def _keep(
         self,

@@ -116,8 +116,7 @@ class Runner:
                 for number, (place, box) in enumerate(parts):
                     self._part(grid, place, box, read, emit, Alone())
                     is_end_of_row = number + 1 == len(parts) or parts[number + 1][0].index[0] > place.index[0]
-                    if is_end_of_row:
-                        give_back_freed_memory()
+                    give_back_freed_memory()
                     if is_end_of_row and done is not None:
                         done(place.index[0])
             except NeedsOtherParts:

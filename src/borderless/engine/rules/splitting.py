@@ -107,8 +107,8 @@ def join(function: Any, tensors: Sequence[Any], dim: int = 0, **kwargs: Any) -> 
         signal.scope.reads_position(describe(function), reason, signal.frame)
         return function([t.crop() if isinstance(t, Signal) else t for t in tensors], dim, **kwargs)
     if is_stack and dim == 0:
-        is_sample = signal.axes[0] == 1 or not all(are_alike(signal, other) for other in signals)
-        if is_sample and len(signals) == len(tensors):  # each with its own phase
+        has_own_phases = signal.border.is_adaptive and not all(are_alike(signal, other) for other in signals)
+        if (signal.axes[0] == 1 or has_own_phases) and len(signals) == len(tensors):
             return torch.cat([sample.unsqueeze(0) for sample in signals])
         made = join(function, tensors, 1, **kwargs)  # the map keeps its batch first
         return Relabeled.of(made, 1, None) if isinstance(made, Signal) else made.movedim(1, 0)
