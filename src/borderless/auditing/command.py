@@ -45,6 +45,8 @@ class AuditSettings(Protocol):
     task: str | None
     classes: int | None
     seed: int
+    annotations: Path | None
+    class_names: tuple[str, ...]
     device: str
     folder: Path | None
 
@@ -135,6 +137,7 @@ def _origin(asked: NetworkRequest, found: Pictures, options: AuditSettings) -> O
         "size": options.size,
         "preprocess": options.preprocess or None,
         "task": options.task,
+        "annotations": options.annotations,
         "seed": options.seed,
         "folder": options.folder,
     }
@@ -143,6 +146,7 @@ def _origin(asked: NetworkRequest, found: Pictures, options: AuditSettings) -> O
         command += [f"--{flag}", printable(str(value))] if value is not None else []
     for flag, values in (("mean", options.mean), ("std", options.std)):
         command += [f"--{flag}", *map(str, values)] if values is not None else []
+    command += ["--class-names", *map(printable, options.class_names)] if options.class_names else []
     source = "photographs of the package scikit-image" if found.folder is None else printable(found.folder)
     return Origin(
         network=shlex.join(words),
@@ -152,7 +156,7 @@ def _origin(asked: NetworkRequest, found: Pictures, options: AuditSettings) -> O
         deviation=tuple(found.deviation),
         preprocessing=_in_words(found, options),
         names=(f"{source}: {printable(found.names[0])}", *map(printable, found.names[1:])),
-        class_names=_class_names(asked, options),
+        class_names=options.class_names or _class_names(asked, options),
         device=options.device,
         command=shlex.join(command),
     )
@@ -200,6 +204,8 @@ def _measured(model: nn.Module, found: Pictures, name: str, options: AuditSettin
             batch_size=options.batch_size,
             workers=options.workers,
             seed=options.seed,
+            annotations=options.annotations,
+            class_names=options.class_names,
             origin=origin,
             progress=lambda done, of, step: tell(done / of, step),
         )

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from borderless.auditing.outputs import Predictions
 from borderless.auditing.result import Origin
+from borderless.data.annotated import AnnotatedPictures
 from borderless.errors import ApproximatePhaseWarning, BorderlessError, PositionDependentWarning
 from borderless.runtime.blame import is_bug
 
@@ -35,6 +36,7 @@ class Subject:
         labels: The labels that were given beside the images; a data set may have its own.
         first: The first images, at most 64, on the CPU, for what needs them side by side.
         objects: What may be placed on canvases and photographs (M, C, h, w).
+        annotated: Pictures with boxes or labels of pixels; None without.
         object_count: How many of them to place; None for as many as the interval needs.
         object_labels: Their labels (M,); None where they are not known.
         predictions: The model's predictions for all images as they are, and how its outputs are compared.
@@ -59,6 +61,7 @@ class Subject:
     labels: Tensor | None
     first: Tensor
     objects: Tensor
+    annotated: AnnotatedPictures | None
     object_count: int | None
     object_labels: Tensor | None
     predictions: Predictions
