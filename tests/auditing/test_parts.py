@@ -98,7 +98,7 @@ def test_every_part_says_which_steps_it_takes() -> None:
     bl.audit(network(), images(), progress=lambda *step: told.append(step))
     every = [(name, step) for name, part in parts.discover().items() for step in part.STEPS]
     assert len({step for _, step in every}) == len(every)
-    named = [step for name, step in every if name != "margin"]  # which a classifier has none of
+    named = [step for name, step in every if name not in ("margin", "zones")]  # a classifier has neither
     assert {of for _, of, _ in told} == {len(named)}
     assert list(dict.fromkeys(step.split(" (")[0] for _, _, step in told)) == [*named, ""]
     # Within a step too, and never backwards; at the end all is done.

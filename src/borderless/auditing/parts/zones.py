@@ -18,7 +18,7 @@ from borderless.auditing.result import Finding, Measurements
 from borderless.auditing.subject import Subject
 from borderless.auditing.tasks import discover
 from borderless.data.annotated import AnnotatedImage, AnnotatedPictures
-from borderless.measures.comparisons import Cells, labels_of
+from borderless.measures.comparisons import Labels, labels_of
 from borderless.measures.detection_zones import DetectedObjects, detection_zones
 from borderless.measures.intervals import over_objects
 from borderless.measures.prediction_changes import OnPhotographs
@@ -72,7 +72,7 @@ def measure(subject: Subject) -> dict[str, Any]:
 
 def _measured(subject: Subject, given: AnnotatedPictures, tell: Callable[[float, float], Any]) -> AnnotatedZones:
     left_out = list(given.annotations.left_out)
-    is_of_pixels = isinstance(subject.predictions.comparison, Cells)
+    is_of_pixels = isinstance(subject.predictions.comparison, Labels)
     images = _told(given, left_out, is_of_pixels, tell)
     with evaluating(subject.model):
         if is_of_pixels:
