@@ -135,6 +135,8 @@ def test_the_command_line_reads_annotations(
     chosen = run._chosen
     monkeypatch.setattr(run, "_chosen", lambda _, task, is_annotated: chosen(["zones"], task, is_annotated))
     monkeypatch.chdir(tmp_path)
+    for name in ("finder", "squares"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
     (tmp_path / "finder.py").write_text("from support.planted_tasks import Many as build\n")
     folder = folder_of(tmp_path)
@@ -147,4 +149,3 @@ def test_the_command_line_reads_annotations(
     assert "--annotations" in record["command"] and "--class-names background square" in record["command"]
     assert main(["audit", *words, "--class-names", "background", "circle"]) == 2
     assert "but got square, which is not in background, circle" in capsys.readouterr().err
-    sys.modules.pop("finder")

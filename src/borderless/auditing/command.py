@@ -46,7 +46,7 @@ class AuditSettings(Protocol):
     classes: int | None
     seed: int
     annotations: Path | None
-    class_names: tuple[str, ...]
+    class_names: tuple[str, ...] | None
     device: str
     folder: Path | None
 
@@ -205,7 +205,7 @@ def _measured(model: nn.Module, found: Pictures, name: str, options: AuditSettin
             workers=options.workers,
             seed=options.seed,
             annotations=options.annotations,
-            class_names=options.class_names,
+            class_names=options.class_names or (),
             origin=origin,
             progress=lambda done, of, step: tell(done / of, step),
         )

@@ -115,7 +115,7 @@ class AuditOptions(Settings):
     """Number of classes of a network from a file or with random weights (default: its architecture's)."""
     annotations: Path | None = None
     """What is annotated, for scores by zone: a JSON file of COCO, a folder of VOC's XML files, or one of masks."""
-    class_names: tuple[str, ...] = ()
+    class_names: tuple[str, ...] | None = None
     """Names of the network's labels, in their order, from 0 on (default: labels are the numbers of classes)."""
     seed: Seed = 0
     """Random seed."""

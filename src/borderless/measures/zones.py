@@ -73,6 +73,11 @@ class Zones:
     by_distance: np.ndarray
     unseen: tuple[int, ...]
 
+    @property
+    def border(self) -> Zone:
+        """The outermost zone that has objects; centers of large ones are not near the border."""
+        return next((zone for zone in self.zones if zone.count), self.zones[0])
+
 
 def zone_of(rows: np.ndarray, columns: np.ndarray, size: Sequence[float]) -> np.ndarray:
     """Return the zones of positions, 0 along the border to `COUNT` - 1 in the center.

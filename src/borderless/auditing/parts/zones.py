@@ -133,11 +133,11 @@ def findings(audit: Measurements) -> list[Finding]:
     result: AnnotatedZones | None = audit.results.get("zones")
     if result is None:
         return []
-    border, inner = result.found.zones[0], result.found.inner
+    border, inner = result.found.border, result.found.inner
     things = "pixels" if result.is_of_pixels else "objects"
     text = (
-        f"By zone, on {result.found.images} annotated images: {_score_name(result)} is {_shown(border)} along the "
-        f"border and {_shown(inner)} in a center of the same area, which have {percent(border.share)} and "
+        f"By zone, on {result.found.images} annotated images: {_score_name(result)} is {_shown(border)} "
+        f"{_along(result)} and {_shown(inner)} in a center of the same area, which have {percent(border.share)} and "
         f"{percent(inner.share)} of the annotated {things}."
     )
     moved = moved_by_zone(audit)
@@ -177,6 +177,11 @@ def _unseen(result: AnnotatedZones) -> list[Finding]:
 
 def _score_name(result: AnnotatedZones) -> str:
     return "the share of pixels with the right label" if result.is_of_pixels else "the recall at an overlap of 50 %"
+
+
+def _along(result: AnnotatedZones) -> str:
+    zone = result.found.zones.index(result.found.border)
+    return "along the border" if zone == 0 else f"in zone {zone + 1}, the outermost one with objects,"
 
 
 def _where(zone: int) -> str:
@@ -310,7 +315,7 @@ def record(audit: Measurements) -> dict[str, Any] | None:
         "images": found.images,
         "of": "pixels" if result.is_of_pixels else "objects",
         "zones": [asdict(zone) for zone in found.zones],
-        "border": asdict(found.zones[0]),
+        "border": asdict(found.border),
         "inner": asdict(found.inner),
         "whole": asdict(found.whole),
         "moved": None if moved is None else [None if one is None else asdict(one) for one in moved],
