@@ -18,6 +18,7 @@ from borderless.data import pictures
 from borderless.data.pictures import Pictures
 from borderless.errors import ConfigError
 from borderless.models.importing import imported
+from borderless.models.programs import load_program
 from borderless.models.request import NetworkRequest, slug
 from borderless.report.content import Table
 from borderless.runtime.devices import check_device
@@ -84,7 +85,11 @@ def run(name: str, options: Any) -> AuditOutcome:
     # Before minutes of work. One process writes for all.
     process_group().on_leader(lambda: check_writable(folder))
     preprocess = _preprocessing(options)
-    model = asked.load().to(options.device)
+    model = load_program(Path(name)) if asked.is_program else asked.load().to(options.device)
+    if asked.is_program and options.device != "cpu":
+        raise ConfigError(
+            f"Expected --device cpu for {printable(name)}, a program, but got {options.device}; leave it out."
+        )
     found = _pictures(asked, options)
     if preprocess is not None:
         found = replace(found, preprocess=preprocess, mean=(), deviation=())
@@ -176,6 +181,8 @@ def _in_words(found: Pictures, options: AuditSettings) -> str:
 def _weights(asked: NetworkRequest) -> str:
     if asked.is_random:
         return f"random, drawn with seed {asked.seed}"
+    if asked.is_program:
+        return f"in the program {printable(Path(asked.name).name)}"
     if asked.is_file:
         return f"file {printable(Path(asked.name).name)}, architecture {asked.arch}"
     if asked.is_import_path:

@@ -25,6 +25,7 @@ from borderless.data.pictures import Pictures, from_folder
 from borderless.errors import DataError, ImageError, UnknownName
 from borderless.measures.batches import load
 from borderless.measures.intervals import over_objects
+from borderless.measures.programs import as_module, is_program
 from borderless.runtime.did_you_mean import unknown
 
 if TYPE_CHECKING:
@@ -194,6 +195,7 @@ def audit(
     if len(images) < 1 or batch_size < 1:
         raise ImageError(f"Expected an image and a batch_size of 1 but got {len(images)} and {batch_size}; add some.")
     first = load(images, range(min(MOST_IN_MEMORY, len(images))))[0].cpu()
+    model = as_module(model)
     device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
     readable = as_readable(model, first[:batch_size].to(device), task)
     known = _annotated(annotations, class_names, images, readable.task, seed)
@@ -221,6 +223,7 @@ def audit(
         batch_size=batch_size,
         workers=workers,
         seed=seed,
+        closed=_closed(chosen) if is_program(model) else (),
         steps={step: cost for part in chosen for step, cost in part.STEPS.items()},
         origin=origin,
         progress=progress,
@@ -310,6 +313,11 @@ def _chosen(names: Sequence[str] | None, task: Task, is_annotated: bool) -> "tup
         wanted += [needed for needed in every[name].NEEDS if needed not in wanted]
     left_out = [step for name, part in every.items() if name not in wanted for step in part.STEPS]
     return [part for name, part in every.items() if name in wanted], left_out
+
+
+def _closed(parts: "Sequence[Part]") -> list[str]:
+    """Return the steps that need the network's layers."""
+    return [step for part in parts for step in part.STEPS if step not in getattr(part, "FROM_OUTSIDE", ())]
 
 
 def _accuracy(predicted: Tensor, labels: Tensor, seed: int) -> Accuracy:

@@ -31,6 +31,8 @@ class Part(Protocol):
         NEEDS: Parts whose results it needs, which run before it.
         STEPS: What `measure` passes to `Subject.step`, in that order, with about how long each takes, in seconds on
             one core for 16 images of 224 px and EfficientNet-Lite0.
+        FROM_OUTSIDE: The steps that run the network whole, so that they measure a program too; a part without it has
+            none.
         COMPARED: Rows of its record in a comparison of two audits.
     """
 

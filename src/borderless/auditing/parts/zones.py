@@ -32,6 +32,7 @@ from borderless.runtime.evaluation import evaluating
 NAME = "zones"
 NEEDS: tuple[str, ...] = ()
 STEPS = {"zones": 20.0}
+FROM_OUTSIDE = tuple(STEPS)
 COMPARED: tuple[Compared, ...] = (
     ("score along the border, %", 100, ("border", "score", "value")),
     ("score in the center, %", 100, ("inner", "score", "value")),
