@@ -116,7 +116,7 @@ def test_parts_are_selected_with_what_they_need_and_the_others_are_named() -> No
     assert found.shifts == {}
     assert list(found.missing) == [
         *("border error", "objects on photographs", "objects on a canvas", "noise, JPEG and one pixel"),
-        *("shifts, zhang2019", "shifts, circular", "shifts, canvas", "decodability"),
+        *("shifts, zhang2019", "shifts, circular", "shifts, canvas", "decodability", "fixes"),
     ]
     assert "not among the parts" in found.missing["objects on a canvas"]
     whole = bl.audit(network(), images())

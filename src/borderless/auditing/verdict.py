@@ -32,6 +32,7 @@ _ORDER = (
         "confidence",
         "fragility",
         "cost",
+        "fixes",
         "stride",
         "bias",
         "leak",

@@ -17,7 +17,7 @@ from borderless.report.content import Section
 T = TypeVar("T")
 
 # The parts in the order in which they run and are recorded, by name; those with other names follow.
-_ORDER = ("layout", "border_error", "sensitivity", "zones", "margin", "shifts", "decodability", "reach")
+_ORDER = ("layout", "border_error", "sensitivity", "zones", "margin", "shifts", "decodability", "reach", "fixes")
 
 # Row of a comparison: a title, a factor, and where in the part's record the number is.
 Compared = tuple[str, float, tuple[str, ...]]
