@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+from typing import Any
 
 import numpy as np
 import pytest
@@ -86,7 +87,7 @@ def test_average_precision_is_that_of_pycocotools_on_each_zone_alone() -> None:
         images.append(image(centers, found))
     scores = detection_zones(images)
     for zone in (0, 4):
-        listed: dict[str, list[dict[str, object]]] = {"objects": [], "detections": []}
+        listed: dict[str, list[Any]] = {"objects": [], "detections": []}
         for i, one in enumerate(images):
             for kind, rows in (("objects", one.boxes), ("detections", one.detections)):
                 center = rows[:, [1, 3]].mean(1), rows[:, [0, 2]].mean(1)
@@ -97,7 +98,7 @@ def test_average_precision_is_that_of_pycocotools_on_each_zone_alone() -> None:
                     number = len(listed[kind]) + 1
                     listed[kind].append(entry | more | {"id": number, "image_id": i, "category_id": 1})
         with contextlib.redirect_stdout(io.StringIO()):
-            apis = [COCO(), COCO()]
+            apis: list[Any] = [COCO(), COCO()]
             for api, entries in zip(apis, listed.values(), strict=True):
                 api.dataset = {
                     "images": [{"id": i} for i in range(8)],
@@ -105,7 +106,7 @@ def test_average_precision_is_that_of_pycocotools_on_each_zone_alone() -> None:
                     "annotations": entries,
                 }
                 api.createIndex()
-            evaluator = COCOeval(*apis, "bbox")
+            evaluator = COCOeval(apis[0], apis[1], "bbox")
             evaluator.evaluate()
             evaluator.accumulate()
             evaluator.summarize()
@@ -132,7 +133,8 @@ def test_pixels_are_scored_as_by_scikit_learn() -> None:
     right[:, 10:20, 10:20] = -1
     predicted[:, :4] = 0
     found = segmentation_zones(zip(right, predicted, strict=True), 3)
-    zones = zone_of(*(np.indices((40, 60)) + 0.5), (40, 60))
+    rows, columns = np.indices((40, 60)) + 0.5
+    zones = zone_of(rows, columns, (40, 60))
     for i, zone in enumerate(found.zones):
         known = (zones == i) & (right >= 0)
         assert zone.count == known.sum()

@@ -1,6 +1,6 @@
 """Networks of every task whose use of position is known, because it was put there, weight by weight."""
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from scipy.ndimage import find_objects, label
@@ -91,7 +91,8 @@ class Many(Boxes):
     """The same of several squares that do not touch."""
 
     def _found(self, heat: Tensor) -> dict[str, Tensor]:
-        places = find_objects(label((heat > 0.25).cpu().numpy())[0])
+        labels, _ = cast(Any, label((heat > 0.25).cpu().numpy()))
+        places = find_objects(labels)
         boxes = [[columns.start, rows.start, columns.stop, rows.stop] for rows, columns in places]
         scores = [heat[place][heat[place] > 0.25].mean() + 0.4 for place in places]
         return {

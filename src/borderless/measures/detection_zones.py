@@ -22,7 +22,7 @@ import numpy as np
 
 from borderless.errors import DataError, MissingPackage
 from borderless.measures.intervals import over_images
-from borderless.measures.zones import COUNT, INNER, Score, Zone, Zones, area_of, cell_of, gridded, zone_of
+from borderless.measures.zones import COUNT, INNER, Zone, Zones, ZoneScore, area_of, cell_of, gridded, zone_of
 
 # Each costs an accumulation over classes and zones.
 _RESAMPLES = 200
@@ -98,7 +98,7 @@ def detection_zones(
 
     def zone(chosen: np.ndarray, area: float, index: int) -> Zone:
         sums, totals = (np.bincount(image[chosen], weights, len(images))[:, None] for weights in (hits[chosen], None))
-        score = Score(*over_images(sums, totals.astype(float), seed))
+        score = ZoneScore(*over_images(sums, totals.astype(float), seed))
         count = int(chosen.sum())
         return Zone(area, count, count / len(hits), score, intervals[index], means[index])
 
@@ -203,7 +203,7 @@ def _hits(evaluator: Any) -> tuple[np.ndarray, ...]:
 
 def _intervals(
     images: Sequence[DetectedObjects], labels: Sequence[int], seed: int, progress: Callable[[int, int], Any] | None
-) -> list[Score]:
+) -> list[ZoneScore]:
     """Return the average precision at an overlap of 50 % in `_RANGES` with its interval."""
     evaluator = _evaluator(images, labels, is_short=True)
     evaluator.evaluate()
@@ -220,9 +220,9 @@ def _intervals(
         found[i] = [_mean(evaluator, area) for area in range(len(_RANGES))]
         if progress is not None:
             progress(i + 1, _RESAMPLES)
-    scores: list[Score] = []
+    scores: list[ZoneScore] = []
     for value, column in zip(whole, found.T, strict=True):
         there = column[~np.isnan(column)]
         low, high = np.percentile(there, [2.5, 97.5]) if len(there) else (float("nan"), float("nan"))
-        scores.append(Score(value, float(low), float(high)))
+        scores.append(ZoneScore(value, float(low), float(high)))
     return scores

@@ -53,8 +53,9 @@ class Program(nn.Module):
         if at_once is None or len(images) == at_once:
             return run(images)
         found: list[Any] = []
-        for some in images.split(at_once):
-            filled = torch.cat([some, some[-1:].expand(at_once - len(some), *given)])
+        for start in range(0, len(images), at_once):
+            some = images[start : start + at_once]
+            filled = torch.cat([some, some[-1:].repeat(at_once - len(some), 1, 1, 1)])
             found.append(_first(run(filled), len(some)))
         return _joined(found)
 

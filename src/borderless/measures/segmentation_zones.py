@@ -11,7 +11,7 @@ import numpy as np
 from borderless.errors import DataError
 from borderless.measures.border_effect import distances
 from borderless.measures.intervals import over_images
-from borderless.measures.zones import COUNT, GRID, INNER, Score, Zone, Zones, area_of, cell_of, gridded, zone_of
+from borderless.measures.zones import COUNT, GRID, INNER, Zone, Zones, ZoneScore, area_of, cell_of, gridded, zone_of
 
 
 def segmentation_zones(images: Iterable[tuple[np.ndarray, np.ndarray]], classes: int, seed: int = 0) -> Zones:
@@ -35,7 +35,7 @@ def segmentation_zones(images: Iterable[tuple[np.ndarray, np.ndarray]], classes:
                 "the classes in the order of the network's labels (--class-names), or relabel the masks"
             )
         known = right >= 0
-        rows, columns = (at[known] + 0.5 for at in np.indices(right.shape))
+        rows, columns = (at + 0.5 for at in np.nonzero(known))
         labels, found = right[known], predicted[known]
         is_right = (labels == found) * 1.0
         counts.append(_counts(zone_of(rows, columns, right.shape), labels, found, classes))
@@ -51,9 +51,9 @@ def segmentation_zones(images: Iterable[tuple[np.ndarray, np.ndarray]], classes:
 
     def zone(found: np.ndarray, area: float) -> Zone:
         mine, others, both = found.transpose(1, 0, 2)  # (images, classes) each
-        score = Score(*over_images(both.sum(1, keepdims=True), mine.sum(1, keepdims=True), seed))
+        score = ZoneScore(*over_images(both.sum(1, keepdims=True), mine.sum(1, keepdims=True), seed))
         # A class counts where it is annotated or predicted.
-        overlap = Score(*over_images(both, mine + others - both, seed))
+        overlap = ZoneScore(*over_images(both, mine + others - both, seed))
         return Zone(area, int(mine.sum()), float(mine.sum() / total), score, overlap)
 
     there = every.sum((0, 1))

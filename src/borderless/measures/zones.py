@@ -19,7 +19,7 @@ GRID = 5
 
 
 @dataclass(frozen=True)
-class Score:
+class ZoneScore:
     """A score and its 95 % interval over images; NaN where there is nothing to score."""
 
     value: float
@@ -44,8 +44,8 @@ class Zone:
     area: float
     count: int
     share: float
-    score: Score
-    precision: Score
+    score: ZoneScore
+    precision: ZoneScore
     mean_precision: float = float("nan")
 
 
@@ -79,7 +79,7 @@ class Zones:
         return next((zone for zone in self.zones if zone.count), self.zones[0])
 
 
-def zone_of(rows: np.ndarray, columns: np.ndarray, size: Sequence[float]) -> np.ndarray:
+def zone_of(rows: np.ndarray, columns: np.ndarray, size: Sequence[float] | np.ndarray) -> np.ndarray:
     """Return the zones of positions, 0 along the border to `COUNT` - 1 in the center.
 
     Args:
@@ -107,7 +107,7 @@ def area_of(zone: int) -> float:
     return outer**2 - inner**2
 
 
-def cell_of(rows: np.ndarray, columns: np.ndarray, size: Sequence[float]) -> np.ndarray:
+def cell_of(rows: np.ndarray, columns: np.ndarray, size: Sequence[float] | np.ndarray) -> np.ndarray:
     """Return the cells of a grid of `GRID` × `GRID` that positions are in, counted row by row."""
     row, column = (
         np.clip((at / n * GRID).astype(int), 0, GRID - 1) for at, n in zip((rows, columns), size, strict=True)

@@ -23,7 +23,7 @@ from borderless.measures.detection_zones import DetectedObjects, detection_zones
 from borderless.measures.intervals import over_objects
 from borderless.measures.prediction_changes import OnPhotographs
 from borderless.measures.segmentation_zones import segmentation_zones
-from borderless.measures.zones import COUNT, Score, Zone, Zones, zone_of
+from borderless.measures.zones import COUNT, Zone, Zones, ZoneScore, zone_of
 from borderless.report.content import Figure, Section, Table
 from borderless.report.numbers import percent, safe, with_interval
 from borderless.report.plots import BORDER_COLORS, heat_map, new_figure, save
@@ -110,7 +110,7 @@ def _detected(subject: Subject, image: AnnotatedImage) -> DetectedObjects:
     return DetectedObjects(size, image.boxes, image.labels, image.is_ignored, rows[rows[:, 4] > 0])
 
 
-def moved_by_zone(audit: Measurements) -> list[Score | None] | None:
+def moved_by_zone(audit: Measurements) -> list[ZoneScore | None] | None:
     """Return how much the output for an object changes when it is moved into each zone; None if none was moved.
 
     A zone that the centers of the objects cannot reach has None.
@@ -121,11 +121,11 @@ def moved_by_zone(audit: Measurements) -> list[Score | None] | None:
     centers = moved.positions + np.array(moved.object_px) / 2
     zones = zone_of(centers[:, 0], centers[:, 1], audit.size)
     zones[0] = -1  # what others are compared with
-    found: list[Score | None] = []
+    found: list[ZoneScore | None] = []
     for zone in range(COUNT):
         values = moved.differs[zones == zone]
         mean = values.mean(0) if len(values) else None
-        found.append(None if mean is None else Score(float(mean.mean()), *over_objects(mean, audit.seed)))
+        found.append(None if mean is None else ZoneScore(float(mean.mean()), *over_objects(mean, audit.seed)))
     return found
 
 
@@ -250,7 +250,7 @@ def _table(audit: Measurements, result: AnnotatedZones) -> Table:
     )
 
 
-def _cell(score: Score) -> str:
+def _cell(score: ZoneScore) -> str:
     if np.isnan(score.value):
         return "–"
     return f"{100 * score.value:.0f} ({100 * score.low:.0f}–{100 * score.high:.0f})"
