@@ -98,7 +98,7 @@ def test_every_part_says_which_steps_it_takes() -> None:
     bl.audit(network(), images(), progress=lambda *step: told.append(step))
     every = [(name, step) for name, part in parts.discover().items() for step in part.STEPS]
     assert len({step for _, step in every}) == len(every)
-    named = [step for name, step in every if name != "margin"]  # which a classifier has none of
+    named = [step for name, step in every if name not in ("margin", "zones")]  # a classifier has neither
     assert {of for _, of, _ in told} == {len(named)}
     assert list(dict.fromkeys(step.split(" (")[0] for _, _, step in told)) == [*named, ""]
     # Within a step too, and never backwards; at the end all is done.
@@ -116,7 +116,7 @@ def test_parts_are_selected_with_what_they_need_and_the_others_are_named() -> No
     assert found.shifts == {}
     assert list(found.missing) == [
         *("border error", "objects on photographs", "objects on a canvas", "noise, JPEG and one pixel"),
-        *("shifts, zhang2019", "shifts, circular", "shifts, canvas", "decodability"),
+        *("shifts, zhang2019", "shifts, circular", "shifts, canvas", "decodability", "fixes"),
     ]
     assert "not among the parts" in found.missing["objects on a canvas"]
     whole = bl.audit(network(), images())

@@ -18,6 +18,7 @@ from borderless.auditing.tasks import discover
 from borderless.auditing.verdict import headline, is_exploiting, judge
 from borderless.cli.options import Task
 from borderless.errors import ImageError, UnknownName
+from support.detectors import retina
 from support.planted import network
 from support.planted_tasks import BLIND_PX, Blind, Boxes, Coordinate, PaddedSum, squares
 
@@ -191,31 +192,6 @@ def test_audits_of_a_task_are_saved_and_compared(tmp_path: Path) -> None:
     rows = {row[0]: row[1:] for row in table.rows}
     assert rows["padding changes outputs up to, px"] == [str(BLIND_PX), "0"]
     assert rows["overlap of labels on photographs, %"][1] == "100"
-
-
-def retina() -> nn.Module:
-    """A small RetinaNet of torchvision with random weights, that keeps all of its detections."""
-    from torchvision.models import detection
-    from torchvision.models.detection.anchor_utils import AnchorGenerator
-
-    class Backbone(nn.Sequential):
-        out_channels = 8
-
-        def forward(self, images: Tensor) -> dict[str, Tensor]:  # pyright: ignore[reportIncompatibleMethodOverride]
-            return {"0": super().forward(images)}
-
-    layers = [nn.Conv2d(3, 8, 3, 2, 1), nn.ReLU(), nn.Conv2d(8, 8, 3, 2, 1), nn.ReLU()]
-    anchors = AnchorGenerator(((8,),), ((0.5, 1.0, 2.0),))
-    sizes: dict[str, Any] = {"min_size": 48, "max_size": 48, "image_mean": [0.0] * 3, "image_std": [1.0] * 3}
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        model = detection.RetinaNet(
-            Backbone(*layers), 3, anchor_generator=anchors, score_thresh=0.0, topk_candidates=60, **sizes
-        )
-        for layer in model.modules():
-            if isinstance(layer, nn.Conv2d):
-                nn.init.normal_(layer.weight, std=0.1)
-    return model.eval()
 
 
 @pytest.mark.filterwarnings("ignore::borderless.errors.PositionDependentWarning")  # of suppressing boxes

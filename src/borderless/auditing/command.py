@@ -18,6 +18,7 @@ from borderless.data import pictures
 from borderless.data.pictures import Pictures
 from borderless.errors import ConfigError
 from borderless.models.importing import imported
+from borderless.models.programs import load_program
 from borderless.models.request import NetworkRequest, slug
 from borderless.report.content import Table
 from borderless.runtime.devices import check_device
@@ -45,6 +46,8 @@ class AuditSettings(Protocol):
     task: str | None
     classes: int | None
     seed: int
+    annotations: Path | None
+    class_names: tuple[str, ...] | None
     device: str
     folder: Path | None
 
@@ -82,7 +85,11 @@ def run(name: str, options: Any) -> AuditOutcome:
     # Before minutes of work. One process writes for all.
     process_group().on_leader(lambda: check_writable(folder))
     preprocess = _preprocessing(options)
-    model = asked.load().to(options.device)
+    model = load_program(Path(name)) if asked.is_program else asked.load().to(options.device)
+    if asked.is_program and options.device != "cpu":
+        raise ConfigError(
+            f"Expected --device cpu for {printable(name)}, a program, but got {options.device}; leave it out."
+        )
     found = _pictures(asked, options)
     if preprocess is not None:
         found = replace(found, preprocess=preprocess, mean=(), deviation=())
@@ -135,6 +142,7 @@ def _origin(asked: NetworkRequest, found: Pictures, options: AuditSettings) -> O
         "size": options.size,
         "preprocess": options.preprocess or None,
         "task": options.task,
+        "annotations": options.annotations,
         "seed": options.seed,
         "folder": options.folder,
     }
@@ -143,6 +151,7 @@ def _origin(asked: NetworkRequest, found: Pictures, options: AuditSettings) -> O
         command += [f"--{flag}", printable(str(value))] if value is not None else []
     for flag, values in (("mean", options.mean), ("std", options.std)):
         command += [f"--{flag}", *map(str, values)] if values is not None else []
+    command += ["--class-names", *map(printable, options.class_names)] if options.class_names else []
     source = "photographs of the package scikit-image" if found.folder is None else printable(found.folder)
     return Origin(
         network=shlex.join(words),
@@ -152,7 +161,7 @@ def _origin(asked: NetworkRequest, found: Pictures, options: AuditSettings) -> O
         deviation=tuple(found.deviation),
         preprocessing=_in_words(found, options),
         names=(f"{source}: {printable(found.names[0])}", *map(printable, found.names[1:])),
-        class_names=_class_names(asked, options),
+        class_names=options.class_names or _class_names(asked, options),
         device=options.device,
         command=shlex.join(command),
     )
@@ -172,6 +181,8 @@ def _in_words(found: Pictures, options: AuditSettings) -> str:
 def _weights(asked: NetworkRequest) -> str:
     if asked.is_random:
         return f"random, drawn with seed {asked.seed}"
+    if asked.is_program:
+        return f"in the program {printable(Path(asked.name).name)}"
     if asked.is_file:
         return f"file {printable(Path(asked.name).name)}, architecture {asked.arch}"
     if asked.is_import_path:
@@ -200,6 +211,8 @@ def _measured(model: nn.Module, found: Pictures, name: str, options: AuditSettin
             batch_size=options.batch_size,
             workers=options.workers,
             seed=options.seed,
+            annotations=options.annotations,
+            class_names=options.class_names or (),
             origin=origin,
             progress=lambda done, of, step: tell(done / of, step),
         )

@@ -12,7 +12,7 @@ from borderless.report.numbers import safe
 from borderless.report.page import write
 
 # The parts in the order of their rows; others follow.
-_ORDER = ("sensitivity", "margin", "shifts", "border_error", "layout")
+_ORDER = ("sensitivity", "zones", "margin", "shifts", "border_error", "layout")
 
 
 def write_comparison(one: dict[str, Any], other: dict[str, Any], path: Path) -> tuple[Path, list[Table]]:

@@ -78,7 +78,7 @@ def on_photographs_of(subject: Subject, tell: Callable[[float, float], Any]) -> 
                 lambda i, _, done=done, of=of: tell(done + i, max(of, most)),
             )
         )
-        found = placed(where, joined(parts), subject.seed)
+        found = placed(where, subject.objects.shape[2:], joined(parts), subject.seed)
         if count == most or found.effect.high - found.effect.low <= 2 * _HALF_WIDTH:
             return found
 

@@ -21,7 +21,7 @@ LEAD = (
     "it."
 )
 # The parts in the order of their sections; others follow.
-_ORDER = ("sensitivity", "margin", "border_error", "shifts", "decodability", "layout", "reach")
+_ORDER = ("sensitivity", "zones", "margin", "border_error", "shifts", "decodability", "layout", "reach", "fixes")
 _NAMES = 6
 _CONVERSION = 'model = bl.convert(model, "infinite", phase="adaptive")'
 

@@ -17,13 +17,15 @@ from torch import Tensor, nn
 
 from borderless.auditing.outputs import as_readable, predict
 from borderless.auditing.result import NOT_ASKED, Accuracy, Measurements, Origin
-from borderless.auditing.subject import Background, Progress, Subject, middles
+from borderless.auditing.subject import OBJECT_SHARE, Background, Progress, Subject, middles
 from borderless.auditing.tasks import Task
 from borderless.conversion import conversion_of
+from borderless.data.annotated import AnnotatedPictures, annotated_pictures
 from borderless.data.pictures import Pictures, from_folder
-from borderless.errors import ImageError, UnknownName
+from borderless.errors import DataError, ImageError, UnknownName
 from borderless.measures.batches import load
 from borderless.measures.intervals import over_objects
+from borderless.measures.programs import as_module, is_program
 from borderless.runtime.did_you_mean import unknown
 
 if TYPE_CHECKING:
@@ -141,6 +143,8 @@ def audit(
     batch_size: int = 8,
     workers: int = 0,
     seed: int = 0,
+    annotations: Path | str | None = None,
+    class_names: Sequence[str] = (),
     origin: Origin | None = None,
     progress: Progress | None = None,
 ) -> Audit:
@@ -172,6 +176,9 @@ def audit(
         batch_size: Images per batch.
         workers: Processes that load a data set's images.
         seed: The random seed.
+        annotations: What is annotated on the images of a folder, for scores by zone: a JSON file of COCO, a folder with
+            XML files of VOC, or a folder of masks. Objects are then cut around annotated ones.
+        class_names: Of the network's labels, in their order, from 0 on; by default labels are the numbers of classes.
         origin: Where model and images come from, for the page.
         progress: Called with the number of steps done (weighted by how long each takes), of all, and what is being
             done.
@@ -179,7 +186,7 @@ def audit(
     Raises:
         ImageError: The images do not fit the model. What cannot be measured otherwise is named in `missing`.
         UnknownName: There is no task or part of that name.
-        DataError: There is no such folder, or no file in it can be used.
+        DataError: There is no such folder, no file in it can be used, or the annotations do not fit.
     """
     started = time.perf_counter()
     if isinstance(images, str | Path):
@@ -188,15 +195,17 @@ def audit(
     if len(images) < 1 or batch_size < 1:
         raise ImageError(f"Expected an image and a batch_size of 1 but got {len(images)} and {batch_size}; add some.")
     first = load(images, range(min(MOST_IN_MEMORY, len(images))))[0].cpu()
+    model = as_module(model)
     device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
     readable = as_readable(model, first[:batch_size].to(device), task)
-    chosen, left_out = _chosen(parts, readable.task)
-    things = middles(first[:object_count]) if objects is None else objects
-    origin = origin or Origin()
+    known = _annotated(annotations, class_names, images, readable.task, seed)
+    chosen, left_out = _chosen(parts, readable.task, known is not None)
+    things = _objects(known, first[:object_count]) if objects is None else objects
+    origin = origin or Origin(class_names=tuple(class_names))
     predictions = predict(readable, images, labels, batch_size, workers)
-    known = predictions.labels
-    if isinstance(images, Pictures) and known is not None:
-        labels, origin = known, replace(origin, class_names=origin.class_names or images.classes)
+    right = predictions.labels
+    if isinstance(images, Pictures) and right is not None:
+        labels, origin = right, replace(origin, class_names=origin.class_names or images.classes)
     subject = Subject(
         model=readable.model,
         body=readable.task.body(readable.model),
@@ -204,8 +213,9 @@ def audit(
         labels=labels,
         first=first,
         objects=things,
+        annotated=known,
         object_count=len(things) if objects is not None else object_count,
-        object_labels=known[: len(things)] if known is not None and objects is None else None,
+        object_labels=right[: len(things)] if right is not None and objects is None else None,
         predictions=predictions,
         background=background,
         position_count=position_count,
@@ -213,6 +223,7 @@ def audit(
         batch_size=batch_size,
         workers=workers,
         seed=seed,
+        closed=_closed(chosen) if is_program(model) else (),
         steps={step: cost for part in chosen for step, cost in part.STEPS.items()},
         origin=origin,
         progress=progress,
@@ -231,7 +242,7 @@ def audit(
         task=readable.task.NAME,
         classes=predictions.count,
         seed=seed,
-        accuracy=None if known is None or predictions.classes is None else _accuracy(predictions.classes, known, seed),
+        accuracy=None if right is None or predictions.classes is None else _accuracy(predictions.classes, right, seed),
         repeat=predictions.repeat,
         results=subject.results,
         missing=subject.missing | dict.fromkeys(left_out, NOT_ASKED),
@@ -247,17 +258,54 @@ def _of_pictures(images: Pictures) -> dict[str, Any]:
     return {"drawn_from": images.drawn_from, "skipped": images.skipped, "kinds": images.kinds}
 
 
-def _chosen(names: Sequence[str] | None, task: Task) -> "tuple[list[Part], list[str]]":
+def _annotated(
+    path: Path | str | None, class_names: Sequence[str], images: Any, task: Task, seed: int
+) -> AnnotatedPictures | None:
+    """Return what is annotated on the images of a folder.
+
+    Raises:
+        DataError: The task cannot be scored on it, or it is not about the images.
+    """
+    if path is None:
+        return None
+    if not task.ANNOTATIONS:
+        raise DataError(
+            f"Expected annotations for detection or segmentation but got the task {task.NAME}; name --task."
+        )
+    if not isinstance(images, Pictures):
+        raise DataError(
+            f"Expected the path of a folder of images with annotations but got {type(images).__name__}; pass it."
+        )
+    found = annotated_pictures(images, path, class_names, seed)
+    if not (found.annotations.has_boxes if task.ANNOTATIONS == "boxes" else found.annotations.has_masks):
+        raise DataError(
+            f"Expected annotated {task.ANNOTATIONS} for the task {task.NAME} but got {found.annotations.kind} without "
+            "any; give others, or --task."
+        )
+    return found
+
+
+def _objects(known: AnnotatedPictures | None, images: Tensor) -> Tensor:
+    """Return squares around annotated objects, or else the middles of the images."""
+    most_px = round(OBJECT_SHARE * min(images.shape[2:]))
+    found = torch.empty(0) if known is None else known.objects(most_px, len(images))
+    return found if len(found) else middles(images)
+
+
+def _chosen(names: Sequence[str] | None, task: Task, is_annotated: bool) -> "tuple[list[Part], list[str]]":
     """Return the parts of these names and those that they need, in order, and the steps of the others.
 
     Parts that the task skips are neither.
     """
     from borderless.auditing.parts import discover
 
-    skipped = [name for name in names or () if name in task.SKIPS]
+    skips = (*task.SKIPS, *(() if is_annotated else ("zones",)))
+    if not is_annotated and "zones" in (names or ()):
+        raise DataError("Expected annotations for the part zones but got none; pass them (--annotations).")
+    skipped = [name for name in names or () if name in skips]
     if skipped:
         raise UnknownName(f"Expected parts for the task {task.NAME} but got {skipped[0]}; leave it out")
-    every = {name: part for name, part in discover().items() if name not in task.SKIPS}
+    every = {name: part for name, part in discover().items() if name not in skips}
     wanted = list(every if names is None else names)
     for name in wanted:  # grows while it is read
         if name not in every:
@@ -265,6 +313,11 @@ def _chosen(names: Sequence[str] | None, task: Task) -> "tuple[list[Part], list[
         wanted += [needed for needed in every[name].NEEDS if needed not in wanted]
     left_out = [step for name, part in every.items() if name not in wanted for step in part.STEPS]
     return [part for name, part in every.items() if name in wanted], left_out
+
+
+def _closed(parts: "Sequence[Part]") -> list[str]:
+    """Return the steps that need the network's layers."""
+    return [step for part in parts for step in part.STEPS if step not in getattr(part, "FROM_OUTSIDE", ())]
 
 
 def _accuracy(predicted: Tensor, labels: Tensor, seed: int) -> Accuracy:

@@ -4,7 +4,7 @@ Shapes: images (N, C, H, W); objects (M, C, h, w).
 """
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -13,7 +13,9 @@ from torch import Tensor, nn
 
 from borderless.auditing.outputs import Predictions
 from borderless.auditing.result import Origin
+from borderless.data.annotated import AnnotatedPictures
 from borderless.errors import ApproximatePhaseWarning, BorderlessError, PositionDependentWarning
+from borderless.measures.programs import NEEDS_LAYERS
 from borderless.runtime.blame import is_bug
 
 T = TypeVar("T")
@@ -35,6 +37,7 @@ class Subject:
         labels: The labels that were given beside the images; a data set may have its own.
         first: The first images, at most 64, on the CPU, for what needs them side by side.
         objects: What may be placed on canvases and photographs (M, C, h, w).
+        annotated: Pictures with boxes or labels of pixels; None without.
         object_count: How many of them to place; None for as many as the interval needs.
         object_labels: Their labels (M,); None where they are not known.
         predictions: The model's predictions for all images as they are, and how its outputs are compared.
@@ -44,6 +47,7 @@ class Subject:
         batch_size: Images per batch.
         workers: Processes that load a data set's images.
         seed: The random seed.
+        closed: Steps that need the network's layers, of a network that does not show them.
         steps: All steps of all parts, with about how long each takes relative to the others.
         origin: Where model and images come from.
         progress: Called with the steps that are done, weighted by how long they take, their number, and the name of
@@ -59,6 +63,7 @@ class Subject:
     labels: Tensor | None
     first: Tensor
     objects: Tensor
+    annotated: AnnotatedPictures | None
     object_count: int | None
     object_labels: Tensor | None
     predictions: Predictions
@@ -68,6 +73,7 @@ class Subject:
     batch_size: int
     workers: int
     seed: int
+    closed: Collection[str]
     steps: Mapping[str, float]
     origin: Origin = field(default_factory=Origin)
     progress: Progress | None = None
@@ -95,6 +101,10 @@ class Subject:
         Raises:
             Exception: A fault of this package, which is not taken for a property of the model.
         """
+        if name in self.closed:
+            self.missing[name] = NEEDS_LAYERS
+            self.done.append(name)
+            return None
         self.report(name)
         try:
             with warnings.catch_warnings():

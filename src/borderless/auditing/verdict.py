@@ -22,7 +22,21 @@ BEYOND = 10.0
 RANDOM = "RANDOM WEIGHTS"
 # Findings in the order in which they are told, by name; those with other names follow.
 _ORDER = (
-    *("position-read", "border", "margin", "crops", "confidence", "fragility", "cost", "stride", "bias", "leak"),
+    *(
+        "position-read",
+        "border",
+        "zones",
+        "zones-classes",
+        "margin",
+        "crops",
+        "confidence",
+        "fragility",
+        "cost",
+        "fixes",
+        "stride",
+        "bias",
+        "leak",
+    ),
     *("blind-rows", "blind-columns", "uneven-padding", "decodable", "read-out"),
 )
 

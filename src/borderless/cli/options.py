@@ -79,6 +79,7 @@ class AuditOptions(Settings):
         "weights",
         "arch",
         "task",
+        "annotations",
         "classes",
         "size",
         "folder",
@@ -112,6 +113,10 @@ class AuditOptions(Settings):
     """What an output means (default: guessed from its shape)."""
     classes: Classes = None
     """Number of classes of a network from a file or with random weights (default: its architecture's)."""
+    annotations: Path | None = None
+    """What is annotated, for scores by zone: a JSON file of COCO, a folder of VOC's XML files, or one of masks."""
+    class_names: tuple[str, ...] | None = None
+    """Names of the network's labels, in their order, from 0 on (default: labels are the numbers of classes)."""
     seed: Seed = 0
     """Random seed."""
     device: str = "cpu"

@@ -13,7 +13,7 @@ import random
 import stat
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -137,7 +137,7 @@ def from_folder(
     folder = Path(folder)
     if not folder.is_dir():
         raise DataError(f"Expected a folder of images but got {printable(folder)!r}; check the path.")
-    files = process_group().broadcast(list(_files(folder)))  # as the first process sees them: all draw the same
+    files = process_group().broadcast(names_in(folder))  # as the first process sees them: all draw the same
     if not files:
         raise DataError(f"Expected files {', '.join(SUFFIXES)} in {printable(folder)!r} but got none; add some.")
     left = random.Random(seed).sample(files, len(files))
@@ -313,10 +313,12 @@ def _eight_bits(image: Image.Image) -> Image.Image:
     return Image.fromarray(scaled).convert("RGB")
 
 
-def _files(folder: Path) -> Iterator[str]:
-    """Yield names below `folder`, in an order that does not depend on the file system; no file is opened."""
+def names_in(folder: Path) -> list[str]:
+    """Return the pictures below `folder`, in an order that does not depend on the file system; none is opened."""
+    found: list[str] = []
     for here, folders, files in os.walk(folder):
         folders.sort()
         for name in sorted(files):
             if Path(name).suffix.lower() in SUFFIXES:
-                yield (Path(here) / name).relative_to(folder).as_posix()
+                found.append((Path(here) / name).relative_to(folder).as_posix())
+    return found

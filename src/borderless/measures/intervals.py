@@ -1,4 +1,4 @@
-"""95 % confidence intervals of a mean: over seeds, and over test objects."""
+"""95 % confidence intervals of a mean: over seeds, over test objects, and over images with several objects each."""
 
 # SciPy has no types.
 # pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false, reportUnknownArgumentType=false
@@ -68,3 +68,30 @@ def over_objects(scores: np.ndarray, seed: int) -> tuple[float, float]:
         rng=np.random.default_rng(seed),
     ).confidence_interval
     return float(found.low), float(found.high)
+
+
+def over_images(sums: np.ndarray, totals: np.ndarray, seed: int) -> tuple[float, float, float]:
+    """Return the mean over kinds of sum / total and both ends of its interval, by a bootstrap over images.
+
+    Args:
+        sums: (N, K), of each image and kind, such as the objects of a class that are detected.
+        totals: (N, K), what they are parts of. Kinds whose total is 0 in a resample are left out of it.
+        seed: The random seed.
+
+    Returns:
+        Three NaNs where every total is 0.
+
+    Example:
+        >>> over_images(np.array([[1.0], [1.0]]), np.array([[2.0], [2.0]]), seed=0)
+        (0.5, 0.5, 0.5)
+    """
+    if not totals.any():
+        return float("nan"), float("nan"), float("nan")
+    draw, count = np.random.default_rng(seed), len(sums)
+    weights = draw.multinomial(count, np.full(count, 1 / count), RESAMPLES).astype(float)
+    with np.errstate(invalid="ignore"):
+        ratios = (weights @ sums) / (weights @ totals)
+        whole = sums.sum(0) / totals.sum(0)
+    ratios = ratios[~np.isnan(ratios).all(1)]
+    low, high = np.percentile(np.nanmean(ratios, 1), [2.5, 97.5])
+    return float(np.nanmean(whole)), float(low), float(high)

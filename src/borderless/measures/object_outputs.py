@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from borderless.measures.comparisons import CLASSES, Compared, OutputComparison, joined
+from borderless.measures.programs import is_program
 from borderless.placement.place import place
 from borderless.runtime.evaluation import evaluating
 
@@ -47,7 +48,7 @@ def on_photographs(
     with evaluating(model):
         for i, (one, photograph) in enumerate(zip(objects.to(device), photographs.to(device), strict=True)):
             size = (int(photograph.shape[1]), int(photograph.shape[2]))
-            if comparison.is_dense:
+            if comparison.is_dense or is_program(model):
                 values = on_canvases(model, one[None], where, size, photograph, comparison, batch_size)
             else:
                 outputs = place(model, one[None], torch.as_tensor(where), size, photograph)

@@ -54,7 +54,7 @@ class Sensitivity:
         object_px: Size of the objects (height, width).
         all_positions: All positions, under the model's own border.
         border: Positions whole strides apart.
-        bias: The same positions under `full`.
+        bias: The same positions under `full`; without objects where a detector finds none of them on a canvas of 0.
         stride: Positions between strides under `infinite`.
         border_control: What remains of `border` under `infinite`.
         stride_control: What remains of `stride` with an adaptive phase.
@@ -153,7 +153,8 @@ def sensitivity(
         object_px=(int(objects.shape[2]), int(objects.shape[3])),
         all_positions=effect_of(own, seed),
         border=effect_of(border, seed),
-        bias=effect_of(bias, seed),
+        # On a canvas of 0 a detector may find nothing, where it does on one of the background.
+        bias=effect_of(bias, seed) if bias.differs.shape[1] else Effect(0.0, 0.0, 0.0, 0.0, 0.0, 0, 0),
         stride=effect_of(stride, seed),
         border_control=effect_of(border_control, seed),
         stride_control=effect_of(stride_control, seed),

@@ -3,6 +3,7 @@
 Shapes: values (P, N, ...) at P positions, for N objects; of a classifier, logits (P, N, classes).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -73,6 +74,7 @@ class OnPhotographs:
 
     Attributes:
         positions: (P, 2), the middle first.
+        object_px: Height and width of the objects.
         differs: (P, N), how much each output differs from that in the middle.
         classes: (P, N), the predicted class; None of an output without classes.
         probability: (P, N), of the class that is predicted at the middle; None without classes.
@@ -80,6 +82,7 @@ class OnPhotographs:
     """
 
     positions: np.ndarray
+    object_px: tuple[int, int]
     differs: np.ndarray
     classes: np.ndarray | None
     probability: np.ndarray | None
@@ -129,6 +132,7 @@ def effect_of(found: Compared, seed: int = 0) -> Effect:
     )
 
 
-def placed(where: np.ndarray, found: Compared, seed: int = 0) -> OnPhotographs:
+def placed(where: np.ndarray, object_px: Sequence[int], found: Compared, seed: int = 0) -> OnPhotographs:
     """Return what outputs at positions `where` say, compared with those at the first."""
-    return OnPhotographs(where, found.differs, found.classes, found.probability(), effect_of(found, seed))
+    size = (int(object_px[0]), int(object_px[1]))
+    return OnPhotographs(where, size, found.differs, found.classes, found.probability(), effect_of(found, seed))

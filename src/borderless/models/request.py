@@ -1,7 +1,6 @@
 """The network that a command line names: by name with its library's weights, in a file of them, or by import path."""
 
 import re
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from borderless.models.choices import ARCHITECTURE
 from borderless.models.importing import built, is_import_path
 from borderless.models.loading import load, resolve
 from borderless.models.preprocessing import Channels, normalization
+from borderless.models.programs import is_program_file
 from borderless.runtime.evaluation import seeded
 
 _PROGRAMS = (".pt2", ".onnx", ".ptl", ".engine", ".tflite")
@@ -93,7 +93,7 @@ class NetworkRequest:
         if not path.is_file():
             found = "a folder" if path.is_dir() else "none"
             raise CheckpointError(f"Expected a file of weights at {path} but got {found}; check the path.")
-        if path.suffix.lower() in _PROGRAMS or _is_script(path):
+        if path.suffix.lower() in _PROGRAMS or is_program_file(path):
             raise CheckpointError(
                 f"Expected the weights of a Python model but got {path}, a compiled or exported program, in which "
                 "borderless cannot change the borders; save model.state_dict() of the model it was made from, and give "
@@ -113,10 +113,10 @@ class NetworkRequest:
         Raises:
             CheckpointError: The file holds no state dict.
         """
-        if self.is_file:
+        if self.is_file and not self.is_program:
             self._check_file()
             return normalization(self.arch)
-        if self.is_import_path:
+        if self.is_import_path or self.is_program:
             return imagenet.MEAN, imagenet.DEVIATION
         return normalization(self.name, self._kept)
 
@@ -125,6 +125,11 @@ class NetworkRequest:
         """Whether the name is that of a file, existing or not."""
         endings = (*SUFFIXES, *_PROGRAMS, ".bin", ".ckpt")
         return self.name.lower().endswith(endings) or Path(self.name).is_file()
+
+    @property
+    def is_program(self) -> bool:
+        """Whether the name is that of a file with a program, which can be run and not converted."""
+        return not self.arch and Path(self.name).is_file() and is_program_file(Path(self.name))
 
     @property
     def is_import_path(self) -> bool:
@@ -175,11 +180,3 @@ def slug(name: str) -> str:
     'timm-resnet18.a1_in1k'
     """
     return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-")
-
-
-def _is_script(path: Path) -> bool:
-    """Return whether the file is an archive of TorchScript, which holds code beside its tensors."""
-    if not zipfile.is_zipfile(path):
-        return False
-    with zipfile.ZipFile(path) as archive:
-        return any("/code/" in entry for entry in archive.namelist())

@@ -17,7 +17,7 @@ from borderless.report.content import Section
 T = TypeVar("T")
 
 # The parts in the order in which they run and are recorded, by name; those with other names follow.
-_ORDER = ("layout", "border_error", "sensitivity", "margin", "shifts", "decodability", "reach")
+_ORDER = ("layout", "border_error", "sensitivity", "zones", "margin", "shifts", "decodability", "reach", "fixes")
 
 # Row of a comparison: a title, a factor, and where in the part's record the number is.
 Compared = tuple[str, float, tuple[str, ...]]
@@ -31,6 +31,8 @@ class Part(Protocol):
         NEEDS: Parts whose results it needs, which run before it.
         STEPS: What `measure` passes to `Subject.step`, in that order, with about how long each takes, in seconds on
             one core for 16 images of 224 px and EfficientNet-Lite0.
+        FROM_OUTSIDE: The steps that run the network whole, so that they measure a program too; a part without it has
+            none.
         COMPARED: Rows of its record in a comparison of two audits.
     """
 

@@ -22,6 +22,7 @@ from borderless.report.numbers import percent, with_interval
 NAME = "sensitivity"
 NEEDS = ("layout",)
 STEPS = {"objects on photographs": 17.0, "objects on a canvas": 110.0, "noise, JPEG and one pixel": 6.0}
+FROM_OUTSIDE = ("objects on photographs", "noise, JPEG and one pixel")
 COMPARED: tuple[Compared, ...] = (
     ("predictions that change on photographs, %", 100, ("on_photograph", "flips")),
     ("predictions that change on an empty canvas, %", 100, ("all_positions", "flips")),

@@ -21,6 +21,7 @@ _VIEWS: dict[ProtocolName, str] = {
 NAME = "shifts"
 NEEDS: tuple[str, ...] = ()
 STEPS = {f"shifts, {protocol}": cost for protocol, cost in zip(_VIEWS, (3.0, 3.0, 4.0), strict=True)}
+FROM_OUTSIDE = tuple(STEPS)
 COMPARED: tuple[Compared, ...] = (
     ("same prediction, two crops, %", 100, ("zhang2019", "value")),
     ("same prediction, two positions, %", 100, ("canvas", "value")),

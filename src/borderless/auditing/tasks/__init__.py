@@ -52,6 +52,7 @@ class Task(Protocol):
         NAME: By which it is selected and recorded.
         WORDS: How a change of its output is worded.
         SKIPS: The parts of an audit that mean nothing for its output.
+        ANNOTATIONS: What its output is scored on, zone by zone: "boxes", "masks", or "" for nothing.
         LEAST: The mean difference, in the measure of the comparison, above which an effect of the position is use of it
             rather than a response.
         HAS_LABELS: Whether an image has one right class, and `summary` returns the predicted one.
@@ -60,6 +61,7 @@ class Task(Protocol):
     NAME: str
     WORDS: Words
     SKIPS: tuple[str, ...]
+    ANNOTATIONS: str
     LEAST: float
     HAS_LABELS: bool
 

@@ -20,6 +20,7 @@ WORDS = Words(
     kept_axis="predictions kept, %",
 )
 SKIPS = ("margin",)
+ANNOTATIONS = ""
 LEAST = 0.0
 HAS_LABELS = True
 body = as_a_whole

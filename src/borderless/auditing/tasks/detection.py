@@ -20,6 +20,7 @@ WORDS = Words(
     kept_axis="detections kept, %",
 )
 SKIPS = ("margin", "decodability", "shifts", "reach")
+ANNOTATIONS = "boxes"
 LEAST = 0.0
 HAS_LABELS = False
 

@@ -20,6 +20,7 @@ WORDS = Words(
     kept_axis="100 % without the distance moved, % of that between images",
 )
 SKIPS = ("margin", "shifts")
+ANNOTATIONS = ""
 LEAST = 0.05
 HAS_LABELS = False
 adapter, body = as_it_is, as_a_whole

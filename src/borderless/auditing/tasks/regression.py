@@ -19,6 +19,7 @@ WORDS = Words(
     numbers="standardized outputs",
 )
 SKIPS = ("margin", "shifts")
+ANNOTATIONS = ""
 LEAST = 0.05
 HAS_LABELS = False
 adapter, body = as_it_is, as_a_whole

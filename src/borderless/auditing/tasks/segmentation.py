@@ -19,6 +19,7 @@ WORDS = Words(
     kept_axis="labels kept, %",
 )
 SKIPS = ("decodability", "shifts")
+ANNOTATIONS = "masks"
 LEAST = 0.01
 HAS_LABELS = False
 adapter, body = as_it_is, as_a_whole

@@ -10,12 +10,14 @@ USAGE = """\
 Usage: borderless audit NAME [options]
        borderless audit FILE --arch NAME [options]
        borderless audit PACKAGE.MODULE:BUILD --weights FILE [options]
+       borderless audit PROGRAM [options]
        borderless audit --compare A B
 
 Measure whether a network's predictions depend on absolute position, how far from the border, why, and what it costs to
 prevent it. Writes one page, report.html, and its numbers, audit.json. NAME: a network of torchvision, timm/NAME, or of
 the paper. FILE: its weights (a state dict). PACKAGE.MODULE:BUILD: a function or class, in the current folder or
-installed, that returns a network. A, B: folders of audits, or their audit.json."""
+installed, that returns a network. PROGRAM: TorchScript, a program of torch.export (.pt2), or ONNX; it is run and
+measured from outside. A, B: folders of audits, or their audit.json."""
 
 
 def execute(words: list[str]) -> int:
