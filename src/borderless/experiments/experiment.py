@@ -1,18 +1,18 @@
 """Definition of an experiment: settings, independent cells of work, and a page drawn from their results.
 
-    @register(name="rook", chapter=3, title="The rook", summary="One filter learns …",
-              cells=lambda config: grid("{border}-seed{seed}", border=config.borders, seed=range(config.seeds)))
+    @register(chapter=3, cells=lambda config: grid("{border}-seed{seed}", border=config.borders, seed=range(3)))
     @dataclass(frozen=True)
     class RookConfig(Settings): ...
 
-is written in `experiments/NAME/__init__.py`, which loads nothing heavy, because a help text needs no more. Beside
-it `experiment.py` has `run_cell(config, cell, folder)`, which returns numbers that JSON can hold and puts arrays into
-the folder, and `page.py` has `draw(config, results, folder)`.
+is written in `experiments/rook/__init__.py`, whose docstring is title and summary, and which loads nothing heavy,
+because a help text needs no more. Beside it `experiment.py` has `run_cell(config, cell, folder)`, which returns numbers
+that JSON can hold and puts arrays into the folder, and `page.py` has `draw(config, results, folder)`.
 """
 
 import itertools
 import string
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -84,12 +84,21 @@ class Experiment:
 REGISTERED: dict[str, Experiment] = {}
 
 
-def register(
-    *, name: str, chapter: int, title: str, summary: str, cells: Callable[[Any], list[Cell]]
-) -> Callable[[type[_Config]], type[_Config]]:
+def name_of(module: str) -> str:
+    """Return the name of the experiment in a folder: `experiments.one_place` is "one-place"."""
+    return module.rpartition(".")[2].replace("_", "-")
+
+
+def title_and_summary(docstring: str | None) -> tuple[str, str]:
+    """Return the first paragraph of a docstring, without a full stop, and the second, "" if there is none."""
+    title, summary, *_ = [" ".join(part.split()) for part in f"{docstring or ''}\n\n".split("\n\n")]
+    return title.removesuffix("."), summary
+
+
+def register(*, chapter: int, cells: Callable[[Any], list[Cell]]) -> Callable[[type[_Config]], type[_Config]]:
     """Make an `Experiment` of the decorated settings and of the modules `experiment` and `page` beside them.
 
-    name, chapter and summary are literals: lists of experiments are made from the source, without importing it.
+    chapter is a literal: lists of experiments are made from the source, without importing it.
     """
 
     def registered(Config: type[_Config]) -> type[_Config]:
@@ -102,7 +111,8 @@ def register(
         def draw(config: Any, results: list[Result], folder: Path) -> Section:
             return import_module(f"{folder_of_modules}.page").draw(config, results, folder)
 
-        REGISTERED[name] = Experiment(name, title, summary, Config, cells, run_cell, draw, chapter)
+        name, words = name_of(folder_of_modules), title_and_summary(sys.modules[folder_of_modules].__doc__)
+        REGISTERED[name] = Experiment(name, *words, Config, cells, run_cell, draw, chapter)
         return Config
 
     return registered
@@ -127,12 +137,3 @@ def grid(name: str, named: Mapping[str, Mapping[Any, str]] | None = None, /, **a
         words = {key: (named or {}).get(key, {}).get(value, str(value).replace("/", "-")) for key, value in of.items()}
         cells.append(Cell(name.format(**words), {field: of[field] for field in fields}))
     return cells
-
-
-def by(results: Sequence[Result], *parameters: str) -> dict[Any, list[Result]]:
-    """Group results by the value of a parameter, or by the tuple of several, in the order of the cells."""
-    groups: dict[Any, list[Result]] = {}
-    for result in results:
-        key = tuple(result.cell.parameters[name] for name in parameters)
-        groups.setdefault(key[0] if len(key) == 1 else key, []).append(result)
-    return groups

@@ -5,11 +5,18 @@ from typing import Any
 
 import numpy as np
 
-from borderless.experiments.experiment import Result, by
-from borderless.experiments.kit import difference_in_words, means, percents, texts
+from borderless.experiments.experiment import Result
+from borderless.experiments.kit import (
+    by,
+    cost,
+    difference_in_words,
+    means,
+    percents,
+    points_over_seeds,
+    texts,
+    write_table,
+)
 from borderless.experiments.moving_objects import MOVED, OWN, MovingObjectsConfig
-from borderless.experiments.results_on_disk import write_table
-from borderless.measures.intervals import over_seeds
 from borderless.models.arms import ARMS
 from borderless.report import Section, plots
 
@@ -91,7 +98,7 @@ def _table(config: MovingObjectsConfig, counts: list[int], groups: Groups) -> tu
             group = groups[arm, count]
             found = [percents(group, key) for key in shown]
             compared = ["–" if arm == one else difference_in_words(accuracy[arm], accuracy[one]) for one in against]
-            rows.append([str(count or "all"), ARMS[arm].title, *found, *compared, f"{group[0].metrics['cost']:.1f}×"])
+            rows.append([str(count or "all"), ARMS[arm].title, *found, *compared, cost(group)])
     heads = [f"against {ARMS[arm].title}" for arm in against]
     return ["images", "arm", *shown.values(), *heads, "cost"], means(rows)
 
@@ -102,9 +109,9 @@ def _figure(path: Path, config: MovingObjectsConfig, counts: list[int], groups: 
         style = {"label": ARMS[arm].title, **plots.marker_style(arm)}
         at = [x + (i - (len(config.arms) - 1) / 2) * 0.06 for x in range(len(counts))]
         for ax, key in zip(axes[0], PANELS, strict=False):
-            _points(ax, at, [percents(groups[arm, count], key) for count in counts], style)
+            points_over_seeds(ax, at, [percents(groups[arm, count], key) for count in counts], **style)
         last = groups[arm, counts[-1]]
-        _points(axes[0, -1], [last[0].metrics["cost"]], [percents(last, "worst")], style)
+        points_over_seeds(axes[0, -1], [last[0].metrics["cost"]], [percents(last, "worst")], **style)
     ticks = [str(count or "all") for count in counts]
     for ax, label in zip(axes[0], PANELS.values(), strict=False):
         plots.panel(ax, ticks=ticks, xlabel="images per class", ylabel=label, xlim=(-0.5, len(counts) - 0.5))
@@ -113,8 +120,3 @@ def _figure(path: Path, config: MovingObjectsConfig, counts: list[int], groups: 
     plots.panel(axes[0, -1], xlabel=cost, ylabel=PANELS["worst"])
     plots.legend_below(fig, axes[0, 0], 2)
     return plots.save(fig, path)
-
-
-def _points(ax: Any, at: list[float], values: list[list[float]], style: dict[str, Any]) -> None:
-    found = [float(np.mean(one)) for one in values]
-    plots.points(ax, at, found, plots.around(found, [over_seeds(one) for one in values]), **style)

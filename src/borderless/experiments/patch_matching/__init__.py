@@ -1,4 +1,7 @@
-"""Learn descriptors of patches from few pairs."""
+"""Descriptors from few pairs.
+
+HardNet, with same and with full convolution, trained on n pairs of patches.
+"""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,10 +25,7 @@ FEW = replace(EMBEDDED, epochs=3)
 
 
 @register(
-    name="patch-matching",
     chapter=10,
-    title="Descriptors from few pairs",
-    summary="HardNet, with same and with full convolution, trained on n pairs of patches.",
     cells=lambda config: grid(
         "{arm}-{pairs}-seed{seed}", seed=range(config.seeds), pairs=config.pairs, arm=config.arms
     ),

@@ -2,10 +2,8 @@
 
 Kayhan and van Gemert (CVPR 2020), data efficiency on the Brown patches. The published full-convolution HardNet has a
 descriptor of 6,272 numbers instead of 128; a third arm has full convolution and 128 numbers, which separates the
-effects
-of size and border. Hardest-in-batch triplets, SGD with a linearly falling rate; the result is the false positive rate
-at
-95 % recall.
+effects of size and border. Hardest-in-batch triplets, SGD with a linearly falling rate; the result is the false
+positive rate at 95 % recall.
 
 Embedded data: patches of photographs inside scikit-image under random homographies. `--data`: the Brown patches.
 

@@ -1,4 +1,7 @@
-"""Move a photograph over an empty canvas."""
+"""A photograph, everywhere.
+
+A pretrained network evaluated on a photograph at many positions of an empty canvas.
+"""
 
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal, get_args
@@ -23,10 +26,7 @@ ARMS = {
 
 
 @register(
-    name="placed-object",
     chapter=5,
-    title="A photograph, everywhere",
-    summary="A pretrained network evaluated on a photograph at many positions of an empty canvas.",
     cells=lambda config: grid(
         "{photo}-{background}-{arm}", background=config.backgrounds, photo=config.photos, arm=ARMS
     ),

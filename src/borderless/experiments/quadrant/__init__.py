@@ -1,4 +1,7 @@
-"""Read the quadrant of a picture from features, inside a growing border."""
+"""How far from the border?
+
+The position of a picture on a canvas, read from a network's features, inside a growing border of zeros.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,10 +20,7 @@ FEW = Recipe(epochs=2)
 
 
 @register(
-    name="quadrant",
     chapter=6,
-    title="How far from the border?",
-    summary="The position of a picture on a canvas, read from a network's features, inside a growing border of zeros.",
     cells=lambda config: grid(
         "{arch}-{init}-{policy}-border{border_px}-seed{seed}",
         seed=range(config.seeds),

@@ -14,8 +14,9 @@ from typing import Any
 
 from torch import nn
 
-from borderless.data import imagenet, imagenet_a
+from borderless.data import imagenet
 from borderless.data.imagenet import PAPER_CROP_PX
+from borderless.data.imagenet_a import load_imagenet_a
 from borderless.data.labeled import Labeled, LabeledSplit, load_labeled
 from borderless.data.labeled_digits import digits_in_clutter
 from borderless.experiments.experiment import Cell
@@ -77,11 +78,9 @@ def _moved(config: ShiftsConfig, model: nn.Module, test: Labeled, seed: int, str
 def _data(config: ShiftsConfig, seed: int) -> LabeledSplit:
     if config.data is None:
         return digits_in_clutter(SCENE_PX, seed)
-    only: list[str] = []
-    if config.classes == "imagenet-a" and config.data.is_dir():
-        root = config.data / "train" if (config.data / "train").is_dir() else config.data
-        only = imagenet_a.folders_of([folder.name for folder in root.iterdir() if folder.is_dir()])
-    return load_labeled(config.data, seed=seed, only=only)
+    if config.classes == "imagenet-a":
+        return load_imagenet_a(config.data, seed)
+    return load_labeled(config.data, seed=seed)
 
 
 def _crop_px(config: ShiftsConfig) -> int:
