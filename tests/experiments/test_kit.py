@@ -3,6 +3,7 @@
 import dataclasses
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Annotated, Literal
 
 import pytest
@@ -16,7 +17,8 @@ from borderless.runtime.settings import Choice, Range, Settings
 
 
 def test_a_grid_has_every_combination_the_first_axis_slowest() -> None:
-    cells = grid("{arm}-{count}-seed{seed}", {"count": {0: "all"}}, seed=range(2), arm=("own", "a/b"), count=(0, 5))
+    settings = SimpleNamespace(seeds=2, arms=("own", "a/b"))
+    cells = grid("{arm}-{count}-seed{seed}", {"count": {0: "all"}}, seed="seeds", arm="arms", count=(0, 5))(settings)
     assert [cell.name for cell in cells[:5]] == [
         "own-all-seed0",
         "own-5-seed0",
@@ -29,7 +31,7 @@ def test_a_grid_has_every_combination_the_first_axis_slowest() -> None:
 
 
 def test_results_are_grouped_in_the_order_of_the_cells(tmp_path: Path) -> None:
-    cells = grid("{arm}-seed{seed}", seed=range(2), arm=("own", "full"))
+    cells = grid("{arm}-seed{seed}", seed=range(2), arm=("own", "full"))(None)
     results = [Result(cell, Metrics(accuracy=i / 4), tmp_path, 0.0) for i, cell in enumerate(cells)]
     assert {arm: percents(group, "accuracy") for arm, group in by(results, "arm").items()} == {
         "own": [0, 50],
@@ -82,7 +84,7 @@ cubed.
 from borderless.experiments.experiment import grid, register
 
 
-@register(chapter={chapter}, cells=lambda config: grid("one"))
+@register(chapter={chapter}, cells=grid("one"))
 class CubesConfig:
     pass
 '''

@@ -1,6 +1,6 @@
 """Definition of an experiment: settings, independent cells of work, and a page drawn from their results.
 
-    @register(chapter=3, cells=lambda config: grid("{border}-seed{seed}", border=config.borders, seed=range(3)))
+    @register(chapter=3, cells=grid("{border}-seed{seed}", border="borders", seed="seeds"))
     @dataclass(frozen=True)
     class RookConfig(Settings): ...
 
@@ -118,22 +118,31 @@ def register(*, chapter: int, cells: Callable[[Any], list[Cell]]) -> Callable[[t
     return registered
 
 
-def grid(name: str, named: Mapping[str, Mapping[Any, str]] | None = None, /, **axes: Iterable[Any]) -> list[Cell]:
-    """List a cell for every combination of parameters; the first axis varies slowest.
+def grid(
+    name: str, named: Mapping[str, Mapping[Any, str]] | None = None, /, **axes: str | Iterable[Any]
+) -> Callable[[Any], list[Cell]]:
+    """Return the function from settings to a cell for every combination of parameters; the first axis varies slowest.
 
     Args:
         name: A format such as "{arm}-seed{seed}"; its fields, in order, are the cell's parameters.
         named: For an axis, how values are written in the name.
-        **axes: The values of each parameter.
+        **axes: The values of each parameter, or the field of the settings that has them; of a count those below it.
 
     Example:
-        >>> [cell.name for cell in grid("{arm}-seed{seed}", seed=range(2), arm=("own", "full"))]
+        >>> from types import SimpleNamespace
+        >>> cells = grid("{arm}-seed{seed}", seed="seeds", arm="arms")
+        >>> [cell.name for cell in cells(SimpleNamespace(seeds=2, arms=("own", "full")))]
         ['own-seed0', 'full-seed0', 'own-seed1', 'full-seed1']
     """
     fields = [field for _, field, _, _ in string.Formatter().parse(name) if field]
-    cells = []
-    for values in itertools.product(*axes.values()):
-        of = dict(zip(axes, values, strict=True))
-        words = {key: (named or {}).get(key, {}).get(value, str(value).replace("/", "-")) for key, value in of.items()}
-        cells.append(Cell(name.format(**words), {field: of[field] for field in fields}))
+
+    def cells(config: Any) -> list[Cell]:
+        of_axes = [getattr(config, axis) if isinstance(axis, str) else axis for axis in axes.values()]
+        found = []
+        for values in itertools.product(*(range(axis) if isinstance(axis, int) else axis for axis in of_axes)):
+            of = dict(zip(axes, values, strict=True))
+            words = {key: (named or {}).get(key, {}).get(one, str(one).replace("/", "-")) for key, one in of.items()}
+            found.append(Cell(name.format(**words), {field: of[field] for field in fields}))
+        return found
+
     return cells

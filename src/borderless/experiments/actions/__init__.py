@@ -33,10 +33,7 @@ _SGD = replace(_PLATEAU, learning_rate=0.1, dampening=0.9, nesterov=False, weigh
 PAPER = replace(_SGD, epochs=150, batch_size=32)
 
 
-@register(
-    chapter=11,
-    cells=lambda config: grid("{arch}-{arm}-seed{seed}", seed=range(config.seeds), arch=config.archs, arm=config.arms),
-)
+@register(chapter=11, cells=grid("{arch}-{arm}-seed{seed}", seed="seeds", arch="archs", arm="arms"))
 @dataclass(frozen=True)
 class ActionsConfig(PaperSettings):
     """Settings of `actions`."""

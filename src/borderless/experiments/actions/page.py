@@ -13,7 +13,6 @@ from borderless.experiments.kit import by, cost, means, percents, texts, write_t
 from borderless.report import Section, plots
 
 PAPER = {"same": "S", "full": "F", "full-temporal": "F + temporal"}
-PAPER_NAMES = {"resnet3d18": "ResNet-18", "resnet3d34": "ResNet-34", "resnet3d50": "ResNet-50"}
 COLUMNS = ["network", "arm", "test", "validation", "training", "cost", "paper: UCF101", "paper: HMDB51"]
 
 
@@ -63,7 +62,7 @@ def _curves(path: Path, arch: str, groups: dict[str, list[Result]]) -> Path:
 
 
 def _row(arch: str, arm: str, group: list[Result]) -> list[str | list[float]]:
-    keys = [(data, PAPER_NAMES.get(arch, ""), PAPER.get(arm, "")) for data in ("UCF101", "HMDB51")]
+    keys = [(data, published.NETWORKS.get(arch, ""), PAPER.get(arm, "")) for data in ("UCF101", "HMDB51")]
     return [
         arch,
         ARMS[arm],

@@ -11,7 +11,7 @@ from borderless.experiments.experiment import grid, register
 from borderless.runtime.settings import Choice, Range, Settings
 
 
-@register(chapter=2, cells=lambda config: grid("{border}", border=config.borders))
+@register(chapter=2, cells=grid("{border}", border="borders"))
 @dataclass(frozen=True)
 class ConvTypesConfig(Settings):
     """Settings of `conv-types`."""

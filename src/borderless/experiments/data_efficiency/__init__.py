@@ -23,12 +23,8 @@ PAPERS_COUNTS = (50, 100, 250, 500)
 
 @register(
     chapter=9,
-    cells=lambda config: grid(
-        "{arm}-{per_class}-seed{seed}",
-        {"per_class": {0: "all"}},
-        seed=range(config.seeds),
-        per_class=config.per_class,
-        arm=config.arms,
+    cells=grid(
+        "{arm}-{per_class}-seed{seed}", {"per_class": {0: "all"}}, seed="seeds", per_class="per_class", arm="arms"
     ),
 )
 @dataclass(frozen=True)

@@ -48,7 +48,7 @@ def _figure(
 ) -> Path:
     fig, axes = plots.new_figure(1, 2, panel_size=(3.3, 4.4))
     left, right = axes[0]
-    at = range(len(counts))
+    at, ticks = range(len(counts)), [str(count or "all") for count in counts]
     for i, (arm, title) in enumerate(titles.items()):
         beside = [x + (i - len(titles) / 2) * 0.06 for x in at]
         for ax, xs, found in ((left, list(at), accuracy), (right, beside, gains)):
@@ -62,8 +62,6 @@ def _figure(
         (points,) = right.plot(list(known), list(known.values()), "o", label="paper: full", **style)
         right.legend(handles=[points])
     for ax, label in ((left, "test accuracy, %"), (right, "gain over original padding, points")):
-        plots.panel(
-            ax, ticks=[str(count or "all") for count in counts], xlabel="training images per class", ylabel=label
-        )
+        plots.panel(ax, ticks=ticks, xlabel="training images per class", ylabel=label)
     plots.legend_below(fig, left)
     return plots.save(fig, path)

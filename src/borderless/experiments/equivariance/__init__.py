@@ -15,10 +15,7 @@ BIASES = (False, True)
 
 
 @register(
-    chapter=1,
-    cells=lambda config: grid(
-        "{border}-{bias}", {"bias": {False: "no-bias", True: "bias"}}, bias=BIASES, border=config.borders
-    ),
+    chapter=1, cells=grid("{border}-{bias}", {"bias": {False: "no-bias", True: "bias"}}, bias=BIASES, border="borders")
 )
 @dataclass(frozen=True)
 class EquivarianceConfig(Settings):

@@ -19,7 +19,7 @@ FEW = replace(RECIPE, epochs=2)
 COMPARED = ("own", "infinite-adaptive")
 
 
-@register(chapter=12, cells=lambda config: grid("seed{seed}", seed=range(config.seeds)))
+@register(chapter=12, cells=grid("seed{seed}", seed="seeds"))
 @dataclass(frozen=True)
 class FinetuningConfig(DeviceSettings):
     """Settings of `finetune`."""

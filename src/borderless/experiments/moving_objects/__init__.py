@@ -24,14 +24,14 @@ FEW = replace(TRAINING, epochs=10)
 
 @register(
     chapter=13,
-    cells=lambda config: grid(
+    cells=grid(
         "{behind}-{at}-{arm}-{per_class}-seed{seed}",
         {"per_class": {0: "all"}},
-        seed=range(config.seeds),
-        behind=config.behind,
-        at=config.at,
-        per_class=config.per_class,
-        arm=config.arms,
+        seed="seeds",
+        behind="behind",
+        at="at",
+        per_class="per_class",
+        arm="arms",
     ),
 )
 @dataclass(frozen=True)

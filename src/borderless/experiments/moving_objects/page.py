@@ -51,25 +51,19 @@ def draw(config: MovingObjectsConfig, results: list[Result], folder: Path) -> Se
         f"{BEHIND[behind]}, {AT[at]}".capitalize(): by(group, "arm", "per_class")
         for (behind, at), group in by(results, "behind", "at").items()
     }
-    leads = [
-        _lead(title, groups, count)
-        for title, groups in regimes.items()
-        for count in counts
-        if {MOVED, RECIPE} <= set(config.arms)
-    ]
+    leads, worst = [], {}
+    for title, groups in regimes.items():
+        worst |= {(title, arm): percents(groups[arm, counts[-1]], "worst") for arm in config.arms}
+        if {MOVED, RECIPE} <= set(config.arms):
+            leads += [_lead(title, groups, count) for count in counts]
     text = texts(
         __file__,
         config=config,
         things="the images of the data set" if config.data else THINGS[config.objects],
-        regimes=list(regimes),
         titles={arm: ARMS[arm].title for arm in config.arms},
-        worst={
-            (title, arm): percents(groups[arm, counts[-1]], "worst")
-            for title, groups in regimes.items()
-            for arm in config.arms
-        },
+        worst=worst,
         most=counts[-1],
-        has_crops="photographs" in config.behind,
+        regimes=list(regimes),
         leads=leads,
     )
     figures, tables = [], []

@@ -20,7 +20,7 @@ ARMS = {
 }
 
 
-@register(chapter=4, cells=lambda config: grid("{arm}-seed{seed}", seed=range(config.seeds), arm=ARMS))
+@register(chapter=4, cells=grid("{arm}-seed{seed}", seed="seeds", arm=ARMS))
 @dataclass(frozen=True)
 class OnePlaceConfig(TrainedSettings):
     """Settings of `one-place`."""

@@ -24,12 +24,7 @@ EMBEDDED = replace(_BASE, batch_size=32, optimizer="adamw", learning_rate=3e-3)
 FEW = replace(EMBEDDED, epochs=3)
 
 
-@register(
-    chapter=10,
-    cells=lambda config: grid(
-        "{arm}-{pairs}-seed{seed}", seed=range(config.seeds), pairs=config.pairs, arm=config.arms
-    ),
-)
+@register(chapter=10, cells=grid("{arm}-{pairs}-seed{seed}", seed="seeds", pairs="pairs", arm="arms"))
 @dataclass(frozen=True)
 class PatchMatchingConfig(PaperSettings):
     """Settings of `patch-matching`."""

@@ -39,7 +39,7 @@ def draw(config: QuadrantConfig, results: list[Result], folder: Path) -> Section
     curves: Curves = {key: by(group, "border_px") for key, group in by(results, "arch", "init", "policy").items()}
     text = texts(__file__, config=config, curves=[_in_words(*key, curve) for key, curve in curves.items()])
     head = ["network", "weights", "border policy"]
-    tables = [text.table("accuracies", [*head, *(f"{b} px" for b in sorted(config.borders_px))], _rows(config, curves))]
+    tables = [text.table("accuracies", [*head, *(f"{b} px" for b in config.sorted_borders_px)], _rows(config, curves))]
     if controls := _controls(curves):
         tables.append(text.table("controls", [*head, "mean", "range", "interval holds 50 %"], controls))
     return text.section([text.figure("curves", _figure(config, curves, folder / "quadrant.png"))], tables)
@@ -47,7 +47,7 @@ def draw(config: QuadrantConfig, results: list[Result], folder: Path) -> Section
 
 def _figure(config: QuadrantConfig, curves: Curves, path: Path) -> Path:
     fig, axes = plots.new_figure(1, len(config.archs), PANEL_IN, sharey=True)
-    borders = sorted(config.borders_px)
+    borders = config.sorted_borders_px
     for ax, arch in zip(axes[0], config.archs, strict=True):
         for init in config.inits:
             known = published.QUADRANT.points([(_name(arch), init, b) for b in borders])

@@ -16,7 +16,7 @@ import torch
 from torch.utils.data import TensorDataset
 
 from borderless.conversion import convert
-from borderless.data.red_green import Scenes, red_green
+from borderless.data.red_green import red_green
 from borderless.experiments.experiment import Cell
 from borderless.experiments.red_green import RedGreenConfig
 from borderless.measures.batches import predicted_classes
@@ -31,7 +31,8 @@ def run_cell(config: RedGreenConfig, cell: Cell, folder: Path) -> dict[str, Any]
     data = red_green(seed, config.protocol)
     with seeded(seed):
         model = convert(RedGreenNet(), border)
-    history = fit(model, _dataset(data.train), _dataset(data.validation), config.training, folder, seed)
+    train, validation = (TensorDataset(split.images, split.labels) for split in (data.train, data.validation))
+    history = fit(model, train, validation, config.training, folder, seed)
     tested = {"similar": data.similar, "dissimilar": data.dissimilar}
     predictions = {
         name: predicted_classes(model, scenes.images, 200).to(torch.uint8).numpy() for name, scenes in tested.items()
@@ -45,7 +46,3 @@ def run_cell(config: RedGreenConfig, cell: Cell, folder: Path) -> dict[str, Any]
         "validation_accuracy": max(epoch.validation_accuracy for epoch in history),
         "epochs": len(history),
     }
-
-
-def _dataset(split: Scenes) -> TensorDataset:
-    return TensorDataset(split.images, split.labels)

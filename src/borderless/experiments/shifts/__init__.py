@@ -22,10 +22,7 @@ COMPARED = (*_UNBLURRED, "own-blur", "full-blur", "infinite-adaptive-blur", "rec
 PAPERS_NETWORKS = ("resnet18", "resnet34", "resnet50", "resnet101")
 
 
-@register(
-    chapter=8,
-    cells=lambda config: grid("{arch}-{arm}-seed{seed}", seed=range(config.seeds), arch=config.archs, arm=config.arms),
-)
+@register(chapter=8, cells=grid("{arch}-{arm}-seed{seed}", seed="seeds", arch="archs", arm="arms"))
 @dataclass(frozen=True)
 class ShiftsConfig(PaperSettings):
     """Settings of `shifts`."""

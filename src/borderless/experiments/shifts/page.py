@@ -19,7 +19,6 @@ TITLES = {
     "canvas": "on a canvas",
     "canvas_stride": "on a canvas,\nwhole strides",
 }
-PAPER_NAMES = {"resnet18": "ResNet-18", "resnet34": "ResNet-34", "resnet50": "ResNet-50", "resnet101": "ResNet-101"}
 
 Groups = dict[str, list[Result]]
 
@@ -32,7 +31,7 @@ def draw(config: ShiftsConfig, results: list[Result], folder: Path) -> Section:
     shown = [name for name in TITLES if name in known and not (config.data is None and name == "kayhan2020")]
     by_arch = {arch: by(group, "arm") for arch, group in by(results, "arch").items()}
     # The paper's networks, where they are trained on the same data.
-    papers = PAPER_NAMES if config.classes == "imagenet-a" else {}
+    papers = published.NETWORKS if config.classes == "imagenet-a" else {}
     by_arm = by(results, "arm")
     exact = {
         name: [ARMS[arm].title for arm, group in by_arm.items() if all(r.metrics.get(name) == 1 for r in group)]
