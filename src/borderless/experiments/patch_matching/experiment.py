@@ -34,7 +34,7 @@ def run_cell(config: PatchMatchingConfig, cell: Cell, folder: Path) -> dict[str,
     size = (PATCH_PX, PATCH_PX)
     macs, of_same = (explain(one, size, "zero", channels=1, tiles=False).macs for one in (model, load("sconv_hardnet")))
     untrained = evaluate(model, data.test, 256, objective).loss
-    train = Pairs(data.train.anchors[:count], data.train.positives[:count], seed, turns=data.train.turns)
+    train = Pairs(data.train.anchors[:count], data.train.positives[:count], data.train.turns, seed=seed)
     history = fit(model, train, data.validation, config.training, folder, seed, objective=objective)
     return {
         "fpr95": evaluate(model, data.test, 256, objective).loss,
