@@ -102,17 +102,17 @@ def register(*, chapter: int, cells: Callable[[Any], list[Cell]]) -> Callable[[t
     """
 
     def registered(Config: type[_Config]) -> type[_Config]:
-        folder_of_modules = Config.__module__
-
-        # PyTorch and drawing libraries load when they are needed.
-        def run_cell(config: Any, cell: Cell, folder: Path) -> dict[str, Any]:
-            return import_module(f"{folder_of_modules}.experiment").run_cell(config, cell, folder)
-
-        def draw(config: Any, results: list[Result], folder: Path) -> Section:
-            return import_module(f"{folder_of_modules}.page").draw(config, results, folder)
-
-        name, words = name_of(folder_of_modules), title_and_summary(sys.modules[folder_of_modules].__doc__)
-        REGISTERED[name] = Experiment(name, *words, Config, cells, run_cell, draw, chapter)
+        module = Config.__module__
+        REGISTERED[name_of(module)] = Experiment(
+            name_of(module),
+            *title_and_summary(sys.modules[module].__doc__),
+            Config,
+            cells,
+            # PyTorch and drawing libraries load when they are needed.
+            run_cell=lambda *given: import_module(f"{module}.experiment").run_cell(*given),
+            draw=lambda *given: import_module(f"{module}.page").draw(*given),
+            chapter=chapter,
+        )
         return Config
 
     return registered

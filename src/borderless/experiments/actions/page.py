@@ -32,7 +32,7 @@ def draw(config: ActionsConfig, results: list[Result], folder: Path) -> Section:
         text.figure(f"curves {arch}", _curves(folder / f"curves-{arch}.png", arch, by(group, "arm")))
         for arch, group in by(results, "arch").items()
     ]
-    rows = [_row(*key, group) for key, group in groups.items()]
+    rows = [_row(arch, arm, group) for (arch, arm), group in groups.items()]
     return text.section(figures, [text.table("accuracies", COLUMNS, means(rows))])
 
 

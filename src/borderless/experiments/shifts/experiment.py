@@ -93,13 +93,10 @@ def _range_px(config: ShiftsConfig, protocol: str) -> int:
 
 def _seen(config: ShiftsConfig, images: Labeled, purpose: str) -> Labeled:
     """Return the images for a purpose: "training", "center" (one crop), or to be moved by a protocol."""
-    v2, crop_px = imagenet.transforms(), _crop_px(config)
+    v2, crop_px, is_random = imagenet.transforms(), _crop_px(config), purpose == "training"
     whole_px = crop_px + _range_px(config, purpose) if purpose in CROPPED else crop_px
     if config.data is None:
-        crop = v2.RandomCrop(crop_px) if purpose == "training" else v2.CenterCrop(whole_px)
-        return images.through(v2.Compose([crop, v2.RGB()]), is_random=purpose == "training")
-    if purpose == "training":
-        crops = imagenet.training_crops(crop_px)
-    else:
-        crops = [v2.Resize(max(whole_px, SHORTER_SIDE_PX), antialias=True), v2.CenterCrop(whole_px)]
-    return images.through(imagenet.shown_through(crops), is_random=purpose == "training")
+        crop = v2.RandomCrop(crop_px) if is_random else v2.CenterCrop(whole_px)
+        return images.through(v2.Compose([crop, v2.RGB()]), is_random)
+    shown = [v2.Resize(max(whole_px, SHORTER_SIDE_PX), antialias=True), v2.CenterCrop(whole_px)]
+    return images.through(imagenet.shown_through(imagenet.training_crops(crop_px) if is_random else shown), is_random)
