@@ -188,10 +188,10 @@ class _DeviationNorm(torch.autograd.Function):
 def _batch_statistics(cells: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and biased variance per channel (C).
 
-    PyTorch's fused sums run in double for float32, but one by one; in float64, where nothing wider is at hand, summing
-    pairwise keeps two digits more.
+    On the CPU PyTorch's fused sums run in double for float32, but one by one; in float64, where nothing wider is at
+    hand, summing pairwise keeps two digits more. A GPU sums pairwise.
     """
-    if cells.dtype != torch.float64:
+    if _sums_in_double(cells):
         return batch_norm_update_stats(cells, None, None, 0.0)
     over = (0, *range(2, cells.ndim))
     mean = cells.mean(over, keepdim=True)
@@ -200,7 +200,7 @@ def _batch_statistics(cells: Tensor) -> tuple[Tensor, Tensor]:
 
 def _batch_gradients(of_cells: Tensor, cells: Tensor, mean: Tensor, invstd: Tensor) -> tuple[Tensor, Tensor]:
     """Gradients of scale and shift (C), of which the gradient of the cells is made; summed as the statistics are."""
-    if cells.dtype != torch.float64:
+    if _sums_in_double(cells):
         _, of_weight, of_bias = native_batch_norm_backward(
             of_cells, cells, None, None, None, mean, invstd, True, 0.0, [False, True, True]
         )
@@ -208,6 +208,10 @@ def _batch_gradients(of_cells: Tensor, cells: Tensor, mean: Tensor, invstd: Tens
     over = (0, *range(2, cells.ndim))
     centered = cells - mean.reshape(1, -1, *[1] * (cells.ndim - 2))
     return (of_cells * centered).sum(over) * invstd, of_cells.sum(over)
+
+
+def _sums_in_double(cells: Tensor) -> bool:
+    return cells.device.type == "cpu" and cells.dtype != torch.float64
 
 
 @rule(F.instance_norm, needs=_need_of_norm)
