@@ -132,10 +132,15 @@ def prose(tree: ast.Module) -> Iterator[tuple[int, str]]:
 
 
 def openings(tree: ast.Module) -> Iterator[tuple[int, str]]:
-    """Docstrings that begin with a question instead of what a thing does or is; a property may be "Whether …"."""
+    """Docstrings that begin with a question instead of what a thing does or is.
+
+    A property may be "Whether …", and the title of an experiment, which opens its module, may be a question.
+    """
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
-            opening = QUESTION.match(ast.get_docstring(node) or "")
+            text = ast.get_docstring(node) or ""
+            is_title = isinstance(node, ast.Module) and text.partition("\n")[0].endswith("?")
+            opening = None if is_title else QUESTION.match(text)
             is_property = any("property" in ast.unparse(d) for d in getattr(node, "decorator_list", ()))
             if opening and not (is_property and opening.group() == "Whether"):
                 yield getattr(node, "lineno", 1), f"a docstring opens with {opening.group()} → a verb"

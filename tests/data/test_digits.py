@@ -77,7 +77,7 @@ def test_wrong_shapes_are_refused() -> None:
 
 def test_digits_stand_in_the_corner_or_in_each_epoch_elsewhere() -> None:
     digits = load_digits()
-    corner, everywhere = (PlacedDigits(digits, 3, everywhere=flag) for flag in (False, True))
+    corner, everywhere = (PlacedDigits(digits, flag, seed=3) for flag in (False, True))
     image, label = corner[7]
     assert torch.equal(image[0, :14, :14], digits.images[7])
     assert label == digits.labels[7]

@@ -3,20 +3,22 @@
 import dataclasses
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Annotated, Literal
 
 import pytest
 
 from borderless.errors import ConfigError, RunError
-from borderless.experiments.experiment import Cell, Metrics, Result, by, grid
-from borderless.experiments.kit import means, percents
+from borderless.experiments.experiment import Cell, Metrics, Result, grid
+from borderless.experiments.kit import by, means, percents
 from borderless.experiments.registry import Registry
 from borderless.report import Section
 from borderless.runtime.settings import Choice, Range, Settings
 
 
 def test_a_grid_has_every_combination_the_first_axis_slowest() -> None:
-    cells = grid("{arm}-{count}-seed{seed}", {"count": {0: "all"}}, seed=range(2), arm=("own", "a/b"), count=(0, 5))
+    settings = SimpleNamespace(seeds=2, arms=("own", "a/b"))
+    cells = grid("{arm}-{count}-seed{seed}", {"count": {0: "all"}}, seed="seeds", arm="arms", count=(0, 5))(settings)
     assert [cell.name for cell in cells[:5]] == [
         "own-all-seed0",
         "own-5-seed0",
@@ -29,7 +31,7 @@ def test_a_grid_has_every_combination_the_first_axis_slowest() -> None:
 
 
 def test_results_are_grouped_in_the_order_of_the_cells(tmp_path: Path) -> None:
-    cells = grid("{arm}-seed{seed}", seed=range(2), arm=("own", "full"))
+    cells = grid("{arm}-seed{seed}", seed=range(2), arm=("own", "full"))(None)
     results = [Result(cell, Metrics(accuracy=i / 4), tmp_path, 0.0) for i, cell in enumerate(cells)]
     assert {arm: percents(group, "accuracy") for arm, group in by(results, "arm").items()} == {
         "own": [0, 50],
@@ -72,15 +74,20 @@ def test_settings_are_checked_by_what_their_fields_declare(wrong: dict[str, obje
     assert Some(count=9, reach=0, names=("b", "a"), kind="y", sizes=(2, 3)).small() == Some()
 
 
-SOURCE = """
+SOURCE = '''
+"""Cubes.
+
+Numbers
+cubed.
+"""
+
 from borderless.experiments.experiment import grid, register
 
 
-@register(name="{name}", chapter={chapter}, title="Cubes", summary="Numbers " "cubed.",
-          cells=lambda config: grid("one"))
+@register(chapter={chapter}, cells=grid("one"))
 class CubesConfig:
     pass
-"""
+'''
 EXPERIMENT = """
 def run_cell(config, cell, folder):
     return {"cube": 8}
@@ -95,27 +102,37 @@ def draw(config, results, folder):
 
 
 def test_a_new_experiment_is_a_folder_and_no_list_knows_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for folder, name, chapter in (("late", "cubes-late", 20), ("early", "cubes-early", 3)):
+    for folder, chapter in (("cubes_late", 20), ("cubes_early", 3)):
         (tmp_path / "house_of_cubes" / folder).mkdir(parents=True)
-        source = SOURCE.format(name=name, chapter=chapter)
+        source = SOURCE.format(chapter=chapter)
         (tmp_path / "house_of_cubes" / folder / "__init__.py").write_text(source)
         (tmp_path / "house_of_cubes" / folder / "experiment.py").write_text(EXPERIMENT)
         (tmp_path / "house_of_cubes" / folder / "page.py").write_text(PAGE)
     monkeypatch.syspath_prepend(str(tmp_path))
     found = Registry("house_of_cubes", tmp_path / "house_of_cubes")
     assert found.summaries == {"cubes-early": "Numbers cubed.", "cubes-late": "Numbers cubed."}
-    assert "house_of_cubes.late" not in sys.modules, "listing imports nothing"
+    assert "house_of_cubes.cubes_late" not in sys.modules, "listing imports nothing"
     late = found["cubes-late"]
-    assert (late.name, late.chapter, late.summary) == ("cubes-late", 20, "Numbers cubed.")
+    assert (late.name, late.chapter) == ("cubes-late", 20)
+    assert (late.title, late.summary) == ("Cubes", "Numbers cubed.")
     assert late.cells(None) == [Cell("one", {})]
-    assert {"house_of_cubes.late.experiment", "house_of_cubes.late.page"}.isdisjoint(sys.modules), "nor do settings"
+    assert {"house_of_cubes.cubes_late.experiment", "house_of_cubes.cubes_late.page"}.isdisjoint(sys.modules), (
+        "nor do settings"
+    )
     assert late.run_cell(None, Cell("one", {}), tmp_path) == {"cube": 8}
     assert late.draw(None, [], tmp_path) == Section("Cubes", ["[]"])
-    assert "house_of_cubes.early" not in sys.modules
+    assert "house_of_cubes.cubes_early" not in sys.modules
 
 
-def test_a_folder_that_registers_nothing_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("source", "got"),
+    [
+        ('"""Title.\n\nSummary."""\n', "the summary 'Summary.' and the chapter None"),
+        ('"""Title."""\n@register(chapter=3, cells=cells)\nclass Config: ...\n', "the summary '' and the chapter 3"),
+    ],
+)
+def test_a_folder_without_registration_or_summary_is_named(source: str, got: str, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    (tmp_path / "empty" / "__init__.py").write_text("x = 1\n")
-    with pytest.raises(RunError, match=r"Expected @register with .* in .*empty.__init__\.py but got"):
+    (tmp_path / "empty" / "__init__.py").write_text(source)
+    with pytest.raises(RunError, match=rf"Expected title and summary .* in .*empty.__init__\.py but got {got}"):
         list(Registry("nowhere", tmp_path))

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from borderless.data.items import item_seed
+from borderless.data.items import DrawnByEpoch
 
 DIGIT_PX = 14
 CANVAS_PX = (32, 32)
@@ -132,16 +132,12 @@ def place_digits(images: Tensor, positions: Tensor | Sequence[int], canvas: tupl
     return placed
 
 
-class PlacedDigits:
+@dataclass
+class PlacedDigits(DrawnByEpoch):
     """Items (image, label): digits at the training position, or `everywhere`: at another position in each epoch."""
 
-    def __init__(self, digits: Digits, seed: int, everywhere: bool) -> None:
-        self.digits, self.seed, self.everywhere = digits, seed, everywhere
-        self.epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Set the epoch, which decides the positions."""
-        self.epoch = epoch
+    digits: Digits
+    everywhere: bool
 
     def __len__(self) -> int:
         """Return the number of digits."""
@@ -156,5 +152,5 @@ class PlacedDigits:
         if not self.everywhere:
             return TRAINED_AT
         positions = all_positions()
-        draw = torch.Generator().manual_seed(item_seed(self.seed, self.epoch, index))
+        draw = torch.Generator().manual_seed(self.item_seed(index))
         return positions[torch.randint(len(positions), (), generator=draw)]

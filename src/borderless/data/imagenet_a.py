@@ -3,6 +3,9 @@
 As indices into the sorted list of the 1,000 class folders.
 """
 
+from pathlib import Path
+
+from borderless.data.labeled import LabeledSplit, load_labeled
 from borderless.errors import DataError
 
 INDICES = (
@@ -17,6 +20,19 @@ INDICES = (
     933, 934, 937, 943, 945, 947, 951, 954, 956, 957, 959, 971, 972, 980, 981, 984, 986, 987, 988,
 )  # fmt: skip
 OF = 1000
+
+
+def load_imagenet_a(root: Path, seed: int) -> LabeledSplit:
+    """Read the 200 classes from the folder of ImageNet, as `load_labeled` does.
+
+    Raises:
+        DataError: The folder does not have ImageNet's 1,000 classes, or cannot be read.
+    """
+    only: list[str] = []
+    if root.is_dir():  # else `load_labeled` says what is missing
+        classes = root / "train" if (root / "train").is_dir() else root
+        only = folders_of([folder.name for folder in classes.iterdir() if folder.is_dir()])
+    return load_labeled(root, seed=seed, only=only)
 
 
 def folders_of(every: list[str]) -> list[str]:

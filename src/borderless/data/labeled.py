@@ -19,7 +19,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from borderless.data.items import IMAGE_SUFFIXES, ClassSplit, item_seed
+from borderless.data.items import IMAGE_SUFFIXES, ClassSplit, DrawnByEpoch
 from borderless.errors import DataError
 from borderless.runtime.evaluation import seeded
 
@@ -33,7 +33,7 @@ Transform = Callable[[Any], Tensor]
 
 
 @dataclass
-class Labeled(Dataset[tuple[Tensor, int]]):
+class Labeled(DrawnByEpoch, Dataset[tuple[Tensor, int]]):
     """Images with labels and a transform.
 
     Args:
@@ -41,23 +41,15 @@ class Labeled(Dataset[tuple[Tensor, int]]):
         labels: The class of each.
         transform: Function from a Pillow image, or a tensor, to a tensor.
         is_random: Whether it draws from PyTorch's generator, which then starts from seed, epoch and item.
-        seed: Seed of random transforms.
-        epoch: Epoch of the training.
     """
 
     images: Any
     labels: Sequence[int]
     transform: Transform | None = None
     is_random: bool = False
-    seed: int = 0
-    epoch: int = 0
 
     def __len__(self) -> int:
         return len(self.labels)
-
-    def set_epoch(self, epoch: int) -> None:
-        """Set the epoch, which decides the random numbers of transforms."""
-        self.epoch = epoch
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         image = _opened(self.images[index])
@@ -65,7 +57,7 @@ class Labeled(Dataset[tuple[Tensor, int]]):
             return image, self.labels[index]
         if not self.is_random:
             return self.transform(image), self.labels[index]
-        with seeded(item_seed(self.seed, self.epoch, index)):
+        with seeded(self.item_seed(index)):
             return self.transform(image), self.labels[index]
 
     def through(self, transform: Transform, is_random: bool = False) -> "Labeled":

@@ -3,6 +3,9 @@
 Shapes: images 1 × 1 × 24 × 24 in {0, 1}.
 """
 
+from typing import Any
+
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -20,3 +23,19 @@ def scene(position: tuple[int, int]) -> Tensor:
     row, column = position
     canvas[0, 0, row : row + LETTER.shape[0], column : column + LETTER.shape[1]] = torch.from_numpy(LETTER)
     return canvas
+
+
+def on_plane(response: Any, empty: float, shift: int = 0) -> np.ndarray:
+    """Return the map, moved up and left by `shift`, on a plane that holds it, less the response to an empty plane.
+
+    Args:
+        response: The Signal that a model gives for the object; its cells lie as far apart as pixels.
+        empty: The model's response to an empty plane.
+        shift: In pixels.
+    """
+    reach = 2 * LETTER_MARGIN_PX
+    plane = np.zeros((LETTER_IMAGE_PX + 2 * reach, LETTER_IMAGE_PX + 2 * reach))
+    window = response.window[0, 0].double().numpy() - empty
+    top, left = (reach + start - shift for start in response.start)
+    plane[top : top + window.shape[0], left : left + window.shape[1]] = window
+    return plane

@@ -24,7 +24,7 @@ from torch.utils.data import Dataset
 from borderless.data import imagenet
 from borderless.data.choices import Behind, TrainedAt
 from borderless.data.digits import load_digits, split_digits
-from borderless.data.items import ClassSplit, item_seed
+from borderless.data.items import ClassSplit, DrawnByEpoch
 from borderless.data.labeled import Labeled, LabeledSplit, load_labeled
 from borderless.data.objects import photograph_tiles
 from borderless.data.photos import square_cut
@@ -40,7 +40,7 @@ _LEFT = 1 / 4
 
 
 @dataclass
-class PlacedObjects(Dataset[tuple[Tensor, int]]):
+class PlacedObjects(DrawnByEpoch, Dataset[tuple[Tensor, int]]):
     """Items (image, label): each object at its own position.
 
     Attributes:
@@ -51,8 +51,6 @@ class PlacedObjects(Dataset[tuple[Tensor, int]]):
         photographs: What is behind each object (n, 3, wide, wide), where wide is twice the canvas less the object;
             None: black.
         translation_px: Largest random translation along each axis, drawn for each item and epoch; 0: none.
-        seed: Seed of the translations.
-        epoch: Epoch of the training, which decides them, too.
     """
 
     objects: Tensor
@@ -61,15 +59,9 @@ class PlacedObjects(Dataset[tuple[Tensor, int]]):
     canvas_px: int
     photographs: Tensor | None = None
     translation_px: int = 0
-    seed: int = 0
-    epoch: int = 0
 
     def __len__(self) -> int:
         return len(self.labels)
-
-    def set_epoch(self, epoch: int) -> None:
-        """Set the epoch, which decides the translations."""
-        self.epoch = epoch
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         position = self._translated(index) if self.translation_px else self.positions[index]
@@ -107,7 +99,7 @@ class PlacedObjects(Dataset[tuple[Tensor, int]]):
         return image
 
     def _translated(self, index: int) -> Tensor:
-        draw = torch.Generator().manual_seed(item_seed(self.seed, self.epoch, index))
+        draw = torch.Generator().manual_seed(self.item_seed(index))
         low = (self.positions[index] - self.translation_px).clamp(min=0)
         high = (self.positions[index] + self.translation_px).clamp(max=self.room_px)
         return low + (torch.rand(2, generator=draw) * (high - low + 1)).long()
@@ -157,7 +149,7 @@ def scenes(
     positions = (torch.rand(len(images), 2, generator=draw) * (last + 1)).long()
     photographs = None if behind == "black" else _cuts(names, len(images), canvas_px + room_px, seed)
     labels = torch.as_tensor(objects.labels)
-    return PlacedObjects(images, labels, positions, canvas_px, photographs, translation_px, seed)
+    return PlacedObjects(images, labels, positions, canvas_px, photographs, translation_px, seed=seed)
 
 
 def photograph_split(seed: int) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:

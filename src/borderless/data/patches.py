@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import Dataset
 
-from borderless.data.items import item_seed
+from borderless.data.items import DrawnByEpoch
 from borderless.data.photos import scikit_image
 from borderless.data.quadrant import SOURCES
 from borderless.errors import DataError, MissingPackage
@@ -33,26 +33,20 @@ _SHARES = (0.5, 0.2)
 
 
 @dataclass
-class Pairs(Dataset[tuple[Tensor, Tensor]]):
+class Pairs(DrawnByEpoch, Dataset[tuple[Tensor, Tensor]]):
     """Two views of each point; if it `turns`, both are turned and mirrored alike, by seed, epoch and item."""
 
     anchors: Tensor
     positives: Tensor
-    seed: int = 0
     turns: bool = True
-    epoch: int = 0
 
     def __len__(self) -> int:
         return len(self.anchors)
 
-    def set_epoch(self, epoch: int) -> None:
-        """Set the epoch, which decides how pairs are turned and mirrored."""
-        self.epoch = epoch
-
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         if not self.turns:
             return self.anchors[index], self.positives[index]
-        draw = random.Random(item_seed(self.seed, self.epoch, index))
+        draw = random.Random(self.item_seed(index))
         turns, mirrored = draw.randrange(4), draw.random() < 0.5
 
         def seen(patch: Tensor) -> Tensor:
@@ -100,7 +94,7 @@ def from_photographs(train: int, test: int, seed: int) -> Patches:
         _matches(names[part], count, random.Random(draw.random()))
         for part, count in ((slice(first, second), max(8, test // 4)), (slice(second, None), test))
     )
-    return Patches(Pairs(anchors, positives, seed), validation, tested)
+    return Patches(Pairs(anchors, positives, seed=seed), validation, tested)
 
 
 def from_phototour(
@@ -132,7 +126,7 @@ def from_phototour(
         Matches(_small(part.data[part.matches[:, 0]]), _small(part.data[part.matches[:, 1]]), part.matches[:, 2] == 1)
         for part in lists
     ]
-    return Patches(Pairs(_small(pairs.data[first]), _small(pairs.data[second]), seed, turns=False), found[0], found[-1])
+    return Patches(Pairs(_small(pairs.data[first]), _small(pairs.data[second]), turns=False), found[0], found[-1])
 
 
 @dataclass(frozen=True)

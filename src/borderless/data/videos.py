@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import Dataset
 
-from borderless.data.items import ClipSplit, item_seed
+from borderless.data.items import ClipSplit, DrawnByEpoch
 from borderless.errors import DataError, MissingPackage
 from borderless.runtime.files import write_atomically
 
@@ -38,29 +38,23 @@ _VALIDATION_SHARE = 0.1
 
 
 @dataclass
-class Videos(Dataset[tuple[Tensor, int]]):
+class Videos(DrawnByEpoch, Dataset[tuple[Tensor, int]]):
     """Clips of 16 frames, 112 × 112 px: at random position and time in training, else from the middle."""
 
     files: Sequence[Path]
     labels: Sequence[int]
     cache: Path
     is_training: bool = False
-    seed: int = 0
-    epoch: int = 0
 
     def __len__(self) -> int:
         return len(self.files)
-
-    def set_epoch(self, epoch: int) -> None:
-        """Set the epoch, which decides the random clips."""
-        self.epoch = epoch
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         frames = frames_of(self.files[index], self.cache)
         if not self.is_training:
             first = max(0, (len(frames) - FRAMES) // 2)
             return _clip(frames, first, *_middle(frames)), self.labels[index]
-        draw = random.Random(item_seed(self.seed, self.epoch, index))
+        draw = random.Random(self.item_seed(index))
         first = draw.randrange(max(1, len(frames) - FRAMES + 1))
         side = round(draw.choice(_SCALES) * min(frames.size))
         corner = draw.choice(_CORNERS)

@@ -1,18 +1,18 @@
 """Definition of an experiment: settings, independent cells of work, and a page drawn from their results.
 
-    @register(name="rook", chapter=3, title="The rook", summary="One filter learns …",
-              cells=lambda config: grid("{border}-seed{seed}", border=config.borders, seed=range(config.seeds)))
+    @register(chapter=3, cells=grid("{border}-seed{seed}", border="borders", seed="seeds"))
     @dataclass(frozen=True)
     class RookConfig(Settings): ...
 
-is written in `experiments/NAME/__init__.py`, which loads nothing heavy, because a help text needs no more. Beside
-it `experiment.py` has `run_cell(config, cell, folder)`, which returns numbers that JSON can hold and puts arrays into
-the folder, and `page.py` has `draw(config, results, folder)`.
+is written in `experiments/rook/__init__.py`, whose docstring is title and summary, and which loads nothing heavy,
+because a help text needs no more. Beside it `experiment.py` has `run_cell(config, cell, folder)`, which returns numbers
+that JSON can hold and puts arrays into the folder, and `page.py` has `draw(config, results, folder)`.
 """
 
 import itertools
 import string
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -84,55 +84,65 @@ class Experiment:
 REGISTERED: dict[str, Experiment] = {}
 
 
-def register(
-    *, name: str, chapter: int, title: str, summary: str, cells: Callable[[Any], list[Cell]]
-) -> Callable[[type[_Config]], type[_Config]]:
+def name_of(module: str) -> str:
+    """Return the name of the experiment in a folder: `experiments.one_place` is "one-place"."""
+    return module.rpartition(".")[2].replace("_", "-")
+
+
+def title_and_summary(docstring: str | None) -> tuple[str, str]:
+    """Return the first paragraph of a docstring, without a full stop, and the second, "" if there is none."""
+    title, summary, *_ = [" ".join(part.split()) for part in f"{docstring or ''}\n\n".split("\n\n")]
+    return title.removesuffix("."), summary
+
+
+def register(*, chapter: int, cells: Callable[[Any], list[Cell]]) -> Callable[[type[_Config]], type[_Config]]:
     """Make an `Experiment` of the decorated settings and of the modules `experiment` and `page` beside them.
 
-    name, chapter and summary are literals: lists of experiments are made from the source, without importing it.
+    chapter is a literal: lists of experiments are made from the source, without importing it.
     """
 
     def registered(Config: type[_Config]) -> type[_Config]:
-        folder_of_modules = Config.__module__
-
-        # PyTorch and drawing libraries load when they are needed.
-        def run_cell(config: Any, cell: Cell, folder: Path) -> dict[str, Any]:
-            return import_module(f"{folder_of_modules}.experiment").run_cell(config, cell, folder)
-
-        def draw(config: Any, results: list[Result], folder: Path) -> Section:
-            return import_module(f"{folder_of_modules}.page").draw(config, results, folder)
-
-        REGISTERED[name] = Experiment(name, title, summary, Config, cells, run_cell, draw, chapter)
+        module = Config.__module__
+        REGISTERED[name_of(module)] = Experiment(
+            name_of(module),
+            *title_and_summary(sys.modules[module].__doc__),
+            Config,
+            cells,
+            # PyTorch and drawing libraries load when they are needed.
+            run_cell=lambda *given: import_module(f"{module}.experiment").run_cell(*given),
+            draw=lambda *given: import_module(f"{module}.page").draw(*given),
+            chapter=chapter,
+        )
         return Config
 
     return registered
 
 
-def grid(name: str, named: Mapping[str, Mapping[Any, str]] | None = None, /, **axes: Iterable[Any]) -> list[Cell]:
-    """List a cell for every combination of parameters; the first axis varies slowest.
+def grid(
+    name: str, named: Mapping[str, Mapping[Any, str]] | None = None, /, **axes: str | Iterable[Any]
+) -> Callable[[Any], list[Cell]]:
+    """Return the function from settings to a cell for every combination of parameters; the first axis varies slowest.
 
     Args:
         name: A format such as "{arm}-seed{seed}"; its fields, in order, are the cell's parameters.
         named: For an axis, how values are written in the name.
-        **axes: The values of each parameter.
+        **axes: The values of each parameter, or the field of the settings that has them; of a count those below it.
 
     Example:
-        >>> [cell.name for cell in grid("{arm}-seed{seed}", seed=range(2), arm=("own", "full"))]
+        >>> from types import SimpleNamespace
+        >>> cells = grid("{arm}-seed{seed}", seed="seeds", arm="arms")
+        >>> [cell.name for cell in cells(SimpleNamespace(seeds=2, arms=("own", "full")))]
         ['own-seed0', 'full-seed0', 'own-seed1', 'full-seed1']
     """
     fields = [field for _, field, _, _ in string.Formatter().parse(name) if field]
-    cells = []
-    for values in itertools.product(*axes.values()):
-        of = dict(zip(axes, values, strict=True))
-        words = {key: (named or {}).get(key, {}).get(value, str(value).replace("/", "-")) for key, value in of.items()}
-        cells.append(Cell(name.format(**words), {field: of[field] for field in fields}))
+
+    def cells(config: Any) -> list[Cell]:
+        of_axes = [getattr(config, axis) if isinstance(axis, str) else axis for axis in axes.values()]
+        found = []
+        for values in itertools.product(*(range(axis) if isinstance(axis, int) else axis for axis in of_axes)):
+            of = dict(zip(axes, values, strict=True))
+            words = {key: (named or {}).get(key, {}).get(one, str(one).replace("/", "-")) for key, one in of.items()}
+            found.append(Cell(name.format(**words), {field: of[field] for field in fields}))
+        return found
+
     return cells
-
-
-def by(results: Sequence[Result], *parameters: str) -> dict[Any, list[Result]]:
-    """Group results by the value of a parameter, or by the tuple of several, in the order of the cells."""
-    groups: dict[Any, list[Result]] = {}
-    for result in results:
-        key = tuple(result.cell.parameters[name] for name in parameters)
-        groups.setdefault(key[0] if len(key) == 1 else key, []).append(result)
-    return groups

@@ -46,6 +46,8 @@ def _read() -> Mapping[str, Published]:
     return tables
 
 
+# Networks as the paper names them.
+NETWORKS = {f"{kind}{n}": f"ResNet-{n}" for kind in ("resnet", "resnet3d") for n in (18, 34, 50, 101)}
 TABLES = _read()
 ROOK, QUADRANT, RED_GREEN = TABLES["ROOK"], TABLES["QUADRANT"], TABLES["RED_GREEN"]
 DIAGONAL, CONSISTENCY = TABLES["DIAGONAL"], TABLES["CONSISTENCY"]

@@ -1,6 +1,6 @@
 """Find the experiments: every folder here whose `__init__.py` registers settings.
 
-Names and summaries are read from the source of each `@register(...)`, so that listing them imports none.
+A folder's name is the experiment's; summary and chapter are read from the source, so that listing them imports none.
 """
 
 import ast
@@ -8,10 +8,9 @@ from collections.abc import Iterator, Mapping
 from functools import cached_property
 from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 from borderless.errors import RunError
-from borderless.experiments.experiment import REGISTERED, Experiment
+from borderless.experiments.experiment import REGISTERED, Experiment, name_of, title_and_summary
 
 
 class Registry(Mapping[str, Experiment]):
@@ -25,13 +24,15 @@ class Registry(Mapping[str, Experiment]):
         """Module and summary of each experiment."""
         found = []
         for path in self.folder.glob("*/__init__.py"):
-            facts = _registration(ast.parse(path.read_text(encoding="utf-8")))
-            if not facts.keys() >= {"name", "chapter", "summary"}:
+            source = ast.parse(path.read_text(encoding="utf-8"))
+            summary, chapter = title_and_summary(ast.get_docstring(source))[1], _chapter(source)
+            if not summary or chapter is None:
                 raise RunError(
-                    f"Expected @register with a literal name, chapter and summary in {path} but got {facts}."
+                    f"Expected title and summary in the docstring, and @register with a literal chapter, in {path} but "
+                    f"got the summary {summary!r} and the chapter {chapter}; add what is missing."
                 )
             module = f"{self.package}.{path.parent.name}"
-            found.append((facts["chapter"], facts["name"], (module, facts["summary"])))
+            found.append((chapter, name_of(module), (module, summary)))
         return {name: listed for _, name, listed in sorted(found)}
 
     @property
@@ -53,12 +54,12 @@ class Registry(Mapping[str, Experiment]):
         return name in self._listed
 
 
-def _registration(source: ast.Module) -> dict[str, Any]:
-    """Return the literal arguments of the decorator `@register(...)`, by their keywords."""
+def _chapter(source: ast.Module) -> int | None:
+    """Return the literal `chapter` of the decorator `@register(...)`."""
     for call in ast.walk(source):
         if isinstance(call, ast.Call) and getattr(call.func, "id", "") == "register":
-            return {k.arg: k.value.value for k in call.keywords if k.arg and isinstance(k.value, ast.Constant)}
-    return {}
+            return next((ast.literal_eval(k.value) for k in call.keywords if k.arg == "chapter"), None)
+    return None
 
 
 EXPERIMENTS = Registry("borderless.experiments", Path(__file__).parent)

@@ -7,7 +7,7 @@ import time
 import warnings
 import zipfile
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import numpy as np
 from borderless.errors import CorruptResultWarning, OtherVersionWarning, RunError
 from borderless.experiments.experiment import Cell, Experiment, Metrics, Result
 from borderless.report.provenance import commit, plain, versions
-from borderless.runtime.files import clear_half_written, write_atomically, write_csv
+from borderless.runtime.files import clear_half_written, write_atomically
 
 RESULT = "result.json"
 # A result is written within seconds; what is half written for longer is of a process that was killed.
@@ -128,29 +128,6 @@ def load_arrays(path: Path) -> dict[str, np.ndarray]:
             f"Expected the arrays of a finished cell in {path} but got {error}; delete {path.parent} and run the same "
             "command again"
         ) from error
-
-
-def write_table(
-    results: Sequence[Result],
-    folder: Path,
-    metrics: Callable[[dict[str, Any]], Mapping[str, Any]] = lambda metrics: metrics,
-) -> None:
-    """Write `folder/table.csv`: a line per cell, its parameters and all of its metrics that are single values.
-
-    Args:
-        results: One per cell.
-        folder: Where to write.
-        metrics: Function that selects the metrics to write, by column; by default all.
-    """
-    parameters = list(results[0].cell.parameters)
-    shown = [metrics(r.metrics) for r in results]
-    singles = [key for one in shown for key, value in one.items() if not isinstance(value, list | dict)]
-    keys = list(dict.fromkeys(singles))
-    rows = [
-        [*(r.cell.parameters[name] for name in parameters), *(one.get(key) for key in keys)]
-        for r, one in zip(results, shown, strict=True)
-    ]
-    write_csv(folder / "table.csv", [*parameters, *keys], rows)
 
 
 def _read(path: Path) -> dict[str, Any]:

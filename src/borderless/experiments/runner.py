@@ -55,9 +55,12 @@ def run(
                 f"Expected torchrun or --engine ray but got both, in {processes.size} processes; start it without one "
                 "of them, because Ray starts processes of its own."
             )
-        if processes.is_leader:
-            return _run(experiment, config, Path(folder), engine, address, progress)
-        return _work_along(experiment, config)
+        if not processes.is_leader:
+            return _work_along(experiment, config)
+        columns = (TextColumn("{task.fields[title]:<14}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        console = Console(stderr=True, quiet=not progress)
+        with Progress(*columns, TextColumn("{task.description}"), console=console) as bar:
+            return _run(experiment, config, Path(folder), engine, address, bar)
 
 
 def _work_along(experiment: Experiment, config: Any) -> Section:
@@ -69,7 +72,7 @@ def _work_along(experiment: Experiment, config: Any) -> Section:
 
 
 def _run(
-    experiment: Experiment, config: Any, folder: Path, engine: Engine, address: str | None, progress: bool
+    experiment: Experiment, config: Any, folder: Path, engine: Engine, address: str | None, bar: Progress
 ) -> Section:
     cells = experiment.cells(config)
     names = [cell.name for cell in cells]
@@ -80,28 +83,23 @@ def _run(
         )
     done = finished(experiment, config, cells, folder)
     has_kept = bool(done)
-    console = Console(stderr=True, quiet=not progress)
+    task = bar.add_task("", total=len(cells), completed=len(done), title=experiment.name)
+
+    def tell(doing: str) -> None:
+        bar.update(task, description=doing)
+
     try:
-        with Progress(
-            TextColumn("{task.fields[title]:<14}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("{task.description}"),
-            console=console,
-        ) as bar:
-            task = bar.add_task("", total=len(cells), completed=len(done), title=experiment.name)
-
-            def started(name: str) -> None:
-                bar.update(task, description=name)
-
-            missing = [cell for cell in cells if cell.name not in done]
-            for result in _results(experiment, config, missing, folder, engine, address, started):
-                done[result.cell.name] = result
-                bar.advance(task)
-            bar.update(task, description="drawing")
-            section = _drawn(experiment, config, [done[name] for name in names], folder, has_kept)
-            bar.update(task, description="")
+        missing = [cell for cell in cells if cell.name not in done]
+        if engine == "ray" and missing:
+            results = run_on_ray(experiment, config, missing, folder, address, tell)
+        else:
+            results = _one_by_one(lambda cell: run_and_keep(experiment, config, cell, folder), missing, tell)
+        for result in results:
+            done[result.cell.name] = result
+            bar.advance(task)
+        tell("drawing")
+        section = _drawn(experiment, config, [done[name] for name in names], folder, has_kept)
+        tell("")
     except KeyboardInterrupt:
         raise RunInterrupted(
             f"stopped: {len(done)} of {len(cells)} cells of {experiment.name!r} are done and kept in {folder}; run "
@@ -125,20 +123,10 @@ def _drawn(experiment: Experiment, config: Any, results: list[Result], folder: P
         ) from error
 
 
-def _results(
-    experiment: Experiment,
-    config: Any,
-    cells: list[Cell],
-    folder: Path,
-    engine: Engine,
-    address: str | None,
-    started: Callable[[str], Any],
-) -> Iterator[Result]:
-    if engine == "ray" and cells:
-        yield from run_on_ray(experiment, config, cells, folder, address, started)
-        return
+def _one_by_one(run: Callable[[Cell], Result], cells: list[Cell], started: Callable[[str], Any]) -> Iterator[Result]:
+    """Run the cells in this process, and tell the others of torchrun each cell, then that there are no more."""
     for cell in cells:
         started(cell.name)
         process_group().broadcast(cell)
-        yield run_and_keep(experiment, config, cell, folder)
+        yield run(cell)
     process_group().broadcast(None)

@@ -97,6 +97,17 @@ def of_each_batch(
     return [value for _, value, _ in everyones], torch.cat(labels) if labels else None
 
 
+def predicted_classes(model: nn.Module, images: Any, batch_size: int) -> Tensor:
+    """Return the class of the largest logit of each image, (N,), on the CPU.
+
+    Args:
+        model: Returns logits (n, classes).
+        images: A tensor (N, C, H, W), or a data set of images or of (image, label) pairs.
+        batch_size: Images per batch.
+    """
+    return torch.cat(of_each_batch(images, batch_size, model, lambda batch: model(batch.images).argmax(1).cpu())[0])
+
+
 def load(images: Any, indices: Sequence[int]) -> tuple[Tensor, Any]:
     """Return the images of these numbers, and what they are paired with, or None."""
     # Of a tensor a copy: a model may change its images in place.

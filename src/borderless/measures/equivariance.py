@@ -6,6 +6,7 @@ Shapes: images (N, C, H, W), placed on a canvas large enough for every shift.
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -99,3 +100,20 @@ def _relative_change(moved: Tensor, reference: Tensor, shift: tuple[int, int], c
             moved = moved.narrow(axis, max(step, 0), count)
             reference = reference.narrow(axis, max(-step, 0), count)
     return (moved - reference).abs().max() / scale
+
+
+def empty_response(model: nn.Module) -> float:
+    """Return the unmodified model's output for an empty plane, read far from any edge."""
+    return model(torch.zeros(1, 1, 33, 33))[0, 0, 16, 16].item()
+
+
+def object_response(model: nn.Module, image: Tensor) -> float:
+    """Return the unmodified model's largest output for an object, less that for an empty plane, far from any edge."""
+    far = 16
+    inside = model(nn.functional.pad(image, [far] * 4))[0, 0, far:-far, far:-far]
+    return (inside - empty_response(model)).abs().max().item()
+
+
+def relative_difference(first: np.ndarray, second: np.ndarray, peak: float) -> float:
+    """Return the largest difference of two feature maps, as a share of the largest response to the object."""
+    return float(np.abs(first - second).max() / peak)

@@ -14,9 +14,9 @@ from torch import nn
 
 from borderless.conversion import convert
 from borderless.data.drawings import LETTER, LETTER_IMAGE_PX
-from borderless.data.letter import scene
+from borderless.data.letter import on_plane, scene
 from borderless.engine.border import BORDERS
-from borderless.experiments.equivariance.experiment import empty_response, on_plane, relative_difference
+from borderless.measures.equivariance import empty_response, relative_difference
 from borderless.playground.panels import Picture, Row, Shown, feature_map
 from borderless.report import plots
 from borderless.report.numbers import percent
@@ -194,7 +194,7 @@ import torch
 from torch import nn
 
 import borderless as bl
-from borderless.data.letter import scene
+from borderless.data.letter import on_plane, scene
 
 kernel = torch.tensor({kernel})
 layers = nn.Sequential(nn.Conv2d(1, 1, 5, padding=2), nn.ReLU(), nn.Conv2d(1, 1, 5, padding=2))

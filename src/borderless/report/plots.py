@@ -53,29 +53,17 @@ BORDER_MARKERS = {
 }
 
 # Of the arms of experiments, in which the original padding takes the place of `zero`.
-_ARM_COLORS = {
-    "own": "#c43c2a",
-    "same": "#c43c2a",
-    "full": "#2878b5",
-    "full-temporal": "#0f4c81",
-    "infinite": "#16805a",
-    "infinite-adaptive": "#8457a8",
-    "own-padded": "#77736b",
-    "own-moved": "#e08a1e",
-    "own-padded-moved": "#33322f",
-    "recipe": "#0b8f8f",
-}
-_ARM_MARKERS = {
-    "own": "s",
-    "same": "s",
-    "full": "o",
-    "full-temporal": "P",
-    "infinite": "^",
-    "infinite-adaptive": "D",
-    "own-padded": "v",
-    "own-moved": "P",
-    "own-padded-moved": "X",
-    "recipe": "*",
+_ARM_COLORS_AND_MARKERS = {
+    "own": ("#c43c2a", "s"),
+    "same": ("#c43c2a", "s"),
+    "full": ("#2878b5", "o"),
+    "full-temporal": ("#0f4c81", "P"),
+    "infinite": ("#16805a", "^"),
+    "infinite-adaptive": ("#8457a8", "D"),
+    "own-padded": ("#77736b", "v"),
+    "own-moved": ("#e08a1e", "P"),
+    "own-padded-moved": ("#33322f", "X"),
+    "recipe": ("#0b8f8f", "*"),
 }
 
 # Published numbers beside measured ones; what is neither border nor arm.
@@ -239,17 +227,28 @@ def heat_map(
     if annotate is not None:
         _annotate(ax, image, values, annotate)
     if color_bar:
-        bar = ax.figure.colorbar(image, ax=ax, label=label, shrink=0.85, pad=0.03)
-        bar.outline.set_visible(False)
+        color_bar_beside(image, ax, label=label, shrink=0.85, pad=0.03)
     return image
+
+
+def color_bar_beside(image: Any, axes: Any, **settings: Any) -> None:
+    """Put the color bar of an image beside one panel or several; settings are those of `Figure.colorbar`."""
+    image.figure.colorbar(image, ax=axes, **settings).outline.set_visible(False)
+
+
+def picture(ax: Axes, image: ArrayLike, label: str = "", **settings: Any) -> None:
+    """Show a picture, pixel by pixel, with a label on its left; settings are those of `Axes.imshow`."""
+    ax.imshow(image, interpolation="nearest", **settings)
+    bare(ax)
+    ax.set_ylabel(label)
 
 
 def marker_style(arm: str) -> dict[str, Any]:
     """Return the marker and color of an arm's points; a variant of an arm, such as with blur, has hollow ones."""
-    base = max((name for name in _ARM_COLORS if f"{arm}-".startswith(f"{name}-")), key=len)
-    color = _ARM_COLORS[base]
+    base = max((name for name in _ARM_COLORS_AND_MARKERS if f"{arm}-".startswith(f"{name}-")), key=len)
+    color, marker = _ARM_COLORS_AND_MARKERS[base]
     return {
-        "marker": _ARM_MARKERS[base],
+        "marker": marker,
         "color": color,
         "markerfacecolor": "white" if arm != base else color,
         "markeredgecolor": color,
@@ -313,18 +312,9 @@ def bare(ax: Axes) -> None:
 def _annotate(ax: Axes, image: Any, values: np.ndarray, form: str) -> None:
     left, right, bottom, top = image.get_extent()
     rows, columns = values.shape
-    for row in range(rows):
-        for column in range(columns):
-            x = left + (column + 0.5) * (right - left) / columns
-            y = top + (row + 0.5) * (bottom - top) / rows
-            red, green, blue, _ = image.cmap(image.norm(values[row, column]))
-            is_light = 0.299 * red + 0.587 * green + 0.114 * blue > 0.55
-            ax.text(
-                x,
-                y,
-                form.format(values[row, column]),
-                ha="center",
-                va="center",
-                fontsize=7.5,
-                color="#1d1d1b" if is_light else "white",
-            )
+    for (row, column), value in np.ndenumerate(values):
+        x = left + (column + 0.5) * (right - left) / columns
+        y = top + (row + 0.5) * (bottom - top) / rows
+        red, green, blue, _ = image.cmap(image.norm(value))
+        color = INK if 0.299 * red + 0.587 * green + 0.114 * blue > 0.55 else "white"
+        ax.text(x, y, form.format(value), ha="center", va="center", fontsize=7.5, color=color)

@@ -93,6 +93,8 @@ class Recipe:
         return self.learning_rate * self.factor**falls
 
 
+# Of small networks on small images, whose number of epochs and learning rate the experiment says.
+SMALL_IMAGES = Recipe(batch_size=32, optimizer="adamw", weight_decay=1e-2, schedule="linear")
 # As networks of ImageNet are usually trained, and in the paper.
 IMAGENET = Recipe(
     epochs=90, batch_size=256, learning_rate=0.1, weight_decay=1e-4, nesterov=False, schedule="step", workers=4

@@ -1,4 +1,7 @@
-"""Classify motions in clips with 3D networks."""
+"""What happens in a clip?
+
+3D networks trained from scratch on few clips, with same and full convolution and infinite borders.
+"""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,7 +14,7 @@ from borderless.experiments.settings import PaperSettings
 from borderless.models import arms
 from borderless.models.choices import SMALL
 from borderless.runtime.settings import Choice, Range
-from borderless.training.recipe import Recipe
+from borderless.training.recipe import SMALL_IMAGES, Recipe
 
 # `same` under these arms of the other experiments; `full` is built, as in the paper.
 CONVERTED = ("infinite", "infinite-adaptive")
@@ -22,7 +25,7 @@ ARMS = {
     **{name: arms.ARMS[name].title for name in CONVERTED},
 }
 NETWORKS = (SMALL, "resnet3d18", "resnet3d34", "resnet3d50")
-EMBEDDED = Recipe(epochs=12, batch_size=32, optimizer="adamw", learning_rate=3e-3, weight_decay=1e-2, schedule="linear")
+EMBEDDED = replace(SMALL_IMAGES, epochs=12, learning_rate=3e-3)
 FEW = replace(EMBEDDED, epochs=3)
 # PyTorch's "patience 10" acts on the eleventh.
 _PLATEAU = Recipe(monitor="loss", patience=11, min_learning_rate=0.0, restore_best=False, workers=4)
@@ -30,13 +33,7 @@ _SGD = replace(_PLATEAU, learning_rate=0.1, dampening=0.9, nesterov=False, weigh
 PAPER = replace(_SGD, epochs=150, batch_size=32)
 
 
-@register(
-    name="actions",
-    chapter=11,
-    title="What happens in a clip?",
-    summary="3D networks trained from scratch on few clips, with same and full convolution and infinite borders.",
-    cells=lambda config: grid("{arch}-{arm}-seed{seed}", seed=range(config.seeds), arch=config.archs, arm=config.arms),
-)
+@register(chapter=11, cells=grid("{arch}-{arm}-seed{seed}", seed="seeds", arch="archs", arm="arms"))
 @dataclass(frozen=True)
 class ActionsConfig(PaperSettings):
     """Settings of `actions`."""

@@ -48,9 +48,8 @@ def cost(arch: str, arm: str, classes: int, size: tuple[int, ...]) -> float:
     same = network(arch, "same", classes, 0)
     if arm in CONVERTED:
         return arms.ARMS[arm].cost(same, size)
-    return (
-        explain(network(arch, arm, classes, 0), size, tiles=False).macs_own / explain(same, size, tiles=False).macs_own
-    )
+    macs, of_same = (explain(one, size, tiles=False).macs_own for one in (network(arch, arm, classes, 0), same))
+    return macs / of_same
 
 
 def run_cell(config: ActionsConfig, cell: Cell, folder: Path) -> dict[str, Any]:

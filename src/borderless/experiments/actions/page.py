@@ -8,38 +8,31 @@ from borderless.data.choices import MOTIONS
 from borderless.data.motions import MEAN_GROUND, generated
 from borderless.experiments import published
 from borderless.experiments.actions import ARMS, ActionsConfig
-from borderless.experiments.experiment import Result, by
-from borderless.experiments.kit import means, percents, texts
-from borderless.experiments.results_on_disk import write_table
+from borderless.experiments.experiment import Result
+from borderless.experiments.kit import by, cost, means, percents, texts, write_table
 from borderless.report import Section, plots
 
 PAPER = {"same": "S", "full": "F", "full-temporal": "F + temporal"}
-PAPER_NAMES = {"resnet3d18": "ResNet-18", "resnet3d34": "ResNet-34", "resnet3d50": "ResNet-50"}
 COLUMNS = ["network", "arm", "test", "validation", "training", "cost", "paper: UCF101", "paper: HMDB51"]
 
 
 def draw(config: ActionsConfig, results: list[Result], folder: Path) -> Section:
     """Draw the page."""
     write_table(results, folder)
-    by_arch = {arch: by(group, "arm") for arch, group in by(results, "arch").items()}
-    training = {
-        arch: {ARMS[arm]: percents(group, "training_accuracy") for arm, group in groups.items()}
-        for arch, groups in by_arch.items()
-    }
-    gaps = {
-        (f"{arch}, {ARMS[arm]}" if len(by_arch) > 1 else ARMS[arm]): np.subtract(
-            percents(group, "training_accuracy"), percents(group, "accuracy")
-        )
-        for arch, groups in by_arch.items()
-        for arm, group in groups.items()
-    }
+    groups = by(results, "arch", "arm")
+    training: dict[str, dict[str, list[float]]] = {arch: {} for arch in config.archs}
+    gaps = {}
+    for (arch, arm), group in groups.items():
+        training[arch][ARMS[arm]] = percents(group, "training_accuracy")
+        title = f"{arch}, {ARMS[arm]}" if len(config.archs) > 1 else ARMS[arm]
+        gaps[title] = np.subtract(training[arch][ARMS[arm]], percents(group, "accuracy"))
     text = texts(__file__, config=config, gaps=gaps, training=training)
     figures = [] if config.data is not None else [text.figure("clips", _frames(folder / "clips.png"))]
     figures += [
-        text.figure(f"curves {arch}", _curves(folder / f"curves-{arch}.png", arch, groups))
-        for arch, groups in by_arch.items()
+        text.figure(f"curves {arch}", _curves(folder / f"curves-{arch}.png", arch, by(group, "arm")))
+        for arch, group in by(results, "arch").items()
     ]
-    rows = [_row(arch, arm, group) for arch, groups in by_arch.items() for arm, group in groups.items()]
+    rows = [_row(arch, arm, group) for (arch, arm), group in groups.items()]
     return text.section(figures, [text.table("accuracies", COLUMNS, means(rows))])
 
 
@@ -49,8 +42,7 @@ def _frames(path: Path) -> Path:
     for row, motion in enumerate(MOTIONS):
         frames = example[row][0].permute(1, 2, 3, 0) + MEAN_GROUND
         for ax, frame in zip(axes[row], frames.clamp(0, 1).numpy(), strict=True):
-            ax.imshow(frame, interpolation="nearest")
-            plots.bare(ax)
+            plots.picture(ax, frame)
         axes[row, 0].set_ylabel(motion, rotation=0, ha="right", va="center", fontsize=8)
     return plots.save(fig, path)
 
@@ -70,11 +62,11 @@ def _curves(path: Path, arch: str, groups: dict[str, list[Result]]) -> Path:
 
 
 def _row(arch: str, arm: str, group: list[Result]) -> list[str | list[float]]:
-    keys = [(data, PAPER_NAMES.get(arch, ""), PAPER.get(arm, "")) for data in ("UCF101", "HMDB51")]
+    keys = [(data, published.NETWORKS.get(arch, ""), PAPER.get(arm, "")) for data in ("UCF101", "HMDB51")]
     return [
         arch,
         ARMS[arm],
         *(percents(group, name) for name in ("accuracy", "validation_accuracy", "training_accuracy")),
-        f"{group[0].metrics['cost']:.1f}×",
+        cost(group),
         *(published.ACTION_RECOGNITION.text(*key) for key in keys),
     ]

@@ -1,4 +1,7 @@
-"""Compare valid, same and full convolution on one white pixel."""
+"""Convolution types at the border.
+
+The responses of valid, same and full convolution to one white pixel, in one corner or in the other.
+"""
 
 from dataclasses import dataclass
 from typing import Annotated
@@ -8,13 +11,7 @@ from borderless.experiments.experiment import grid, register
 from borderless.runtime.settings import Choice, Range, Settings
 
 
-@register(
-    name="conv-types",
-    chapter=2,
-    title="Convolution types at the border",
-    summary="The responses of valid, same and full convolution to one white pixel, in one corner or in the other.",
-    cells=lambda config: grid("{border}", border=config.borders),
-)
+@register(chapter=2, cells=grid("{border}", border="borders"))
 @dataclass(frozen=True)
 class ConvTypesConfig(Settings):
     """Settings of `conv-types`."""

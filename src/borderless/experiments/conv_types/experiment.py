@@ -1,8 +1,7 @@
 """Border and response: one 3 × 3 filter, one white pixel in a corner, three types of convolution.
 
 The filter reads one pixel down and to the right of its position. To detect the pixel in the upper left corner it must
-be
-outside the image, so only full convolution does (Kayhan and van Gemert, CVPR 2020).
+be outside the image, so only full convolution does (Kayhan and van Gemert, CVPR 2020).
 """
 
 from pathlib import Path

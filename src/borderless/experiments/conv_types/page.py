@@ -6,8 +6,7 @@ from typing import Any
 from borderless.experiments.conv_types import ConvTypesConfig
 from borderless.experiments.conv_types.experiment import CORNERS, images, network
 from borderless.experiments.experiment import Result
-from borderless.experiments.kit import texts
-from borderless.experiments.results_on_disk import load_arrays
+from borderless.experiments.kit import arrays, texts
 from borderless.report import Section, plots
 from borderless.runtime.files import write_csv
 
@@ -17,14 +16,10 @@ PAPER_TYPES = {"valid": "valid (V-Conv)", "zero": "same (S-Conv)", "full": "full
 def draw(config: ConvTypesConfig, results: list[Result], folder: Path) -> Section:
     """Draw the page."""
     columns = ["border", *(f"pixel {corner}" for corner in CORNERS), "map, px"]
-    rows = [
-        [
-            r.cell.name,
-            *(f"{value:.3g}" for value in r.metrics["largest_response"]),
-            "{} × {}".format(*r.metrics["size"]),
-        ]
-        for r in results
-    ]
+    rows = []
+    for r in results:
+        largest = [f"{value:.3g}" for value in r.metrics["largest_response"]]
+        rows.append([r.cell.name, *largest, "{} × {}".format(*r.metrics["size"])])
     write_csv(folder / "table.csv", columns, rows)
     text = texts(__file__, missed=[r.cell.name for r in results if 0 in r.metrics["largest_response"]])
     shown = [r for r in results if r.cell.name in PAPER_TYPES]
@@ -41,7 +36,7 @@ def _figure(size: int, results: list[Result], path: Path) -> Path:
         axes[row, 0].set_ylabel(f"pixel\n{CORNERS[row]}")
         plots.feature_map(axes[row, 1], network().weight[0, 0], start=(middle, middle), **style)
         for ax, result in zip(axes[row, 2:], results, strict=True):
-            maps = load_arrays(result.folder / "maps.npz")
+            maps = arrays(result, "maps.npz")
             plots.feature_map(ax, maps["window"][row, 0], start=tuple(maps["start"]), frame=(size, size), **style)
     for ax, title in zip(axes[0], ["image", "filter", *(PAPER_TYPES[r.cell.name] for r in results)], strict=True):
         ax.set_title(title)

@@ -1,4 +1,7 @@
-"""Train classifiers on few images of each class."""
+"""Few images per class.
+
+Accuracy with n training images per class, under each border, and on more pixels at the same cost.
+"""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,26 +12,19 @@ from borderless.experiments.settings import PaperSettings
 from borderless.models.arms import ARMS
 from borderless.models.choices import SMALL
 from borderless.runtime.settings import Choice, Range
-from borderless.training.recipe import IMAGENET, Recipe
+from borderless.training.recipe import IMAGENET, SMALL_IMAGES, Recipe
 
 OWN = "own"
 COMPARED = (OWN, "own-moved", "full", "infinite", "infinite-adaptive", "own-padded", "recipe")
-EMBEDDED = Recipe(epochs=40, batch_size=32, optimizer="adamw", learning_rate=4e-3, weight_decay=1e-2, schedule="linear")
+EMBEDDED = replace(SMALL_IMAGES, epochs=40, learning_rate=4e-3)
 FEW = replace(EMBEDDED, epochs=15)
 PAPERS_COUNTS = (50, 100, 250, 500)
 
 
 @register(
-    name="data-efficiency",
     chapter=9,
-    title="Few images per class",
-    summary="Accuracy with n training images per class, under each border, and on more pixels at the same cost.",
-    cells=lambda config: grid(
-        "{arm}-{per_class}-seed{seed}",
-        {"per_class": {0: "all"}},
-        seed=range(config.seeds),
-        per_class=config.per_class,
-        arm=config.arms,
+    cells=grid(
+        "{arm}-{per_class}-seed{seed}", {"per_class": {0: "all"}}, seed="seeds", per_class="per_class", arm="arms"
     ),
 )
 @dataclass(frozen=True)

@@ -7,10 +7,8 @@ import numpy as np
 from borderless.experiments import published
 from borderless.experiments.data_efficiency import OWN, DataEfficiencyConfig
 from borderless.experiments.data_efficiency.experiment import is_papers
-from borderless.experiments.experiment import Result, by
-from borderless.experiments.kit import means, percents, texts
-from borderless.experiments.results_on_disk import write_table
-from borderless.measures.intervals import over_seeds
+from borderless.experiments.experiment import Result
+from borderless.experiments.kit import by, means, percents, points_over_seeds, texts, write_table
 from borderless.models.arms import ARMS
 from borderless.report import Section, plots
 
@@ -26,7 +24,10 @@ def draw(config: DataEfficiencyConfig, results: list[Result], folder: Path) -> S
     if OWN in config.arms:
         gains = {(a, n): list(np.subtract(found, accuracy[OWN, n])) for (a, n), found in accuracy.items() if a != OWN}
     first = {arm: group[0].metrics for arm, group in by(results, "arm").items()}
-    titles = {arm: _title(arm, metrics["padding_px"]) for arm, metrics in first.items()}
+    titles = {
+        arm: f"original padding, {px} px of zeros around" if (px := metrics["padding_px"]) else ARMS[arm].title
+        for arm, metrics in first.items()
+    }
     counts = sorted(config.per_class, key=lambda count: count or np.inf)
     text = texts(__file__, config=config, accuracy=accuracy, gains=gains, titles=titles, least=counts[0])
     rows = [
@@ -42,23 +43,18 @@ def draw(config: DataEfficiencyConfig, results: list[Result], folder: Path) -> S
     return text.section([text.figure("curves", figure)], [text.table("accuracies", columns, means(rows))])
 
 
-def _title(arm: str, padding_px: int) -> str:
-    return f"original padding, {padding_px} px of zeros around" if padding_px else ARMS[arm].title
-
-
 def _figure(
     path: Path, counts: list[int], accuracy: Values, gains: Values, titles: dict[str, str], has_paper: bool
 ) -> Path:
     fig, axes = plots.new_figure(1, 2, panel_size=(3.3, 4.4))
     left, right = axes[0]
-    at = range(len(counts))
+    at, ticks = range(len(counts)), [str(count or "all") for count in counts]
     for i, (arm, title) in enumerate(titles.items()):
         beside = [x + (i - len(titles) / 2) * 0.06 for x in at]
         for ax, xs, found in ((left, list(at), accuracy), (right, beside, gains)):
             if (arm, counts[0]) in found:
-                means = [float(np.mean(found[arm, count])) for count in counts]
-                intervals = plots.around(means, [over_seeds(found[arm, count]) for count in counts])
-                plots.points(ax, xs, means, intervals, label=title, **plots.marker_style(arm))
+                over_counts = [found[arm, count] for count in counts]
+                points_over_seeds(ax, xs, over_counts, label=title, **plots.marker_style(arm))
     right.axhline(0, color="#8a8880", linewidth=0.8)
     known = published.IMAGENET_SUBSETS_GAIN.points([(count or "all",) for count in counts])
     if has_paper and known:
@@ -66,8 +62,6 @@ def _figure(
         (points,) = right.plot(list(known), list(known.values()), "o", label="paper: full", **style)
         right.legend(handles=[points])
     for ax, label in ((left, "test accuracy, %"), (right, "gain over original padding, points")):
-        plots.panel(
-            ax, ticks=[str(count or "all") for count in counts], xlabel="training images per class", ylabel=label
-        )
+        plots.panel(ax, ticks=ticks, xlabel="training images per class", ylabel=label)
     plots.legend_below(fig, left)
     return plots.save(fig, path)

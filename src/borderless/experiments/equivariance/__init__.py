@@ -1,4 +1,7 @@
-"""Compare shifting before a convolution with shifting after it."""
+"""Shift, then convolve; convolve, then shift.
+
+Difference between shifting before a convolution and shifting after it, for each border.
+"""
 
 from dataclasses import dataclass
 from typing import Annotated
@@ -12,13 +15,7 @@ BIASES = (False, True)
 
 
 @register(
-    name="equivariance",
-    chapter=1,
-    title="Shift, then convolve; convolve, then shift",
-    summary="Difference between shifting before a convolution and shifting after it, for each border.",
-    cells=lambda config: grid(
-        "{border}-{bias}", {"bias": {False: "no-bias", True: "bias"}}, bias=BIASES, border=config.borders
-    ),
+    chapter=1, cells=grid("{border}-{bias}", {"bias": {False: "no-bias", True: "bias"}}, bias=BIASES, border="borders")
 )
 @dataclass(frozen=True)
 class EquivarianceConfig(Settings):

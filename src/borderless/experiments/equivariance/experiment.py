@@ -10,19 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import nn
 
 from borderless.conversion import convert
-from borderless.data.drawings import LETTER_IMAGE_PX, LETTER_MARGIN_PX
-from borderless.data.letter import image
+from borderless.data.letter import image, on_plane
 from borderless.experiments.equivariance import EquivarianceConfig
 from borderless.experiments.experiment import Cell
 from borderless.experiments.results_on_disk import save_arrays
+from borderless.measures.equivariance import empty_response, object_response, relative_difference
 from borderless.runtime.evaluation import seeded
-
-# Relative differences below this are float32 rounding.
-EXACT = 1e-5
 
 
 def network(bias: bool, seed: int) -> nn.Sequential:
@@ -34,39 +30,11 @@ def network(bias: bool, seed: int) -> nn.Sequential:
     return layers.eval().requires_grad_(False)
 
 
-def empty_response(model: nn.Module) -> float:
-    """Return the unmodified model's output for an empty plane, read far from any edge."""
-    return model(torch.zeros(1, 1, 33, 33))[0, 0, 16, 16].item()
-
-
-def object_response(model: nn.Module) -> float:
-    """Return the unmodified model's largest output for the object, less that for an empty plane, far from any edge."""
-    far = 16
-    canvas = nn.functional.pad(image(), [far] * 4)
-    inside = model(canvas)[0, 0, far:-far, far:-far]
-    return (inside - empty_response(model)).abs().max().item()
-
-
-def relative_difference(first: np.ndarray, second: np.ndarray, peak: float) -> float:
-    """Return the largest difference of two feature maps, as a share of the largest response to the object."""
-    return float(np.abs(first - second).max() / peak)
-
-
-def on_plane(response: Any, empty: float, shift: int = 0) -> np.ndarray:
-    """Return the map, moved up and left by `shift`, on a plane that holds it, less the response to an empty plane."""
-    reach = 2 * LETTER_MARGIN_PX
-    plane = np.zeros((LETTER_IMAGE_PX + 2 * reach, LETTER_IMAGE_PX + 2 * reach))
-    window = response.window[0, 0].double().numpy() - empty
-    top, left = (reach + start - shift for start in response.start)
-    plane[top : top + window.shape[0], left : left + window.shape[1]] = window
-    return plane
-
-
 def run_cell(config: EquivarianceConfig, cell: Cell, folder: Path) -> dict[str, Any]:
     """Return the errors at shifts 1, 2, … px; both orders at the largest shift go to maps.npz."""
     border, bias = cell.parameters["border"], cell.parameters["bias"]
     plain = network(bias, config.seed)
-    empty, peak = empty_response(plain), object_response(plain)
+    empty, peak = empty_response(plain), object_response(plain, image())
     model = convert(plain, border, output="signal")
     before = model(image())
     errors, errors_around = [], []

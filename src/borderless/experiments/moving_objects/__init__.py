@@ -1,4 +1,7 @@
-"""Train on objects at random or biased positions, test everywhere."""
+"""Objects that move.
+
+Objects anywhere on a canvas, or on one side in training: accuracy and consistency at all positions.
+"""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,27 +14,24 @@ from borderless.experiments.settings import DeviceSettings
 from borderless.models.arms import ARMS
 from borderless.models.choices import SMALL
 from borderless.runtime.settings import Choice, Range
-from borderless.training.recipe import Recipe
+from borderless.training.recipe import SMALL_IMAGES, Recipe
 
 OWN, MOVED = "own", "own-moved"
 COMPARED = (OWN, MOVED, "own-padded-moved", "infinite-adaptive", "recipe")
-TRAINING = Recipe(epochs=40, batch_size=32, optimizer="adamw", weight_decay=1e-2, schedule="linear", monitor="loss")
+TRAINING = replace(SMALL_IMAGES, epochs=40, monitor="loss")
 FEW = replace(TRAINING, epochs=10)
 
 
 @register(
-    name="moving-objects",
     chapter=13,
-    title="Objects that move",
-    summary="Objects anywhere on a canvas, or on one side in training: accuracy and consistency at all positions.",
-    cells=lambda config: grid(
+    cells=grid(
         "{behind}-{at}-{arm}-{per_class}-seed{seed}",
         {"per_class": {0: "all"}},
-        seed=range(config.seeds),
-        behind=config.behind,
-        at=config.at,
-        per_class=config.per_class,
-        arm=config.arms,
+        seed="seeds",
+        behind="behind",
+        at="at",
+        per_class="per_class",
+        arm="arms",
     ),
 )
 @dataclass(frozen=True)
@@ -73,9 +73,4 @@ class MovingObjectsConfig(DeviceSettings):
                 "take --behind black, or other objects."
             )
 
-    DEMO: ClassVar = {
-        "arms": (MOVED, "recipe"),
-        "seeds": 1,
-        "test_images": 60,
-        "training": FEW,
-    }
+    DEMO: ClassVar = {"arms": (MOVED, "recipe"), "seeds": 1, "test_images": 60, "training": FEW}

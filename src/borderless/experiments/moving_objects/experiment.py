@@ -21,9 +21,9 @@ from borderless.data.moving_objects import TESTED, PlacedObjects, load_objects, 
 from borderless.experiments.experiment import Cell
 from borderless.experiments.moving_objects import MovingObjectsConfig
 from borderless.experiments.results_on_disk import save_arrays
+from borderless.measures.batches import predicted_classes
 from borderless.models.arms import ARMS, Arm
 from borderless.models.small import classifier, few_threads
-from borderless.runtime.evaluation import evaluating
 from borderless.training import fit
 
 IMAGES_AT_ONCE = 100
@@ -46,15 +46,16 @@ def run_cell(config: MovingObjectsConfig, cell: Cell, folder: Path) -> dict[str,
         loss, rate, training_accuracy, model = min(tried, key=lambda one: one[0])
         used = arm.deploy(model)
         positions = test.tested_positions()
-        moved = _predictions(used, [test.moved(position) for position in positions])
-        kept: dict[str, Tensor] = {"moved": moved}
-        if test.photographs is not None:
-            kept["cropped"] = _predictions(used, [test.cropped(position) for position in positions])
+        shown = {"moved": test.moved} if test.photographs is None else {"moved": test.moved, "cropped": test.cropped}
+        kept = {
+            name: torch.stack([predicted_classes(used, scenes_at(position), IMAGES_AT_ONCE) for position in positions])
+            for name, scenes_at in shown.items()
+        }
     arrays: dict[str, Any] = {name: found.numpy() for name, found in kept.items()}
     save_arrays(folder / "predictions.npz", labels=test.labels.numpy(), **arrays)
     crops = {"crops_changed": summarize(kept["cropped"], test.labels)["changed"]} if "cropped" in kept else {}
     return {
-        **summarize(moved, test.labels),
+        **summarize(kept["moved"], test.labels),
         **crops,
         "validation_loss": loss,
         "training_accuracy": training_accuracy,
@@ -108,11 +109,3 @@ def _scenes(
 @lru_cache(maxsize=1)
 def _objects(config: MovingObjectsConfig, seed: int) -> LabeledSplit:
     return load_objects(config.objects, config.data, seed)
-
-
-def _predictions(model: nn.Module, batches: list[Tensor]) -> Tensor:
-    """Return the predicted class of each image of each batch, (batches, images), on the CPU."""
-    device = next(model.parameters()).device
-    with evaluating(model):
-        rows = [[model(part.to(device)).argmax(1).cpu() for part in batch.split(IMAGES_AT_ONCE)] for batch in batches]
-    return torch.stack([torch.cat(row) for row in rows])

@@ -5,11 +5,18 @@ from typing import Any
 
 import numpy as np
 
-from borderless.experiments.experiment import Result, by
-from borderless.experiments.kit import difference_in_words, means, percents, texts
+from borderless.experiments.experiment import Result
+from borderless.experiments.kit import (
+    by,
+    cost,
+    difference_in_words,
+    means,
+    percents,
+    points_over_seeds,
+    texts,
+    write_table,
+)
 from borderless.experiments.moving_objects import MOVED, OWN, MovingObjectsConfig
-from borderless.experiments.results_on_disk import write_table
-from borderless.measures.intervals import over_seeds
 from borderless.models.arms import ARMS
 from borderless.report import Section, plots
 
@@ -44,25 +51,19 @@ def draw(config: MovingObjectsConfig, results: list[Result], folder: Path) -> Se
         f"{BEHIND[behind]}, {AT[at]}".capitalize(): by(group, "arm", "per_class")
         for (behind, at), group in by(results, "behind", "at").items()
     }
-    leads = [
-        _lead(title, groups, count)
-        for title, groups in regimes.items()
-        for count in counts
-        if {MOVED, RECIPE} <= set(config.arms)
-    ]
+    leads, worst = [], {}
+    for title, groups in regimes.items():
+        worst |= {(title, arm): percents(groups[arm, counts[-1]], "worst") for arm in config.arms}
+        if {MOVED, RECIPE} <= set(config.arms):
+            leads += [_lead(title, groups, count) for count in counts]
     text = texts(
         __file__,
         config=config,
         things="the images of the data set" if config.data else THINGS[config.objects],
-        regimes=list(regimes),
         titles={arm: ARMS[arm].title for arm in config.arms},
-        worst={
-            (title, arm): percents(groups[arm, counts[-1]], "worst")
-            for title, groups in regimes.items()
-            for arm in config.arms
-        },
+        worst=worst,
         most=counts[-1],
-        has_crops="photographs" in config.behind,
+        regimes=list(regimes),
         leads=leads,
     )
     figures, tables = [], []
@@ -91,7 +92,7 @@ def _table(config: MovingObjectsConfig, counts: list[int], groups: Groups) -> tu
             group = groups[arm, count]
             found = [percents(group, key) for key in shown]
             compared = ["–" if arm == one else difference_in_words(accuracy[arm], accuracy[one]) for one in against]
-            rows.append([str(count or "all"), ARMS[arm].title, *found, *compared, f"{group[0].metrics['cost']:.1f}×"])
+            rows.append([str(count or "all"), ARMS[arm].title, *found, *compared, cost(group)])
     heads = [f"against {ARMS[arm].title}" for arm in against]
     return ["images", "arm", *shown.values(), *heads, "cost"], means(rows)
 
@@ -102,9 +103,9 @@ def _figure(path: Path, config: MovingObjectsConfig, counts: list[int], groups: 
         style = {"label": ARMS[arm].title, **plots.marker_style(arm)}
         at = [x + (i - (len(config.arms) - 1) / 2) * 0.06 for x in range(len(counts))]
         for ax, key in zip(axes[0], PANELS, strict=False):
-            _points(ax, at, [percents(groups[arm, count], key) for count in counts], style)
+            points_over_seeds(ax, at, [percents(groups[arm, count], key) for count in counts], **style)
         last = groups[arm, counts[-1]]
-        _points(axes[0, -1], [last[0].metrics["cost"]], [percents(last, "worst")], style)
+        points_over_seeds(axes[0, -1], [last[0].metrics["cost"]], [percents(last, "worst")], **style)
     ticks = [str(count or "all") for count in counts]
     for ax, label in zip(axes[0], PANELS.values(), strict=False):
         plots.panel(ax, ticks=ticks, xlabel="images per class", ylabel=label, xlim=(-0.5, len(counts) - 0.5))
@@ -113,8 +114,3 @@ def _figure(path: Path, config: MovingObjectsConfig, counts: list[int], groups: 
     plots.panel(axes[0, -1], xlabel=cost, ylabel=PANELS["worst"])
     plots.legend_below(fig, axes[0, 0], 2)
     return plots.save(fig, path)
-
-
-def _points(ax: Any, at: list[float], values: list[list[float]], style: dict[str, Any]) -> None:
-    found = [float(np.mean(one)) for one in values]
-    plots.points(ax, at, found, plots.around(found, [over_seeds(one) for one in values]), **style)

@@ -32,7 +32,7 @@ def run_cell(config: OnePlaceConfig, cell: Cell, folder: Path) -> dict[str, Any]
     split = digits.split_digits(digits.load_digits(), seed)
     plain = network(seed)
     model = arm.apply(plain)
-    train, validation = (PlacedDigits(part, seed, everywhere=arm.moves) for part in (split.train, split.validation))
+    train, validation = (PlacedDigits(part, arm.moves, seed=seed) for part in (split.train, split.validation))
     with one_thread():
         history = fit(model, train, validation, config.training, folder, seed)
     test = Digits(split.test.images[: config.test_digits], split.test.labels[: config.test_digits])

@@ -7,10 +7,9 @@ import numpy as np
 from matplotlib.patches import Rectangle
 
 from borderless.data.digits import CANVAS_PX, DIGIT_PX, TRAINED_AT, load_digits, place_digits
-from borderless.experiments.experiment import Result, by
-from borderless.experiments.kit import means, percents, texts, values
+from borderless.experiments.experiment import Result
+from borderless.experiments.kit import arrays, by, cost, means, percents, texts, values, write_table
 from borderless.experiments.one_place import ARMS, OnePlaceConfig
-from borderless.experiments.results_on_disk import load_arrays, write_table
 from borderless.models.small import STRIDE_PX
 from borderless.report import Section, plots
 
@@ -31,32 +30,24 @@ def draw(config: OnePlaceConfig, results: list[Result], folder: Path) -> Section
     write_table(results, folder)
     groups = by(results, "arm")
     accuracies = {name: {key: percents(group, f"accuracy_{key}") for key in COLUMNS} for name, group in groups.items()}
-    counts = {
-        name: [sum(values(group, key)) for key in ("changed_predictions", "predictions")]
-        for name, group in groups.items()
-    }
+    keys = ("changed_predictions", "predictions")
+    counts = {name: [sum(values(group, key)) for key in keys] for name, group in groups.items()}
     changed = {name: f"{100 * one / of:.2g}" if one else "0" for name, (one, of) in counts.items()}
     maps = {ARMS[name].title: 100 * _accuracy_map(group) for name, group in groups.items()}
     text = texts(
         __file__, config=config, accuracies=accuracies, counts=counts, changed=changed, maps=maps, stride=STRIDE_PX
     )
     rows = [
-        [ARMS[name].title, *accuracies[name].values(), changed[name], f"{group[0].metrics['cost']:.1f}×"]
-        for name, group in groups.items()
+        [ARMS[name].title, *accuracies[name].values(), changed[name], cost(group)] for name, group in groups.items()
     ]
-    return text.section(
-        [text.figure("maps", _figure(folder / "one_place.png", maps))],
-        [text.table("accuracies", ["arm", *COLUMNS.values(), "changed", "cost"], means(rows))],
-    )
+    table = text.table("accuracies", ["arm", *COLUMNS.values(), "changed", "cost"], means(rows))
+    return text.section([text.figure("maps", _figure(folder / "one_place.png", maps))], [table])
 
 
 def _accuracy_map(group: list[Result]) -> np.ndarray:
     """Return the accuracy at every position in [0, 1], mean over the group's seeds: 19 × 19."""
-    at_place = []
-    for result in group:
-        saved = load_arrays(result.folder / "predictions.npz")
-        at_place.append((saved["predictions"] == saved["labels"]).mean(1))
-    return np.mean(at_place, axis=0).reshape(SIDE, SIDE)
+    saved = [arrays(result, "predictions.npz") for result in group]
+    return np.mean([(one["predictions"] == one["labels"]).mean(1) for one in saved], axis=0).reshape(SIDE, SIDE)
 
 
 def _figure(path: Path, maps: dict[str, np.ndarray]) -> Path:
@@ -84,8 +75,7 @@ def _figure(path: Path, maps: dict[str, np.ndarray]) -> Path:
 
 def _example(ax: Any) -> None:
     image = place_digits(load_digits().images[3:4], TRAINED_AT)[0, 0].numpy()
-    ax.imshow(image, cmap=plots.INTENSITY, interpolation="nearest")
-    plots.bare(ax)
+    plots.picture(ax, image, cmap=plots.INTENSITY)
     ax.add_patch(Rectangle((-0.5, -0.5), DIGIT_PX, DIGIT_PX, fill=False, edgecolor="#e0541b", linewidth=1.6))
     ax.set_title("every training digit is here")
     ax.set_xlabel(f"… and is tested at all {SIDE * SIDE} positions", fontsize=10, color=plots.INK)

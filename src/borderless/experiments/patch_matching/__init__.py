@@ -1,4 +1,7 @@
-"""Learn descriptors of patches from few pairs."""
+"""Descriptors from few pairs.
+
+HardNet, with same and with full convolution, trained on n pairs of patches.
+"""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,15 +24,7 @@ EMBEDDED = replace(_BASE, batch_size=32, optimizer="adamw", learning_rate=3e-3)
 FEW = replace(EMBEDDED, epochs=3)
 
 
-@register(
-    name="patch-matching",
-    chapter=10,
-    title="Descriptors from few pairs",
-    summary="HardNet, with same and with full convolution, trained on n pairs of patches.",
-    cells=lambda config: grid(
-        "{arm}-{pairs}-seed{seed}", seed=range(config.seeds), pairs=config.pairs, arm=config.arms
-    ),
-)
+@register(chapter=10, cells=grid("{arm}-{pairs}-seed{seed}", seed="seeds", pairs="pairs", arm="arms"))
 @dataclass(frozen=True)
 class PatchMatchingConfig(PaperSettings):
     """Settings of `patch-matching`."""

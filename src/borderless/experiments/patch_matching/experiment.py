@@ -2,10 +2,8 @@
 
 Kayhan and van Gemert (CVPR 2020), data efficiency on the Brown patches. The published full-convolution HardNet has a
 descriptor of 6,272 numbers instead of 128; a third arm has full convolution and 128 numbers, which separates the
-effects
-of size and border. Hardest-in-batch triplets, SGD with a linearly falling rate; the result is the false positive rate
-at
-95 % recall.
+effects of size and border. Hardest-in-batch triplets, SGD with a linearly falling rate; the result is the false
+positive rate at 95 % recall.
 
 Embedded data: patches of photographs inside scikit-image under random homographies. `--data`: the Brown patches.
 
@@ -36,7 +34,7 @@ def run_cell(config: PatchMatchingConfig, cell: Cell, folder: Path) -> dict[str,
     size = (PATCH_PX, PATCH_PX)
     macs, of_same = (explain(one, size, "zero", channels=1, tiles=False).macs for one in (model, load("sconv_hardnet")))
     untrained = evaluate(model, data.test, 256, objective).loss
-    train = Pairs(data.train.anchors[:count], data.train.positives[:count], seed, turns=data.train.turns)
+    train = Pairs(data.train.anchors[:count], data.train.positives[:count], data.train.turns, seed=seed)
     history = fit(model, train, data.validation, config.training, folder, seed, objective=objective)
     return {
         "fpr95": evaluate(model, data.test, 256, objective).loss,

@@ -5,11 +5,10 @@ from pathlib import Path
 import numpy as np
 
 from borderless.experiments import published
-from borderless.experiments.experiment import Result, by
-from borderless.experiments.kit import means, percents, texts
+from borderless.experiments.experiment import Result
+from borderless.experiments.kit import by, cost, means, percents, texts, write_table
 from borderless.experiments.patch_matching import ARMS, PatchMatchingConfig
 from borderless.experiments.patch_matching.experiment import examples
-from borderless.experiments.results_on_disk import write_table
 from borderless.report import Section, plots
 
 STYLES = {
@@ -30,25 +29,17 @@ def draw(config: PatchMatchingConfig, results: list[Result], folder: Path) -> Se
     is_brown = config.data is not None
     last = {ARMS[arm][1]: rates[arm, counts[-1]] for arm in config.arms}
     text = texts(__file__, seeds=config.seeds, most=counts[-1], last=last, is_brown=is_brown)
-    rows = [
-        [
-            ARMS[arm][1],
-            f"{np.mean(percents(group, 'untrained_fpr95')):.1f}",
-            *(rates[arm, count] for count in counts),
-            f"{group[0].metrics['cost']:.1f}×",
-        ]
-        for arm, group in by(results, "arm").items()
-    ]
+    rows = []
+    for arm, group in by(results, "arm").items():
+        untrained = f"{np.mean(percents(group, 'untrained_fpr95')):.1f}"
+        rows.append([ARMS[arm][1], untrained, *(rates[arm, count] for count in counts), cost(group)])
     if is_brown and published.PATCH_MATCHING.points([(count,) for count in counts]):
         rows.append(["paper: same, in [0, 1]", "", *map(published.PATCH_MATCHING.text, counts), ""])
         rows.append(["paper: full minus same, in [0, 1]", "", *map(published.PATCH_MATCHING_CHANGE.text, counts), ""])
-    return text.section(
-        [
-            text.figure("pairs", _pairs(folder / "pairs.png", config)),
-            text.figure("rates", _curves(folder / "patch_matching.png", rates, counts, config)),
-        ],
-        [text.table("rates", ["descriptor", "untrained", *(f"{count:,}" for count in counts), "cost"], means(rows))],
-    )
+    pairs = text.figure("pairs", _pairs(folder / "pairs.png", config))
+    curves = text.figure("rates", _curves(folder / "patch_matching.png", rates, counts, config))
+    columns = ["descriptor", "untrained", *(f"{count:,}" for count in counts), "cost"]
+    return text.section([pairs, curves], [text.table("rates", columns, means(rows))])
 
 
 def _pairs(path: Path, config: PatchMatchingConfig) -> Path:
@@ -56,9 +47,7 @@ def _pairs(path: Path, config: PatchMatchingConfig) -> Path:
     fig, axes = plots.new_figure(2, EXAMPLES, panel_size=(0.85, 0.85))
     for row, patches in zip(axes, (shown.anchors, shown.positives), strict=True):
         for ax, patch in zip(row, patches, strict=False):
-            ax.imshow(patch[0].numpy(), cmap=plots.INTENSITY, vmin=0, vmax=1)
-    for ax in axes.flat:
-        plots.bare(ax)
+            plots.picture(ax, patch[0].numpy(), cmap=plots.INTENSITY, vmin=0, vmax=1)
     return plots.save(fig, path)
 
 

@@ -1,4 +1,7 @@
-"""Move a photograph over an empty canvas."""
+"""A photograph, everywhere.
+
+A pretrained network evaluated on a photograph at many positions of an empty canvas.
+"""
 
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal, get_args
@@ -16,21 +19,11 @@ ARMS = {
     "full": Arm("full", "full"),
     "infinite": Arm("infinite", "infinite"),
     "infinite-adaptive": Arm("infinite,\nadaptive phase", "infinite", "adaptive"),
-    "infinite-reach4": Arm("infinite,\nreach 4", "infinite", reach=4),
-    "infinite-reach2": Arm("infinite,\nreach 2", "infinite", reach=2),
-    "infinite-reach1": Arm("infinite,\nreach 1", "infinite", reach=1),
+    **{f"infinite-reach{n}": Arm(f"infinite,\nreach {n}", "infinite", reach=n) for n in (4, 2, 1)},
 }
 
 
-@register(
-    name="placed-object",
-    chapter=5,
-    title="A photograph, everywhere",
-    summary="A pretrained network evaluated on a photograph at many positions of an empty canvas.",
-    cells=lambda config: grid(
-        "{photo}-{background}-{arm}", background=config.backgrounds, photo=config.photos, arm=ARMS
-    ),
-)
+@register(chapter=5, cells=grid("{photo}-{background}-{arm}", background="backgrounds", photo="photos", arm=ARMS))
 @dataclass(frozen=True)
 class PlacedObjectConfig(Settings):
     """Settings of `placed-object`."""

@@ -1,8 +1,8 @@
 """Placed object: the predictions of an ImageNet network for a photograph at many positions of an empty canvas.
 
 The network is EfficientNet-Lite0 with packaged weights, not changed and not trained any further: only the border
-differs
-from arm to arm. Offsets on and off the multiples of its total stride, 32 px, separate the effects of border and stride.
+differs from arm to arm. Offsets on and off the multiples of its total stride, 32 px, separate the effects of border and
+stride.
 
 Shapes: photographs 3 × 96 × 96; images n × 3 × 224 × 224; logits n × 1000; maps over positions rows × columns.
 """
@@ -21,6 +21,7 @@ from borderless.experiments.experiment import Cell
 from borderless.experiments.placed_object import ARMS, PlacedObjectConfig
 from borderless.experiments.results_on_disk import save_arrays
 from borderless.explanation import Explanation
+from borderless.measures.object_outputs import canvases
 from borderless.models.arms import Arm
 from borderless.models.choices import SIZE_PX
 from borderless.models.packaged import MEAN, TOTAL_STRIDE_PX, class_names, load_packaged, normalize
@@ -43,18 +44,15 @@ def run_cell(config: PlacedObjectConfig, cell: Cell, folder: Path) -> dict[str, 
     right = torch.tensor(sorted(PHOTOS[photo].right))
     probability = logits.softmax(1)[:, right].sum(1)
     first = logits.argmax(1)
-    save_arrays(
-        folder / "maps.npz",
-        probability=probability.reshape(n, n).numpy(),
-        first=first.reshape(n, n).numpy(),
-        is_right=torch.isin(first, right).reshape(n, n).numpy(),
-    )
+    is_right = torch.isin(first, right)
+    found = {"probability": probability, "first": first, "is_right": is_right}
+    save_arrays(folder / "maps.npz", **{name: values.reshape(n, n).numpy() for name, values in found.items()})
     return {
         **summarize(logits, positions, reference=(n // 2) * n + n // 2),
         "probability_min": probability.min(),
         "probability_mean": probability.mean(),
         "probability_max": probability.max(),
-        "right_share": torch.isin(first, right).double().mean(),
+        "right_share": is_right.double().mean(),
         "predictions": {class_names()[i]: int((first == i).sum()) for i in first.unique().tolist()},
         "macs": explanation.macs,
         "cost": explanation.cost,
@@ -82,12 +80,9 @@ def logits_at(model: nn.Module, photo: Tensor, positions: Tensor, color: float) 
     Shape:
         photo 3 × side × side; positions n × 2, (row, column) of its upper left pixel; logits n × classes.
     """
-    side = photo.shape[-1]
     logits, seconds = [], []
     for batch in positions.split(BATCH):
-        images = torch.full((len(batch), 3, *SIZE_PX), color)
-        for image, (row, column) in zip(images, batch.tolist(), strict=True):
-            image[:, row : row + side, column : column + side] = photo
+        images = canvases(photo[None], batch.numpy(), SIZE_PX, color)
         begin = time.perf_counter()
         logits.append(model(images))
         seconds.append((time.perf_counter() - begin) / len(batch))

@@ -4,14 +4,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from borderless.data.photos import load_photo
-from borderless.experiments.experiment import Result, by
-from borderless.experiments.kit import percents, texts, values
+from borderless.experiments.experiment import Result
+from borderless.experiments.kit import arrays, by, cost, percents, texts, values, write_table
 from borderless.experiments.placed_object import ARMS, PlacedObjectConfig
 from borderless.experiments.placed_object.experiment import BRIGHTNESS
-from borderless.experiments.results_on_disk import load_arrays, write_table
+from borderless.measures.object_outputs import canvases
 from borderless.models.choices import SIZE_PX
 from borderless.models.packaged import TOTAL_STRIDE_PX
 from borderless.report import Section, plots
@@ -39,56 +38,45 @@ def draw(config: PlacedObjectConfig, results: list[Result], folder: Path) -> Sec
         stride=TOTAL_STRIDE_PX,
         side=SIZE_PX[0],
     )
-    figures = [
-        text.figure(background, _figure(folder / f"placed_object_{background}.png", config, background, found, ranges))
-        for background in config.backgrounds
-    ]
-    tables = [
-        text.table(background, [f"on {background}", *COLUMNS], [_row(arm, found[background, arm]) for arm in ARMS])
-        for background in config.backgrounds
-    ]
+    figures, tables = [], []
+    for background in config.backgrounds:
+        path = folder / f"placed_object_{background}.png"
+        figures.append(text.figure(background, _figure(path, config, background, found, ranges)))
+        rows = [_row(arm, found[background, arm]) for arm in ARMS]
+        tables.append(text.table(background, [f"on {background}", *COLUMNS], rows))
     return text.section(figures, tables)
 
 
 def _columns(metrics: dict[str, Any]) -> dict[str, Any]:
-    predictions = "; ".join(f"{name} {count}" for name, count in metrics["predictions"].items())
-    return {**{key: value for key, value in metrics.items() if key != "predictions"}, "predictions": predictions}
+    others = {key: value for key, value in metrics.items() if key != "predictions"}
+    return others | {"predictions": "; ".join(f"{name} {count}" for name, count in metrics["predictions"].items())}
 
 
 def _figure(path: Path, config: PlacedObjectConfig, background: str, found: Any, ranges: Any) -> Path:
     """Draw one row per photograph, one column per arm."""
     fig, axes = plots.new_figure(len(config.photos), 1 + len(ARMS), (1.4, 1.18))
+    middle = np.full((1, 2), config.offsets_px[len(config.offsets_px) // 2])
     for ax, photo in zip(axes[:, 0], config.photos, strict=True):
-        ax.imshow(_on_canvas(config, photo, background), interpolation="nearest")
-        plots.bare(ax)
-        ax.set_ylabel(photo)
+        shown = canvases(load_photo(photo, config.size_px)[None], middle, SIZE_PX, BRIGHTNESS[background])
+        plots.picture(ax, shown[0].permute(1, 2, 0).numpy(), photo)
     image = None
     for column, (arm, what) in enumerate(ARMS.items(), start=1):
         for ax, result, label in zip(axes[:, column], found[background, arm], ranges[background, arm], strict=True):
-            saved = load_arrays(result.folder / "maps.npz")
-            probability, wrong = 100 * saved["probability"], np.argwhere(~saved["is_right"])
-            image = plots.heat_map(ax, probability, title="", vmin=0, vmax=100, color_bar=False)
+            saved = arrays(result, "maps.npz")
+            wrong = np.argwhere(~saved["is_right"])
+            image = plots.heat_map(ax, 100 * saved["probability"], title="", vmin=0, vmax=100, color_bar=False)
             size = min(40, 260 / len(config.offsets_px))
             ax.scatter(wrong[:, 1], wrong[:, 0], marker="x", s=size, color=WRONG, linewidth=1)
             plots.bare(ax)
             ax.set_xlabel(label, fontsize=8)
         axes[0, column].set_title(what.title, fontsize=8.5)
-    bar = fig.colorbar(image, ax=axes, label="probability, %", shrink=0.8, aspect=40, pad=0.01)
-    bar.outline.set_visible(False)
+    plots.color_bar_beside(image, axes, label="probability, %", shrink=0.8, aspect=40, pad=0.01)
     return plots.save(fig, path)
 
 
-def _on_canvas(config: PlacedObjectConfig, photo: str, background: str) -> np.ndarray:
-    """Return the photograph at the middle position, height × width × 3."""
-    canvas = torch.full((3, *SIZE_PX), BRIGHTNESS[background])
-    first = config.offsets_px[len(config.offsets_px) // 2]
-    canvas[:, first : first + config.size_px, first : first + config.size_px] = load_photo(photo, config.size_px)
-    return canvas.permute(1, 2, 0).numpy()
-
-
 def _range(result: Result) -> str:
-    saved = load_arrays(result.folder / "maps.npz")
-    low, high = 100 * saved["probability"].min(), 100 * saved["probability"].max()
+    probability = 100 * arrays(result, "maps.npz")["probability"]
+    low, high = probability.min(), probability.max()
     if high < 1:
         return "< 1 %"
     return f"{low:.0f}–{high:.0f} %" if round(high) > round(low) else f"{high:.0f} %"
@@ -96,19 +84,16 @@ def _range(result: Result) -> str:
 
 def _row(arm: str, group: list[Result]) -> list[str]:
     spread = np.subtract(percents(group, "probability_max"), percents(group, "probability_min"))
+    keys = ("change_whole_strides", "change_between")
+    changes = [[r.metrics[key] for r in group if r.metrics[key] is not None] for key in keys]
     return [
         TITLES[arm],
         f"{np.mean(percents(group, 'probability_mean')):.0f}",
         f"{spread.max():.2g}",
         f"{np.mean(percents(group, 'right_share')):.0f}",
         " ".join(str(r.metrics["distinct_predictions"]) for r in group),
-        *(_largest(group, key) for key in ("change_whole_strides", "change_between")),
+        *(f"{max(known):.1g}" if known else "–" for known in changes),
         f"{group[0].metrics['macs'] / 1e9:.2f}",
-        f"{group[0].metrics['cost']:.1f}×",
+        cost(group),
         f"{np.median(values(group, 'ms_per_image')):.0f}",
     ]
-
-
-def _largest(group: list[Result], key: str) -> str:
-    known = [r.metrics[key] for r in group if r.metrics[key] is not None]
-    return f"{max(known):.1g}" if known else "–"

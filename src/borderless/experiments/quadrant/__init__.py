@@ -1,4 +1,7 @@
-"""Read the quadrant of a picture from features, inside a growing border."""
+"""How far from the border?
+
+The position of a picture on a canvas, read from a network's features, inside a growing border of zeros.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,17 +20,14 @@ FEW = Recipe(epochs=2)
 
 
 @register(
-    name="quadrant",
     chapter=6,
-    title="How far from the border?",
-    summary="The position of a picture on a canvas, read from a network's features, inside a growing border of zeros.",
-    cells=lambda config: grid(
+    cells=grid(
         "{arch}-{init}-{policy}-border{border_px}-seed{seed}",
-        seed=range(config.seeds),
-        arch=config.archs,
-        init=config.inits,
-        policy=config.policies,
-        border_px=sorted(config.borders_px),
+        seed="seeds",
+        arch="archs",
+        init="inits",
+        policy="policies",
+        border_px="sorted_borders_px",
     ),
 )
 @dataclass(frozen=True)
@@ -52,6 +52,11 @@ class QuadrantConfig(DeviceSettings):
     """split: no image in two splits, one network for all borders. published: data, networks, training of the paper."""
     pool: FeaturePool = "paper"
     """Pool over space: paper (maximum for ResNets and BagNets, own for others), own (the network's), or max."""
+
+    @property
+    def sorted_borders_px(self) -> list[int]:
+        """The widths of the border, least first."""
+        return sorted(self.borders_px)
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -1,9 +1,9 @@
 """Quadrant: how far from the border can a network read location? The paper's four-quadrant experiment.
 
 A picture lies in the upper left or in the lower right quarter of a canvas, inside a border of zeros. A linear layer
-must
-read from the network's pooled features which of the two it is. Only the position differs, so accuracy above 50 % means
-that the network gets the position from the border of the image: from its original padding, or from another border.
+must read from the network's pooled features which of the two it is. Only the position differs, so accuracy above 50 %
+means that the network gets the position from the border of the image: from its original padding, or from another
+border.
 
 Frozen networks compute their features once, through `place`; training "from scratch" runs whole canvases. Random
 networks get BatchNorm statistics from canvases without a border and keep them, so one network is measured at all

@@ -7,10 +7,9 @@ import numpy as np
 from matplotlib.lines import Line2D
 
 from borderless.experiments import published
-from borderless.experiments.experiment import Result, by
-from borderless.experiments.kit import percents, texts, values
+from borderless.experiments.experiment import Result
+from borderless.experiments.kit import by, percents, texts, values, write_table
 from borderless.experiments.quadrant import QuadrantConfig
-from borderless.experiments.results_on_disk import write_table
 from borderless.measures.intervals import over_seeds
 from borderless.models.arms import ARMS
 from borderless.report import Section, plots
@@ -38,19 +37,9 @@ def draw(config: QuadrantConfig, results: list[Result], folder: Path) -> Section
     """Draw the page."""
     write_table(results, folder)
     curves: Curves = {key: by(group, "border_px") for key, group in by(results, "arch", "init", "policy").items()}
-    text = texts(
-        __file__,
-        config=config,
-        curves=[_in_words(key, curve) for key, curve in curves.items()],
-        accuracies={
-            ", ".join((_name(arch), init, ARMS[policy].title)): [
-                f"{np.mean(percents(group, 'accuracy')):.1f} at {border} px" for border, group in curve.items()
-            ]
-            for (arch, init, policy), curve in curves.items()
-        },
-    )
+    text = texts(__file__, config=config, curves=[_in_words(*key, curve) for key, curve in curves.items()])
     head = ["network", "weights", "border policy"]
-    tables = [text.table("accuracies", [*head, *(f"{b} px" for b in sorted(config.borders_px))], _rows(config, curves))]
+    tables = [text.table("accuracies", [*head, *(f"{b} px" for b in config.sorted_borders_px)], _rows(config, curves))]
     if controls := _controls(curves):
         tables.append(text.table("controls", [*head, "mean", "range", "interval holds 50 %"], controls))
     return text.section([text.figure("curves", _figure(config, curves, folder / "quadrant.png"))], tables)
@@ -58,37 +47,32 @@ def draw(config: QuadrantConfig, results: list[Result], folder: Path) -> Section
 
 def _figure(config: QuadrantConfig, curves: Curves, path: Path) -> Path:
     fig, axes = plots.new_figure(1, len(config.archs), PANEL_IN, sharey=True)
-    borders = sorted(config.borders_px)
+    borders = config.sorted_borders_px
     for ax, arch in zip(axes[0], config.archs, strict=True):
         for init in config.inits:
-            _paper_points(ax, arch, init, borders)
+            known = published.QUADRANT.points([(_name(arch), init, b) for b in borders])
+            ax.plot([borders[i] for i in known], list(known.values()), marker=_MARKERS[init], markersize=9, **_PAPER)
+        radius = 0.0
         for (_, init, policy), curve in ((key, curve) for key, curve in curves.items() if key[0] == arch):
-            means = [np.mean(percents(group, "accuracy")) for group in curve.values()]
-            low, high = zip(*map(_interval, curve.values()), strict=True)
+            means, low, high = zip(*map(_mean_and_interval, curve.values()), strict=True)
             color = plots.marker_style(policy)["color"]
             ax.fill_between(borders, low, high, color=color, alpha=0.15, linewidth=0)
             ax.plot(borders, means, color=color, linestyle=_LINES[init], marker=_MARKERS[init], markersize=4.5)
-        radius = curves[arch, config.inits[0], config.policies[0]][borders[0]][0].metrics["field_radius_px"]
+            radius = curve[borders[0]][0].metrics["field_radius_px"]
         ax.axvline(radius, color=plots.GRAY, linewidth=0.9, linestyle=(0, (4, 3)))
         is_far = radius > borders[-1]
-        ax.set_xscale("symlog", base=2, linthresh=16, linscale=0.8)
-        ax.set_xlim(-2, 1.25 * max(borders[-1], 16))
         if not is_far:
             ax.text(radius, 101.5, f" {radius:g} px", fontsize=7.5, color=plots.GRAY, ha="left", va="bottom")
-        ax.set(xticks=borders, xticklabels=[str(b) for b in borders], ylim=(42, 104), yticks=range(50, 101, 10))
+        ax.set_xscale("symlog", base=2, linthresh=16, linscale=0.8)
+        ax.set(xlim=(-2, 1.25 * max(borders[-1], 16)), ylim=(42, 104), yticks=range(50, 101, 10))
+        ax.set(xticks=borders, xticklabels=[str(b) for b in borders], xlabel="border of zeros, px")
+        ax.set(title=_name(arch) + (f"  (field radius {radius:g} px)" if is_far else ""))
         ax.minorticks_off()
         ax.tick_params(axis="x", labelsize=7.5)
         ax.axhline(50, color="#c9c6bd", linewidth=0.8, zorder=0)
-        ax.set_title(_name(arch) + (f"  (field radius {radius:g} px)" if is_far else ""))
-        ax.set_xlabel("border of zeros, px")
     axes[0, 0].set_ylabel("test accuracy, %")
     _legend(fig, config)
     return plots.save(fig, path, width_px=WIDTH_PX if len(config.archs) > 1 else WIDTH_PX // 2)
-
-
-def _paper_points(ax: Any, arch: str, init: str, borders: list[int]) -> None:
-    known = published.QUADRANT.points([(_name(arch), init, b) for b in borders])
-    ax.plot([borders[i] for i in known], list(known.values()), marker=_MARKERS[init], markersize=9, **_PAPER)
 
 
 def _legend(fig: Any, config: QuadrantConfig) -> None:
@@ -107,29 +91,25 @@ def _name(arch: str) -> str:
     return PUBLISHED.get(arch, arch)
 
 
-def _interval(group: list[Result]) -> tuple[float, float]:
-    """Return the interval over seeds if there are several, else over the test pictures; in percent."""
+def _mean_and_interval(group: list[Result]) -> tuple[float, float, float]:
+    """Return the mean, and the interval over seeds if there are several, else over the test pictures; in percent."""
     accuracies = percents(group, "accuracy")
-    half = over_seeds(accuracies)
+    mean, half = float(np.mean(accuracies)), over_seeds(accuracies)
     if half is None:
-        return percents(group, "low")[0], percents(group, "high")[0]
-    return float(np.mean(accuracies)) - half, float(np.mean(accuracies)) + half
+        return mean, percents(group, "low")[0], percents(group, "high")[0]
+    return mean, mean - half, mean + half
 
 
 def _rows(config: QuadrantConfig, curves: Curves) -> list[list[str]]:
     rows = []
     for (arch, init, policy), curve in curves.items():
-        name = _name(arch)
         if arch in PUBLISHED and policy == config.policies[0]:
-            rows.append([name, init, "the paper's", *(published.QUADRANT.text(name, init, b) for b in curve)])
-        rows.append([name, init, ARMS[policy].title, *map(_number, curve.values())])
+            printed = [published.QUADRANT.text(_name(arch), init, border) for border in curve]
+            rows.append([_name(arch), init, "the paper's", *printed])
+        found = [(*_mean_and_interval(group), " =" if _is_equal(group) else "") for group in curve.values()]
+        numbers = [f"{mean:.1f} ({low:.1f}–{high:.1f}){equal}" for mean, low, high, equal in found]
+        rows.append([_name(arch), init, ARMS[policy].title, *numbers])
     return rows
-
-
-def _number(group: list[Result]) -> str:
-    low, high = _interval(group)
-    equal = " =" if _is_equal(group) else ""
-    return f"{np.mean(percents(group, 'accuracy')):.1f} ({low:.1f}–{high:.1f}){equal}"
 
 
 def _is_equal(group: list[Result]) -> bool:
@@ -140,24 +120,22 @@ def _is_equal(group: list[Result]) -> bool:
 def _controls(curves: Curves) -> list[list[str]]:
     rows = []
     for (arch, init, policy), curve in curves.items():
-        controls = [r for group in curve.values() for r in group if r.metrics.get("control_accuracy") is not None]
+        controls = [r for group in curve.values() for r in group if "control_accuracy" in r.metrics]
         if controls:
             found = percents(controls, "control_accuracy")
-            inside = int(sum(values(controls, "control_is_chance")))
-            mean_and_range = [f"{np.mean(found):.1f}", f"{min(found):.1f}–{max(found):.1f}"]
-            row = [_name(arch), init, ARMS[policy].title, *mean_and_range, f"{inside} of {len(controls)}"]
-            rows.append(row)
+            inside = f"{sum(r.metrics['control_is_chance'] for r in controls)} of {len(controls)}"
+            numbers = [f"{np.mean(found):.1f}", f"{min(found):.1f}–{max(found):.1f}", inside]
+            rows.append([_name(arch), init, ARMS[policy].title, *numbers])
     return rows
 
 
-def _in_words(key: tuple[str, str, str], curve: dict[int, list[Result]]) -> dict[str, Any]:
+def _in_words(arch: str, init: str, policy: str, curve: dict[int, list[Result]]) -> dict[str, Any]:
     """Return the values that the text needs of a curve."""
-    arch, init, policy = key
-    first = next(iter(curve))
+    means = {border: np.mean(percents(group, "accuracy")) for border, group in curve.items()}
     return {
         "title": f"<b>{_name(arch)}</b>, {WEIGHTS[init]}, {ARMS[policy].title}",
-        "readable": [b for b, group in curve.items() if not all(values(group, "is_chance"))],
-        "equal": [b for b, group in curve.items() if _is_equal(group)],
-        "first": first,
-        "accuracy": percents(curve[first], "accuracy"),
+        "short": f"{_name(arch)}, {init}, {ARMS[policy].title}",
+        "readable": [border for border, group in curve.items() if not all(values(group, "is_chance"))],
+        "equal": [border for border, group in curve.items() if _is_equal(group)],
+        "means": means,
     }

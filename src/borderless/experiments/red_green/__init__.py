@@ -1,4 +1,7 @@
-"""Learn the order of two colors, or the half of the image."""
+"""Red and green: order or position?
+
+Two colored squares whose order a network should learn, while their position predicts the class as well.
+"""
 
 from dataclasses import dataclass, replace
 from typing import Annotated, ClassVar
@@ -15,13 +18,7 @@ _ADADELTA = Recipe(optimizer="adadelta", learning_rate=1.0, weight_decay=5e-5, s
 RECIPE = replace(_ADADELTA, epochs=50, batch_size=200, stop_after=9, monitor="loss", shuffle=False)
 
 
-@register(
-    name="red-green",
-    chapter=7,
-    title="Red and green: order or position?",
-    summary="Two colored squares whose order a network should learn, while their position predicts the class as well.",
-    cells=lambda config: grid("{border}-seed{seed}", seed=range(config.seeds), border=config.borders),
-)
+@register(chapter=7, cells=grid("{border}-seed{seed}", seed="seeds", border="borders"))
 @dataclass(frozen=True)
 class RedGreenConfig(TrainedSettings):
     """Settings of `red-green`; the defaults are the paper's, but for the protocol."""

@@ -6,10 +6,9 @@ import numpy as np
 
 from borderless.data.red_green import SIZE_PX, Scenes, red_green
 from borderless.experiments import published
-from borderless.experiments.experiment import Result, by
-from borderless.experiments.kit import percents, texts, values
+from borderless.experiments.experiment import Result
+from borderless.experiments.kit import by, percents, texts, values, write_table
 from borderless.experiments.red_green import RedGreenConfig
-from borderless.experiments.results_on_disk import write_table
 from borderless.report import Section, plots
 
 EXAMPLES = 4
@@ -32,13 +31,9 @@ def draw(config: RedGreenConfig, results: list[Result], folder: Path) -> Section
             spread = f" ± {np.std(found):.1f}" if len(found) > 1 else ""
             row += [f"{np.mean(found):.1f}{spread}", published.RED_GREEN.text(border, name)]
         rows.append([*row, int(changed[border]), f"{np.mean(values(group, 'epochs')):.0f}"])
-    return text.section(
-        [
-            text.figure("sets", _sets(folder / "sets.png", config)),
-            text.figure("accuracies", _accuracies(folder / "red_green.png", accuracies)),
-        ],
-        [text.table("accuracies", COLUMNS, rows)],
-    )
+    sets = text.figure("sets", _sets(folder / "sets.png", config))
+    dots = text.figure("accuracies", _accuracies(folder / "red_green.png", accuracies))
+    return text.section([sets, dots], [text.table("accuracies", COLUMNS, rows)])
 
 
 def _sets(path: Path, config: RedGreenConfig) -> Path:
@@ -48,8 +43,7 @@ def _sets(path: Path, config: RedGreenConfig) -> Path:
     fig, axes = plots.new_figure(2, len(shown), panel_size=(1.05, 3.3))
     for column, (title, split) in enumerate(shown.items()):
         for label in (0, 1):
-            axes[label, column].imshow(_strip(split, label), interpolation="nearest")
-            plots.bare(axes[label, column])
+            plots.picture(axes[label, column], _strip(split, label))
         axes[0, column].set_title(title)
     for ax, name in zip(axes[:, 0], CLASSES, strict=True):
         ax.set_ylabel(name.replace(": ", "\n"), fontsize=8)

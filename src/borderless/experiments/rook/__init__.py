@@ -1,4 +1,7 @@
-"""Locate a rook with one filter."""
+"""The rook: location from one filter.
+
+One filter and a global max pool learn the position of a rook, unless the border is full or infinite.
+"""
 
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
@@ -9,13 +12,7 @@ from borderless.experiments.experiment import grid, register
 from borderless.runtime.settings import Choice, Range, Settings
 
 
-@register(
-    name="rook",
-    chapter=3,
-    title="The rook: location from one filter",
-    summary="One filter and a global max pool learn the position of a rook, unless the border is full or infinite.",
-    cells=lambda config: grid("{border}-seed{seed}", border=config.borders, seed=range(config.seeds)),
-)
+@register(chapter=3, cells=grid("{border}-seed{seed}", border="borders", seed="seeds"))
 @dataclass(frozen=True)
 class RookConfig(Settings):
     """Settings of `rook`; the defaults are the paper's."""

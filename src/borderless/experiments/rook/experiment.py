@@ -45,11 +45,9 @@ def run_cell(config: RookConfig, cell: Cell, folder: Path) -> dict[str, Any]:
     """Train once; the whole history goes to history.npz, its last entry into the metrics."""
     with one_thread():
         moments = list(training(config, cell.parameters["border"], cell.parameters["seed"]))
-    arrays = {
-        name: np.array([getattr(moment, name) for moment in moments], np.float32)
-        for name in ("filter", "maps", "loss", "accuracy")
-    }
-    save_arrays(folder / "history.npz", start=np.array(moments[0].start), **arrays)
+    names = ("filter", "maps", "loss", "accuracy")
+    history = {name: np.array([getattr(m, name) for m in moments], np.float32) for name in names}
+    save_arrays(folder / "history.npz", start=np.array(moments[0].start), **history)
     last = moments[-1]
     maxima = [float(m.max()) for m in last.maps]
     return {

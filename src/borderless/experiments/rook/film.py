@@ -9,7 +9,7 @@ import numpy as np
 from borderless.data import rook
 from borderless.data.drawings import ROOK_IMAGE_PX
 from borderless.experiments.experiment import Result
-from borderless.experiments.results_on_disk import load_arrays
+from borderless.experiments.kit import arrays
 from borderless.experiments.rook import RookConfig
 from borderless.report import plots
 
@@ -36,7 +36,7 @@ def film(config: RookConfig, by_border: dict[str, list[Result]], folder: Path) -
     borders = [border for border in SHOWN if border in by_border] or list(by_border)[:2]
     outcomes = by_border[borders[0]]
     best = next((i for i, r in enumerate(outcomes) if r.metrics["learned_after_epochs"] is not None), 0)
-    histories = {border: load_arrays(by_border[border][best].folder / "history.npz") for border in borders}
+    histories = {border: arrays(by_border[border][best], "history.npz") for border in borders}
     epochs = sorted({*range(0, min(20, config.epochs)), *range(20, config.epochs, 8), config.epochs})
     panels = _Panels(config, histories)
     panels.show(0)
@@ -66,9 +66,8 @@ class _Panels:
         self.filters: dict[str, Any] = {}
         self.labels: dict[str, list[Any]] = {}
         images = rook.images(config.margin)[:, 0].numpy()
-        self._curves(axes)
-        for i in range(2):
-            ax = axes[0, 2 + i]
+        self.lines = [*self._curves(axes[0, 0], "loss", 1), *self._curves(axes[0, 1], "accuracy", 100)]
+        for i, ax in enumerate(axes[0, 2:]):
             plots.feature_map(ax, images[i], vmin=0, vmax=1, show=SHOW, title=f"class {i + 1}: {rook.CLASSES[i]}")
         for row, (border, history) in enumerate(histories.items(), start=1):
             start = tuple(history["start"].astype(int))
@@ -84,17 +83,13 @@ class _Panels:
                 axes[row, 2 + i].set_title(f"map of class {i + 1}")
             self._name(axes[row, 0], border)
 
-    def _curves(self, axes: np.ndarray) -> None:
-        self.lines = []
-        epochs = len(next(iter(self.histories.values()))["loss"]) - 1
-        highest = max(history["loss"].max() for history in self.histories.values())
-        for ax, name, top in ((axes[0, 0], "loss", 1.08 * highest), (axes[0, 1], "accuracy, %", 108)):
-            ax.set(title=name, xlim=(0, epochs), ylim=(-0.04 * top, top), xlabel="epoch")
-            ax.grid(axis="y")
-            for border in self.histories:
-                values = self.histories[border]["loss"] if name == "loss" else 100 * self.histories[border]["accuracy"]
-                (line,) = ax.plot([], [], color=plots.BORDER_COLORS[border], label=NAMES.get(border, border))
-                self.lines.append((line, values))
+    def _curves(self, ax: Any, name: str, scale: float) -> list[tuple[Any, np.ndarray]]:
+        """Return a line per border with its values, of which `show` draws the first."""
+        curves = {border: scale * history[name] for border, history in self.histories.items()}
+        top = 108 if name == "accuracy" else 1.08 * max(values.max() for values in curves.values())
+        epochs, title = len(next(iter(curves.values()))) - 1, "accuracy, %" if name == "accuracy" else name
+        plots.panel(ax, title=title, xlim=(0, epochs), ylim=(-0.04 * top, top), xlabel="epoch")
+        return [(ax.plot([], [], color=plots.BORDER_COLORS[border])[0], values) for border, values in curves.items()]
 
     def _name(self, ax: Any, border: str) -> None:
         plots.bare(ax)

@@ -6,9 +6,8 @@ from typing import Any
 import numpy as np
 
 from borderless.experiments import published
-from borderless.experiments.experiment import Result, by
-from borderless.experiments.kit import percents, texts
-from borderless.experiments.results_on_disk import write_table
+from borderless.experiments.experiment import Result
+from borderless.experiments.kit import by, percents, texts, write_table
 from borderless.experiments.rook import RookConfig
 from borderless.experiments.rook.film import film
 from borderless.report import Section
@@ -22,16 +21,9 @@ def draw(config: RookConfig, results: list[Result], folder: Path) -> Section:
     dead = [f"{r.cell.parameters['border']} seed {r.cell.parameters['seed']}" for r in results if r.metrics["dead"]]
     text = texts(__file__, epochs=config.epochs, film=made, dead=dead)
     seeds = [f"seed {seed}" for seed in range(config.seeds)]
-    return text.section(
-        [text.figure("film", made.animation), text.figure("last", made.last)],
-        [
-            text.table(
-                "accuracies",
-                ["border", *seeds, "mean", "paper", "difference of maxima"],
-                [_row(border, group) for border, group in by_border.items()],
-            )
-        ],
-    )
+    columns = ["border", *seeds, "mean", "paper", "difference of maxima"]
+    table = text.table("accuracies", columns, [_row(border, group) for border, group in by_border.items()])
+    return text.section([text.figure("film", made.animation), text.figure("last", made.last)], [table])
 
 
 def _columns(metrics: dict[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,7 @@
-"""Measure how consistent classifiers are when images move."""
+"""Moved images.
+
+Consistency and accuracy of classifiers when an image moves, by crops, rolls, or over an empty canvas.
+"""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,31 +13,16 @@ from borderless.experiments.settings import PaperSettings
 from borderless.models.arms import ARMS
 from borderless.models.choices import SMALL
 from borderless.runtime.settings import Choice, Range
-from borderless.training.recipe import IMAGENET, Recipe
+from borderless.training.recipe import IMAGENET, SMALL_IMAGES, Recipe
 
-EMBEDDED = Recipe(epochs=20, batch_size=64, optimizer="adamw", learning_rate=4e-3, weight_decay=1e-2, schedule="linear")
+EMBEDDED = replace(SMALL_IMAGES, epochs=20, batch_size=64, learning_rate=4e-3)
 FEW = replace(EMBEDDED, epochs=5)
-COMPARED = (
-    "own",
-    "full",
-    "infinite",
-    "infinite-adaptive",
-    "recipe",
-    "own-blur",
-    "full-blur",
-    "infinite-adaptive-blur",
-    "recipe-blur",
-)
+_UNBLURRED = ("own", "full", "infinite", "infinite-adaptive", "recipe")
+COMPARED = (*_UNBLURRED, "own-blur", "full-blur", "infinite-adaptive-blur", "recipe-blur")
 PAPERS_NETWORKS = ("resnet18", "resnet34", "resnet50", "resnet101")
 
 
-@register(
-    name="shifts",
-    chapter=8,
-    title="Moved images",
-    summary="Consistency and accuracy of classifiers when an image moves, by crops, rolls, or over an empty canvas.",
-    cells=lambda config: grid("{arch}-{arm}-seed{seed}", seed=range(config.seeds), arch=config.archs, arm=config.arms),
-)
+@register(chapter=8, cells=grid("{arch}-{arm}-seed{seed}", seed="seeds", arch="archs", arm="arms"))
 @dataclass(frozen=True)
 class ShiftsConfig(PaperSettings):
     """Settings of `shifts`."""

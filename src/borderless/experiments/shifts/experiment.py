@@ -14,8 +14,9 @@ from typing import Any
 
 from torch import nn
 
-from borderless.data import imagenet, imagenet_a
+from borderless.data import imagenet
 from borderless.data.imagenet import PAPER_CROP_PX
+from borderless.data.imagenet_a import load_imagenet_a
 from borderless.data.labeled import Labeled, LabeledSplit, load_labeled
 from borderless.data.labeled_digits import digits_in_clutter
 from borderless.experiments.experiment import Cell
@@ -77,11 +78,9 @@ def _moved(config: ShiftsConfig, model: nn.Module, test: Labeled, seed: int, str
 def _data(config: ShiftsConfig, seed: int) -> LabeledSplit:
     if config.data is None:
         return digits_in_clutter(SCENE_PX, seed)
-    only: list[str] = []
-    if config.classes == "imagenet-a" and config.data.is_dir():
-        root = config.data / "train" if (config.data / "train").is_dir() else config.data
-        only = imagenet_a.folders_of([folder.name for folder in root.iterdir() if folder.is_dir()])
-    return load_labeled(config.data, seed=seed, only=only)
+    if config.classes == "imagenet-a":
+        return load_imagenet_a(config.data, seed)
+    return load_labeled(config.data, seed=seed)
 
 
 def _crop_px(config: ShiftsConfig) -> int:
@@ -94,13 +93,10 @@ def _range_px(config: ShiftsConfig, protocol: str) -> int:
 
 def _seen(config: ShiftsConfig, images: Labeled, purpose: str) -> Labeled:
     """Return the images for a purpose: "training", "center" (one crop), or to be moved by a protocol."""
-    v2, crop_px = imagenet.transforms(), _crop_px(config)
+    v2, crop_px, is_random = imagenet.transforms(), _crop_px(config), purpose == "training"
     whole_px = crop_px + _range_px(config, purpose) if purpose in CROPPED else crop_px
     if config.data is None:
-        crop = v2.RandomCrop(crop_px) if purpose == "training" else v2.CenterCrop(whole_px)
-        return images.through(v2.Compose([crop, v2.RGB()]), is_random=purpose == "training")
-    if purpose == "training":
-        crops = imagenet.training_crops(crop_px)
-    else:
-        crops = [v2.Resize(max(whole_px, SHORTER_SIDE_PX), antialias=True), v2.CenterCrop(whole_px)]
-    return images.through(imagenet.shown_through(crops), is_random=purpose == "training")
+        crop = v2.RandomCrop(crop_px) if is_random else v2.CenterCrop(whole_px)
+        return images.through(v2.Compose([crop, v2.RGB()]), is_random)
+    shown = [v2.Resize(max(whole_px, SHORTER_SIDE_PX), antialias=True), v2.CenterCrop(whole_px)]
+    return images.through(imagenet.shown_through(imagenet.training_crops(crop_px) if is_random else shown), is_random)

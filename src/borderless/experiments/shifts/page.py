@@ -5,9 +5,8 @@ from pathlib import Path
 import numpy as np
 
 from borderless.experiments import published
-from borderless.experiments.experiment import Result, by
-from borderless.experiments.kit import percents, texts
-from borderless.experiments.results_on_disk import write_table
+from borderless.experiments.experiment import Result
+from borderless.experiments.kit import by, cost, percents, texts, write_table
 from borderless.experiments.shifts import ShiftsConfig
 from borderless.experiments.shifts.experiment import CROPPED
 from borderless.models.arms import ARMS
@@ -20,7 +19,6 @@ TITLES = {
     "canvas": "on a canvas",
     "canvas_stride": "on a canvas,\nwhole strides",
 }
-PAPER_NAMES = {"resnet18": "ResNet-18", "resnet34": "ResNet-34", "resnet50": "ResNet-50", "resnet101": "ResNet-101"}
 
 Groups = dict[str, list[Result]]
 
@@ -32,17 +30,21 @@ def draw(config: ShiftsConfig, results: list[Result], folder: Path) -> Section:
     # On the embedded data both protocols of crops are the same.
     shown = [name for name in TITLES if name in known and not (config.data is None and name == "kayhan2020")]
     by_arch = {arch: by(group, "arm") for arch, group in by(results, "arch").items()}
+    # The paper's networks, where they are trained on the same data.
+    papers = published.NETWORKS if config.classes == "imagenet-a" else {}
+    by_arm = by(results, "arm")
+    exact = {
+        name: [ARMS[arm].title for arm, group in by_arm.items() if all(r.metrics.get(name) == 1 for r in group)]
+        for name in ("canvas", "canvas_stride")
+    }
+    means = {
+        (arch, name): {ARMS[arm].title: percents(group, name) for arm, group in groups.items()}
+        for arch, groups in by_arch.items()
+        for name in ("canvas", f"{shown[0]}_diagonal")
+    }
+    has_paper = [arch for arch in config.archs if arch in papers]
     text = texts(
-        __file__,
-        config=config,
-        exact={name: _exact(config, results, name) for name in ("canvas", "canvas_stride")},
-        means={
-            (arch, name): {ARMS[arm].title: percents(group, name) for arm, group in groups.items()}
-            for arch, groups in by_arch.items()
-            for name in ("canvas", f"{shown[0]}_diagonal")
-        },
-        diagonal=f"{shown[0]}_diagonal",
-        has_paper=[arch for arch in config.archs if _paper(config, arch)],
+        __file__, config=config, exact=exact, means=means, diagonal=f"{shown[0]}_diagonal", has_paper=has_paper
     )
     figures, tables = [], []
     for arch, groups in by_arch.items():
@@ -51,21 +53,10 @@ def draw(config: ShiftsConfig, results: list[Result], folder: Path) -> Section:
         diagonal = _diagonal(folder / f"diagonal-{stem}.png", arch, groups, shown)
         figures += [text.figure(f"consistency {arch}", consistency), text.figure(f"diagonal {arch}", diagonal)]
         columns = ["accuracy", "diagonal", *(TITLES[name].replace("\n", " ") for name in shown), "fidelity"]
-        columns += ["paper: diagonal", "paper: consistency"] if _paper(config, arch) else []
-        rows = [_row(config, arch, arm, group, shown) for arm, group in groups.items()]
+        columns += ["paper: diagonal", "paper: consistency"] if arch in papers else []
+        rows = [_row(papers.get(arch), arm, group, shown) for arm, group in groups.items()]
         tables.append(text.table(arch, ["arm", *columns, "cost"], rows))
     return text.section(figures, tables)
-
-
-def _paper(config: ShiftsConfig, arch: str) -> str | None:
-    """Return the paper's name of the network, where it was trained on the same data."""
-    return PAPER_NAMES.get(arch) if config.classes == "imagenet-a" else None
-
-
-def _exact(config: ShiftsConfig, results: list[Result], metric: str) -> list[str]:
-    """Return the titles of the arms under which no prediction changes."""
-    groups = by(results, "arm")
-    return [ARMS[arm].title for arm in config.arms if all(r.metrics.get(metric) == 1 for r in groups[arm])]
 
 
 def _consistency(path: Path, arch: str, groups: Groups, shown: list[str]) -> Path:
@@ -101,15 +92,10 @@ def _diagonal(path: Path, arch: str, groups: Groups, shown: list[str]) -> Path:
     return plots.save(fig, path)
 
 
-def _row(config: ShiftsConfig, arch: str, arm: str, group: list[Result], shown: list[str]) -> list[str]:
+def _row(paper: str | None, arm: str, group: list[Result], shown: list[str]) -> list[str]:
     diagonal = "kayhan2020" if "kayhan2020" in shown else "zhang2019"
-    metrics = ["accuracy", f"{diagonal}_diagonal", *shown, "canvas_fidelity"]
-    paper = _paper(config, arch)
+    names = ["accuracy", f"{diagonal}_diagonal", *shown, "canvas_fidelity"]
+    means = [np.mean(percents(group, name)) for name in names]
     key = (paper or "", ARMS[arm].paper or "")
     beside = [table.text(*key) for table in (published.DIAGONAL, published.CONSISTENCY) if paper]
-    return [ARMS[arm].title, *(_mean(group, m) for m in metrics), *beside, f"{group[0].metrics['cost']:.1f}×"]
-
-
-def _mean(group: list[Result], metric: str) -> str:
-    mean = np.mean(percents(group, metric))
-    return "100" if mean == 100 else f"{mean:.2f}"
+    return [ARMS[arm].title, *("100" if mean == 100 else f"{mean:.2f}" for mean in means), *beside, cost(group)]

@@ -6,7 +6,7 @@ import pytest
 from borderless.errors import ConfigError
 from borderless.experiments import EXPERIMENTS
 from borderless.experiments.experiment import Result
-from borderless.experiments.finetuning import FinetuningConfig as Config
+from borderless.experiments.finetune import FinetuningConfig as Config
 
 pytest.importorskip("skimage")
 EXPERIMENT = EXPERIMENTS["finetune"]

@@ -15,18 +15,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor, nn
-from torch.utils.data import DataLoader
+from torch import nn
 
 from borderless.data.labeled import Labeled
 from borderless.data.objects import edges, on_canvas, photograph_tiles, training_objects
 from borderless.experiments.experiment import Cell
-from borderless.experiments.finetuning import FinetuningConfig
+from borderless.experiments.finetune import FinetuningConfig
+from borderless.measures.batches import predicted_classes
 from borderless.models.arms import ARMS, Arm
 from borderless.models.head import with_classes
 from borderless.models.request import NetworkRequest
-from borderless.runtime.evaluation import evaluating
 from borderless.training import fit
 
 
@@ -62,10 +60,11 @@ def arm_of(name: str, reach: int | None) -> Arm:
 
 def _tested(model: nn.Module, objects: Labeled, canvas_px: int) -> dict[str, float]:
     """Return the accuracy with the objects in the middle, at the edges, at the worst edge; predictions that change."""
-    with evaluating(model):
-        middle = _predictions(model, on_canvas(objects, canvas_px))
-        outside = np.stack([_predictions(model, on_canvas(objects, canvas_px, corner)) for corner in edges(canvas_px)])
-    labels = np.asarray(objects.labels)
+    middle, *outer = (
+        predicted_classes(model, on_canvas(objects, canvas_px, corner), 32).numpy()
+        for corner in (None, *edges(canvas_px))
+    )
+    labels, outside = np.asarray(objects.labels), np.stack(outer)
     right = outside == labels
     return {
         "middle": float((middle == labels).mean()),
@@ -73,9 +72,3 @@ def _tested(model: nn.Module, objects: Labeled, canvas_px: int) -> dict[str, flo
         "worst": float(right.mean(1).min()),
         "changed": float((outside != middle).mean()),
     }
-
-
-def _predictions(model: nn.Module, images: Labeled) -> np.ndarray:
-    device = next(model.parameters()).device
-    found: list[Tensor] = [model(batch.to(device)).argmax(1).cpu() for batch, _ in DataLoader(images, 32)]
-    return torch.cat(found).numpy()

@@ -1,14 +1,14 @@
 """The page of `finetune`: accuracy in the middle and at the edge, before fine-tuning and after."""
 
+import itertools
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from borderless.experiments.experiment import Result
-from borderless.experiments.finetuning import FinetuningConfig
-from borderless.experiments.kit import means, percents, texts
-from borderless.experiments.results_on_disk import write_table
+from borderless.experiments.finetune import FinetuningConfig
+from borderless.experiments.kit import means, percents, texts, write_table
 from borderless.models.arms import ARMS
 from borderless.report import Section, plots
 
@@ -38,22 +38,17 @@ def draw(config: FinetuningConfig, results: list[Result], folder: Path) -> Secti
     }
     titles = {arm: ARMS[arm].title for arm in config.arms}
     text = texts(__file__, config=config, values=found, differences=differences, titles=titles, moments=MOMENTS)
-    rows = [
-        [
-            f"{titles[arm]}, {label}",
-            *(found[f"{arm} {moment}{key}"] for key in (*POSITIONS, "changed")),
-            f"{results[0].metrics[f'{arm} cost']:.1f}×",
-        ]
-        for arm in config.arms
-        for moment, label in MOMENTS.items()
-    ]
+    rows = []
+    for arm, (moment, label) in itertools.product(config.arms, MOMENTS.items()):
+        numbers = [found[f"{arm} {moment}{key}"] for key in (*POSITIONS, "changed")]
+        rows.append([f"{titles[arm]}, {label}", *numbers, f"{results[0].metrics[f'{arm} cost']:.1f}×"])
     figure = text.figure("dots", _dots(folder / "finetune.png", config, found))
     return text.section([figure], [text.table("accuracies", COLUMNS, means(rows))])
 
 
 def _dots(path: Path, config: FinetuningConfig, found: Values) -> Path:
     """Draw a line per arm and moment, from the worst edge to the middle; smaller, below, the seeds."""
-    rows = [(arm, moment) for arm in config.arms for moment in MOMENTS]
+    rows = [*itertools.product(config.arms, MOMENTS)]
     fig, axes = plots.new_figure(panel_size=(0.42 * len(rows) + 1.0, 7.0))
     ax = axes[0, 0]
     for y, (arm, moment) in enumerate(rows):
