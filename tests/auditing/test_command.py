@@ -33,7 +33,7 @@ def weights(tmp_path: Path) -> Path:
 def sensitivity_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """The other parts take most of the time of an audit."""
     chosen = run._chosen
-    monkeypatch.setattr(run, "_chosen", lambda _, task: chosen(["sensitivity"], task))
+    monkeypatch.setattr(run, "_chosen", lambda _, *rest: chosen(["sensitivity"], *rest))
 
 
 def audit(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str, str]:

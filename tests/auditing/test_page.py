@@ -84,7 +84,12 @@ def test_weights_preprocessing_and_names_are_on_the_page(tmp_path: Path) -> None
     text = found.save(tmp_path).read_text()
     assert "<h1>Audit of mine (RANDOM WEIGHTS)</h1>" in text
     assert "Whether mine (RANDOM WEIGHTS) depends on position could not be measured" in str(found)
-    for word in ("random, drawn with seed 0", "middle of 24\u00a0× 24\u00a0px", r"bad\udcff.png", "--weights random"):
+    for word in (
+        "random, drawn with seed 0",
+        "middle of 24\u00a0×\u00a024\u00a0px",
+        r"bad\udcff.png",
+        "--weights random",
+    ):
         assert word in text
     assert found.to_dict()["model"]["has_random_weights"] is True
 
@@ -92,7 +97,7 @@ def test_weights_preprocessing_and_names_are_on_the_page(tmp_path: Path) -> None
 def test_the_first_screen_has_the_number_with_its_interval_the_pictures_and_a_command(page: Path) -> None:
     text = page.read_text()
     card = text.split('<div class="card">')[1].split("<nav")[0]
-    assert "(95\u00a0% interval 0–0\u00a0%, 8 objects × 24 positions)" in card
+    assert "(95\u00a0% interval 0–0\u00a0%, 8\u00a0objects × 24\u00a0positions)" in card
     assert card.count("<img ") == 2
     assert '<span class="badge">Warning</span>' in card
     # Effects of converted networks are in a table of their own.

@@ -41,7 +41,7 @@ def saved(kind: str, folder: Path, model: nn.Module, batch: int = 2, is_fixed: b
     return path
 
 
-OPTIONS: dict[str, Any] = {"parts": ["sensitivity", "shifts"], "places": 4, "object_count": 2, "passes": 1}
+OPTIONS: dict[str, Any] = {"parts": ["sensitivity", "shifts"], "position_count": 4, "object_count": 2, "passes": 1}
 ONNX = pytest.param("onnx", marks=pytest.mark.slow)
 
 

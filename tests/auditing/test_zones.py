@@ -43,7 +43,7 @@ def folder_of(path: Path, faint_border: bool = False) -> Path:
 
 def audited(model: torch.nn.Module, folder: Path, annotations: Path, *parts: str, **options: Any) -> Audit:
     given = from_folder(folder, len(SCENES), SIDE, mean=(0, 0, 0), deviation=(1, 1, 1))
-    return bl.audit(model.eval(), given, annotations=annotations, parts=["zones", *parts], places=16, **options)
+    return bl.audit(model.eval(), given, annotations=annotations, parts=["zones", *parts], position_count=16, **options)
 
 
 def zones_of(found: Audit) -> Finding:

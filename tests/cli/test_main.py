@@ -274,7 +274,7 @@ def test_a_cell_that_is_a_file_and_arrays_that_are_missing_are_named(
     (tmp_path / "full" / "maps.npz").unlink()
     code, _, err = call(capsys, *words)
     assert code == 2
-    assert "Expected the arrays of finished cells" in err
+    assert "Expected the arrays of a finished cell" in err
 
 
 def test_what_killed_processes_left_is_cleared_when_it_is_old(

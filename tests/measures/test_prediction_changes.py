@@ -31,7 +31,7 @@ def test_without_unsure_objects_there_is_no_share_of_them() -> None:
 
 
 def test_the_probability_is_that_of_the_first_prediction() -> None:
-    found = placed(np.zeros((3, 2), int), CLASSES.compare(LOGITS))
+    found = placed(np.zeros((3, 2), int), (8, 8), CLASSES.compare(LOGITS))
     assert found.classes is not None and found.probability is not None
     np.testing.assert_array_equal(found.classes, LOGITS.argmax(2))
     np.testing.assert_allclose(found.probability[1, 1], 1 / (1 + np.e))

@@ -29,7 +29,7 @@ class ZoneScore:
 
 @dataclass(frozen=True)
 class Zone:
-    """What was measured in one zone.
+    """Scores in one zone.
 
     Attributes:
         area: Its share of the image.
@@ -51,7 +51,7 @@ class Zone:
 
 @dataclass(frozen=True)
 class Zones:
-    """What was measured by zone, on annotated images.
+    """Scores by zone, on annotated images.
 
     Attributes:
         images: How many.

@@ -114,11 +114,7 @@ class CarryPass(PartPass):
             self.macs = macs
         of = {id(wide): source for source, wide in zip(maps, run_on, strict=True)}
 
-        def taken(leaf: Any) -> Any:
-            if isinstance(leaf, Relabeled):
-                return Relabeled.of(taken(leaf.map), leaf.batch, leaf.tokens, leaf.flattened_by)
-            if not isinstance(leaf, PartSignal):
-                return leaf
+        def of_map(leaf: PartSignal) -> Any:
             window, box = leaf.window, leaf.box
             if box != outputs:
                 window = _cut(window, leaf.axes, box, outputs)
@@ -128,6 +124,12 @@ class CarryPass(PartPass):
             if window is leaf.window:
                 return leaf.within(whole)
             return leaf.derive(window, leaf.background, box=outputs).within(whole)
+
+        # Not by a call of itself: such a cycle would hold all maps until Python collects it.
+        def taken(leaf: Any) -> Any:
+            if isinstance(leaf, Relabeled):
+                return Relabeled.of(of_map(leaf.map), leaf.batch, leaf.tokens, leaf.flattened_by)
+            return of_map(leaf) if isinstance(leaf, PartSignal) else leaf
 
         return tree_map(taken, result)
 

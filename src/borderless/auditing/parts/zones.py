@@ -44,7 +44,7 @@ _LEFT_OUT = 5
 
 @dataclass(frozen=True)
 class AnnotatedZones:
-    """What was measured on annotated pictures.
+    """Scores by zone on annotated pictures.
 
     Attributes:
         found: By zone.

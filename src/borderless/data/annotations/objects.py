@@ -20,7 +20,7 @@ IGNORED = -1
 
 @dataclass(frozen=True)
 class Annotation:
-    """What is known about one picture.
+    """Known facts of one picture.
 
     Attributes:
         name: Its file, relative to the folder of pictures.
@@ -39,7 +39,7 @@ class Annotation:
 
 @dataclass(frozen=True)
 class Annotations:
-    """What is known about the pictures of a folder.
+    """Known facts of the pictures of a folder.
 
     Attributes:
         kind: The format.
