@@ -96,7 +96,7 @@ def test_weights_preprocessing_and_names_are_on_the_page(tmp_path: Path) -> None
         r"bad\udcff.png",
         "--weights random",
     ):
-        assert word in text
+        assert word in read(text)
     assert found.to_dict()["model"]["has_random_weights"] is True
 
 
