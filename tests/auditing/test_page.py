@@ -92,7 +92,7 @@ def test_weights_preprocessing_and_names_are_on_the_page(tmp_path: Path) -> None
     assert "Whether mine (RANDOM WEIGHTS) depends on position could not be measured" in str(found)
     for word in (
         "random, drawn with seed 0",
-        "middle of 24\u00a0×\u00a024\u00a0px",
+        "middle of 24 × 24 px",
         r"bad\udcff.png",
         "--weights random",
     ):
