@@ -190,7 +190,7 @@ def explain(
     """Run `model` on an empty image of `size` (height, width) and report each layer under `border`.
 
     It runs twice, with its original padding and under the border, in eval mode and without gradients, and is left as it
-    was.
+    was. Which border fits which task and data: the documentation's page "Which border should I use?".
 
     Args:
         model: Any model that `convert` takes.
