@@ -78,7 +78,7 @@ def _consistency(path: Path, arch: str, groups: Groups, shown: list[str]) -> Pat
 
 def _diagonal(path: Path, arch: str, groups: Groups, shown: list[str]) -> Path:
     protocols = [name for name in shown if name in CROPPED]
-    fig, axes = plots.new_figure(1, len(protocols), panel_size=(3.0, 4.6), sharey=True)
+    fig, axes = plots.new_figure(1, len(protocols), panel_size=(4.6, 8.0 / len(protocols)), sharey=True)
     for ax, protocol in zip(axes[0], protocols, strict=True):
         for arm, group in groups.items():
             along = 100 * np.mean([r.metrics[f"{protocol}_along"] for r in group], axis=0)
@@ -88,7 +88,7 @@ def _diagonal(path: Path, arch: str, groups: Groups, shown: list[str]) -> Path:
         title = f"{arch}: {TITLES[protocol]}".replace("\n", " ")
         plots.panel(ax, title=title, xlabel="offset of the crop, px (row = column)")
     axes[0, 0].set_ylabel("accuracy, %")
-    plots.legend_beside(axes[0, -1])
+    plots.legend_below(fig, axes[0, 0], 2)
     return plots.save(fig, path)
 
 
