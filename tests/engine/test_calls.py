@@ -200,7 +200,9 @@ def test_scripted_functions_are_refused_where_gradients_would_be_lost() -> None:
     for call in (scripted(swish), scripted(nn.SiLU())):
         model = bl.convert_(in_module(call), "infinite")
         for _ in range(3):
-            with pytest.raises(bl.UnsupportedOperation, match=r"in module '1' \(Act\).*gradients would be lost"):
+            # What TorchScript optimizes first, which depends on what ran before, may be a detach that it adds.
+            refusal = r"in module '1' \(Act\).*gradients would be lost|aten\.detach\.default.*in module '1' \(Act\)"
+            with pytest.raises(bl.UnsupportedOperation, match=refusal):
                 model(torch.rand(1, 3, 8, 8))
 
 

@@ -114,7 +114,7 @@ class CarryPass(PartPass):
             self.macs = macs
         of = {id(wide): source for source, wide in zip(maps, run_on, strict=True)}
 
-        def of_map(leaf: PartSignal) -> Any:
+        def of_map(leaf: Any) -> Any:
             window, box = leaf.window, leaf.box
             if box != outputs:
                 window = _cut(window, leaf.axes, box, outputs)
