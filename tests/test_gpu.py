@@ -96,7 +96,7 @@ def test_half_precision_stays_near() -> None:
 
 
 def test_the_gradient_under_reflect_is_deterministic_and_the_cpus(deterministic: None) -> None:
-    """PyTorch's own padding has no deterministic gradient on a GPU, and would refuse."""
+    """The padding of PyTorch has no deterministic gradient on a GPU, and would refuse."""
     model = bl.convert(nn.Sequential(nn.Conv2d(3, 4, 5, padding=2, bias=False), nn.ReLU()), "reflect").double()
     images = torch.randn(2, 3, 12, 12, dtype=torch.float64)
 

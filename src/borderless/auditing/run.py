@@ -299,13 +299,14 @@ def _chosen(names: Sequence[str] | None, task: Task, is_annotated: bool) -> "tup
     """
     from borderless.auditing.parts import discover
 
-    skips = (*task.SKIPS, *(() if is_annotated else ("zones",)))
-    if not is_annotated and "zones" in (names or ()):
-        raise DataError("Expected annotations for the part zones but got none; pass them (--annotations).")
-    skipped = [name for name in names or () if name in skips]
+    parts = discover()
+    missing = [name for name, part in parts.items() if getattr(part, "NEEDS_ANNOTATIONS", False) and not is_annotated]
+    if unread := [name for name in names or () if name in missing]:
+        raise DataError(f"Expected annotations for the part {unread[0]} but got none; pass them (--annotations).")
+    skipped = [name for name in names or () if name in task.SKIPS]
     if skipped:
         raise UnknownName(f"Expected parts for the task {task.NAME} but got {skipped[0]}; leave it out")
-    every = {name: part for name, part in discover().items() if name not in skips}
+    every = {name: part for name, part in parts.items() if name not in (*task.SKIPS, *missing)}
     wanted = list(every if names is None else names)
     for name in wanted:  # grows while it is read
         if name not in every:

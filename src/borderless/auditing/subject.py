@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -17,6 +18,7 @@ from borderless.data.annotated import AnnotatedPictures
 from borderless.errors import ApproximatePhaseWarning, BorderlessError, PositionDependentWarning
 from borderless.measures.programs import NEEDS_LAYERS
 from borderless.runtime.blame import is_bug
+from borderless.runtime.evaluation import evaluating
 
 T = TypeVar("T")
 Background = float | tuple[float, ...]
@@ -120,6 +122,16 @@ class Subject:
             return None
         finally:
             self.done.append(name)
+
+    def outputs(self, images: Tensor, model: nn.Module | None = None) -> np.ndarray:
+        """Return what the comparison reads of the outputs (N, ...) for whole images, of `model` or the audited one."""
+        model, comparison = self.model if model is None else model, self.predictions.comparison
+        with evaluating(model):
+            found = [
+                comparison.read(model(some.to(self.device)), (0, 0), self.size, self.size).double().cpu()
+                for some in images.split(self.batch_size)
+            ]
+        return torch.cat(found).numpy()
 
     def report(self, name: str, share: float = 0.0) -> None:
         """Tell `progress` how much is done, with a `share` of the step `name`; "" at the end."""

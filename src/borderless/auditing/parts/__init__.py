@@ -33,6 +33,7 @@ class Part(Protocol):
             one core for 16 images of 224 px and EfficientNet-Lite0.
         FROM_OUTSIDE: The steps that run the network whole, so that they measure a program too; a part without it has
             none.
+        NEEDS_ANNOTATIONS: True of a part that reads annotations, and is left out where there are none.
         COMPARED: Rows of its record in a comparison of two audits.
     """
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import nn
 
 from borderless.antialiasing import blur
@@ -67,7 +66,7 @@ def _fixes(subject: Subject, tell: Callable[[float, float], Any]) -> tuple[Fix, 
     if conversion_of(subject.body) is not None:
         raise ImageError("Needs a network that is not converted yet")
     with evaluating(subject.model):
-        original = _outputs(subject, subject.model)
+        original = subject.outputs(subject.first[:_IMAGES])
         tried = list(_tried(subject, layout))
         found: list[Fix] = []
         for i, (name, cost, code, ready) in enumerate(tried):
@@ -130,21 +129,11 @@ def _measured(subject: Subject, model: nn.Module, original: np.ndarray, name: st
         for one in things
     ]
     moved = comparison.compare(np.concatenate(values, 1))
-    outputs = comparison.compare(np.stack([original, _outputs(subject, model)]))
+    outputs = comparison.compare(np.stack([original, subject.outputs(subject.first[:_IMAGES], model)]))
     if not moved.differs.size or not outputs.differs.size:
         raise ImageError("Needs objects that are detected in the middle of an empty canvas")
     kept = 1 - float(outputs.differs[1].mean())
     return Fix(name, float(moved.differs[1:].mean()), moved.change, kept, cost, code)
-
-
-def _outputs(subject: Subject, model: nn.Module) -> np.ndarray:
-    """Return what the comparison reads (N, ...) of the outputs for whole images."""
-    comparison, size = subject.predictions.comparison, subject.size
-    found = [
-        comparison.read(model(some.to(subject.device)), (0, 0), size, size).double().cpu()
-        for some in subject.first[:_IMAGES].split(subject.batch_size)
-    ]
-    return torch.cat(found).numpy()
 
 
 def findings(audit: Measurements) -> list[Finding]:

@@ -6,8 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from borderless.auditing.parts import Compared
 from borderless.auditing.parts.layout import NetworkLayout
@@ -69,7 +67,7 @@ def _points(subject: Subject, tell: Callable[[float, float], Any]) -> tuple[Reac
     labels = None if predictions.labels is None else predictions.labels[: len(shown)].numpy()
     moves = _from_the_edges(size, layout.total_stride_px)
     objects, comparison = middles(shown[:_MOVED]), predictions.comparison
-    original = _outputs(subject, shown)
+    original = subject.outputs(shown)
     points = []
     for i, reach in enumerate(REACHES):
         tell(i, len(REACHES))
@@ -77,7 +75,7 @@ def _points(subject: Subject, tell: Callable[[float, float], Any]) -> tuple[Reac
         cost = explain(model, size, border, channels=shown.shape[1], tiles=False).cost
         with bordered(model, border), evaluating(model):
             seen = [on_canvases(model, objects, where, size, subject.background, comparison) for where in moves]
-            outputs = _outputs(subject, shown)
+            outputs = subject.outputs(shown)
         errors = [comparison.compare(values).change for values in seen]
         found = comparison.compare(np.stack([original, outputs]))
         right = found.differs[1] == 0 if labels is None or found.classes is None else found.classes[1] == labels
@@ -88,16 +86,6 @@ def _points(subject: Subject, tell: Callable[[float, float], Any]) -> tuple[Reac
         replace(point, is_enough=point.error is not None and point.error <= EQUAL and point.cost < 0.9 * most)
         for point in points
     )
-
-
-def _outputs(subject: Subject, images: Tensor) -> np.ndarray:
-    """Return what the comparison reads of the outputs (N, ...) for whole images."""
-    comparison, found = subject.predictions.comparison, []
-    with evaluating(subject.model):
-        for some in images.split(subject.batch_size):
-            outputs = subject.model(some.to(subject.device))
-            found.append(comparison.read(outputs, (0, 0), subject.size, subject.size).double().cpu())
-    return torch.cat(found).numpy()
 
 
 def _from_the_edges(size: tuple[int, int], stride: tuple[int, ...]) -> list[np.ndarray]:

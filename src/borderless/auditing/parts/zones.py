@@ -33,6 +33,7 @@ NAME = "zones"
 NEEDS: tuple[str, ...] = ()
 STEPS = {"zones": 20.0}
 FROM_OUTSIDE = tuple(STEPS)
+NEEDS_ANNOTATIONS = True
 COMPARED: tuple[Compared, ...] = (
     ("score along the border, %", 100, ("border", "score", "value")),
     ("score in the center, %", 100, ("inner", "score", "value")),
@@ -147,7 +148,7 @@ def findings(audit: Measurements) -> list[Finding]:
     is_lower = border.score.high < inner.score.low
     told = [*_unseen(result)]
     if moved is None or outermost is None:
-        text += " Whether data or network makes a difference is told by objects that are moved (the part sensitivity)."
+        text += " Whether data or network makes a difference shows when objects are moved (the part sensitivity)."
         return [Finding("zones", "warning" if is_lower else "info", text, numbers), *told]
     change = moved[outermost]
     assert change is not None
