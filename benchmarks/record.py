@@ -22,7 +22,9 @@ import timm
 import torch
 import torchvision
 
+from borderless.errors import StorageError
 from borderless.report.provenance import commit, versions
+from borderless.runtime.files import check_writable
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 HISTORY = REPOSITORY / "benchmarks" / "history"
@@ -34,11 +36,23 @@ Row = Mapping[str, Any]
 def add_options(parser: argparse.ArgumentParser, name: str) -> None:
     """Add --out and --history to the options of the benchmark `name`."""
     parser.add_argument(
-        "--out", type=Path, default=Path("runs/benchmarks") / f"{name}.json", help="the file of the record"
+        "--out", type=_file, default=Path("runs/benchmarks") / f"{name}.json", help="the file of the record"
     )
     parser.add_argument(
         "--history", action="store_true", help=f"also add the record to benchmarks/history/{name}.jsonl"
     )
+
+
+def _file(word: str) -> Path:
+    """Return the path of a file that can be written: asked before the benchmark runs, not after."""
+    path = Path(word)
+    if path.is_dir():
+        raise argparse.ArgumentTypeError(f"{word} is a folder; expected a file, such as {path / 'record.json'}")
+    try:
+        check_writable(path.parent)
+    except StorageError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return path
 
 
 def spread(values: Sequence[float]) -> dict[str, Any]:

@@ -67,6 +67,19 @@ def test_numbers_are_short_and_never_hidden_by_zeros(page: ModuleType) -> None:
 NAMES = ["audit", "borders", "counts", "occlusion", "phase_choice", "placement", "tile_memory", "tiling", "training"]
 
 
+def test_a_record_that_cannot_be_written_stops_a_benchmark_before_it_runs(
+    record: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    parser = argparse.ArgumentParser()
+    record.add_options(parser, "borders")
+    (tmp_path / "file").touch()
+    for out, said in ((tmp_path, "is a folder; expected a file"), (tmp_path / "file" / "out.json", "choose another")):
+        with pytest.raises(SystemExit) as ended:
+            parser.parse_args(["--out", str(out)])
+        assert ended.value.code == 2
+        assert said in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_every_benchmark_writes_that_record(name: str) -> None:
     tree = ast.parse((BENCHMARKS / f"{name}.py").read_text(encoding="utf-8"))

@@ -297,6 +297,23 @@ def test_lists_of_tokens_are_those_of_the_frame(body: Body) -> None:
     assert bl.explain(seeded(body), (8, 12)).departures[0].frame == (8, 12)
 
 
+BEHIND: dict[str, Callable[[Tensor], Tensor]] = {
+    "behind space": lambda t: t.reshape(*t.shape[1:3], 1, -1),
+    "behind its blocks": lambda t: t.reshape(t.shape[1] // 2, 2, t.shape[2] // 2, 2, 1, -1),
+    "gone": lambda t: t.reshape(*t.shape[1:3], -1),
+}
+
+
+@pytest.mark.parametrize("move", BEHIND.values(), ids=BEHIND)
+def test_a_batch_of_one_leaves_with_its_cells_where_a_reshape_moves_it(move: Callable[[Tensor], Tensor]) -> None:
+    image, last = noise(1, 3, 8, 12), seeded(lambda a, b: (a * b).permute(0, 2, 3, 1))
+    model = seeded(lambda a, b: move((a * b).permute(0, 2, 3, 1)))
+    with torch.no_grad():
+        assert torch.equal(bl.convert(model, "zero")(image), model(image))
+        assert torch.equal(bl.convert(model, "infinite")(image), move(bl.convert(last, "infinite")(image)))
+        torch.testing.assert_close(bl.tile(model, image, tile=4), model(image), rtol=1e-12, atol=1e-12)
+
+
 def test_a_flip_along_space_reads_position_under_zero() -> None:
     model, images = seeded(lambda a, b: a.flip(3) * b), noise(2, 3, 8, 12)
     with pytest.warns(bl.PositionDependentWarning, match="mirrors a feature map"):

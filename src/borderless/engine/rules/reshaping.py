@@ -86,9 +86,9 @@ def _need_of_reshape(function: Any, signal: Any, *args: Any, **kwargs: Any) -> D
     if not isinstance(signal, Signal) or any(isinstance(value, torch.dtype) for value in (*args, *kwargs.values())):
         return "everything"
     target = tuple(_shape_after(function, signal, args, kwargs))
-    if geometry.preserved_axes(signal.shape, target, signal.axes) is not None:
+    if _kept_axes(signal, target) is not None:
         return "cell"
-    blocks = geometry.blocked_axes(signal.shape, target, signal.axes)
+    blocks = _cut_axes(signal, target)
     if blocks is not None:
         return tuple(Slide(size, size) for size in blocks[1])
     return "everything" if _tokens_after(signal, target) is None else "cell"
@@ -121,10 +121,10 @@ def reshape(function: Any, signal: Signal, *args: Any, **kwargs: Any) -> Any:
     if any(isinstance(value, torch.dtype) for value in (*args, *kwargs.values())):
         raise signal.scope.unsupported(describe(function), "it reinterprets the bits of a map")
     target = tuple(_shape_after(function, signal, args, kwargs))
-    axes = geometry.preserved_axes(signal.shape, target, signal.axes)
+    axes = _kept_axes(signal, target)
     if axes is not None:
         return _reshaped_to(function, signal, target, axes, target)
-    blocks = geometry.blocked_axes(signal.shape, target, signal.axes)
+    blocks = _cut_axes(signal, target)
     if blocks is not None:
         return _into_blocks(function, signal, target, *blocks)
     joined = geometry.joined_axes(signal.shape, target, signal.axes)
@@ -137,6 +137,20 @@ def reshape(function: Any, signal: Signal, *args: Any, **kwargs: Any) -> Any:
         made = _reshaped_to(function, signal, spread, axes, target)
         return Relabeled.of(made, 0, tokens, signal.scope.call_of(function))
     return flatten_space(function, signal, target)
+
+
+def _kept_axes(signal: Signal, target: tuple[int, ...]) -> tuple[int, ...] | None:
+    """Return where the axes of space are after a reshape to `target`; None if they are lost, or come first.
+
+    A batch of one sample can move behind space by a reshape, where any other cannot.
+    """
+    axes = geometry.preserved_axes(signal.shape, target, signal.axes)
+    return None if axes is None or axes[0] == 0 else axes
+
+
+def _cut_axes(signal: Signal, target: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
+    blocks = geometry.blocked_axes(signal.shape, target, signal.axes)
+    return None if blocks is None or blocks[0][0] == 0 else blocks
 
 
 def _tokens_after(signal: Signal, target: tuple[int, ...]) -> int | None:
