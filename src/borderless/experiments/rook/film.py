@@ -37,7 +37,7 @@ def film(config: RookConfig, by_border: dict[str, list[Result]], folder: Path) -
     outcomes = by_border[borders[0]]
     best = next((i for i, r in enumerate(outcomes) if r.metrics["learned_after_epochs"] is not None), 0)
     histories = {border: arrays(by_border[border][best], "history.npz") for border in borders}
-    epochs = sorted({*range(0, min(20, config.epochs)), *range(20, config.epochs, 8), config.epochs})
+    epochs = sorted({*range(0, min(20, config.epochs), 2), *range(20, config.epochs, 8), config.epochs})
     panels = _Panels(config, histories)
     panels.show(0)
     plots.to_image(panels.fig)
