@@ -200,6 +200,12 @@ def test_an_output_of_0_is_an_error(measure: Any) -> None:
         measure(model, images(), [(1, 0)])
 
 
+@pytest.mark.parametrize("measure", [bl.equivariance_error, bl.testing.assert_equivariant])
+def test_a_shift_without_its_list_is_an_error(measure: Any) -> None:
+    with pytest.raises(ImageError, match=r"Expected a list of shifts .* but got \(3, 5\); write \[\(3, 5\)\]"):
+        measure(nn.Conv2d(3, 4, 3, padding=1).eval(), images(), (3, 5))
+
+
 # Which arguments are images
 
 

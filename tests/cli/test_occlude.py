@@ -34,3 +34,24 @@ def test_picture_and_record(
     with torch.no_grad():
         likely = request.load()(image[None]).double().softmax(1)[0, 7]
     assert record["probabilities"][1][2] == pytest.approx(float(likely), rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--folder", "/proc/x"], "Expected a folder to write to but got /proc/x"),
+        (["--target", "1000"], "Expected --target to be 0 to 999 but got 1000"),
+    ],
+)
+def test_mistakes_are_told_before_the_work(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    words: list[str],
+    expected: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("borderless.cli.commands.occlude.occlude", lambda *_, **__: pytest.fail("it has worked"))
+    Image.new("RGB", (40, 40)).save("black.png")
+    assert main(["occlude", "resnet18", "black.png", "--weights", "random", "--side", "0", *words]) == 2
+    assert expected in capsys.readouterr().err

@@ -26,7 +26,7 @@ def run(path: Path, batch: Tensor) -> Tensor:
 @pytest.mark.parametrize(("border", "phase"), [("full", "fixed"), ("infinite", "fixed"), ("infinite", "adaptive")])
 def test_onnxruntime_answers_as_the_model(border: str, phase: str, tmp_path: Path) -> None:
     model = bl.convert(residual(), border, phase=phase).train()
-    path = bl.save_onnx(model, images(2), tmp_path / "model.onnx")
+    path = bl.save_onnx(model, images(1), tmp_path / "model.onnx")
     assert model.training
     model.eval()
     for count in (1, 2, 5):
@@ -101,8 +101,10 @@ def test_errors_name_what_is_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     model = bl.convert(residual(), "full")
     with pytest.raises(bl.ConversionError, match="got a Residual that is not converted"):
         bl.save_onnx(residual(), images(2), tmp_path / "model.onnx")
-    with pytest.raises(bl.ConversionError, match="Expected two images or more"):
-        bl.save_onnx(model, images(1), tmp_path / "model.onnx")
+    with pytest.raises(bl.ConversionError, match="Expected two images or more, for a batch of any size"):
+        bl.save_onnx(model, images(1), tmp_path / "model.onnx", kwargs={"scale": 1.0})
+    with pytest.raises(bl.ConversionError, match=r"second argument but got type str"):
+        bl.save_onnx(model, str(tmp_path / "model.onnx"), images(2))  # pyright: ignore[reportArgumentType, reportCallIssue]
     for path in (tmp_path, tmp_path / "nowhere" / "model.onnx"):
         with pytest.raises(bl.ConversionError, match="the name of a file in a folder that exists"):
             bl.save_onnx(model, images(2), path)

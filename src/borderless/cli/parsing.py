@@ -30,8 +30,9 @@ _MOST_LETTERS = 24
 # How the hints below tyro's messages begin, and its messages in our words.
 _HINTS = ("Argument helptext", "Perhaps you meant", "For full helptext", "Default value")
 _SENTENCES = {
-    r"Error parsing (\S+): invalid literal for int\(\) with base 10: (.*)": "Expected a whole number for {} but got {}",
-    r"Error parsing (\S+): could not convert string to float: (.*)": "Expected a number for {} but got {}",
+    r"Error parsing (\S+): .*invalid literal for int\(\).*: (.*)": "Expected a whole number for {} but got {}",
+    r"Error parsing (\S+): .*could not convert string to float: (.*)": "Expected a number for {} but got {}",
+    r"Error parsing (\S+): Could not find valid parse for arguments: (.*)": "Expected other values for {} but got {}",
     r"Missing value for argument '(\S+)'": "Expected a value after {} but got none",
     r"Unrecognized options: (.*)": "Expected options and their values but got {!r}",
     r"invalid choice (.*) for argument '(.*)'\. Expected one of \((.*)\)": "Expected {1} to be one of {2} but got {0}",

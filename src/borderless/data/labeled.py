@@ -22,6 +22,7 @@ from torch.utils.data import Dataset
 from borderless.data.items import IMAGE_SUFFIXES, ClassSplit, DrawnByEpoch
 from borderless.errors import DataError
 from borderless.runtime.evaluation import seeded
+from borderless.runtime.image_files import open_safely
 
 Kind = Literal["folder", "fashion-mnist", "cifar10"]
 KINDS: tuple[str, ...] = get_args(Kind)
@@ -140,9 +141,9 @@ def _opened(image: Any) -> Any:
     if not isinstance(image, Path):
         return image if isinstance(image, Tensor) else Image.fromarray(image)
     try:
-        with Image.open(image) as opened:
+        with open_safely(image) as opened:
             return opened.convert("RGB")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # what Pillow raises
+    except Exception as error:  # Pillow raises all sorts of errors for damaged files
         raise DataError(
             f"Expected a whole image but got {image}, which cannot be read ({error}); replace or remove it"
         ) from error

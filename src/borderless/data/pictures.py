@@ -1,7 +1,7 @@
 """Read a folder of any pictures: draw some, open them safely, and turn them into the input of a network.
 
 A file that cannot be used is left out, named with its reason, and replaced by the next one drawn. Only files are
-opened, never pipes or devices, and only by the readers in `FORMATS`. What a file is converted from (gray, 16 bits,
+opened, never pipes or devices, and only by the readers of common formats. What a file is converted from (gray, 16 bits,
 CMYK, transparent, animated) is counted, because it may matter to a network.
 
 Shapes: pictures (N, 3, size, size), normalized with ImageNet's mean and standard deviation unless told otherwise.
@@ -10,7 +10,6 @@ Shapes: pictures (N, 3, size, size), normalized with ImageNet's mean and standar
 import math
 import os
 import random
-import stat
 import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -34,10 +33,9 @@ from borderless.data.quadrant import SOURCES
 from borderless.errors import DataError
 from borderless.runtime.distributed import process_group
 from borderless.runtime.files import printable
+from borderless.runtime.image_files import open_safely
 
 SUFFIXES = (*IMAGE_SUFFIXES, ".gif")
-# Pillow's readers of these suffixes. Others start programs (PostScript) or read what no camera or scanner writes.
-FORMATS = ("JPEG", "PNG", "PPM", "BMP", "TIFF", "WEBP", "GIF")
 SMALLEST_PX = 8
 # The photographs inside scikit-image, with one more of many details than the quadrant experiment takes.
 PHOTOGRAPHS = (*SOURCES, "brick")
@@ -244,9 +242,7 @@ def _quiet() -> warnings.catch_warnings:
 
 def _opened(path: Path) -> tuple[Image.Image, list[str]]:
     try:
-        if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe waits for its writer
-            raise DataError("no ordinary file")
-        with Image.open(path, formats=FORMATS) as image:
+        with open_safely(path) as image:
             if min(image.size) < SMALLEST_PX:
                 raise DataError(f"{image.width} × {image.height} pixels, fewer than {SMALLEST_PX} along a side")
             if image.width * image.height > (Image.MAX_IMAGE_PIXELS or math.inf):
@@ -280,7 +276,7 @@ def _in_color(image: Image.Image) -> tuple[Image.Image, list[str]]:
     if image.mode.startswith("I") or image.mode == "F":
         return _eight_bits(image), ["16 bits or more"]
     if image.mode in _TRANSPARENT or "transparency" in image.info:
-        whole = image.convert("RGBA")
+        whole = image if image.mode == "RGBA" else image.convert("RGBA")
         found = Image.new("RGB", whole.size, "black")
         found.paste(whole, mask=whole)
         return found, ["transparent (on black)"]

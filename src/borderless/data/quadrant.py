@@ -30,6 +30,7 @@ from borderless.data.choices import SplitProtocol
 from borderless.data.items import IMAGE_SUFFIXES
 from borderless.data.photos import scikit_image, square_cut
 from borderless.errors import DataError
+from borderless.runtime.image_files import open_safely
 
 OBJECT_PX, CANVAS_PX = 56, 120
 POSITIONS = ((0, 0), (CANVAS_PX - OBJECT_PX, CANVAS_PX - OBJECT_PX))
@@ -145,7 +146,7 @@ def from_folder(folder: Path | str, count: int, seed: int, protocol: SplitProtoc
         try:
             pictures.append(as_published(file))
             sources.append(name)
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # what Pillow raises
+        except Exception as error:  # Pillow raises all sorts of errors for damaged files
             skipped.append(name)
             warnings.warn(
                 f"Expected an image but got {name}, which cannot be read: {error}; it is left out", stacklevel=2
@@ -168,7 +169,7 @@ def as_published(file: Path) -> Tensor:
     Raises:
         OSError, ValueError: It cannot be read.
     """
-    with Image.open(file) as image:
+    with open_safely(file) as image:
         return _as_published()(image.convert("RGB"))
 
 

@@ -131,7 +131,7 @@ class Frames:
     def __getitem__(self, index: int) -> np.ndarray:
         """Return one frame: (height, width, 3) in bytes."""
         start = self.ends[index - 1] if index else 0
-        return np.asarray(Image.open(io.BytesIO(self.jpeg[start : self.ends[index]].tobytes())))
+        return np.asarray(Image.open(io.BytesIO(self.jpeg[start : self.ends[index]].tobytes()), formats=["JPEG"]))
 
 
 def frames_of(file: Path, cache: Path) -> Frames:

@@ -39,7 +39,8 @@ def freeze(
     Args:
         model: A converted model.
         example: Images ``(N, C, *space)``; the program takes this size only.
-        dynamic_batch: Whether the program takes batches of any size; the example then holds two images or more.
+        dynamic_batch: Whether the program takes batches of any size; with further arguments, the example then holds two
+            images or more.
         args: Further positional arguments of the model; with `dynamic_batch` tensors among them whose first dimension
             is the example's batch change their size with it.
         kwargs: Keyword arguments of the model, likewise.
@@ -60,6 +61,7 @@ def freeze(
             "bl.freeze(bl.convert(model, border), example)."
         )
     kwargs = kwargs or {}
+    example = checked_example(example, dynamic_batch, bool(args or kwargs))
     frozen = copied(model).eval()
     kinds: set[str] = set()
     conversion = conversion_of(frozen)
@@ -70,11 +72,6 @@ def freeze(
         frozen = _Called(frozen)
     shapes = None
     if dynamic_batch:
-        if len(example) < 2:
-            raise ConversionError(
-                "Expected two images or more with dynamic_batch=True but got an example of shape "
-                f"{tuple(example.shape)}; PyTorch takes a batch of one for a constant."
-            )
         with arguments_named(model, args, kwargs, conversion.images):
             given = inspect.signature(frozen.forward).bind(*call, **options).arguments
         batch = Dim("batch", min=1)
@@ -103,6 +100,25 @@ def freeze(
             f"{type(model).__name__}: {', '.join(foreign)}."
         )
     return program
+
+
+def checked_example(example: Tensor, is_batch_free: bool, has_other_arguments: bool) -> Tensor:
+    """Return the example, twice where its batch is one image and may change: PyTorch takes one for a constant.
+
+    Raises:
+        ConversionError: It is no tensor, or there are other arguments to go with one image.
+    """
+    if not isinstance(example, Tensor) or example.ndim < 3:
+        got = f"shape {tuple(example.shape)}" if isinstance(example, Tensor) else f"type {type(example).__name__}"
+        raise ConversionError(f"Expected example images (N, C, *space) as the second argument but got {got}.")
+    if not is_batch_free or len(example) > 1:
+        return example
+    if has_other_arguments:
+        raise ConversionError(
+            f"Expected two images or more, for a batch of any size, but got an example of shape {tuple(example.shape)} "
+            "and other arguments; give two of each, or one batch size (dynamic=() of save_onnx)."
+        )
+    return example.repeat(2, *([1] * (example.ndim - 1)))
 
 
 class _Called(nn.Module):

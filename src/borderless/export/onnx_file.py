@@ -15,7 +15,7 @@ from borderless.engine.image_arguments import with_image
 from borderless.engine.torch_internals import tree_leaves, tree_map
 from borderless.errors import ConversionError, MissingPackage
 from borderless.export.dynamic_sizes import AXES, freeze_sizes
-from borderless.export.exported_program import freeze, has_batch
+from borderless.export.exported_program import checked_example, freeze, has_batch
 from borderless.runtime.evaluation import evaluating
 
 TOLERANCE = 1e-4  # of the largest number in the model's output
@@ -65,8 +65,7 @@ def save_onnx(
         model: A converted model.
         example: Images ``(N, C, *space)``.
         path: The file to write.
-        dynamic: The dimensions of images that may change, of "batch", "height" and "width"; the example holds two
-            images or more where the batch is one of them.
+        dynamic: The dimensions of images that may change, of "batch", "height" and "width".
         sizes: (height, width) of images; one file is written for each, named NAME-HEIGHTxWIDTH. None: that of the
             example.
         args: Further positional arguments of the model, as for `freeze`; their tensors are inputs of the file, anything
@@ -88,6 +87,7 @@ def save_onnx(
             f"Expected the packages that write and check ONNX files but got no {error.name}; install them with: pip "
             'install "borderless[export]"'
         ) from error
+    example = checked_example(example, "batch" in dynamic, bool(args or kwargs))
     path = Path(path)
     if path.is_dir() or not path.parent.is_dir():
         raise ConversionError(f"Expected the name of a file in a folder that exists but got {path}.")

@@ -52,7 +52,12 @@ def equivariance_error(
     """
     if not shifts:
         raise ImageError("Expected at least one shift (dy, dx), in pixels, but got none.")
-    every = [(0, 0), *((int(dy), int(dx)) for dy, dx in shifts)]
+    try:
+        every = [(0, 0), *((int(dy), int(dx)) for dy, dx in shifts)]
+    except (TypeError, ValueError) as error:
+        raise ImageError(
+            f"Expected a list of shifts (dy, dx), in pixels, but got {shifts!r}; write [(3, 5)]."
+        ) from error
     top, left = -min(dy for dy, _ in every), -min(dx for _, dx in every)
     height, width = images.shape[-2:]
     needed = (top + height + max(dy for dy, _ in every), left + width + max(dx for _, dx in every))

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from PIL import Image
 
 from borderless.errors import ImageError, MissingPackage
+from borderless.runtime.image_files import FORMATS, open_safely
 
 Channels = Literal["auto", "first", "last"]
 
@@ -59,7 +61,7 @@ def open_image(path: Path, channels: Channels = "auto") -> Any:
         ImageError: It cannot be read.
         MissingPackage: What reads it is not installed.
     """
-    if not path.exists():
+    if not (path.is_file() or path.is_dir()):  # a pipe waits for its writer
         raise ImageError(f"Expected an image but got {str(path)!r}, where there is none; give another path.")
     try:
         pixels, axes = _opened(path)
@@ -85,11 +87,9 @@ def _opened(path: Path) -> tuple[Any, str]:
                 f"the path of one, such as {path}/0."
             )
         return found, ""
-    from PIL import Image
-
     limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None  # large images are what tiles are for
     try:
-        with Image.open(path) as image:
+        with open_safely(path, (*FORMATS, "JPEG2000")) as image:
             plain = image if image.mode in ("L", "RGB", "I;16", "F", "I") else image.convert("RGB")
             pixels = np.asarray(plain)
     finally:

@@ -25,7 +25,7 @@ from borderless.report import plots
 from borderless.report.overlay import overlay
 from borderless.report.provenance import plain, provenance
 from borderless.runtime.devices import check_device
-from borderless.runtime.files import write_atomically
+from borderless.runtime.files import check_writable, write_atomically
 from borderless.runtime.progress import telling
 from borderless.runtime.settings import Range, Settings
 
@@ -86,12 +86,25 @@ def occlude_file(name: str, path: Path, folder: Path, options: OccludeOptions) -
         BorderlessError: Network, image and options do not fit one another.
     """
     check_device(options.device)
+    check_writable(folder)
     asked = NetworkRequest(name, options.arch, options.weights, options.classes, options.seed)
     picture = _picture(path, options.side)
     mean, deviation = (torch.tensor(values).reshape(3, 1, 1) for values in asked.normalization)
     model = asked.load().to(options.device).eval()
     model = model if options.border is None else convert(model, options.border)
     image = ((picture - mean) / deviation).to(options.device)
+    with torch.inference_mode():
+        whole = model(image[None])
+    if not isinstance(whole, torch.Tensor) or whole.ndim != 2:
+        what = f"shape {tuple(whole.shape)}" if isinstance(whole, torch.Tensor) else f"type {type(whole).__name__}"
+        raise ImageError(
+            f"Expected a classifier, one number per class, but got an output of {what}; use bl.occlude from Python, "
+            "with output= and pool=."
+        )
+    count = whole.shape[1]
+    target = int(whole.argmax()) if options.target is None else options.target
+    if target >= count:
+        raise ImageError(f"Expected --target to be 0 to {count - 1} but got {target}.")
     shown = mean if options.background is None else torch.full((3, 1, 1), options.background)
     with telling("occlude") as tell:
         found = occlude(
@@ -102,19 +115,9 @@ def occlude_file(name: str, path: Path, folder: Path, options: OccludeOptions) -
             ((shown - mean) / deviation).flatten().tolist(),
             progress=lambda done, total: tell(done / total, f"{done} of {total} windows"),
         )
-    if found.whole.ndim != 1:
-        raise ImageError(
-            f"Expected a classifier, one number per class, but got an output of shape {tuple(found.whole.shape)}; use "
-            "bl.occlude from Python, with output= and pool=."
-        )
-    count = len(found.whole)
-    target = int(found.whole.argmax()) if options.target is None else options.target
-    if target >= count:
-        raise ImageError(f"Expected --target to be 0 to {count - 1} but got {target}.")
     likely = _of_class(found, target)
     called = class_names()[target] if count == len(class_names()) else f"class {target}"
     title = f"{called}: {100 * float(likely.whole):.1f} %"
-    folder.mkdir(parents=True, exist_ok=True)
     _draw(picture, likely, title, folder / "occlusion.png")
     record = {
         "network": name,

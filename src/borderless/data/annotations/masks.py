@@ -5,11 +5,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
 
 import numpy as np
-from PIL import Image
 
 from borderless.data.annotations.objects import IGNORED, Annotation, Annotations, check_size
 from borderless.errors import DataError
 from borderless.runtime.files import printable
+from borderless.runtime.image_files import open_safely
 
 _VOID = 255
 # So many masks tell whether 255 is their only foreground, or what VOC calls void.
@@ -54,7 +54,7 @@ def _reader(file: Path, name: str, void: int | None) -> Callable[[tuple[int, int
 
 def _labels(file: Path) -> np.ndarray:
     try:
-        with Image.open(file) as image:
+        with open_safely(file) as image:
             mode, values = image.mode, np.asarray(image)
     except Exception as error:  # Pillow raises all sorts of errors for damaged files
         raise DataError(f"{printable(file.name)}: the mask is broken ({type(error).__name__})") from error
