@@ -142,3 +142,25 @@ def test_the_operations_of_a_pass_are_counted(grad: bool) -> None:
     assert counts(bl.convert(network(), "zero")) == own
     larger = counts(bl.convert(network(), "infinite", phase="adaptive"))
     assert larger.keys() == own.keys() and sum(larger["Global"].values()) > sum(own["Global"].values())
+
+
+@pytest.mark.parametrize("border", ["zero", "full", "infinite"])
+def test_a_penalty_on_gradients_trains_through_batch_norm(border: str) -> None:
+    """The slope of a gradient's norm along a direction, against the difference of two norms."""
+    model = bl.convert(network(batch_norm=True), border).train()
+    inputs = [images().requires_grad_(), *model.parameters()]
+    directions = [torch.randn(one.shape, generator=torch.Generator().manual_seed(2)).double() for one in inputs]
+
+    def penalty() -> Tensor:
+        (slope,) = torch.autograd.grad(model(inputs[0]).square().sum(), inputs[0], create_graph=True)
+        return slope.square().sum()
+
+    gradients = torch.autograd.grad(penalty(), inputs, allow_unused=True)
+    expected = sum((g * d).sum() for g, d in zip(gradients, directions, strict=True) if g is not None)
+    found = []
+    for step in (1e-6, -2e-6):
+        with torch.no_grad():
+            for one, direction in zip(inputs, directions, strict=True):
+                one.add_(direction, alpha=step)
+        found.append(penalty().detach())
+    torch.testing.assert_close((found[0] - found[1]) / 2e-6, expected, rtol=1e-5, atol=0)

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from borderless.partition.image_files import open_image
 from borderless.data import labeled, quadrant
 from borderless.data.annotations import masks
 from borderless.errors import BorderlessError
+from borderless.partition.image_files import open_image
 from borderless.runtime.image_files import open_safely
 
 SOURCES = Path(__file__).parents[2] / "src" / "borderless"

@@ -16,11 +16,9 @@ import numpy as np
 from borderless.errors import CorruptResultWarning, OtherVersionWarning, RunError
 from borderless.experiments.experiment import Cell, Experiment, Metrics, Result
 from borderless.report.provenance import commit, plain, versions
-from borderless.runtime.files import clear_half_written, write_atomically
+from borderless.runtime.files import clear_abandoned, write_atomically
 
 RESULT = "result.json"
-# A result is written within seconds; what is half written for longer is of a process that was killed.
-_ABANDONED_S = 3600.0
 
 
 def run_and_keep(experiment: Experiment, config: Any, cell: Cell, folder: Path) -> Result:
@@ -76,7 +74,7 @@ def finished(experiment: Experiment, config: Any, cells: Sequence[Cell], folder:
     by_name = {cell.name: cell for cell in cells}
     done = {}
     for name in by_name:
-        clear_half_written(folder / name / RESULT, _ABANDONED_S)
+        clear_abandoned(folder / name)
     for path in sorted(folder.glob(f"*/{RESULT}")):
         try:
             record = _read(path)

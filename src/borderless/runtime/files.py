@@ -13,6 +13,8 @@ from pathlib import Path
 from borderless.errors import StorageError
 
 _HALF_WRITTEN = ".tmp"
+# A file is written within seconds; what is half written for longer is of a process that was killed.
+_ABANDONED_S = 3600.0
 
 
 def write_atomically(path: Path, content: str | bytes | memoryview) -> None:
@@ -38,21 +40,15 @@ def write_atomically(path: Path, content: str | bytes | memoryview) -> None:
         raise
 
 
-def clear_half_written(path: Path, older_than_s: float = 0.0) -> None:
-    """Delete what `write_atomically` left beside `path` in processes that were killed; what cannot be deleted stays.
-
-    Args:
-        path: The file that was to be written.
-        older_than_s: Younger files stay: another process may be writing them.
-    """
-    for temporary in path.parent.glob(f".{glob.escape(path.name)}.*{_HALF_WRITTEN}"):
-        with contextlib.suppress(OSError):
-            if time.time() - temporary.stat().st_mtime >= older_than_s:
-                temporary.unlink()
+def clear_half_written(path: Path) -> None:
+    """Delete what `write_atomically` left beside `path` in processes that were killed; what cannot be deleted stays."""
+    _delete(path.parent, glob.escape(path.name), 0.0)
 
 
 def check_writable(folder: Path) -> None:
     """Create `folder` and a file in it, and delete the file: before hours of work, not after them.
+
+    What killed processes have left there half written is deleted, too.
 
     Raises:
         StorageError: Files cannot be written there.
@@ -61,6 +57,7 @@ def check_writable(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder) as file:
             file.write(b"0")
+        clear_abandoned(folder)
     except OSError as error:
         raise StorageError(
             f"Expected a folder to write to but got {printable(folder)} ({error.strerror}); choose another."
@@ -77,6 +74,14 @@ def printable(name: Path | str) -> str:
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
+def clear_abandoned(folder: Path) -> None:
+    """Delete what `write_atomically` left in `folder` in processes that were killed: half-written files of an hour ago.
+
+    Younger ones stay: another process may be writing them.
+    """
+    _delete(folder, "*", _ABANDONED_S)
+
+
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Write one table, atomically; numbers keep all their digits."""
     text = io.StringIO()
@@ -84,6 +89,13 @@ def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object
     writer.writerow(columns)
     writer.writerows(rows)
     write_atomically(path, text.getvalue())
+
+
+def _delete(folder: Path, name: str, older_than_s: float) -> None:
+    for temporary in folder.glob(f".{name}.*{_HALF_WRITTEN}"):
+        with contextlib.suppress(OSError):
+            if time.time() - temporary.stat().st_mtime >= older_than_s:
+                temporary.unlink()
 
 
 def _umask() -> int:

@@ -3,11 +3,11 @@
 Shapes: window (N, C, *space), background (1 or N, C, 1…), statistics (C) or (N, groups).
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from borderless.engine.naming import describe
@@ -161,15 +161,16 @@ class _DeviationNorm(torch.autograd.Function):
         shift = -mean * scale if bias is None else bias - mean * scale
         per_channel = (1, -1, *[1] * (deviation.ndim - 2))
         scale, shift = scale.reshape(per_channel), shift.reshape(per_channel)
-        ctx.save_for_backward(deviation, around, weight, mean, invstd)
-        ctx.has_bias = bias is not None
+        ctx.save_for_backward(deviation, around, weight, bias, mean, invstd)
+        ctx.eps = eps
         ctx.mark_non_differentiable(mean, var)
         return torch.addcmul(shift, deviation, scale), torch.addcmul(shift, around, scale), mean, var
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, of_window: Tensor, of_around: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
-        deviation, around, weight, mean, invstd = ctx.saved_tensors
+        deviation, around, weight, bias, mean, invstd = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            return _gradients_with_graph(ctx.saved_tensors[:4], ctx.eps, (of_window, of_around))
         per_channel, over = (1, -1, *[1] * (deviation.ndim - 2)), (0, *range(2, deviation.ndim))
         scale = invstd if weight is None else invstd * weight
         of_weight, of_bias = _batch_gradients(of_window, deviation, mean, invstd)
@@ -182,7 +183,23 @@ class _DeviationNorm(torch.autograd.Function):
         scale, slope, offset = (values.reshape(per_channel) for values in (scale, slope, offset))
         of_deviation = torch.addcmul(offset, deviation, slope).addcmul_(of_window, scale)
         of_weight = None if weight is None else of_weight
-        return of_deviation, of_around * scale, of_weight, of_bias if ctx.has_bias else None, None
+        return of_deviation, of_around * scale, of_weight, None if bias is None else of_bias, None
+
+
+def _gradients_with_graph(
+    inputs: Sequence[Tensor | None], eps: float, of_outputs: Sequence[Tensor]
+) -> tuple[Tensor | None, ...]:
+    """Return the gradients of `_DeviationNorm` such that they have gradients, as penalties on gradients need.
+
+    inputs: deviation, background, weight, bias. of_outputs: the gradients of the first two, normalized.
+    """
+    deviation, around, weight, bias = inputs
+    assert deviation is not None and around is not None
+    var, mean = torch.var_mean(deviation, (0, *range(2, deviation.ndim)), correction=0, keepdim=True)
+    normalized = [_normalize(cells, mean, var, weight, bias, eps) for cells in (deviation, around)]
+    wanted = [one for one in inputs if one is not None and one.requires_grad]
+    found = iter(torch.autograd.grad(normalized, wanted, of_outputs, create_graph=True, allow_unused=True))
+    return (*(next(found) if one is not None and one.requires_grad else None for one in inputs), None)
 
 
 def _batch_statistics(cells: Tensor) -> tuple[Tensor, Tensor]:
