@@ -63,6 +63,8 @@ def test_the_first_actions_of_the_tabs_work_and_the_address_brings_them_back(
 ) -> None:
     tab.goto(playground.address)
     wait_for(tab, "shift", "differ by 96 %")
+    names = [each.inner_text() for each in tab.get_by_role("tab").all() if each.is_visible()]
+    assert names == ["Shift", "Rook", "Network", "Tiles", "Audit"], "all at the width of a phone"
     box = tab.locator("#shift-shown img.scene").bounding_box()
     tab.mouse.click(box["x"] + 2, box["y"] + 2)
     tab.wait_for_url("**row=0&column=0**")

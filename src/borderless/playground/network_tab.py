@@ -215,8 +215,9 @@ def _shown(
             (class_name(int(index), pair.shape[1]), float(value))
             for value, index in zip(best.values, best.indices, strict=True)
         ]
-        changes = int(pair[0].argmax()) != int(pair[1].argmax())
-        panels.append(Bars(title, bars, "another class than in the middle" if changes else "as in the middle"))
+        both_best = {int(index) for index in pair.argmax(1)}
+        is_kept = len(both_best) == 1 or both_best <= set(label.classes)
+        panels.append(Bars(title, bars, "as in the middle" if is_kept else "another class than in the middle"))
     heat = _HIDDEN.get((both[0], photo, position))
     if heat is not None:
         panels.append(_occlusion(heat, photo, position, label))
