@@ -67,14 +67,19 @@ class Arrangements:
     """The ways to run objects. switches: the steps at which windows may end. buckets: see `at`."""
 
     def __init__(self, tape: Tape, spans: Sequence[tuple[Span, ...]], samples: int, device: str) -> None:
-        steps = self._steps = tape.steps
+        steps, maps = tape.steps, [step.maps for step in tape.steps]
+        source = steps[0].source
         self._spans, self._samples, self._count = spans, samples, len(spans) * samples
         self._call, self._byte = _CALL.get(device, _CALL["cuda"]), _BYTE.get(device, _BYTE["cuda"])
-        self._image = steps[0].source.whole_bytes
-        self._largest = np.array([max([m.whole_bytes for m in step.maps], default=0) for step in steps])
-        whole = [step.macs + self._byte * sum(m.whole_bytes for m in step.maps) for step in steps]
+        self._image = source.whole_bytes
+        self._largest = np.array([max([m.whole_bytes for m in made], default=0) for made in maps])
+        whole = [
+            step.macs + self._byte * sum(m.whole_bytes for m in made) for step, made in zip(steps, maps, strict=True)
+        ]
         self._rest = np.append(np.cumsum(whole[::-1])[::-1], 0.0)
         self._windows = np.array([_window_cost(step, self._byte) for step in steps])
+        self._crossing = _bytes_that_cross(steps, maps)
+        self._axes = [_Axis(axis, source, steps, maps) for axis in range(len(source.frame))]
         self.switches = _candidates(steps)
         size = max(b - a for span in spans for a, b in span)
         self.buckets = (None, size, 2 * size)
@@ -87,8 +92,7 @@ class Arrangements:
 
     def after(self, switch: int) -> float:
         """Return the cost from `switch` on."""
-        pasted = self._byte * sum(m.whole_bytes for m in _crossing(self._steps, switch))
-        return self._count * (self._rest[switch] + pasted)
+        return float(self._count * (self._rest[switch] + self._byte * self._crossing[switch]))
 
     def at(self, switch: int, bucket: int | None) -> Arrangement:
         """Return windows before the step `switch`.
@@ -96,22 +100,67 @@ class Arrangements:
         bucket: objects at an edge within that many pixels run as one box of the canvas, and those inside begin at a
         multiple of the stride; None: no object is enlarged.
         """
-        steps, source = self._steps[:switch], self._steps[0].source
-        maps = [source, *(m for step in steps for m in step.maps)]
-        maps = [m for m in maps if len(m.frame) == len(source.frame)]
-        along = []
-        for axis in range(len(source.frame)):
-            ordered = all(m.lattice.axes is None or m.lattice.axes[axis] == axis for m in maps)
-            room = _room(tuple({(m.field[axis], m.box[axis]): None for m in maps})) if ordered else _NO_ROOM
-            along.append(_arranged([span[axis] for span in self._spans], *room, bucket))
+        along = [
+            _arranged([span[axis] for span in self._spans], *cells.rooms[switch], bucket)
+            for axis, cells in enumerate(self._axes)
+        ]
         boxes = [tuple(box for box, _ in each) for each in zip(*along, strict=True)]
         groups: dict[object, list[tuple[int, tuple[Span, ...]]]] = {}
         for number, each in enumerate(zip(*along, strict=True)):
             groups.setdefault(tuple(key for _, key in each), []).append((number, boxes[number]))
-        shares = _shares(steps, boxes)
+        shares = np.ones((switch, len(boxes)))
+        for cells, spans in zip(self._axes, zip(*boxes, strict=True), strict=True):
+            shares *= cells.shares(switch, spans)
         cost = self._samples * float(self._windows[:switch] @ shares.sum(1)) + self._call * switch * len(groups)
         used = max(self._image, *(self._largest[:switch] * shares.max(1)), *self._largest[switch:])
         return Arrangement(switch, list(groups.values()), cost + self.after(switch), _MAPS_AT_A_TIME * int(used))
+
+
+class _Axis:
+    """The cells of all maps along one axis.
+
+    rooms: for each switch, what `_room` says of the maps before it, together.
+    """
+
+    def __init__(
+        self, axis: int, source: StoredMap, steps: Sequence[Step], maps: Sequence[Sequence[StoredMap]]
+    ) -> None:
+        self._shares: dict[tuple[int, Span], float] = {}
+        numbers: dict[tuple[Field, Interval], int] = {}
+        self._of_step: list[int] = []  # the number of its first map's cells among the known; -1: it has other axes
+        self.rooms = [_room(source.field[axis], source.box[axis])]
+        for step, made in zip(steps, maps, strict=True):
+            room, number = self.rooms[-1], -1
+            for place, m in enumerate(made or [step.source]):
+                if len(m.frame) != len(source.frame):
+                    continue
+                cells = m.field[axis], m.box[axis]
+                if place == 0:
+                    number = numbers.setdefault(cells, len(numbers))
+                is_ordered = m.lattice.axes is None or m.lattice.axes[axis] == axis
+                room = _joined(room, _room(*cells) if is_ordered else _NO_ROOM)
+            self._of_step.append(number)
+            self.rooms.append(room)
+        self._known = list(numbers)
+
+    def shares(self, switch: int, spans: Sequence[Span]) -> np.ndarray:
+        """Return, for each step before `switch` and each object, the share of the map that the object's window covers.
+
+        Maps with other axes are covered.
+        """
+        unique, places = np.unique(np.array(spans), axis=0, return_inverse=True)
+        pixels = [(int(a), int(b)) for a, b in unique]
+        table = [[self._share(number, each) for each in pixels] for number in range(len(self._known))]
+        return np.array([*table, [1.0] * len(pixels)])[self._of_step[:switch]][:, places.ravel()]
+
+    def _share(self, number: int, pixels: Span) -> float:
+        found = self._shares.get((number, pixels))
+        if found is None:
+            field, (first, stop) = self._known[number]
+            cells = field.meeting(pixels)
+            covered = 1 if cells is None else max(1, min(stop, cells[1]) - max(first, cells[0]))
+            found = self._shares[number, pixels] = covered / (stop - first)
+        return found
 
 
 def _window_cost(step: Step, byte: float) -> float:
@@ -128,52 +177,41 @@ def _candidates(steps: Sequence[Step]) -> list[int]:
     return sorted({*thinned, *slides[-1:]})
 
 
-def _crossing(steps: Sequence[Step], switch: int) -> list[StoredMap]:
-    """Return the maps made before `switch` that are read from there on."""
-    if switch == len(steps):
-        return []
-    made = {id(m): m for step in steps[:switch] for m in (step.source, *step.maps)}
-    return list({id(m): m for step in steps[switch:] for m in step.sources if id(m) in made}.values())
+def _bytes_that_cross(steps: Sequence[Step], maps: Sequence[Sequence[StoredMap]]) -> np.ndarray:
+    """Return, for each switch, the bytes of the maps made before it that are read from there on."""
+    made: dict[int, int] = {}
+    last: dict[int, tuple[int, StoredMap]] = {}
+    for step, results in zip(steps, maps, strict=True):
+        for m in (step.source, *results):
+            made.setdefault(id(m), step.index)
+        last |= {id(m): (step.index, m) for m in step.sources}
+    crossing = np.zeros(len(steps) + 1)
+    for key, (index, m) in last.items():
+        if key in made:
+            crossing[made[key] + 1 : index + 1] += m.whole_bytes
+    return crossing
 
 
-def _shares(steps: Sequence[Step], boxes: Sequence[tuple[Span, ...]]) -> np.ndarray:
-    """Return, for each step and object, the share of the step's map that its window covers."""
-    shares = np.ones((len(steps), len(boxes)))
-    for axis, spans in enumerate(zip(*boxes, strict=True)):
-        unique, numbers = np.unique(np.array(spans), axis=0, return_inverse=True)
-        known: dict[object, np.ndarray] = {}
-        for i, step in enumerate(steps):
-            made = step.maps[0] if step.maps else step.source
-            if len(made.frame) != len(boxes[0]):
-                continue
-            key = made.field[axis], made.box[axis]
-            if key not in known:
-                known[key] = np.array([_share(made, axis, (int(a), int(b))) for a, b in unique])
-            shares[i] *= known[key][numbers.ravel()]
-    return shares
+Room = tuple[int, int, int]
 
 
-def _share(made: StoredMap, axis: int, pixels: Span) -> float:
-    (first, stop), cells = made.box[axis], made.field[axis].meeting(pixels)
-    if cells is None:
-        return 1 / (stop - first)
-    return max(1, min(stop, cells[1]) - max(first, cells[0])) / (stop - first)
-
-
-@lru_cache(256)
-def _room(maps: tuple[tuple[Field, Interval], ...]) -> tuple[int, int, int]:
-    """Return the stride of the maps, and the pixels [low, high) in which objects influence no cell at an edge."""
-    if any(field.has_gaps for field, _ in maps):
+@lru_cache(1024)
+def _room(field: Field, box: Interval) -> Room:
+    """Return the stride of a map, and the pixels [low, high) in which objects influence no cell at an edge."""
+    if field.has_gaps:
         return _NO_ROOM
-    low, high, stride = -(2**31), 2**31, 1
-    for field, (first, stop) in maps:
-        period, stride = len(field.intervals), lcm(stride, field.advance)
-        # A window may hold a cell or two that read no object.
-        before = [field.of(cell) for cell in range(first + 2 - period, first + 2)]
-        after = [field.of(cell) for cell in range(stop - 2, stop - 2 + period)]
-        low = max(low, *(read[1] for read in before if read))
-        high = min(high, *(read[0] for read in after if read))
-    return stride, low, high
+    (first, stop), period = box, len(field.intervals)
+    # A window may hold a cell or two that read no object.
+    before = [field.of(cell) for cell in range(first + 2 - period, first + 2)]
+    after = [field.of(cell) for cell in range(stop - 2, stop - 2 + period)]
+    return field.advance, max(read[1] for read in before if read), min(read[0] for read in after if read)
+
+
+def _joined(one: Room, other: Room) -> Room:
+    """Return the room of two maps together."""
+    if _NO_ROOM in (one, other):
+        return _NO_ROOM
+    return lcm(one[0], other[0]), max(one[1], other[1]), min(one[2], other[2])
 
 
 def _arranged(spans: Sequence[Span], stride: int, low: int, high: int, bucket: int | None) -> list[tuple[Span, object]]:
