@@ -109,3 +109,4 @@ def test_the_first_screen_has_the_number_with_its_interval_the_pictures_and_a_co
     # Effects of converted networks are in a table of their own.
     assert "the network as it is" in text
     assert "converted, not fine-tuned, on an empty canvas" in text
+    assert text.index("Against the border") < text.index("Which border should I use?"), "where advice is, more is named"

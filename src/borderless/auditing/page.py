@@ -23,6 +23,10 @@ LEAD = (
 # The parts in the order of their sections; others follow.
 _ORDER = ("sensitivity", "zones", "margin", "border_error", "shifts", "decodability", "layout", "reach", "fixes")
 _NAMES = 6
+_WHICH_BORDER = (
+    "Which border fits which task, data and budget, and what each costs in accuracy: the documentation's page "
+    "<em>Which border should I use?</em>"
+)
 _CONVERSION = 'model = bl.convert(model, "infinite", phase="adaptive")'
 
 
@@ -101,6 +105,8 @@ def _verdict(audit: Measurements) -> Section:
     notes = [Note(finding.level, finding.text) for finding in findings]
     to_do = [f"<b>{i}.</b> {line}" for i, line in enumerate(advice, 1)]
     steps = [Note("info", line, tuple(commands)) for line, commands in zip(to_do, advice.values(), strict=True)]
+    if steps:
+        steps.append(Note("info", _WHICH_BORDER))
     return Section("Verdict", notes=[*notes, *steps], result=findings[0].summary or findings[0].text)
 
 
