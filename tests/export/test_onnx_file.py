@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -48,8 +49,10 @@ def test_the_phase_is_chosen_in_the_file(tmp_path: Path) -> None:
 SIZES = ("batch", "height", "width")
 
 
-@pytest.mark.parametrize(("border", "multiple"), [("zero", 1), ("circular", 4), ("valid", 4)])
-def test_one_file_for_many_sizes(border: str, multiple: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("border", "multiple"), [("zero", 1), ("circular", 4), ("valid", 4), (("zero", "circular"), 4)]
+)
+def test_one_file_for_many_sizes(border: Any, multiple: int, tmp_path: Path) -> None:
     model = bl.convert(residual(), border)
     path = bl.save_onnx(model, images(2), tmp_path / "model.onnx", dynamic=SIZES)
     sizes = [(1, 40, 40), (3, 48, 64), (2, 80, 44)] + [(2, 41, 47)] * (multiple == 1)
