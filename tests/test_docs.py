@@ -14,7 +14,9 @@ import pytest
 
 import borderless as bl
 import borderless.errors
+from borderless.auditing import moving
 from borderless.auditing.record import SCHEMA
+from borderless.auditing.run import MOST_IN_MEMORY
 from borderless.cli.main import main
 from borderless.experiments import EXPERIMENTS
 
@@ -140,6 +142,15 @@ def test_the_example_report_is_of_this_version() -> None:
     assert linked == ["example-audit.html", "example-audit.json"]
     assert f"html_extra_path = {json.dumps(linked)}" in (docs / "conf.py").read_text(encoding="utf-8")
     assert found["command"].startswith(blocks(docs / "how-to" / "audit.md", "console")[3].strip().removeprefix("$ "))
+
+
+def test_the_reference_says_how_many_objects_an_audit_moves() -> None:
+    text = " ".join((ROOT / "docs" / "reference" / "audit.md").read_text(encoding="utf-8").split())
+    assert (
+        f"{moving._FIRST_OBJECTS} at first, then more, until half the width of the 95 % interval on photographs is "
+        f"{100 * moving._HALF_WIDTH:g} points or there are no more images (at most {MOST_IN_MEMORY})"
+    ) in text
+    assert f"The causes are distinguished on the first {moving._CAUSE_OBJECTS}." in text
 
 
 def test_every_public_name_is_in_the_reference() -> None:
