@@ -83,42 +83,12 @@ def test_the_record_is_there_even_if_the_page_cannot_be_drawn(
     assert json.loads((tmp_path / "audit.json").read_text())["schema"] == 3
 
 
-def test_weights_preprocessing_and_names_are_on_the_page(tmp_path: Path) -> None:
-    images = torch.randn(4, 3, 24, 24, generator=torch.Generator().manual_seed(0))
-    origin = Origin(
-        network="resnet18 --weights random",
-        weights="random, drawn with seed 0",
-        is_random=True,
-        preprocessing="middle of 24 × 24 px",
-        names=("a.png", "bad\udcff.png"),
-        command="borderless audit resnet18 --weights random",
-    )
-    found = bl.audit(network(), images, parts=["layout"], name="mine", origin=origin)
-    text = found.save(tmp_path).read_text()
-    assert "<h1>Audit of mine (RANDOM WEIGHTS)</h1>" in text
-    assert "Whether mine (RANDOM WEIGHTS) depends on position could not be measured" in str(found)
-    for word in (
-        "random, drawn with seed 0",
-        "middle of 24 × 24 px",
-        r"bad\udcff.png",
-        "--weights random",
-    ):
-        assert word in read(text)
-    assert found.to_dict()["model"]["has_random_weights"] is True
-
-
-def test_the_first_screen_has_the_number_with_its_interval_the_pictures_and_a_command(page: Path) -> None:
-    text = page.read_text()
-    card = text.split('<div class="card">')[1].split("<nav")[0]
-    assert "(95 % interval 0–0 %, 8 objects × 24 positions)" in read(card)
-    assert card.count("<img ") == 2
-    assert '<span class="badge">Warning</span>' in card
-    # Effects of converted networks are in a table of their own, each with its own number of positions.
-    head = '</th><th scope="col" class="number">objects × positions</th>'
-    assert f"the network as it is{head}" in text
-    assert f"converted, not fine-tuned, on an empty canvas{head}" in text
+def test_each_effect_has_its_own_number_of_objects_and_positions(page: Path) -> None:
+    text = page.read_text().replace("\u00a0", " ")
+    for head in ("the network as it is", "converted, not fine-tuned, on an empty canvas"):
+        assert f'{head}</th><th scope="col" class="number">objects × positions</th>' in text
     for row, counts in (("on photographs", "8 × 24"), ("infinite, whole strides apart (control)", "4 × 4")):
-        assert f'<td>{row}</td><td class="number">{counts}</td>' in text.replace("\u00a0", " ")
+        assert f'<td>{row}</td><td class="number">{counts}</td>' in text
 
 
 @pytest.mark.parametrize(
@@ -154,3 +124,38 @@ def test_a_border_that_changes_every_cell_is_said_to_reach_everywhere(tmp_path: 
     assert text.count("<td>everywhere</td>") == 6
     assert "In 6 of 12 feature maps, from 6 on (receptive field 15 px), the border changes every cell" in read(text)
     assert "Half of the receptive field is on each side of a cell." in read(text)
+
+
+def test_weights_preprocessing_and_names_are_on_the_page(tmp_path: Path) -> None:
+    images = torch.randn(4, 3, 24, 24, generator=torch.Generator().manual_seed(0))
+    origin = Origin(
+        network="resnet18 --weights random",
+        weights="random, drawn with seed 0",
+        is_random=True,
+        preprocessing="middle of 24 × 24 px",
+        names=("a.png", "bad\udcff.png"),
+        command="borderless audit resnet18 --weights random",
+    )
+    found = bl.audit(network(), images, parts=["layout"], name="mine", origin=origin)
+    text = found.save(tmp_path).read_text()
+    assert "<h1>Audit of mine (RANDOM WEIGHTS)</h1>" in text
+    assert "Whether mine (RANDOM WEIGHTS) depends on position could not be measured" in str(found)
+    for word in (
+        "random, drawn with seed 0",
+        "middle of 24 × 24 px",
+        r"bad\udcff.png",
+        "--weights random",
+    ):
+        assert word in read(text)
+    assert found.to_dict()["model"]["has_random_weights"] is True
+
+
+def test_the_first_screen_has_the_number_with_its_interval_the_pictures_and_a_command(page: Path) -> None:
+    text = page.read_text()
+    card = text.split('<div class="card">')[1].split("<nav")[0]
+    assert "(95 % interval 0–0 %, 8 objects × 24 positions)" in read(card)
+    assert card.count("<img ") == 2
+    assert '<span class="badge">Warning</span>' in card
+    # Effects of converted networks are in a table of their own.
+    assert "the network as it is" in text
+    assert "converted, not fine-tuned, on an empty canvas" in text
