@@ -6,6 +6,9 @@ import io
 import json
 import re
 import shlex
+import shutil
+import subprocess
+import sys
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -14,7 +17,9 @@ import pytest
 
 import borderless as bl
 import borderless.errors
+from borderless.auditing import moving
 from borderless.auditing.record import SCHEMA
+from borderless.auditing.run import MOST_IN_MEMORY
 from borderless.cli.main import main
 from borderless.experiments import EXPERIMENTS
 
@@ -142,10 +147,76 @@ def test_the_example_report_is_of_this_version() -> None:
     assert found["command"].startswith(blocks(docs / "how-to" / "audit.md", "console")[3].strip().removeprefix("$ "))
 
 
+def test_the_reference_says_how_many_objects_an_audit_moves() -> None:
+    text = " ".join((ROOT / "docs" / "reference" / "audit.md").read_text(encoding="utf-8").split())
+    assert (
+        f"{moving._FIRST_OBJECTS} at first, then more, until half the width of the 95 % interval on photographs is "
+        f"{100 * moving._HALF_WIDTH:g} points or there are no more images (at most {MOST_IN_MEMORY})"
+    ) in text
+    assert f"The causes are distinguished on the first {moving._CAUSE_OBJECTS}." in text
+
+
+def named_apart() -> set[str]:
+    """Return the public names that have a page each."""
+    page = (ROOT / "docs" / "reference" / "api.md").read_text(encoding="utf-8")
+    errors = {name for name in bl.__all__ if name in vars(borderless.errors)}
+    modules = {name for name in bl.__all__ if isinstance(getattr(bl, name), ModuleType)}
+    data = set(re.findall(r"^.. autodata:: (\w+)$", page, re.MULTILINE))
+    return set(bl.__all__) - errors - modules - data - {"__version__"}
+
+
 def test_every_public_name_is_in_the_reference() -> None:
     page = (ROOT / "docs" / "reference" / "api.md").read_text(encoding="utf-8")
     listed = set(re.findall(r"^(?:   |.. autodata:: )(?:\w+\.)*(\w+)$", page, re.MULTILINE))
-    errors = {name for name in bl.__all__ if name in vars(borderless.errors)}
-    modules = {name for name in bl.__all__ if isinstance(getattr(bl, name), ModuleType)}
-    assert set(bl.__all__) - listed - errors - modules - {"__version__"} == set()
+    assert named_apart() - listed == set()
     assert "automodule:: borderless.errors" in page
+
+
+def test_the_home_page_says_why_and_leads_to_every_section() -> None:
+    docs = ROOT / "docs"
+    home, conf = ((docs / name).read_text(encoding="utf-8") for name in ("index.md", "conf.py"))
+    assert "**Why it matters.** " in home
+    shown = "\n".join(blocks(docs / "index.md", "console"))
+    readme = "\n".join(blocks(ROOT / "README.md", "console"))
+    assert [line in readme for line in shown.splitlines()] == [True, True]
+    (cards,) = re.findall(r"^```{container} cards\n(.*?)^```", home, re.DOTALL | re.MULTILINE)
+    assert len(re.findall(r"^- \*\*\[[^\]]+\]\(.+\)\*\*$", cards, re.MULTILINE)) >= 8
+    # What was decided while it was written is for those who change it.
+    assert "decisions" not in home
+    assert "../decisions/index" in (docs / "contributing" / "index.md").read_text(encoding="utf-8")
+    for option in ('autodoc_typehints = "description"', 'autodoc_typehints_format = "fully-qualified"'):
+        assert option in conf  # else parameters are told twice, and types written with their marks
+    css = (docs / "_static" / "site.css").read_text(encoding="utf-8")
+    assert re.search(r"\.table-wrapper {[^}]*overflow-x: auto", css)  # a wide table on a phone
+
+
+@pytest.mark.nightly
+def test_the_site_is_built_without_a_warning_and_reads_as_it_is_meant_to(tmp_path: Path) -> None:
+    for library in ("sphinx", "furo", "myst_parser", "sphinx_gallery"):
+        pytest.importorskip(library)
+    # The build writes beside its sources.
+    generated = shutil.ignore_patterns("_build", "gallery", "api", "results", "__pycache__")
+    for folder in ("docs", "examples", "results"):
+        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=generated)
+    shutil.copy(ROOT / "CONTRIBUTING.md", tmp_path)
+    command = [sys.executable, "-m", "sphinx", "--quiet", "-W", "--keep-going", "-b", "html", "docs", "html"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=900)
+    assert (done.returncode, done.stderr) == (0, "")
+    site = tmp_path / "html"
+    pages = {path.relative_to(site).as_posix(): path.read_text(encoding="utf-8") for path in site.rglob("*.html")}
+    # A page for each name, whose types have no marks.
+    api = {Path(page).stem.removesuffix("-class").rpartition(".")[2] for page in pages if "/api/" in page}
+    assert named_apart() - api == set()
+    assert [page for page, text in pages.items() if "~borderless" in text] == []
+    # Cards, and decisions in the navigation below contributing alone.
+    (cards,) = re.findall(r'<div class="cards [^"]*">(.*?)</div>', pages["index.html"], re.DOTALL)
+    assert cards.count("<li>") >= 8
+    entries = pages["index.html"].split('<li class="toctree-l1')[1:]
+    assert len(entries) > 30
+    assert ["contributing/index.html" in entry for entry in entries if "decisions/" in entry] == [True]
+    assert pages["reference/coverage.html"].count('<div class="table-wrapper') >= 1
+    # Examples of the fields, with pictures; the audit's leaves nothing out.
+    for name in ("plot_3_audit", "plot_4_microscopy", "plot_5_satellite", "plot_6_audio"):
+        assert f"sphx_glr_{name}_001.png" in pages[f"gallery/{name}.html"]
+    printed = pages["gallery/plot_3_audit.html"]
+    assert "responds to absolute position" in printed and "Skipped" not in printed

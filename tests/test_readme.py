@@ -73,6 +73,14 @@ def test_every_number_is_computed_or_named() -> None:
     assert re.findall(r".*\d.*", prose) == []
 
 
+def test_the_first_screen_says_for_whom_at_what_cost_and_that_the_cpu_build_is_enough() -> None:
+    first = TEXT.split("\n## ")[0]
+    for words in ("\n\n**For** ", "\n\n**What it costs.** ", "For the CPU build, "):
+        assert words in first
+    for heading in ("\n## Costs and limits\n", "\n## Other software\n"):
+        assert heading in TEXT
+
+
 def test_pictures_are_there_and_small() -> None:
     pictures = re.findall(r'(?:src|srcset)="([^"]+)"|!\[[^\]]+\]\(([^)]+)\)', TEXT)
     assert len(pictures) >= 2

@@ -38,6 +38,15 @@ DIALECT = {
     r"an? own": "a separate",
     r"(tells?|told|telling) ([\w-]+ ){0,4}apart": "distinguish, separate",
     r"by and by|for a while": "gradually, temporarily",
+    r"knows? what surrounds": "also tracks what lies outside",
+    r"for the price of": "at the cost of",
+    r"but for rounding": "up to rounding",
+    r"place swapped": "with the halves swapped",
+    r"take them where": "use those where",
+    r"^of (sgd|everything)": "(say what: the momentum of SGD)",
+    r"goes without": "stops after, leaves out",
+    r"^whose weights": "the weights of …",
+    r"decodable is not used": "decodable does not mean used",
     r"--shuffles|restores[-_]best|stops[-_]after|synchronises[-_]norms|smallest[-_]learning[-_]rate": "--shuffle, "
     "--restore-best, --stop-after, --sync-batchnorm, --min-learning-rate",
 }
@@ -194,6 +203,9 @@ def test_no_retired_word_is_left() -> None:
         ("10 images a class", "images a class"),
         ("every place of the canvas", "every place"),
         ("where it stands", "stands"),
+        ("equal, but for\nrounding", "but for rounding"),
+        ("Of SGD.", "Of SGD"),
+        ("Whose weights to load.", "Whose weights"),
     ],
 )
 def test_a_retired_word_is_found(text: str, word: str) -> None:

@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import json
+import re
 import subprocess
 import sys
 from typing import Any
@@ -13,8 +14,10 @@ from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
 import borderless as bl
-from borderless.auditing.result import Finding
-from borderless.auditing.verdict import is_exploiting, judge
+from borderless.auditing.parts import layout
+from borderless.auditing.parts.reach import ReachPoint
+from borderless.auditing.result import Accuracy, Finding
+from borderless.auditing.verdict import headline, is_exploiting, judge
 from borderless.data import rook
 from borderless.errors import DataError, ImageError
 from borderless.report.content import LEVELS
@@ -133,6 +136,8 @@ def test_the_record_is_json_and_has_everything(tmp_path: Any) -> None:
     assert "Audit of planted" in text
     assert "http" not in text.split("<main>")[1]
     assert str(found).splitlines()[0].startswith(LEVELS[judge(found)[0].level])
+    assert any("<em>" in finding.text for finding in judge(found))
+    assert not re.search(r"</?\w+>", str(found))
 
 
 def test_two_audits_are_the_same_and_the_model_is_left_as_it_was() -> None:
@@ -349,6 +354,48 @@ def test_data_sets_are_read_batch_by_batch() -> None:
     for record in (one, other):
         del record["duration_s"]
     assert one == other
+
+
+def test_photographs_lead_unless_nothing_changes_on_the_empty_canvas() -> None:
+    found = bl.audit(network(), images(), parts=["sensitivity"])
+    assert found.on_photograph is not None and found.sensitivity is not None
+    assert min(found.on_photograph.change, found.sensitivity.all_positions.change) > 0.01
+    assert headline(found) == (found.on_photograph, "on photographs")
+    model = bl.convert(network(), "infinite", phase="adaptive")
+    unchanged = bl.audit(model, images(), parts=["sensitivity"])
+    assert unchanged.on_photograph is not None and unchanged.sensitivity is not None
+    # An object covers another part of the photograph at each position.
+    assert unchanged.on_photograph.change > 0.01 > 1e-5 > unchanged.sensitivity.all_positions.change
+    assert headline(unchanged) == (unchanged.sensitivity.all_positions, "on an empty canvas")
+
+
+@pytest.mark.parametrize(
+    ("kept", "accuracy", "level"),
+    [(0.85, None, "warning"), (0.95, None, "info"), (0.85, Accuracy(0.9, 0.8, 1.0), "info")],
+)
+def test_few_kept_predictions_are_a_warning_and_an_accuracy_is_not_their_share(
+    kept: float, accuracy: Accuracy | None, level: str
+) -> None:
+    found = bl.audit(network(), images(), parts=["layout"])
+    points = (ReachPoint(0, 1.0, 0.1, 1.0), ReachPoint(None, 1.3, 0.0, kept))
+    told = dataclasses.replace(found, accuracy=accuracy, results=found.results | {"reach": points})
+    finding = named(judge(told))["cost"]
+    assert finding.level == level
+    assert (f"has an accuracy of {100 * kept:.0f} %" in finding.text) is (accuracy is not None)
+
+
+@pytest.mark.parametrize(
+    ("size", "sentence"),
+    [
+        ((24, 24), "Sizes near this one without uneven padding: 25, 21, 29 px."),
+        ((25, 25), "Images of 25 × 25 px have no uneven padding."),
+        ((25, 24), "Sizes near this one without uneven padding: 25, 21, 29 px."),  # squares, so not its own
+    ],
+)
+def test_an_even_size_is_not_among_the_sizes_near_it(size: tuple[int, int], sentence: str, tmp_path: Any) -> None:
+    found = bl.audit(network(), images(side=25)[:, :, : size[0], : size[1]], parts=["layout"])
+    section = layout.section(found, tmp_path)
+    assert section is not None and section.text[1].endswith(f"(Alsallakh et al., 2021). {sentence}")
 
 
 def test_few_images_leave_out_what_needs_more() -> None:

@@ -1,6 +1,7 @@
 """`borderless audit` as it is typed: networks, files, folders, the page, the exit status."""
 
 import json
+import os
 import shutil
 import zipfile
 from pathlib import Path
@@ -16,6 +17,7 @@ from borderless.auditing.record import read
 from borderless.auditing.result import Finding
 from borderless.auditing.tasks.classification import WORDS
 from borderless.cli.main import main
+from borderless.errors import CheckpointError
 from borderless.models import load
 
 TINY = "timm/test_resnet"
@@ -233,6 +235,16 @@ def test_a_missing_file_is_said_to_be_missing(capsys: pytest.CaptureFixture[str]
     status, _, err = audit(capsys, tmp_path / "nofile.pt")
     assert status == 2
     assert f"Expected a file of weights at {tmp_path / 'nofile.pt'} but got none" in err
+
+
+def test_a_pipe_is_no_file_of_weights(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe.pt"
+    os.mkfifo(pipe)  # reading it would wait forever
+    status, _, err = audit(capsys, pipe, "--arch", "resnet18")
+    assert status == 2
+    assert f"Expected a file of weights at {pipe} but got none" in err
+    with pytest.raises(CheckpointError, match=r"Expected a .* file but got .*pipe\.pt"):
+        load("resnet18", pipe)
 
 
 def test_an_older_record_is_compared_in_the_words_of_today(tmp_path: Path) -> None:

@@ -1,10 +1,12 @@
 """The parts of an audit: a file more is a part more; some are selected; whose fault it is when one fails."""
 
+import dataclasses
 import json
 import re
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -12,10 +14,14 @@ from torch import Tensor, nn
 import borderless as bl
 from borderless.auditing import parts
 from borderless.auditing.comparison import write_comparison
+from borderless.auditing.decoding import Decodability
+from borderless.auditing.parts import decodability
 from borderless.auditing.record import read
 from borderless.auditing.verdict import judge
 from borderless.engine.signal import Signal
 from borderless.errors import UnknownName
+from borderless.measures.location_probe import Probe, ProbeScore
+from borderless.measures.position_readout import ReadOut
 from support.planted import network
 
 BRIGHTNESS = '''
@@ -170,3 +176,35 @@ def test_a_model_without_gradients_has_no_blind_spots_to_tell() -> None:
     found = bl.audit(Detached().eval(), images(), parts=["layout"])
     assert found.missing["influence"].startswith("Expected a model through which gradients pass but got")
     assert found.layout is not None
+
+
+def decoded(right: float, untrained: float) -> bl.Audit:
+    """An audit in which a probe is right in a share of cases, and random weights have a read-out of their own."""
+
+    def score(accuracy: float) -> ProbeScore:
+        return ProbeScore(accuracy, accuracy - 0.05, accuracy + 0.05, accuracy, 1.0, True, np.ones((2, 1), bool))
+
+    def read_out(spearman: float) -> ReadOut:
+        return ReadOut(spearman, spearman - 0.05, spearman + 0.05, 0.1, "2")
+
+    probe, chance = Probe(score(right), score(0.5), 0.1), Probe(score(0.5), score(0.5), 0.0)
+    found = Decodability("5", 24, {0: probe, 6: chance}, chance, read_out(0.6), read_out(0.1), read_out(untrained))
+    audit = bl.audit(network(), images(), parts=["layout"])
+    return dataclasses.replace(audit, results=audit.results | {"decodability": found})
+
+
+@pytest.mark.parametrize(("right", "is_told"), [(0.9, True), (0.55, False)])
+def test_position_that_can_be_decoded_is_not_said_to_be_used(right: float, is_told: bool) -> None:
+    texts = [finding.text for finding in judge(decoded(right, 0.0)) if finding.name == "decodable"]
+    assert len(texts) == is_told
+    for text in texts:
+        assert text.startswith("A linear layer decodes position from the features (5): 90 % right")
+        assert "Decodable does not mean used: the verdict above rests on the network's own predictions." in text
+
+
+@pytest.mark.parametrize(("untrained", "is_told"), [(0.7, True), (0.5, False)])
+def test_random_weights_that_show_position_as_well_are_told(untrained: float, is_told: bool, tmp_path: Path) -> None:
+    section = decodability.section(decoded(0.9, untrained), tmp_path)
+    assert section is not None
+    assert ("random weights shows row and column at least as well" in " ".join(section.text)) is is_told
+    assert ("0.70 against 0.60" in " ".join(section.text)) is is_told

@@ -264,6 +264,18 @@ def test_a_help_text_has_a_dozen_options_and_the_rest_on_demand(words: str, caps
         assert internal not in whole
 
 
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_the_help_of_an_experiment_has_one_usage_line_and_says_what_starts_from_other_settings(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for option in ("--help", "--help-all"):
+        code, out, _ = call(capsys, "run", name, option)
+        assert code == 0
+        assert out.startswith(f"Usage: borderless run {name} ") and out.lower().count("usage:") == 1
+        assert "?." not in out
+        assert "  --small  " in out.split("\nOther options change these settings:\n")[1]
+
+
 def test_a_cell_that_is_a_file_and_arrays_that_are_missing_are_named(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

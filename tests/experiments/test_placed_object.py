@@ -113,6 +113,15 @@ def test_drawing_writes_a_figure_and_a_table_for_each_background(tmp_path: Path)
     assert len(lines) == 1 + len(results)
     assert "tabby 4; cup 12" in lines[1]
     assert "25 % with original padding" in section.text[2]
+    # "2 2" are numbers of classes, one for each photograph.
+    at = section.tables[0].columns.index("classes")
+    assert {row[at] for row in section.tables[0].rows} == {"2 2"}
+    assert "classes: number of different predicted classes, for cat, coffee;" in section.tables[0].caption
+
+
+def test_the_demo_has_one_background() -> None:
+    # On the others the network is wrong nearly everywhere, which is a figure full of crosses.
+    assert Config.small().backgrounds == ("black",)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from borderless.experiments.experiment import Cell, Result
 from borderless.experiments.published import QUADRANT
 from borderless.experiments.quadrant import QuadrantConfig as Config
 from borderless.experiments.quadrant import experiment as quadrant
-from borderless.experiments.quadrant.page import PUBLISHED
+from borderless.experiments.quadrant.page import PUBLISHED, plots
 from borderless.experiments.runner import run
 from borderless.models.features import as_published, feature_network, first_padding_px
 from borderless.training import Recipe
@@ -188,6 +188,39 @@ def test_several_seeds_and_inits_are_drawn(tmp_path: Path) -> None:
     assert {row[1] for row in section.tables[1].rows} == {"random"}
     assert "up to a border of 32 px" in section.text[1]
     assert "means over 2 seeds" in section.figures[0].caption
+
+
+def test_the_demo_ends_where_nothing_can_be_read() -> None:
+    demo = Config.small()
+    first, *_, last = demo.sorted_borders_px
+    for arch in demo.archs:
+        assert first < quadrant._field_px(demo, arch) / 2 <= last
+
+
+@pytest.mark.parametrize(
+    ("borders_px", "title", "at_the_line"),
+    [((32, 128), "ResNet-18  (field radius 217.5 px)", []), ((32, 128, 256), "ResNet-18", [" 217.5 px"])],
+)
+def test_the_radius_of_the_field_is_at_its_line_or_if_that_is_off_the_axis_in_the_title(
+    borders_px: tuple[int, ...],
+    title: str,
+    at_the_line: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    drawn = []
+    save = plots.save
+    monkeypatch.setattr(plots, "save", lambda fig, *rest, **options: drawn.append(fig) or save(fig, *rest, **options))
+    config = Config(archs=("resnet18",), borders_px=borders_px)
+    metrics = {"accuracy": 0.9, "low": 0.8, "high": 1.0, "is_chance": False, "change": 0.1, "field_radius_px": 217.5}
+    metrics |= {"control_accuracy": 0.56, "control_is_chance": False}
+    results = [Result(one, metrics, tmp_path, 1.0) for one in EXPERIMENT.cells(config)]
+    section = EXPERIMENT.draw(config, results, tmp_path)
+    (ax,) = drawn[0].axes
+    assert ax.get_title() == title
+    assert [text.get_text() for text in ax.texts] == at_the_line
+    # A control that misses 50 % now and then is what its interval promises.
+    assert "of the 95 % intervals, one in twenty misses it by chance" in section.tables[1].caption
 
 
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:

@@ -53,6 +53,14 @@ def test_the_leak_ends_where_the_receptive_field_does() -> None:
     assert not layers[2].is_touched_throughout
 
 
+def test_a_receptive_field_larger_than_the_image_is_touched_throughout() -> None:
+    model = nn.Sequential(*(nn.Conv2d(3 if i == 0 else 4, 4, 3, padding=1) for i in range(12)))
+    layers = border_error(model, torch.rand(2, 3, 12, 12)).layers
+    # The first one pads with what is there anyway; each further one carries the border one pixel deeper.
+    assert [layer.is_touched_throughout for layer in layers] == [False] * 6 + [True] * 6
+    assert [layer.leak_px() for layer in layers[6:]] == [6.0] * 6
+
+
 def test_batches_change_nothing() -> None:
     model, images = network(), torch.rand(6, 3, 20, 20)
     one, other = border_error(model, images, batch_size=6), border_error(model, images, batch_size=4)

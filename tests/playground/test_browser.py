@@ -2,6 +2,7 @@
 
 import functools
 import http.server
+import io
 import shutil
 import signal
 import threading
@@ -9,7 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from playground.test_server import Playground
 
@@ -88,6 +91,32 @@ def test_the_first_actions_of_the_tabs_work_and_the_address_brings_them_back(
     tab.click("#network-play")
     tab.wait_for_function("document.querySelector('#network-shown .note').innerText.match(/column (?!40)\\d/)")
     assert tab.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def white_share(png: bytes) -> float:
+    """The share of pixels that are white, or nearly so."""
+    with Image.open(io.BytesIO(png)) as picture:
+        return float((np.asarray(picture.convert("RGB")).min(2) > 240).mean())
+
+
+def test_nothing_that_is_shown_is_a_white_block_in_the_dark(browser: Any, playground: Playground) -> None:
+    page = browser.new_page(viewport={"width": 1200, "height": 900})
+    page.set_default_timeout(WAIT_MS)
+    # Not the first tab, whose feature maps are white where they are 0.
+    for scheme, name, query in (
+        ("dark", "rook", "tab=rook"),
+        ("dark", "network", f"tab=network&{TINY}"),
+        ("light", "rook", "tab=rook"),
+    ):
+        page.emulate_media(color_scheme=scheme)
+        page.goto(f"{playground.address}/?{query}")
+        wait_for(page, name, "Epoch 100" if name == "rook" else "in the middle")
+        shown = page.locator(f"#{name}-shown")
+        figures = shown.locator("figure").all()
+        assert len(figures) >= 3
+        shares = [white_share(part.screenshot()) for part in (shown, *figures)]
+        assert max(shares) < 0.1 if scheme == "dark" else shares[0] > 0.3, (scheme, name, shares)
+    page.close()
 
 
 @pytest.mark.nightly

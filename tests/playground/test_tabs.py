@@ -16,6 +16,7 @@ from borderless.data.photos import load_photo
 from borderless.errors import DataError, ImageError
 from borderless.playground import audit_tab, audits, network_tab, networks, rook_tab, shift_tab, tiles_tab
 from borderless.playground.networks import NetworkChoice, prepare
+from borderless.playground.panels import Lines
 
 pytest.importorskip("skimage")
 TINY = ("timm/test_resnet", "random", "fixed", "2")
@@ -91,6 +92,22 @@ def test_the_program_of_the_rook_prints_its_accuracies(short: None) -> None:
     assert printed(rook_tab.code("full", 1, 3)).splitlines()[1] == expected
     assert [moved["epoch"] for moved, _ in rook_tab.frames("full", 1, 0)] == [0, 3]
     assert "2 under zero" in rook_tab.shown("full", 1, 3).sentence
+
+
+def test_the_rook_tab_shows_both_images_the_loss_and_what_each_map_is(short: None) -> None:
+    shown = rook_tab.shown("infinite", 0, 3)
+    images, *networks = shown.rows
+    assert [panel.title for panel in images.panels] == ["Class 1: upper left", "Class 2: lower right", "Loss by epoch"]
+    loss = images.panels[2]
+    assert isinstance(loss, Lines) and loss.at == 3
+    assert {name: len(values) for name, values in loss.lines.items()} == {"zero": 4, "infinite": 4}
+    assert [row.heading for row in networks] == ["zero", "infinite"]
+    for row in networks:
+        moment = rook_tab.history(row.heading, 0)[3]
+        maxima = [f"maximum {float(values.max()):.3f}" for values in moment.maps]
+        assert [panel.note for panel in row.panels] == [f"accuracy {100 * moment.accuracy:.0f} %", *maxima]
+    html = shown.html()
+    assert all(html.count(f"<figcaption>{panel.title}") for row in shown.rows for panel in row.panels)
 
 
 def test_predictions_are_those_of_the_canvas_run_whole() -> None:

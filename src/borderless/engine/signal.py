@@ -1,4 +1,4 @@
-"""Signal: a feature map that knows what surrounds it. The unmodified code of a model computes with it as with a tensor.
+"""Signal: a feature map that also tracks what lies outside it. A model's own code computes with it as with a tensor.
 
 All work happens in `__torch_function__`: each function that a model calls is looked up in `rules/`, which compute with
 ordinary tensors, so autograd, autocast and export see nothing unusual. What reaches the dispatcher with a Signal in it
