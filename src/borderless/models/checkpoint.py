@@ -40,8 +40,9 @@ def read_weights(path: Path) -> Mapping[str, Tensor]:
     if path.is_dir():
         raise CheckpointError(f"Expected a file but got the folder {path}; give the path of a checkpoint in it")
     if not path.is_file():
+        what = "is no ordinary file" if path.exists() else "does not exist"
         raise CheckpointError(
-            f"Expected a {', '.join(SUFFIXES)} file but got {path}, which does not exist; give the path of one"
+            f"Expected a {', '.join(SUFFIXES)} file but got {path}, which {what}; give the path of one"
         )
     content = _safetensors(path) if path.suffix == ".safetensors" else _pickled(path)
     for container in _CONTAINERS:

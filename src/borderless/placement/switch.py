@@ -119,7 +119,7 @@ class Arrangements:
 class _Axis:
     """The cells of all maps along one axis.
 
-    rooms: for each switch, what `_room` says of the maps before it, together.
+    rooms: for each switch, the room of the maps before it.
     """
 
     def __init__(
