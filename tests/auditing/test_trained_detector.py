@@ -38,7 +38,7 @@ def things() -> Tensor:
 
 def audited(model: nn.Module, is_centered: bool) -> Audit:
     images, _ = scenes(torch.Generator().manual_seed(7), is_centered, 6)
-    options: dict[str, Any] = {"background": BACKGROUND, "places": 16, "parts": ["sensitivity"]}
+    options: dict[str, Any] = {"background": BACKGROUND, "position_count": 16, "parts": ["sensitivity"]}
     return bl.audit(model, images, objects=things(), **options)
 
 

@@ -14,7 +14,7 @@ def write_scene(root: Path, name: str, points: int, views: int = 3) -> None:
     sheet = np.zeros((1024, 1024), np.uint8)
     for i in range(count):
         row, column = divmod(i, 16)
-        sheet[64 * row : 64 * row + 64, 64 * column : 64 * column + 64] = 10 * (i // views) + i % views
+        sheet[64 * row : 64 * row + 64, 64 * column : 64 * column + 64] = (10 * (i // views) + i % views) % 256
     Image.fromarray(sheet).save(folder / "patches0000.bmp")
     (folder / "info.txt").write_text("".join(f"{i // views} 0\n" for i in range(count)))
     pairs = [(i, (i + 1) % count) for i in range(count)]

@@ -41,5 +41,6 @@ def check_batches(items: int, recipe: Recipe, objective: Objective, group: Proce
     if objective.needs_whole_batch and (group.size > 1 or recipe.accumulation_steps > 1):
         raise TrainingError(
             f"Expected one process and accumulation_steps=1 for {type(objective).__name__}, whose losses depend on all "
-            f"of a batch, but got {group.size} and {recipe.accumulation_steps}"
+            f"of a batch, but got {group.size} and {recipe.accumulation_steps}; run the cells of an experiment side by "
+            "side instead, with --engine ray"
         )
