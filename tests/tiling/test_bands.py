@@ -1,5 +1,8 @@
 """Bands of one image, each carried by itself: the very bytes of one process."""
 
+import os
+import signal
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +18,7 @@ from borderless.partition.outputs import Outputs, output_of_whole
 from borderless.partition.resume import tile_to_file
 from borderless.partition.runner import Grid, Runner
 from borderless.partition.sources import tiled_image
+from support.dying import run_and_die
 from support.tiled_networks import Decoder, Several, seeded
 
 SIZE = (97, 41)
@@ -79,26 +83,56 @@ def test_operations_over_all_of_space_are_refused(rows: range) -> None:
         next(work(seeded(Decoder("group"))).rows(band))
 
 
-@pytest.mark.slow
-@pytest.mark.xdist_group("ray")
-def test_two_workers_write_the_file_of_one_process(tmp_path: Path) -> None:
-    import sys
-
+def run_on_ray(out: Path, count: int, is_to_die: bool = False) -> list[tuple[int, int]]:
+    """Write the output of a network on workers; die once a band is finished. The tiles done, and all, at each call."""
     from ray import cloudpickle
 
     model = seeded(Decoder())
     image = tiled_image(model, PIXELS)
     output = output_of_whole(model, image, (), {})
-    one, two = OutputFile(tmp_path / "one.npy", output), OutputFile(tmp_path / "two.npy", output)
     calls: list[tuple[int, int]] = []
-    tile_to_file(Runner(model), image, GRID, one, {}, lambda *_: None)
-    for module in (sys.modules[__name__], sys.modules[Decoder.__module__]):
+
+    def progress(done: int, whole: int) -> None:
+        calls.append((done, whole))
+        if is_to_die and torch.load(out.with_name(f".{out.name}.state"))["bands"]:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    modules = [sys.modules[__name__], sys.modules[Decoder.__module__]]
+    for module in modules:
         cloudpickle.register_pickle_by_value(module)
     try:
-        tile_on_ray(work(model), image, two, output, {}, lambda *call: calls.append(call), count=2)
+        tile_on_ray(work(model), image, OutputFile(out, output), output, {}, progress, count=count)
     finally:
-        for module in (sys.modules[__name__], sys.modules[Decoder.__module__]):
+        for module in modules:
             cloudpickle.unregister_pickle_by_value(module)
-    assert calls[-1] == (39, 39)
-    assert (tmp_path / "one.npy").read_bytes() == (tmp_path / "two.npy").read_bytes()
+    return calls
+
+
+def write_in_one_process(out: Path) -> bytes:
+    model = seeded(Decoder())
+    image = tiled_image(model, PIXELS)
+    file = OutputFile(out, output_of_whole(model, image, (), {}))
+    tile_to_file(Runner(model), image, GRID, file, {}, lambda *_: None)
+    return out.read_bytes()
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("ray")
+def test_two_workers_write_the_file_of_one_process(tmp_path: Path) -> None:
+    expected = write_in_one_process(tmp_path / "one.npy")
+    assert run_on_ray(tmp_path / "two.npy", 2)[-1] == (39, 39)
+    assert (tmp_path / "two.npy").read_bytes() == expected
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["one.npy", "two.npy"]
+
+
+@pytest.mark.nightly
+@pytest.mark.xdist_group("ray")
+def test_bands_that_a_killed_run_has_finished_are_kept(tmp_path: Path) -> None:
+    expected = write_in_one_process(tmp_path / "one.npy")
+    out = tmp_path / "two.npy"
+    run_and_die(__file__, f"killed.run_on_ray(Path({str(out)!r}), 6, is_to_die=True)")
+    first, *_, last = run_on_ray(out, 6)
+    assert first[0] > 3, "what was done before"
+    assert last == (39, 39)
+    assert out.read_bytes() == expected
     assert sorted(path.name for path in tmp_path.iterdir()) == ["one.npy", "two.npy"]

@@ -2,8 +2,6 @@
 
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +21,7 @@ from borderless.partition.outputs import output_of_whole
 from borderless.partition.resume import tile_to_file
 from borderless.partition.runner import Grid, Runner
 from borderless.partition.sources import tiled_image
+from support.dying import run_and_die
 from support.tiled_networks import Decoder, Several, seeded
 
 SIZE = (61, 53)
@@ -45,19 +44,6 @@ def run(out: Path, seed: int = 0, kill_at: int = -1) -> list[int]:
     return calls
 
 
-def run_and_die(out: Path, kill_at: int) -> None:
-    code = (
-        "import importlib.util, sys, pathlib\n"
-        f"spec = importlib.util.spec_from_file_location('killed', {__file__!r})\n"
-        "module = importlib.util.module_from_spec(spec)\n"
-        "spec.loader.exec_module(module)\n"
-        f"module.run(pathlib.Path({str(out)!r}), kill_at={kill_at})\n"
-    )
-    paths = os.pathsep.join([str(Path(__file__).parents[1]), *sys.path])
-    done = subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": paths}, check=False)
-    assert done.returncode == -signal.SIGKILL
-
-
 def content(out: Path) -> dict[str, bytes]:
     """The bytes of a file, or of all files in a folder."""
     files = [path for path in out.rglob("*") if path.is_file()] if out.is_dir() else [out]
@@ -70,10 +56,10 @@ def test_a_run_that_is_killed_twice_gives_the_same_bytes(ending: str, tmp_path: 
     np.save(tmp_path / "in.npy", np.random.default_rng(0).random((2, *SIZE)))
     undisturbed, killed = tmp_path / f"a.{ending}", tmp_path / f"b.{ending}"
     assert run(undisturbed) == list(range(22))
-    run_and_die(killed, kill_at=5)
+    run_and_die(__file__, f"killed.run(Path({str(killed)!r}), kill_at=5)")
     with pytest.raises(RunError, match=r"Expected the same network as in the unfinished run of .* but got another"):
         run(killed, seed=1)
-    run_and_die(killed, kill_at=13)
+    run_and_die(__file__, f"killed.run(Path({str(killed)!r}), kill_at=13)")
     assert run(killed) == list(range(12, 22))
     assert content(killed) == content(undisturbed)
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["in.npy", undisturbed.name, killed.name])
