@@ -479,3 +479,13 @@ def test_one_cell_has_no_position_under_the_original_padding(strict: bool) -> No
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("error")
             assert torch.equal(bl.convert(model, "zero", strict=strict)(images), model(images))
+
+
+@pytest.mark.parametrize("head", [nn.Flatten(), nn.Unflatten(1, (2, 2))], ids=["flatten", "unflatten"])
+def test_a_map_of_one_cell_is_flattened_without_a_warning_under_zero(head: nn.Module) -> None:
+    layers = [(nn.Conv2d(3 if i == 0 else 4, 4, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)) for i in range(4)]
+    model = nn.Sequential(*(layer for stage in layers for layer in stage), head).eval()
+    images = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("error")
+        assert torch.equal(bl.convert(model, "zero")(images), model(images))
