@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 import borderless as bl
 from borderless.auditing.parts.fixes import AS_IT_IS, Fix
@@ -77,3 +78,24 @@ def test_the_mean_over_shifts_is_that_of_images_moved_down_and_right() -> None:
     moved = [torch.roll(image, (row, column), (2, 3)) for row in (0, 2) for column in (0, 2)]
     expected = torch.stack([model(one) for one in moved]).mean(0)
     torch.testing.assert_close(ShiftAveraged(model, (4, 4))(image), expected)
+
+
+def test_what_cannot_be_changed_is_said_and_the_others_are_kept(tmp_path: Path) -> None:
+    """Pools that are functions, not modules, cannot be blurred."""
+
+    class Functional(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 3, 3, padding=1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.second(F.max_pool2d(self.first(x).relu(), 2)).mean((2, 3))
+
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = Functional().eval()
+    found = bl.audit(model, squares(), parts=["fixes"])
+    named = [fix.name for fix in found.results["fixes"]]
+    assert "infinite, adaptive phase" in named and "blur before strides" not in named
+    text = found.save(tmp_path).read_text()
+    assert "Not possible here: <em>blur before strides</em>. Expected a model with strided convolutions" in text

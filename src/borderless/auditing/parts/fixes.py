@@ -15,12 +15,12 @@ from borderless.auditing.parts.layout import NetworkLayout
 from borderless.auditing.result import Finding, Measurements
 from borderless.auditing.subject import Subject
 from borderless.conversion import bordered, conversion_of
-from borderless.errors import ImageError
+from borderless.errors import BorderlessError, ImageError
 from borderless.measures.object_outputs import on_canvases, snapped
 from borderless.measures.positions import on_grid
 from borderless.measures.shift_averaging import ShiftAveraged
 from borderless.report.content import Note, Section, Table
-from borderless.report.numbers import percent
+from borderless.report.numbers import percent, safe
 from borderless.runtime.evaluation import evaluating
 
 NAME = "fixes"
@@ -55,11 +55,12 @@ class Fix:
 
 
 def measure(subject: Subject) -> dict[str, Any]:
-    """Return `fixes`: the network as it is first, () where nothing could be measured."""
-    return {"fixes": subject.step("fixes", lambda tell: _fixes(subject, tell)) or ()}
+    """Return `fixes`: the network as it is first, () where nothing could be measured; and `impossible_fixes`: why."""
+    found, impossible = subject.step("fixes", lambda tell: _fixes(subject, tell)) or ((), {})
+    return {"fixes": found, "impossible_fixes": impossible}
 
 
-def _fixes(subject: Subject, tell: Callable[[float, float], Any]) -> tuple[Fix, ...]:
+def _fixes(subject: Subject, tell: Callable[[float, float], Any]) -> tuple[tuple[Fix, ...], dict[str, str]]:
     layout: NetworkLayout | None = subject.results.get("layout")
     if layout is None:
         raise ImageError("Needs the total stride and the cost of the network")
@@ -69,11 +70,17 @@ def _fixes(subject: Subject, tell: Callable[[float, float], Any]) -> tuple[Fix, 
         original = subject.outputs(subject.first[:_IMAGES])
         tried = list(_tried(subject, layout))
         found: list[Fix] = []
+        impossible: dict[str, str] = {}
         for i, (name, cost, code, ready) in enumerate(tried):
-            with ready() as model:
-                found.append(_measured(subject, model, original, name, cost, code))
+            try:
+                with ready() as model:
+                    found.append(_measured(subject, model, original, name, cost, code))
+            except BorderlessError as error:
+                if not found:  # not even the network as it is
+                    raise
+                impossible[name] = str(error)
             tell(i + 1, len(tried))
-    return tuple(found)
+    return tuple(found), impossible
 
 
 def _tried(subject: Subject, layout: NetworkLayout) -> Iterator[tuple[str, float, str, Callable[[], Any]]]:
@@ -182,7 +189,8 @@ def section(audit: Measurements, _: Path) -> Section | None:
         f"Objects at {_ACROSS} × {_ACROSS} positions of an empty canvas, from edge to edge; agreement on up to "
         f"{_IMAGES} whole images. A blur adds little to the multiply-adds, which is not counted."
     )
-    notes: list[Note] = []
+    impossible: dict[str, str] = audit.results.get("impossible_fixes", {})
+    notes = [Note("info", f"Not possible here: <em>{name}</em>. {safe(why)}") for name, why in impossible.items()]
     if audit.origin.network and audit.task == "classification":
         command = f"borderless finetune {audit.origin.network} --data PHOTOS --border infinite --phase adaptive"
         notes.append(Note("info", "With training, the agreement with the labels comes back:", (command,)))
