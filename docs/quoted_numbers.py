@@ -238,7 +238,9 @@ CLAIMS: dict[str, tuple[str, ...]] = {
         "is right for {place_own_mean} % of them over all positions; converted, trained in the same corner, for "
         "{place_infinite_adaptive_mean} %; with original padding and digits everywhere in training, for "
         "{place_own_everywhere_mean} %. That costs nothing at inference, but {place_own_everywhere_changed} % of its "
-        "predictions still change with the position, and {place_infinite_adaptive_changed} % of",
+        "predictions still change with the position, and {place_infinite_adaptive_changed} % of the converted "
+        "network's. With both, the recipe of the next line, it is right for {place_recipe_mean} %, and "
+        "{place_recipe_changed} % change",
         "less consistent ({shifts_infinite_adaptive_kayhan2020_gain} points over two crops) and less accurate "
         "({shifts_infinite_adaptive_accuracy_gain} points)",
         "quartiles: `zero` {cost_zero}, `full` {cost_full}, `infinite` {cost_infinite}, with an adaptive phase "
