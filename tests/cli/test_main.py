@@ -169,8 +169,17 @@ def test_demo_puts_its_experiments_on_one_page(
 ) -> None:
     assert list(demo.DEMO) == list(EXPERIMENTS)[: len(demo.DEMO)], "the story begins at the beginning"
     monkeypatch.setattr(demo, "DEMO", ("equivariance", "conv-types"))
+    monkeypatch.setattr(demo, "BESIDE", "equivariance")
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    started, start = [], subprocess.Popen
+    monkeypatch.setattr(
+        subprocess, "Popen", lambda *args, **options: started.append(start(*args, **options)) or started[-1]
+    )
     code, out, _ = call(capsys, "demo", "--folder", str(tmp_path))
     assert code == 0
+    (beside,) = [process for process in started if process.args[0] == sys.executable]
+    assert beside.args[3:] == ["run", "equivariance", "--small", "--folder", str(tmp_path / "equivariance")]
+    assert beside.returncode == 0, "it ended by itself"
     assert f"The report is in {tmp_path / 'report.html'}" in out
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert page.index("1. Shift, then convolve") < page.index("2. What a border crops")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch import nn
+from torch import Tensor, nn
 
 from borderless.antialiasing import blur
 from borderless.auditing.parts import Compared
@@ -29,6 +29,8 @@ STEPS = {"fixes": 30.0}
 COMPARED: tuple[Compared, ...] = ()
 
 _IMAGES, _OBJECTS, _ACROSS = 16, 4, 3
+# Of outputs that are maps, every image has thousands to compare.
+_IMAGES_OF_MAPS = 4
 AS_IT_IS = "as it is"
 
 
@@ -67,7 +69,7 @@ def _fixes(subject: Subject, tell: Callable[[float, float], Any]) -> tuple[tuple
     if conversion_of(subject.body) is not None:
         raise ImageError("Needs a network that is not converted yet")
     with evaluating(subject.model):
-        original = subject.outputs(subject.first[:_IMAGES])
+        original = subject.outputs(_images(subject))
         tried = list(_tried(subject, layout))
         found: list[Fix] = []
         impossible: dict[str, str] = {}
@@ -81,6 +83,10 @@ def _fixes(subject: Subject, tell: Callable[[float, float], Any]) -> tuple[tuple
                 impossible[name] = str(error)
             tell(i + 1, len(tried))
     return tuple(found), impossible
+
+
+def _images(subject: Subject) -> Tensor:
+    return subject.first[: _IMAGES_OF_MAPS if subject.predictions.comparison.is_dense else _IMAGES]
 
 
 def _tried(subject: Subject, layout: NetworkLayout) -> Iterator[tuple[str, float, str, Callable[[], Any]]]:
@@ -136,7 +142,7 @@ def _measured(subject: Subject, model: nn.Module, original: np.ndarray, name: st
         for one in things
     ]
     moved = comparison.compare(np.concatenate(values, 1))
-    outputs = comparison.compare(np.stack([original, subject.outputs(subject.first[:_IMAGES], model)]))
+    outputs = comparison.compare(np.stack([original, subject.outputs(_images(subject), model)]))
     if not moved.differs.size or not outputs.differs.size:
         raise ImageError("Needs objects that are detected in the middle of an empty canvas")
     kept = 1 - float(outputs.differs[1].mean())
@@ -187,7 +193,8 @@ def section(audit: Measurements, _: Path) -> Section | None:
     ]
     caption = (
         f"Objects at {_ACROSS} × {_ACROSS} positions of an empty canvas, from edge to edge; agreement on up to "
-        f"{_IMAGES} whole images. A blur adds little to the multiply-adds, which is not counted."
+        f"{_IMAGES} whole images, {_IMAGES_OF_MAPS} where outputs are maps. A blur adds little to the multiply-adds, "
+        "which is not counted."
     )
     impossible: dict[str, str] = audit.results.get("impossible_fixes", {})
     notes = [Note("info", f"Not possible here: <em>{name}</em>. {safe(why)}") for name, why in impossible.items()]
