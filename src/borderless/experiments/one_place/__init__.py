@@ -30,4 +30,4 @@ class OnePlaceConfig(TrainedSettings):
     """Number of the 360 test digits to test at each position."""
     training: Recipe = RECIPE
 
-    DEMO: ClassVar = {"seeds": 1, "test_digits": 30, "training": replace(RECIPE, epochs=5)}
+    DEMO: ClassVar = {"seeds": 1, "test_digits": 20, "training": replace(RECIPE, epochs=5)}
