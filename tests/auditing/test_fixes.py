@@ -94,8 +94,9 @@ def test_what_cannot_be_changed_is_said_and_the_others_are_kept(tmp_path: Path) 
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = Functional().eval()
-    found = bl.audit(model, squares(), parts=["fixes"])
+    found = bl.audit(model, squares(), parts=["fixes", "sensitivity"])
     named = [fix.name for fix in found.results["fixes"]]
     assert "infinite, adaptive phase" in named and "blur before strides" not in named
     text = found.save(tmp_path).read_text()
+    assert "Against the strides" in text and "bl.blur(model)" not in text, "it is not advised"
     assert "Not possible here: <em>blur before strides</em>. Expected a model with strided convolutions" in text

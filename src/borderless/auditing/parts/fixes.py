@@ -32,6 +32,7 @@ _IMAGES, _OBJECTS, _ACROSS = 16, 4, 3
 # Of outputs that are maps, every image has thousands to compare.
 _IMAGES_OF_MAPS = 4
 AS_IT_IS = "as it is"
+BLUR = "blur before strides"
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,7 @@ def _tried(subject: Subject, layout: NetworkLayout) -> Iterator[tuple[str, float
             lambda options=options: _converted(subject, options),
         )
     if max(layout.total_stride_px) > 1:
-        yield "blur before strides", 1.0, "bl.blur(model)", lambda: _unchanged(blur(subject.model))
+        yield BLUR, 1.0, "bl.blur(model)", lambda: _unchanged(blur(subject.model))
         if not subject.predictions.comparison.is_dense:
             averaged = ShiftAveraged(subject.model, layout.total_stride_px)
             count = len(averaged.shifts)

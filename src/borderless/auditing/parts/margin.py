@@ -140,7 +140,7 @@ def section(audit: Measurements, folder: Path) -> Section | None:
         text,
         [_draw(folder / "margin.png", audit, crops, padding)],
         tables,
-        result.text.split(". ")[0] + "." if result is not None else "",
+        result.text.split(". ")[0].removesuffix(".") + "." if result is not None else "",
     )
 
 

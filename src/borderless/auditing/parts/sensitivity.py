@@ -9,6 +9,7 @@ from torch import Tensor
 from borderless.auditing.causes import draw_causes, draw_everywhere, kept_share
 from borderless.auditing.moving import example_of, fragility_of, on_canvas, on_photographs_of, start_count
 from borderless.auditing.parts import Compared
+from borderless.auditing.parts.fixes import BLUR
 from borderless.auditing.result import Finding, Measurements
 from borderless.auditing.subject import Subject
 from borderless.auditing.tasks import Words
@@ -160,6 +161,7 @@ def _stride(audit: Measurements, found: Sensitivity) -> list[Finding]:
     things = audit.words.numbers
     in_words = "" if kept is None else audit.words.kept.format(kept=percent(kept), changed=percent(1 - kept))
     on = f", which {in_words} without fine-tuning" if in_words else ""
+    can_blur = BLUR not in audit.results.get("impossible_fixes", {})
     return [
         Finding(
             "stride",
@@ -169,9 +171,12 @@ def _stride(audit: Measurements, found: Sensitivity) -> list[Finding]:
             f"{max(found.stride_px)} px apart, and {things} by {percent(one.change)}; with an adaptive phase, "
             f"{things} by {percent(control.change)}.",
             {"flips": one.flips, "change": one.change, "control_change": control.change},
-            "Against the strides: an adaptive phase removes their effect at nearly no cost; blurs before them reduce "
-            "it.",
-            ('model = bl.convert(model, "infinite", phase="adaptive")', "model = bl.blur(model)"),
+            "Against the strides: an adaptive phase removes their effect at nearly no cost"
+            + ("; blurs before them reduce it." if can_blur else "."),
+            (
+                'model = bl.convert(model, "infinite", phase="adaptive")',
+                *(["model = bl.blur(model)"] if can_blur else []),
+            ),
         )
     ]
 
