@@ -106,7 +106,7 @@ def test_errors_name_what_is_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         bl.save_onnx(residual(), images(2), tmp_path / "model.onnx")
     with pytest.raises(bl.ConversionError, match="Expected two images or more, for a batch of any size"):
         bl.save_onnx(model, images(1), tmp_path / "model.onnx", kwargs={"scale": 1.0})
-    with pytest.raises(bl.ConversionError, match=r"second argument but got type str"):
+    with pytest.raises(bl.ConversionError, match=r"second argument but got a str"):
         bl.save_onnx(model, str(tmp_path / "model.onnx"), images(2))  # pyright: ignore[reportArgumentType, reportCallIssue]
     for path in (tmp_path, tmp_path / "nowhere" / "model.onnx"):
         with pytest.raises(bl.ConversionError, match="the name of a file in a folder that exists"):

@@ -108,9 +108,8 @@ def checked_example(example: Tensor, is_batch_free: bool, has_other_arguments: b
     Raises:
         ConversionError: It is no tensor, or there are other arguments to go with one image.
     """
-    if not isinstance(example, Tensor) or example.ndim < 3:
-        got = f"shape {tuple(example.shape)}" if isinstance(example, Tensor) else f"type {type(example).__name__}"
-        raise ConversionError(f"Expected example images (N, C, *space) as the second argument but got {got}.")
+    if not isinstance(example, Tensor):
+        raise ConversionError(f"Expected example images as the second argument but got a {type(example).__name__}.")
     if not is_batch_free or len(example) > 1:
         return example
     if has_other_arguments:
