@@ -75,6 +75,6 @@ class QuadrantConfig(DeviceSettings):
         "archs": ("resnet18",),
         "borders_px": (32, 128, 256),
         "policies": ("own", "infinite"),
-        "pictures": 24,
+        "pictures": 20,
         "training": FEW,
     }
