@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from borderless.runtime.files import check_writable, write_atomically
+from borderless.runtime.files import check_writable, clear_abandoned, write_atomically
 
 
 def test_half_written_files_of_an_hour_ago_are_deleted_and_younger_ones_kept(
@@ -27,4 +27,6 @@ def test_half_written_files_of_an_hour_ago_are_deleted_and_younger_ones_kept(
     os.utime(left["table.csv"], (hour_ago, hour_ago))
     (tmp_path / ".hidden").write_text("of somebody else")
     check_writable(tmp_path)
+    assert left["table.csv"].exists(), "a folder of the user's that is only asked about stays as it is"
+    clear_abandoned(tmp_path)
     assert sorted(tmp_path.iterdir()) == sorted([left["report.html"], tmp_path / ".hidden"])

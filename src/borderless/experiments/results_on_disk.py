@@ -73,8 +73,8 @@ def finished(experiment: Experiment, config: Any, cells: Sequence[Cell], folder:
     wanted, now = plain(config), versions()
     by_name = {cell.name: cell for cell in cells}
     done = {}
-    for name in by_name:
-        clear_abandoned(folder / name)
+    for written_to in (folder, *(folder / name for name in by_name)):
+        clear_abandoned(written_to)
     for path in sorted(folder.glob(f"*/{RESULT}")):
         try:
             record = _read(path)

@@ -48,8 +48,6 @@ def clear_half_written(path: Path) -> None:
 def check_writable(folder: Path) -> None:
     """Create `folder` and a file in it, and delete the file: before hours of work, not after them.
 
-    What killed processes have left there half written is deleted, too.
-
     Raises:
         StorageError: Files cannot be written there.
     """
@@ -57,7 +55,6 @@ def check_writable(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder) as file:
             file.write(b"0")
-        clear_abandoned(folder)
     except OSError as error:
         raise StorageError(
             f"Expected a folder to write to but got {printable(folder)} ({error.strerror}); choose another."
