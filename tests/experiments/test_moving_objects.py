@@ -79,6 +79,18 @@ def test_drawing_compares_by_seed(tmp_path: Path) -> None:
     assert "+10.0 ± 0.0 points over all positions" in " ".join(section.text)
 
 
+@pytest.mark.parametrize("arms", [("own",), ("own", "recipe"), ("own-moved", "recipe")])
+def test_the_result_of_any_arms_is_told(arms: tuple[str, ...], tmp_path: Path) -> None:
+    config = Config(arms=arms, seeds=1)
+    keys = ("accuracy", "worst", "everywhere", "edge", "right", "changed", "cost")
+    results = [Result(cell, dict.fromkeys(keys, 0.25), tmp_path, 1.0) for cell in EXPERIMENT.cells(config)]
+    result = EXPERIMENT.draw(config, results, tmp_path).result
+    compared = "+0.0 points over all positions" in result
+    assert compared == (set(arms) == {"own-moved", "recipe"})
+    assert compared or "On black, trained on the left: original padding 25.0" in result
+    assert result.endswith((".", "%."))
+
+
 @pytest.mark.parametrize(
     ("wrong", "text"),
     [

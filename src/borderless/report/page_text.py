@@ -51,7 +51,7 @@ class PageText:
 
     def section(self, figures: Sequence[Figure], tables: Sequence[Table]) -> Section:
         """Return the whole page."""
-        (result,) = self.blocks.get("result", [""])
+        result = " ".join(self.blocks.get("result", []))
         return Section(self.title, self.paragraphs, list(figures), list(tables), result)
 
 
