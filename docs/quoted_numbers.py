@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator
 from itertools import pairwise, product
 from pathlib import Path
 
-from borderless.experiments.kit import mean_in_words
 from borderless.experiments.published import TABLES
+from borderless.measures.intervals import mean_in_words
 
 ROOT = Path(__file__).parent.parent
 Row = dict[str, str]
@@ -235,8 +235,8 @@ CLAIMS: dict[str, tuple[str, ...]] = {
         "alone, of whose\n  predictions {moving_own_moved_changed} % change; with 50 per class it costs "
         "{fashion_own_moved_accuracy_gain} points, 1.8 times the multiply-adds, and is right at\n  every position for "
         "{fashion_own_moved_everywhere_gain} points more",
-        "A deep network on small images loses more: ResNet-18 on 48 px {deep_fashion_gain} points, at {deep_fashion_cost} "
-        "times the multiply-adds (",
+        "A deep network on small images loses more: ResNet-18 on 48 px {deep_fashion_gain} points, at "
+        "{deep_fashion_cost} times the multiply-adds (",
         "*{cup_positions} positions: {cup_own_changes} label changes with original padding, {cup_infinite_changes} "
         "after "
         "conversion;",

@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from borderless.data.shown import shown_in_training
 from borderless.errors import ConfigError, DataError
 from borderless.experiments import EXPERIMENTS
 from borderless.experiments.data_efficiency import DataEfficiencyConfig as Config
-from borderless.experiments.data_efficiency.experiment import _data, _trained_on
+from borderless.experiments.data_efficiency.experiment import _data
 from borderless.experiments.runner import run
 from support.labeled_images import write_fashion_mnist
 
@@ -36,12 +37,12 @@ def test_random_translations_move_digits_and_small_images_in_each_epoch(tmp_path
     digits = _data(None, 0).train.few(1, 0)
     fashion = _data(write_fashion_mnist(tmp_path, {"train": 100, "t10k": 20}, packed=True), 0).train.few(1, 0)
     for images in (digits, fashion):
-        still, moved = (_trained_on(images, moves) for moves in (False, True))
+        still, moved = (shown_in_training(images, moves) for moves in (False, True))
         first = moved[0][0]
         assert torch.equal(first, moved[0][0]) and first.shape == still[0][0].shape
         moved.set_epoch(1)
         assert not torch.equal(first, moved[0][0])
-    inside, outside = (one[0][0] for one in (_trained_on(digits, True), _trained_on(digits, False)))
+    inside, outside = (one[0][0] for one in (shown_in_training(digits, True), shown_in_training(digits, False)))
     assert sorted(inside.flatten().tolist()) == sorted(outside.flatten().tolist()), "the whole digit, elsewhere"
 
 

@@ -1,38 +1,20 @@
-"""Moving objects in small: the summary of known predictions, a run of the recipe, the page, wrong settings."""
+"""Moving objects in small: a run of the recipe, the page, wrong settings."""
 
 import csv
 import dataclasses
 from pathlib import Path
 
 import pytest
-import torch
 
 from borderless.data.choices import Behind
 from borderless.errors import ConfigError
 from borderless.experiments import EXPERIMENTS
 from borderless.experiments.experiment import Result
 from borderless.experiments.moving_objects import MovingObjectsConfig as Config
-from borderless.experiments.moving_objects.experiment import summarize
 from borderless.experiments.runner import run
 from support.labeled_images import write_fashion_mnist
 
 EXPERIMENT = EXPERIMENTS["moving-objects"]
-
-
-def test_summary_of_known_predictions() -> None:
-    labels = torch.tensor([1, 2, 3, 4])
-    predictions = labels.repeat(25, 1)
-    predictions[0, :2] = 0  # a corner
-    predictions[13, 0] = 0  # inside, in the right columns
-    found = summarize(predictions, labels)
-    assert found["accuracy"] == pytest.approx(97 / 100)
-    assert found["worst"] == 0.5
-    assert found["everywhere"] == 0.5
-    assert found["edge"] == pytest.approx(1 - 0.5 / 16)
-    assert found["inside"] == pytest.approx(1 - 0.25 / 9)
-    assert found["left"] == pytest.approx(1 - 0.5 / 10)
-    assert found["right"] == pytest.approx(1 - 0.25 / 15)
-    assert found["changed"] == pytest.approx(3 / 100)
 
 
 def test_the_recipe_predicts_the_same_everywhere_on_black(tmp_path: Path) -> None:

@@ -5,12 +5,13 @@ import numpy as np
 import pytest
 import torch
 
+from borderless.data.digits import TRAINED_AT, all_positions
 from borderless.errors import ConfigError
 from borderless.experiments import EXPERIMENTS
 from borderless.experiments.experiment import Cell, Result
 from borderless.experiments.one_place import ARMS
 from borderless.experiments.one_place import OnePlaceConfig as Config
-from borderless.experiments.one_place.experiment import summarize
+from borderless.measures.over_positions import accuracy_by_stride
 from borderless.models.small import STRIDE_PX, network
 
 EXPERIMENT = EXPERIMENTS["one-place"]
@@ -27,21 +28,6 @@ def test_the_network_is_small_and_has_stride_4() -> None:
     model = network(seed=0)
     assert sum(p.numel() for p in model.parameters()) == 24_106
     assert model[:-3](torch.zeros(2, 1, 32, 32)).shape == (2, 32, 32 // STRIDE_PX, 32 // STRIDE_PX)
-
-
-def test_summary_of_known_predictions() -> None:
-    labels = torch.tensor([1, 2])
-    predictions = labels.repeat(361, 1)
-    predictions[1] = torch.tensor([1, 0])  # row 0, column 1: not on the stride
-    predictions[4] = torch.tensor([0, 0])  # row 0, column 4: on it
-    found = summarize(predictions, labels)
-    assert found["accuracy_where_trained"] == found["accuracy_max"] == 1
-    assert found["accuracy_min"] == 0
-    assert found["accuracy_mean"] == pytest.approx(1 - 3 / 722)
-    assert found["accuracy_on_stride"] == pytest.approx(24 / 25)
-    assert found["accuracy_off_stride"] == pytest.approx(1 - 0.5 / 336)
-    assert found["changed_predictions"] == 3
-    assert found["predictions"] == 722
 
 
 @pytest.mark.parametrize(("arm", "is_same_everywhere"), [("own", False), ("infinite-adaptive", True)])
@@ -68,7 +54,8 @@ def test_drawing_writes_figure_and_tables(tmp_path: Path, seeds: int) -> None:
         folder.mkdir()
         predictions = torch.where(torch.rand(361, 4, generator=generator) < 0.7, labels, 9)
         np.savez_compressed(folder / "predictions.npz", predictions=predictions.numpy(), labels=labels.numpy())
-        metrics = {**summarize(predictions, labels), "validation_accuracy": 1.0, "parameters": 1, "cost": 2.5}
+        found = accuracy_by_stride(predictions, labels, all_positions(), STRIDE_PX, TRAINED_AT)
+        metrics = {**found, "validation_accuracy": 1.0, "parameters": 1, "cost": 2.5}
         results.append(Result(cell, metrics, folder, 1.0))
     section = EXPERIMENT.draw(config, results, tmp_path)
     (table,), (figure,) = section.tables, section.figures

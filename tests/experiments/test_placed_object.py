@@ -13,7 +13,7 @@ from borderless.experiments.experiment import Cell, Result
 from borderless.experiments.placed_object import ARMS, Background, PhotoName
 from borderless.experiments.placed_object import PlacedObjectConfig as Config
 from borderless.experiments.placed_object import experiment as placed_object
-from borderless.experiments.placed_object.experiment import logits_at, summarize
+from borderless.experiments.placed_object.experiment import logits_at
 
 EXPERIMENT = EXPERIMENTS["placed-object"]
 
@@ -52,17 +52,6 @@ def test_answers_place_the_photo() -> None:
     logits, seconds_per_image = logits_at(Brightest(), photo, positions, color=-0.25)
     assert logits.tolist() == [[row + 2, column + 5, -0.25] for row, column in positions.tolist()]
     assert seconds_per_image > 0
-
-
-def test_summary_of_known_answers() -> None:
-    positions = torch.tensor([[0, 0], [32, 64], [0, 1]])
-    logits = torch.tensor([[4.0, 0.0], [4.0, 0.4], [1.0, 2.0]])
-    assert summarize(logits, positions, reference=0) == {
-        "distinct_predictions": 2,
-        "change_whole_strides": pytest.approx(0.1),
-        "change_between": pytest.approx(0.75),
-    }
-    assert summarize(logits[:2], positions[:2], reference=0)["change_between"] is None
 
 
 @pytest.mark.parametrize(("arm", "is_same_everywhere"), [("own", False), ("infinite-adaptive", True)])

@@ -190,14 +190,12 @@ def test_cells_that_no_machine_has_room_for_are_told() -> None:
         {"Alive": False, "Resources": {"CPU": 64.0, "GPU": 8.0}},
     ]
     for threads, needs_gpu in ((4, False), (2, True)):
-        cluster_engine._check_room(
-            nodes, threads, needs_gpu, may_grow=True
-        )  # filterwarnings turns warnings into errors
+        ray_session.check_room(nodes, threads, needs_gpu, may_grow=True)  # filterwarnings turns warnings into errors
     for threads, needs_gpu in ((8, False), (4, True)):
         with pytest.warns(LargeCellWarning, match="4 cores, 0 GPUs; 2 cores, 1 GPUs; take a larger"):
-            cluster_engine._check_room(nodes, threads, needs_gpu, may_grow=True)
+            ray_session.check_room(nodes, threads, needs_gpu, may_grow=True)
         with pytest.raises(RunError, match=r"take a larger machine, or smaller cells \(OMP_NUM_THREADS"):
-            cluster_engine._check_room(nodes, threads, needs_gpu, may_grow=False)
+            ray_session.check_room(nodes, threads, needs_gpu, may_grow=False)
 
 
 def test_without_ray(marks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

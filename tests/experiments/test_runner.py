@@ -16,10 +16,11 @@ from borderless.errors import CorruptResultWarning, OtherVersionWarning, RunErro
 from borderless.experiments import EXPERIMENTS
 from borderless.experiments.experiment import Cell, Experiment, Result
 from borderless.experiments.published import QUADRANT, RED_GREEN, TABLES
-from borderless.experiments.results_on_disk import RESULT, load_arrays, save_arrays
+from borderless.experiments.results_on_disk import RESULT
 from borderless.experiments.runner import run
 from borderless.report import Section, Table
 from borderless.report.provenance import versions
+from borderless.runtime.arrays import load_arrays, save_arrays
 from borderless.runtime.files import write_csv
 
 

@@ -1,18 +1,17 @@
 """Run cells as Ray tasks, on this machine or on a cluster. Ray schedules, moves results, and replaces lost workers."""
 
-import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from borderless.errors import LargeCellWarning, RunError
+from borderless.errors import RunError
 from borderless.experiments.experiment import Cell, Experiment, Result
 from borderless.experiments.results_on_disk import RESULT, read_result, run_and_keep
 from borderless.runtime.files import write_atomically
 from borderless.runtime.malloc import keep_freed_memory
-from borderless.runtime.ray_session import HERE, ray_session
+from borderless.runtime.ray_session import HERE, check_room, ray_session
 
 # A worker that dies is replaced, and its cell run again, at most this often.
 RETRIES = 3
@@ -56,7 +55,7 @@ def run_on_ray(
         )
     with ray_session(address) as (ray, found):
         threads = torch.get_num_threads()
-        _check_room(ray.nodes(), threads, needs_gpu, may_grow=found != HERE)
+        check_room(ray.nodes(), threads, needs_gpu, may_grow=found != HERE)
         task = ray.remote(num_cpus=threads, num_gpus=int(needs_gpu), max_retries=RETRIES)(_run)
         shared = ray.put((experiment, config))
         waiting = {task.remote(shared, cell, str(folder.resolve()), threads): cell for cell in cells}
@@ -65,22 +64,6 @@ def run_on_ray(
             cell = waiting.pop(first)
             started(cell.name)
             yield _kept(ray, first, cell, folder)
-
-
-def _check_room(nodes: list[dict[str, Any]], threads: int, needs_gpu: bool, may_grow: bool) -> None:
-    """Warn of cells that are too large for every machine: they wait for another, in vain where none may come."""
-    machines = [node["Resources"] for node in nodes if node["Alive"]]
-    if any(one.get("CPU", 0) >= threads and one.get("GPU", 0) >= needs_gpu for one in machines):
-        return
-    has = "; ".join(f"{one.get('CPU', 0):g} cores, {one.get('GPU', 0):g} GPUs" for one in machines) or "none"
-    text = (
-        f"Expected a machine with room for cells of {threads} threads{' and a GPU' if needs_gpu else ''} but got "
-        f"machines with: {has}; take a larger machine, or smaller cells (OMP_NUM_THREADS sets their threads, --device "
-        "whether they have a GPU)"
-    )
-    if not may_grow:
-        raise RunError(text)
-    warnings.warn(f"{text}; until one joins they wait", LargeCellWarning, stacklevel=4)
 
 
 def _run(shared: tuple[Experiment, Any], cell: Cell, folder: str, threads: int) -> dict[str, bytes]:

@@ -1,12 +1,9 @@
 """Results as files: `CELL/result.json` records that a cell is done, and with which config."""
 
 import hashlib
-import io
 import json
 import time
 import warnings
-import zipfile
-import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -102,30 +99,6 @@ def finished(experiment: Experiment, config: Any, cells: Sequence[Cell], folder:
             )
         done[name] = Result(by_name[name], Metrics(record["metrics"]), path.parent, record["duration_s"])
     return done
-
-
-def save_arrays(path: Path, **arrays: Any) -> None:
-    """Write arrays to one .npz file, whole or not at all, so that another process may read it at the same time."""
-    data = io.BytesIO()
-    np.savez_compressed(data, allow_pickle=False, **arrays)
-    write_atomically(path, data.getbuffer())
-
-
-def load_arrays(path: Path) -> dict[str, np.ndarray]:
-    """Return the arrays that `save_arrays` wrote.
-
-    Raises:
-        RunError: The file is missing, cut, or something else.
-    """
-    try:
-        # Read at once: NumPy does not close a file that is none of its own.
-        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as found:
-            return dict(found)
-    except (OSError, EOFError, ValueError, TypeError, zipfile.BadZipFile, zlib.error) as error:
-        raise RunError(
-            f"Expected the arrays of a finished cell in {path} but got {error}; delete {path.parent} and run the same "
-            "command again"
-        ) from error
 
 
 def _read(path: Path) -> dict[str, Any]:

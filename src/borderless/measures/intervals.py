@@ -1,4 +1,4 @@
-"""95 % confidence intervals of a mean: over seeds, over test objects, and over images with several objects each."""
+"""95 % confidence intervals of a mean: over seeds, also in words, over objects, and over images of several each."""
 
 # SciPy has no types.
 # pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false, reportUnknownArgumentType=false
@@ -41,6 +41,42 @@ def seeds_to_settle(differences: Sequence[float], most: int = 1_000) -> int | No
     counts = np.arange(2, most + 1)
     is_settled = stats.t.ppf(0.975, counts - 1) * deviation / np.sqrt(counts) < mean
     return int(counts[is_settled.argmax()]) if is_settled.any() else None
+
+
+def mean_in_words(values: Sequence[float], sign: str = "") -> str:
+    """Return the mean over seeds and half its 95 % interval, to one decimal.
+
+    Args:
+        values: One number per seed.
+        sign: "+" for differences.
+
+    Example:
+        >>> mean_in_words([1.0, 2.0, 3.0]), mean_in_words([1.5], "+")
+        ('2.0 ± 2.5', '+1.5')
+    """
+    half = over_seeds(values)
+    return f"{np.mean(values):{sign}.1f}" + ("" if half is None else f" ± {half:.1f}")
+
+
+def difference_in_words(values: Sequence[float], reference: Sequence[float]) -> str:
+    """Return the mean difference of paired numbers with its interval, and what would settle an unsettled sign.
+
+    Args:
+        values: One number per seed.
+        reference: The number of the same seed that it is compared with.
+
+    Example:
+        >>> difference_in_words([3.0, 3.5, 4.0], [1.0, 1.0, 1.0])
+        '+2.5 ± 1.2'
+        >>> difference_in_words([4.0, 0.0, 2.0], [1.0, 1.0, 1.0])
+        '+1.0 ± 5.0 (open; about 18 seeds would settle it)'
+    """
+    differences = list(np.subtract(values, reference))
+    half, words = over_seeds(differences), mean_in_words(differences, "+")
+    if half is None or abs(np.mean(differences)) > half or not np.any(differences):
+        return words
+    needed = seeds_to_settle(differences)
+    return f"{words} (open; {f'about {needed}' if needed else 'more than 1,000'} seeds would settle it)"
 
 
 def _at_once(count: int) -> int:

@@ -3,11 +3,12 @@
 import logging
 import os
 import socket
+import warnings
 from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
 
-from borderless.errors import MissingPackage, RunError
+from borderless.errors import LargeCellWarning, MissingPackage, RunError
 
 # As Ray reads them: no statistics about users, no warning about what its next version does, time for a busy machine.
 SETTINGS = {
@@ -56,6 +57,26 @@ def ray_session(address: str | None) -> Generator[tuple[Any, str]]:
         yield ray, address
     finally:
         ray.shutdown()
+
+
+def check_room(nodes: list[dict[str, Any]], threads: int, needs_gpu: bool, may_grow: bool) -> None:
+    """Warn of cells that are too large for every machine: they wait for another.
+
+    Raises:
+        RunError: No other may come.
+    """
+    machines = [node["Resources"] for node in nodes if node["Alive"]]
+    if any(one.get("CPU", 0) >= threads and one.get("GPU", 0) >= needs_gpu for one in machines):
+        return
+    has = "; ".join(f"{one.get('CPU', 0):g} cores, {one.get('GPU', 0):g} GPUs" for one in machines) or "none"
+    text = (
+        f"Expected a machine with room for cells of {threads} threads{' and a GPU' if needs_gpu else ''} but got "
+        f"machines with: {has}; take a larger machine, or smaller cells (OMP_NUM_THREADS sets their threads, --device "
+        "whether they have a GPU)"
+    )
+    if not may_grow:
+        raise RunError(text)
+    warnings.warn(f"{text}; until one joins they wait", LargeCellWarning, stacklevel=4)
 
 
 def _check_there(address: str) -> None:

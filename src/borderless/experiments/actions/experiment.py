@@ -21,11 +21,11 @@ from borderless.data.motions import generated
 from borderless.data.videos import from_videos
 from borderless.experiments.actions import CONVERTED, ActionsConfig
 from borderless.experiments.experiment import Cell
-from borderless.experiments.results_on_disk import save_arrays
 from borderless.explanation import explain
 from borderless.models import arms, load
 from borderless.models.choices import SMALL
 from borderless.models.small import ClipNet, few_threads
+from borderless.runtime.arrays import save_arrays
 from borderless.runtime.evaluation import seeded
 from borderless.training import fit
 

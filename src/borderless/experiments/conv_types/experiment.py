@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from borderless.conversion import convert
 from borderless.experiments.conv_types import ConvTypesConfig
 from borderless.experiments.experiment import Cell
-from borderless.experiments.results_on_disk import save_arrays
+from borderless.runtime.arrays import save_arrays
 
 CORNERS = ("upper left", "lower right")
 

@@ -12,12 +12,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
-from borderless.data import imagenet
-from borderless.data.imagenet import PAPER_CROP_PX
-from borderless.data.labeled import Labeled, LabeledSplit, load_labeled
-from borderless.data.labeled_digits import digits_anywhere, moved_anywhere
+from borderless.data.labeled import LabeledSplit, load_labeled
+from borderless.data.labeled_digits import digits_anywhere
+from borderless.data.shown import shown, shown_in_training
 from borderless.experiments.data_efficiency import DataEfficiencyConfig
 from borderless.experiments.experiment import Cell
 from borderless.models.arms import ARMS
@@ -33,13 +30,13 @@ def run_cell(config: DataEfficiencyConfig, cell: Cell, folder: Path) -> dict[str
     arm, count, seed = ARMS[cell.parameters["arm"]], cell.parameters["per_class"], cell.parameters["seed"]
     split = _data(config.data, seed)
     train = split.train.few(count, seed) if count else split.train
-    size = tuple(_seen(split.test)[0][0].shape[1:])
+    size = tuple(shown(split.test)[0][0].shape[1:])
     plain = classifier(config.arch, len(split.classes), seed)
     model = arm.apply(plain, size).to(config.device)
     with few_threads(config.arch):
-        shown, validation = _trained_on(train, arm.moves), _seen(split.validation)
-        history = fit(model, shown, validation, config.training, folder, seed)
-        found = evaluate(arm.deploy(model), _seen(split.test), 64, workers=config.training.workers)
+        training, validation = shown_in_training(train, arm.moves), shown(split.validation)
+        history = fit(model, training, validation, config.training, folder, seed)
+        found = evaluate(arm.deploy(model), shown(split.test), 64, workers=config.training.workers)
     return {
         "accuracy": found.accuracy,
         "training_accuracy": history[-1].accuracy,
@@ -53,35 +50,6 @@ def run_cell(config: DataEfficiencyConfig, cell: Cell, folder: Path) -> dict[str
 @lru_cache(maxsize=1)
 def _data(folder: Path | None, seed: int) -> LabeledSplit:
     return digits_anywhere(CANVAS_PX, seed) if folder is None else load_labeled(folder, seed=seed)
-
-
-def _trained_on(images: Labeled, moves: bool) -> Labeled:
-    """Return training images as the network sees them: photographs as random crops, which move them in every arm.
-
-    moves: whether small images are moved at random: digits over their canvas, others by a quarter of their size, with
-    zeros behind.
-    """
-    first = images.images[0]
-    v2 = imagenet.transforms()
-    if isinstance(first, Path):
-        crops = [*imagenet.training_crops(PAPER_CROP_PX), v2.RGB()]
-        return images.through(imagenet.shown_through(crops), is_random=True)
-    if not moves:
-        return _seen(images)
-    if isinstance(first, Tensor):
-        return images.through(v2.Compose([moved_anywhere, v2.RGB()]), is_random=True)
-    sides = first.shape[:2]
-    crop = v2.RandomCrop(sides, padding=max(sides) // 4)
-    return images.through(imagenet.shown_through([v2.ToImage(), v2.RGB(), crop]), is_random=True)
-
-
-def _seen(images: Labeled) -> Labeled:
-    """Return the images as the network sees them: small ones whole, photographs as crops of 224 px."""
-    v2, first = imagenet.transforms(), images.images[0]
-    if isinstance(first, Tensor):
-        return images.through(v2.RGB())
-    crop = imagenet.middle(PAPER_CROP_PX) if isinstance(first, Path) else []
-    return images.through(imagenet.shown_through([*crop, v2.RGB()]))
 
 
 def is_papers(config: DataEfficiencyConfig) -> bool:

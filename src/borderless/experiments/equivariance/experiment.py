@@ -16,8 +16,8 @@ from borderless.conversion import convert
 from borderless.data.letter import image, on_plane
 from borderless.experiments.equivariance import EquivarianceConfig
 from borderless.experiments.experiment import Cell
-from borderless.experiments.results_on_disk import save_arrays
 from borderless.measures.equivariance import empty_response, object_response, relative_difference
+from borderless.runtime.arrays import save_arrays
 from borderless.runtime.evaluation import seeded
 
 

@@ -14,16 +14,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from borderless.data.labeled import LabeledSplit
-from borderless.data.moving_objects import TESTED, PlacedObjects, load_objects, photograph_split, scenes
+from borderless.data.moving_objects import PlacedObjects, load_objects, photograph_split, scenes
 from borderless.experiments.experiment import Cell
 from borderless.experiments.moving_objects import MovingObjectsConfig
-from borderless.experiments.results_on_disk import save_arrays
 from borderless.measures.batches import predicted_classes
+from borderless.measures.over_positions import accuracy_on_grid
 from borderless.models.arms import ARMS, Arm
 from borderless.models.small import classifier, few_threads
+from borderless.runtime.arrays import save_arrays
 from borderless.training import fit
 
 IMAGES_AT_ONCE = 100
@@ -53,38 +54,15 @@ def run_cell(config: MovingObjectsConfig, cell: Cell, folder: Path) -> dict[str,
         }
     arrays: dict[str, Any] = {name: found.numpy() for name, found in kept.items()}
     save_arrays(folder / "predictions.npz", labels=test.labels.numpy(), **arrays)
-    crops = {"crops_changed": summarize(kept["cropped"], test.labels)["changed"]} if "cropped" in kept else {}
+    crops = {"crops_changed": accuracy_on_grid(kept["cropped"], test.labels)["changed"]} if "cropped" in kept else {}
     return {
-        **summarize(kept["moved"], test.labels),
+        **accuracy_on_grid(kept["moved"], test.labels),
         **crops,
         "validation_loss": loss,
         "training_accuracy": training_accuracy,
         "learning_rate": rate,
         "training_images": len(train),
         "cost": arm.cost(classifier(config.arch, len(split.classes), seed), size),
-    }
-
-
-def summarize(predictions: Tensor, labels: Tensor) -> dict[str, float]:
-    """Return accuracies in [0, 1] over positions, and the share of predictions that differ from the middle's.
-
-    Args:
-        predictions: (TESTED², objects), at the positions row by row.
-        labels: (objects,).
-    """
-    right = (predictions == labels).double()
-    at = right.mean(1).reshape(TESTED, TESTED)
-    inside = at[1:-1, 1:-1]
-    edge = (at.sum() - inside.sum()) / (at.numel() - inside.numel())
-    return {
-        "accuracy": float(at.mean()),
-        "worst": float(at.min()),
-        "everywhere": float(right.min(0).values.mean()),
-        "edge": float(edge),
-        "inside": float(inside.mean()),
-        "left": float(at[:, :2].mean()),
-        "right": float(at[:, 2:].mean()),
-        "changed": float((predictions != predictions[len(predictions) // 2]).double().mean()),
     }
 
 

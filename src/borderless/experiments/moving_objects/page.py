@@ -6,17 +6,9 @@ from typing import Any
 import numpy as np
 
 from borderless.experiments.experiment import Result
-from borderless.experiments.kit import (
-    by,
-    cost,
-    difference_in_words,
-    means,
-    percents,
-    points_over_seeds,
-    texts,
-    write_table,
-)
+from borderless.experiments.kit import by, cost, means, percents, points_over_seeds, texts, write_table
 from borderless.experiments.moving_objects import MOVED, OWN, MovingObjectsConfig
+from borderless.measures.intervals import difference_in_words
 from borderless.models.arms import ARMS
 from borderless.report import Section, plots
 

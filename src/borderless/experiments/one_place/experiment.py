@@ -18,8 +18,9 @@ from borderless.data import digits
 from borderless.data.digits import Digits, PlacedDigits, all_positions
 from borderless.experiments.experiment import Cell
 from borderless.experiments.one_place import ARMS, OnePlaceConfig
-from borderless.experiments.results_on_disk import save_arrays
+from borderless.measures.over_positions import accuracy_by_stride
 from borderless.models.small import STRIDE_PX, network
+from borderless.runtime.arrays import save_arrays
 from borderless.runtime.evaluation import one_thread
 from borderless.training import fit
 
@@ -39,7 +40,7 @@ def run_cell(config: OnePlaceConfig, cell: Cell, folder: Path) -> dict[str, Any]
     predictions = predict_everywhere(arm.deploy(model), test.images)
     save_arrays(folder / "predictions.npz", predictions=predictions.to(torch.uint8).numpy(), labels=test.labels.numpy())
     return {
-        **summarize(predictions, test.labels),
+        **accuracy_by_stride(predictions, test.labels, all_positions(), STRIDE_PX, digits.TRAINED_AT),
         "validation_accuracy": min(history, key=lambda epoch: epoch.validation_loss).validation_accuracy,
         "parameters": sum(p.numel() for p in model.parameters()),
         "cost": arm.cost(plain, digits.CANVAS_PX),
@@ -56,21 +57,3 @@ def predict_everywhere(model: nn.Module, images: Tensor) -> Tensor:
         for position, digit in (batch.unbind(1) for batch in pairs.split(IMAGES_AT_ONCE))
     ]
     return torch.cat(found).reshape(len(positions), len(images))
-
-
-def summarize(predictions: Tensor, labels: Tensor) -> dict[str, float | int]:
-    """Return accuracies in [0, 1] over a map of predictions (positions, digits), and how many predictions change."""
-    positions = all_positions()
-    at_position = (predictions == labels).double().mean(1)
-    on_stride = (positions % STRIDE_PX == 0).all(1)
-    start = int((positions == torch.tensor(digits.TRAINED_AT)).all(1).nonzero())
-    return {
-        "accuracy_where_trained": at_position[start].item(),
-        "accuracy_mean": at_position.mean().item(),
-        "accuracy_min": at_position.min().item(),
-        "accuracy_max": at_position.max().item(),
-        "accuracy_on_stride": at_position[on_stride].mean().item(),
-        "accuracy_off_stride": at_position[~on_stride].mean().item(),
-        "changed_predictions": int((predictions != predictions[start]).sum()),
-        "predictions": predictions.numel(),
-    }

@@ -19,12 +19,13 @@ from torch import Tensor, nn
 from borderless.data.photos import PHOTOS, load_photo
 from borderless.experiments.experiment import Cell
 from borderless.experiments.placed_object import ARMS, PlacedObjectConfig
-from borderless.experiments.results_on_disk import save_arrays
 from borderless.explanation import Explanation
 from borderless.measures.object_outputs import canvases
+from borderless.measures.over_positions import changes_of_logits
 from borderless.models.arms import Arm
 from borderless.models.choices import SIZE_PX
 from borderless.models.packaged import MEAN, TOTAL_STRIDE_PX, class_names, load_packaged, normalize
+from borderless.runtime.arrays import save_arrays
 
 # Brightness in [0, 1]; gray is what normalization turns into 0.
 BRIGHTNESS = {"black": 0.0, "gray": MEAN, "white": 1.0}
@@ -48,7 +49,7 @@ def run_cell(config: PlacedObjectConfig, cell: Cell, folder: Path) -> dict[str, 
     found = {"probability": probability, "first": first, "is_right": is_right}
     save_arrays(folder / "maps.npz", **{name: values.reshape(n, n).numpy() for name, values in found.items()})
     return {
-        **summarize(logits, positions, reference=(n // 2) * n + n // 2),
+        **changes_of_logits(logits, positions, (n // 2) * n + n // 2, TOTAL_STRIDE_PX),
         "probability_min": probability.min(),
         "probability_mean": probability.mean(),
         "probability_max": probability.max(),
@@ -87,18 +88,3 @@ def logits_at(model: nn.Module, photo: Tensor, positions: Tensor, color: float) 
         logits.append(model(images))
         seconds.append((time.perf_counter() - begin) / len(batch))
     return torch.cat(logits), float(np.median(seconds))
-
-
-def summarize(logits: Tensor, positions: Tensor, reference: int) -> dict[str, float | int | None]:
-    """Return how much the outputs differ between positions.
-
-    Changes are the largest difference of a logit from those at the reference position, relative to the largest of
-    these: over positions that are whole strides away, and over all others (None if there is no such position).
-    """
-    change = (logits - logits[reference]).abs().amax(1) / logits[reference].abs().max()
-    whole = ((positions - positions[reference]) % TOTAL_STRIDE_PX == 0).all(1)
-    return {
-        "distinct_predictions": len(logits.argmax(1).unique()),
-        "change_whole_strides": change[whole].max().item(),
-        "change_between": change[~whole].max().item() if bool((~whole).any()) else None,
-    }

@@ -30,7 +30,6 @@ from borderless.data import quadrant
 from borderless.data.quadrant import Canvases, Quadrant
 from borderless.experiments.experiment import Cell
 from borderless.experiments.quadrant import QuadrantConfig
-from borderless.experiments.results_on_disk import save_arrays
 from borderless.explanation import explain
 from borderless.measures.intervals import over_objects
 from borderless.measures.location_probe import location_probe
@@ -39,6 +38,7 @@ from borderless.models.batch_norm import calibrate_, folded
 from borderless.models.choices import Init
 from borderless.models.features import as_published, feature_network, first_padding_px
 from borderless.placement.place import place
+from borderless.runtime.arrays import save_arrays
 from borderless.runtime.evaluation import seeded
 from borderless.training import fit
 

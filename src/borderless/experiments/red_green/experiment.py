@@ -18,9 +18,9 @@ from borderless.conversion import convert
 from borderless.data.red_green import red_green
 from borderless.experiments.experiment import Cell
 from borderless.experiments.red_green import RedGreenConfig
-from borderless.experiments.results_on_disk import save_arrays
 from borderless.measures.batches import predicted_classes
 from borderless.models.location import RedGreenNet
+from borderless.runtime.arrays import save_arrays
 from borderless.runtime.evaluation import seeded
 from borderless.training import fit
 

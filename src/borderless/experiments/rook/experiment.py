@@ -21,9 +21,9 @@ from torch.nn import functional as F
 from borderless.conversion import convert, convert_
 from borderless.data import rook
 from borderless.experiments.experiment import Cell
-from borderless.experiments.results_on_disk import save_arrays
 from borderless.experiments.rook import RookConfig
 from borderless.models.location import RookNet
+from borderless.runtime.arrays import save_arrays
 from borderless.runtime.evaluation import one_thread, seeded
 
 # Two features whose relative difference is below this are told apart by rounding alone.
