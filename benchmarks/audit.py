@@ -1,9 +1,9 @@
-"""What the audit's passes cost on top of a bare loop: images a second through the same model at the same batch.
+"""What the audit's passes cost on top of a bare loop: images per second through the same model at the same batch.
 
     python benchmarks/audit.py
     python benchmarks/audit.py --model resnet18 --side 128 --batch 16
 
-Each turn runs, one after the other: a bare loop over the images, the pass that answers them, and the pass that answers
+Each turn runs, one after the other: a bare loop over the images, the pass that predicts them, and the pass that predicts
 moved views of them. A pass counts every image that it sends through the model. Then the whole audit once, by parts.
 Writes a table to the screen, and the record to --out.
 """
@@ -59,13 +59,13 @@ def main() -> None:
 
     readable = as_readable(model, images[0][None], None)
 
-    def answers() -> None:
+    def predictions() -> None:
         predict(readable, images, None, config.batch, workers=0)
 
     def moved() -> None:
         bl.consistency(model, images, protocol="circular", passes=1, batch_size=config.batch)
 
-    ways = {"bare loop": bare, "answers": answers, "moved views": moved}
+    ways = {"bare loop": bare, "predictions": predictions, "moved views": moved}
     rates: dict[str, list[float]] = {name: [] for name in ways}
     for turn in range(config.runs + 1):
         for name, way in ways.items():

@@ -184,6 +184,15 @@ def costs() -> Iterator[tuple[str, str]]:
         yield f"times_{row['model']}", f"{row['times']:.3g}"
 
 
+def occlusion() -> Iterator[tuple[str, str]]:
+    """Yield how many times as fast occlusion maps are as a loop, and with how few multiply-adds, newest runs last."""
+    for line in (ROOT / "benchmarks/history/occlusion.jsonl").read_text(encoding="utf-8").splitlines():
+        for row in json.loads(line)["rows"]:
+            name = f"{row['model']}_{row['side_px']}_{row['windows']}"
+            yield f"hidden_{name}", f"{row['loop_times_cpu']:.1f}"
+            yield f"hidden_macs_{name}", f"{row['multiply_adds_loop'] / row['multiply_adds']:.1f}"
+
+
 def networks() -> Iterator[tuple[str, str]]:
     """Yield how many networks run exactly, from the tables of the pages that say which."""
     page = (ROOT / "docs/reference/coverage.md").read_text(encoding="utf-8")
@@ -220,6 +229,7 @@ SOURCES: tuple[Callable[[], Iterator[tuple[str, str]]], ...] = (
     finetune,
     moving_objects,
     networks,
+    occlusion,
     one_place,
     quadrant,
     red_green,
@@ -350,6 +360,17 @@ CLAIMS: dict[str, tuple[str, ...]] = {
     "docs/how-to/finetune.md": (
         "recovered {finetune_infinite_middle} %, where original padding has {finetune_own_middle}, and 5 epochs "
         "{finetune5_infinite_middle}.\n",
+    ),
+    "docs/how-to/occlude.md": tuple(
+        f"| {title} | {side:,} px | {windows} | {{hidden_{name}_{side}_{windows}}} | "
+        f"{{hidden_macs_{name}_{side}_{windows}}} |"
+        for title, name, side, windows in (
+            ("BagNet-33", "bagnet33", 224, 169),
+            ("ResNet-18", "resnet18", 1024, 196),
+            ("ResNet-18", "resnet18", 1024, 25),
+            ("ResNet-18", "resnet18", 224, 49),
+            ("ResNet-50", "resnet50", 224, 49),
+        )
     ),
     "docs/how-to/which-border.md": (
         "digits: {place_own_everywhere_mean} over all positions, {place_own_everywhere_min} at the worst; "
