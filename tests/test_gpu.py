@@ -166,7 +166,8 @@ def test_a_batch_of_unequal_images_equals_each_alone() -> None:
     assert_batch_independent(network("efficientnet_b0").double().cuda(), images, tolerance=1e-9)
 
 
-@pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated")  # of PyTorch's own compiler, in 2.11
+# Of PyTorch's own compiler, in 2.11; and that TF32 would be faster.
+@pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated", "ignore:TensorFloat32 tensor cores")
 @torch.no_grad()
 def test_frozen_and_compiled_programs_are_the_model() -> None:
     model, images = bl.convert(network("resnet18"), "infinite").cuda(), object_and_moved(64).float().cuda()
