@@ -16,8 +16,8 @@ from borderless.models.features import feature_network
     [
         ("resnet18", "paper", nn.AdaptiveMaxPool2d, 512),
         ("resnet18", "own", nn.AdaptiveAvgPool2d, 512),
-        ("bagnet33", "paper", nn.AdaptiveAvgPool2d, 2048),
-        ("bagnet33", "max", nn.AdaptiveMaxPool2d, 2048),
+        ("bagnet33", "paper", nn.AdaptiveMaxPool2d, 2048),
+        ("bagnet33", "own", nn.AdaptiveAvgPool2d, 2048),
         ("densenet121", "paper", None, 1024),
         ("mobilenet_v3_small", "max", nn.AdaptiveMaxPool2d, 1024),
         ("timm/resnet10t", "paper", None, 512),

@@ -18,8 +18,8 @@ def feature_network(arch: str, init: Init, pool: FeaturePool, seed: int, weights
         arch: Name, as for `load`.
         init: Kind of weights.
         pool: "own" keeps the network's, "max" takes the largest value over all of space; "paper" is "max" for ResNets
-            and "own" for all others. For BagNets the paper says the maximum, and its code sets it, but where the
-            network of the `bagnets` package does not look: it averages.
+            and BagNets and "own" for all others. So the paper says; its code replaces a BagNet's pool where the network
+            does not look, and averages: "own".
         seed: Seed of random weights.
         weights: A file for "pretrained"; None: the library's.
 
@@ -29,7 +29,7 @@ def feature_network(arch: str, init: Init, pool: FeaturePool, seed: int, weights
     with seeded(seed):
         model = load(arch, weights=(weights or _weights(arch)) if init == "pretrained" else None)
     library, short = resolve(arch)
-    is_max = pool == "max" or (pool == "paper" and short.startswith("resnet"))
+    is_max = pool == "max" or (pool == "paper" and short.startswith(("resnet", "bagnet")))
     if library == "timm":
         model.reset_classifier(0, *(["max"] if is_max else []))  # pyright: ignore[reportCallIssue]
         return model.eval()

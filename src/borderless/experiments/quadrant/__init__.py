@@ -51,7 +51,7 @@ class QuadrantConfig(DeviceSettings):
     protocol: SplitProtocol = "split"
     """split: no image in two splits, one network for all borders. published: data, networks, training of the paper."""
     pool: FeaturePool = "paper"
-    """Pool over space: paper (maximum for ResNets, own for others), own (the network's), or max."""
+    """Pool over space: paper (maximum for ResNets and BagNets, own for others), own (the network's), or max."""
 
     @property
     def sorted_borders_px(self) -> list[int]:
