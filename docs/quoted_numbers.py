@@ -373,6 +373,10 @@ CLAIMS: dict[str, tuple[str, ...]] = {
             ("ResNet-18", "resnet18", 1024, 25),
             ("ResNet-18", "resnet18", 224, 49),
             ("ResNet-50", "resnet50", 224, 49),
+            ("DenseNet-121", "densenet121", 224, 25),
+            ("DenseNet-121", "densenet121", 96, 25),
+            ("MobileNetV3 small", "mobilenet_v3_small", 224, 25),
+            ("MobileNetV3 small", "mobilenet_v3_small", 96, 25),
         )
     ),
     "docs/how-to/which-border.md": (
