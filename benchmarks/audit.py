@@ -5,8 +5,7 @@
 
 Each turn runs, one after the other: a bare loop over the images, the pass that predicts them, and the pass that
 predicts moved views of them. A pass counts every image that it sends through the model. Then the whole audit once, by
-parts.
-Writes a table to the screen, and the record to --out.
+parts. Writes a table to the screen, and the record to --out.
 """
 
 import argparse

@@ -12,7 +12,8 @@ from torch import Tensor
 def accuracy_on_grid(predictions: Tensor, labels: Tensor) -> dict[str, float]:
     """Return accuracies over a square grid of positions, row by row, and the share of predictions that change.
 
-    They change where they differ from the same object's in the middle.
+    They change where they differ from the same object's in the middle. "left" is the first two columns of positions,
+    "right" all others.
     """
     right = (predictions == labels).double()
     across = math.isqrt(len(predictions))
