@@ -1,6 +1,7 @@
 """Objects placed on a canvas, through networks drawn at random. Oracle: the same model on every canvas whole."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import borderless as bl
+from borderless.placement import switch
 
 CHANNELS, CANVAS, OBJECT = 3, (44, 41), (7, 9)
 
@@ -241,13 +243,52 @@ def test_images_that_are_mixed_are_refused_by_name() -> None:
     objects = torch.zeros(2, 2, *OBJECT)
     text = (
         r"torch.Tensor.reshape in the model itself \(Mixed\) under the border 'zero'.*"
-        r"\(1, 2, 44, 41\) of one image and \(1, 4, 44, 41\) of 2"
+        r"\(1, 2, 44, 41\) of one image and \(1, 6, 44, 41\) of 3"
     )
     with pytest.raises(bl.UnsupportedOperation, match=text):
         bl.place(Mixed(undone=True).eval(), objects, [(3, 3)], CANVAS)
-    text = r"Expected one output for each image of a batch but got an output of shape \(1, 4, 44, 41\) for 2 images"
+    text = r"Expected one output for each image of a batch but got an output of shape \(1, 6, 44, 41\) for 3 images"
     with pytest.raises(bl.ImageError, match=text):
-        bl.place(bl.convert(Mixed(undone=False).eval(), "infinite"), objects, [(3, 3)], CANVAS)
+        bl.place(bl.convert(Mixed(undone=False).eval(), "infinite"), torch.zeros(3, 2, *OBJECT), [(3, 3)], CANVAS)
+
+
+class Centered(nn.Module):
+    """Takes the mean over the batch from what was pooled, in which nobody sees images any more."""
+
+    def __init__(self, take: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            self.filters, self.head = nn.Conv2d(2, 4, 3, padding=1), nn.Linear(4, 3)
+        self.take = take
+
+    def forward(self, images: Tensor) -> Tensor:
+        pooled = self.filters(images).relu().mean((2, 3))
+        return self.head(pooled - self.take(pooled))
+
+
+TAKEN = {"mean": lambda pooled: pooled.mean(0), "first": lambda pooled: pooled[0], "last": lambda pooled: pooled[-1]}
+
+
+@pytest.mark.parametrize("taken", TAKEN)
+@pytest.mark.parametrize("pays", ["windows", "whole canvases"])
+@pytest.mark.parametrize("border", [None, "full", "infinite", "valid", bl.Border("infinite", phase="adaptive")])
+def test_images_that_are_mixed_after_pooling_run_one_by_one(
+    monkeypatch: pytest.MonkeyPatch, border: Any, pays: str, taken: str
+) -> None:
+    if pays == "whole canvases":
+        monkeypatch.setattr(switch, "_PLANNED", {"cpu": 1e15, "cuda": 1e15})
+    model = Centered(TAKEN[taken]).double().eval()
+    model = model if border is None else bl.convert(model, border)
+    objects = torch.rand(3, 2, *OBJECT, generator=torch.Generator().manual_seed(0)).double()
+    positions = [(0, 0), (5, 9), (20, 17), (6, 10)]
+    for canvas in (torch.zeros(2, *CANVAS).double(), torch.rand(2, *CANVAS).double()):
+        got = bl.place(model, objects, positions, background=canvas)
+        for row, position in zip(got, positions, strict=True):
+            for one, output in zip(objects, row, strict=True):
+                image = canvas[None].clone()
+                image[0, :, position[0] : position[0] + OBJECT[0], position[1] : position[1] + OBJECT[1]] = one
+                assert (output - model(image)[0]).abs().max() <= 1e-12
 
 
 def test_a_model_without_a_sliding_operation() -> None:

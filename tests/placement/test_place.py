@@ -219,7 +219,7 @@ def test_positions_that_must_be_equal_run_once() -> None:
     inside = [(r, c) for r in range(150, 158) for c in range(150, 158)]
     objects = patch(11, 1, torch.float64)
     got = bl.place(model, objects, inside, (320, 320))
-    assert sum(samples) == 1 + 16, "the empty canvas, and one place on each of 4 × 4 sublattices"
+    assert sum(samples) == 1 + 16 + 1, "the empty canvas, one place on each of 4 × 4 sublattices, the canvas among them"
     samples.clear()
     expected = whole_canvases(model, objects[None], inside, color(0.0, torch.float64, (320, 320)))[:, 0]
     assert (got - expected).abs().max() <= 1e-12 * expected.abs().max()

@@ -9,3 +9,5 @@ def let_windows_pay(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let windows run wherever they save multiply-adds."""
     monkeypatch.setattr(switch, "_CALL", {"cpu": 0.0, "cuda": 0.0})
     monkeypatch.setattr(switch, "_BYTE", {"cpu": 1e-6, "cuda": 1e-6})
+    monkeypatch.setattr(switch, "_PLANNED", {"cpu": 0.0, "cuda": 0.0})
+    monkeypatch.setattr(switch, "_SAVED", 0.0)

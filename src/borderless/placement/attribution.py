@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from borderless.errors import ImageError
 from borderless.placement.occlusion import Hidden, check_windows, firsts, patch_of
 from borderless.placement.place import color_or_image
-from borderless.placement.schedule import Position, space_of
+from borderless.placement.scene import Position, space_of
 from borderless.placement.single_pass import SinglePass
 from borderless.runtime.progress import telling
 

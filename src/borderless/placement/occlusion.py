@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from borderless.conversion import check_convertible
 from borderless.engine.image_arguments import first_convolution
 from borderless.errors import ImageError
-from borderless.placement.place import check_mode, color_or_image
-from borderless.placement.schedule import Placement, Position, space_of
+from borderless.placement.place import checked, color_or_image
+from borderless.placement.scene import Position, Scene, space_of
+from borderless.placement.schedule import Placement
 from borderless.placement.single_pass import Pool, SinglePass
 
 
@@ -83,6 +83,7 @@ def occlude(
     The model runs with its original padding or under the border that it was converted to, in eval mode, without
     gradients. The outputs equal those of a loop over hidden images, up to rounding. The image itself runs once; a
     hidden window costs the cells that it influences, as far into the model as that is cheaper than whole feature maps.
+    Where whole images are cheaper from the start, the model remembers it, and later calls of the same kind plan nothing.
 
     Args:
         model: A model in eval mode, converted or not.
@@ -155,10 +156,10 @@ class Hidden:
 
         filling: what windows show, ``(fillings, C, *size)``, or of a position.
         """
-        check_convertible(self.model)
-        check_mode(self.model)
+        known = checked(self.model)
         positions = [(row, column) for row in self.rows for column in self.columns]
-        placement = Placement(self.model, self.run, filling, self.size, self.image, self.budget, self.progress)
+        scene = Scene(filling, self.size, self.image)
+        placement = Placement(self.model, self.run, known, scene, self.budget, self.progress, needs_canvas=True)
         with torch.no_grad():
             try:
                 found = placement.at(positions)

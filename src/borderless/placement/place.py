@@ -8,7 +8,9 @@ from torch import Tensor, nn
 
 from borderless.conversion import check_convertible
 from borderless.errors import ConversionError, ImageError
-from borderless.placement.schedule import Placement, Position, space_of
+from borderless.placement.known_batches import KnownBatches, known_batches
+from borderless.placement.scene import Position, Scene, space_of
+from borderless.placement.schedule import Placement
 from borderless.placement.single_pass import Pool, SinglePass
 
 
@@ -31,7 +33,8 @@ def place(
     The model runs with its original padding or under the border that it was converted to, in eval mode, without
     gradients. The result equals running every canvas whole, up to rounding: the empty canvas runs once, and a patch
     costs the windows that it can influence, as far into the model as they are cheaper than whole feature maps; then all
-    canvases run as batches. Positions that must have equal outputs run once. Under `valid`, `reflect`, `replicate` and
+    canvases run as batches. Where such batches are cheaper from the start, the model remembers it, and later calls of the
+    same kind plan nothing. Positions that must have equal outputs run once. Under `valid`, `reflect`, `replicate` and
     `circular`, and with an adaptive phase on a canvas that is not the border's own background, every canvas is run
     whole.
 
@@ -60,27 +63,30 @@ def place(
         >>> bl.place(model, torch.rand(5, 1, 8, 8), [(0, 0), (20, 12)], canvas=(32, 32)).shape
         torch.Size([2, 5, 4, 1, 1])
     """
-    check_convertible(model)
-    check_mode(model)
+    known = checked(model)
     single = patches.ndim == 3
     patches = patches[None] if single else patches
     empty = _empty_canvas(patches, canvas, background)
     where = _checked_positions(positions, space_of(patches), space_of(empty))
     run = SinglePass(model, output, pool, args, kwargs)
     with torch.no_grad():
-        placement = Placement(model, run, patches, space_of(patches), empty, budget_mib * 2**20, progress)
+        placement = Placement(model, run, known, Scene(patches, space_of(patches), empty), budget_mib * 2**20, progress)
         outputs = placement.at(where)
     return outputs[:, 0] if single else outputs
 
 
-def check_mode(model: nn.Module) -> None:
-    """Raise ConversionError for a model in training mode."""
+def checked(model: nn.Module) -> KnownBatches:
+    """Return what is known of a model; raise ConversionError for one in training mode, or that cannot be converted."""
+    if isinstance(model, nn.Module) and (known := known_batches(model)).kinds:
+        return known
+    check_convertible(model)
     training = next((name or "the model itself" for name, module in model.named_modules() if module.training), None)
     if training is not None:
         raise ConversionError(
             f"Expected a model in eval mode but got a {type(model).__name__} in training mode ({training}), where "
             "batch statistics would make an object's output depend on the others in its batch; call model.eval() first."
         )
+    return known_batches(model)
 
 
 def _empty_canvas(patches: Tensor, canvas: Sequence[int] | None, background: Any) -> Tensor:

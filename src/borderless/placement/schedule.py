@@ -4,10 +4,8 @@ Four ways, the cheapest that is exact: on an unbounded plane; on windows of the 
 far as windows pay; or whole canvases.
 """
 
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from itertools import groupby
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -18,14 +16,16 @@ from borderless.engine.events import Event
 from borderless.engine.forward_pass import ForwardPass
 from borderless.engine.lattice import Lattice
 from borderless.engine.signal import Signal
-from borderless.errors import ImageError
-from borderless.placement.bundle import BundledSignal, PartsDiffer
+from borderless.placement.bundle import PartsDiffer
+from borderless.placement.known_batches import Batches, KnownBatches, described, evenly
 from borderless.placement.replay import ReplayedSignal, placing
+from borderless.placement.rows import RowsMixed, checked, is_same, rows_apart, without_row
+from borderless.placement.scene import Position, Sample, Scene, space_of
 from borderless.placement.single_pass import SinglePass
-from borderless.placement.switch import Arrangement, Span, choose
-from borderless.placement.tape import NotKept, RecordedSignal, RowsMixed, Tape
+from borderless.placement.switch import choose
+from borderless.placement.tape import NotKept, RecordedSignal, Tape
+from borderless.placement.windows import Windows
 
-Position = tuple[int, int]
 # Events after which an output depends on where the frame is.
 _OF_THE_FRAME = frozenset({"position", "leaves"})
 # Under these an object changes a window of each map around itself, and nothing else.
@@ -34,58 +34,55 @@ _WINDOWED = ("zero", "full", "infinite")
 _WINDOWS_AT_A_TIME = 6
 
 
-# The patches (N, C, H, W) that a position has.
-Objects = Callable[[Position], Tensor]
-
-
-@dataclass
-class _Group:
-    """Positions that run in one pass.
-
-    members: for each position that is run, the numbers of the positions with the same output.
-    """
-
-    members: dict[Any, list[int]] = field(default_factory=lambda: defaultdict(list))
+# Positions that run in one pass: for each that runs, the numbers of those with its output.
+_Group = dict[Any, list[int]]
 
 
 @dataclass
 class Placement:
     """The objects of a placement, and its passes.
 
-    empty: the canvas without an object, (1, C, H, W). patches: the same ones at all positions, or those of a position.
-    size: of a patch. budget: bytes that the maps of a pass may take. whole: the output of the empty canvas, if it ran.
-    per_sample: bytes that one object takes. apart: whether objects run one by one, because the model joins or selects
-    rows of its batch, or may.
+    budget: bytes that the maps of a pass may take. needs_canvas: whether the output of the empty canvas is needed too.
+    whole: that output, once it ran. per_sample: bytes that one object takes. are_apart: whether objects run one by one,
+    because the model joins or selects rows of its batch; None: it is not known. asked: number of positions.
     """
 
     model: nn.Module
     run: "SinglePass"
-    patches: Tensor | Objects
-    size: tuple[int, int]
-    empty: Tensor
+    known: KnownBatches
+    scene: Scene
     budget: int
     progress: Callable[[int, int], Any] | None
+    needs_canvas: bool = False
     whole: Tensor | None = None
     per_sample: int = 0  # bytes
-    apart: bool = False
+    are_apart: bool | None = None
+    asked: int = 0
 
     def at(self, positions: list[Position]) -> Tensor:
         """Return the outputs at `positions`: (positions, patches, ...)."""
+        self.asked = len(positions)
         border = self.run.border
-        unlimited = border.name == "infinite" and border.reach is None and _is_all(self.empty, border.background)
-        if isinstance(self.patches, Tensor) and unlimited and (found := self._on_a_plane(positions)) is not None:
+        unlimited = border.name == "infinite" and border.reach is None and self.scene.is_all(border.background)
+        if isinstance(self.scene.patches, Tensor) and unlimited and (found := self._on_a_plane(positions)) is not None:
             return self._outputs(positions, *found)
         if border.name not in _WINDOWED or border.is_adaptive or border.at is not None:
             return self._whole_canvases(positions)
-        spans = [self._span(position) for position in positions]
+        kind = self._kind(positions)
+        if (batches := self.known.kinds.get(kind)) is not None:
+            return self._all_in_batches(positions, batches)
+        spans = [self.scene.span(position) for position in positions]
         region = tuple((min(a for a, _ in axis), max(b for _, b in axis)) for axis in zip(*spans, strict=True))
         for part in (region, None):
             tape = Tape(border, self.model, warned=self.run.warned, region=part, shares_passes=True)
             try:
-                return self._on_a_tape(positions, tape)
+                return self._on_a_tape(positions, tape, kind)
             except NotKept:
                 continue
-            except (CellsForgotten, RowsMixed, PartsDiffer):  # nor does it tell what in-place operations leave around
+            except (CellsForgotten, PartsDiffer):  # nor does it tell what in-place operations leave around
+                return self._whole_canvases(positions)
+            except RowsMixed:
+                self.are_apart = True
                 return self._whole_canvases(positions)
             finally:  # its maps know it, and it knows its maps: without this, large as they are, they would stay
                 tape.steps.clear()
@@ -95,142 +92,116 @@ class Placement:
         """Return the output of the empty canvas: (1, ...)."""
         if self.whole is None:
             scope = ForwardPass(self.run.border, self.model, warned=self.run.warned, shares_passes=True)
-            self.whole = self.run(lambda leaf: Signal.from_image(leaf, scope), self.empty)
+            self.whole = self.run(lambda leaf: Signal.from_image(leaf, scope), self.scene.empty)
         return self.whole
 
-    def _outputs(self, positions: list[Position], groups: "list[_Group]", make: Callable[..., Any]) -> Tensor:
+    def _outputs(self, positions: list[Position], groups: list[_Group], make: Callable[..., Any]) -> Tensor:
         outputs: dict[int, Tensor] = {}
         for group in groups:
-            where = [positions[members[0]] for members in group.members.values()]
-            samples = [(position, n) for position in where for n in range(self._count)]
-            found = []
-            while samples:
-                # A model without sliding operations stores no windows.
-                now = samples[: 1 if self.apart else max(1, self.budget // max(1, self.per_sample))]
-                samples = samples[len(now) :]
-                found.append(self._checked(make(now), len(now)))
-            each = torch.cat(found).unflatten(0, (len(where), self._count))
-            for output, members in zip(each, group.members.values(), strict=True):
+            where = [positions[members[0]] for members in group.values()]
+            found = self._of_group(self._samples(where), make)
+            each = torch.cat(found).unflatten(0, (len(where), self.scene.count))
+            for output, members in zip(each, group.values(), strict=True):
                 outputs.update(dict.fromkeys(members, output))
             self._report(len(outputs), len(positions))
         return torch.stack([outputs[i] for i in range(len(positions))])
 
-    @property
-    def _count(self) -> int:
-        return len(self._patches_at((0, 0)))
-
-    def _patches_at(self, position: Position) -> Tensor:
-        return self.patches if isinstance(self.patches, Tensor) else self.patches(position)
+    def _of_group(self, samples: list[Sample], make: Callable[..., Any]) -> list[Tensor]:
+        """Return the outputs of samples that may run in one pass, pass by pass."""
+        # A model without sliding operations stores no windows.
+        most, found = max(1, self.budget // max(1, self.per_sample)), []
+        if self.are_apart is None and len(samples) > 2:
+            found = [checked(make(samples[:1]), 1)]
+            now = samples[1 : 1 + most]
+            if self.are_apart is None:  # the first runs once more, among others
+                middle = len(now) // 2
+                rows = checked(make([*now[:middle], samples[0], *now[middle:]]), len(now) + 1)
+                self.are_apart = self.are_apart or not is_same(rows[middle], found[0][0])
+                found += [] if self.are_apart else [without_row(rows, middle)]
+            samples = samples[sum(map(len, found)) :]
+        step = most if self.are_apart is False else 1
+        return found + [
+            checked(make(some), len(some)) for some in (samples[k : k + step] for k in range(0, len(samples), step))
+        ]
 
     def _report(self, done: int, total: int) -> None:
         if self.progress is not None:
-            self.progress(done * self._count, total * self._count)
+            outputs = self.asked * self.scene.count
+            self.progress(outputs * done // total, outputs)
 
-    def _checked(self, output: Tensor, count: int) -> Tensor:
-        if output.shape[:1] != (count,):
-            raise ImageError(
-                f"Expected one output for each image of a batch but got an output of shape {tuple(output.shape)} for "
-                f"{count} images; name a module before images are mixed or channels become images with output="
-            )
-        return output
-
-    def _span(self, position: Position) -> tuple[Span, ...]:
-        """Return the pixels of the canvas that a patch covers."""
-        axes = zip(position, self.size, space_of(self.empty), strict=True)
-        return tuple((max(p, 0), min(p + size, n)) for p, size, n in axes)
-
-    def _objects(self, samples: Sequence[tuple[Position, int]]) -> Tensor:
-        """Return the parts of patches on the canvas, equally large at all positions: (samples, C, height, width)."""
-        cells = []
-        for position, n in samples:
-            axes = zip(position, self._span(position), strict=True)
-            cells.append(self._patches_at(position)[n][(..., *(slice(a - p, b - p) for p, (a, b) in axes))])
-        return torch.stack(cells)
-
-    def _drawn(self, samples: Sequence[tuple[Position, int]], boxes: Sequence[tuple[Span, ...]]) -> Tensor:
-        """Return the cells of the `boxes` of the canvas, all of one size, with a patch on each."""
-        cells = torch.cat([self.empty[(..., *(slice(a, b) for a, b in box))] for box in boxes])
-        for image, sample, box in zip(cells, samples, boxes, strict=True):
-            axes = zip(self._span(sample[0]), box, strict=True)
-            image[(..., *(slice(a - first, b - first) for (a, b), (first, _) in axes))] = self._objects([sample])[0]
-        return cells
-
-    def _on_a_tape(self, positions: list[Position], tape: Tape) -> Tensor:
+    def _on_a_tape(self, positions: list[Position], tape: Tape, kind: Hashable) -> Tensor:
         """Run on windows of the maps of the empty canvas as far as they pay, then on whole canvases."""
-        self.whole = self.run(lambda leaf: _like_image(leaf, RecordedSignal, tape), self.empty)
+        self.whole = self.run(lambda leaf: _like_image(leaf, RecordedSignal, tape), self.scene.empty)
         movable = tape.kinds.isdisjoint(_OF_THE_FRAME) and _is_without_place(self.whole)
-        even = movable and isinstance(self.patches, Tensor) and bool((self.empty == self.empty[..., :1, :1]).all())
+        even = movable and self.scene.is_even
         margin, stride = tape.margin, tape.stride
 
-        def kind(axis: int, p: int, size: int, n: int) -> tuple[Any, Any]:
+        def agreeing(axis: int, p: int, size: int, n: int) -> tuple[Any, Any]:
             """Return what must agree for positions to have the same output."""
             room = min(p, n - p - size)
             return None, p if room < margin[axis] or not even else ("inside", p % stride[axis])
 
-        members = [some for group in self._grouped(positions, kind) for some in group.members.values()]
-        spans = [self._span(positions[some[0]]) for some in members]
-        choice = choose(tape, spans, self._count, self.empty.device.type)
-        self.apart = True
-        outputs: list[Tensor | None] = [None] * len(positions)
-        done = 0
-        for numbers, found in self._run_choice(choice, [positions[some[0]] for some in members], tape):
-            for number, output in zip(numbers, found, strict=True):
-                done += len(members[number])
-                for i in members[number]:
-                    outputs[i] = output
-            self._report(done, len(positions))
-        return torch.stack([output for output in outputs if output is not None])
+        members = [some for group in self._grouped(positions, agreeing) for some in group.values()]
+        runs = [positions[some[0]] for some in members]
+        choice = choose(tape, [self.scene.span(each) for each in runs], self.scene.count, self.scene.empty.device.type)
+        if choice.switch == 0:
+            batches = Batches(members, choice.batch(self.budget))
+            found = self._first_batches(runs, tape, batches)
+            self.known.keep(kind, batches)
+            return _spread(found, members)
+        windows = Windows(self.model, self.run, self.scene, tape, choice, self.of_canvas())
+        outputs: dict[int, Tensor] = {}
+        for numbers, found in windows.outputs(runs, self.budget):
+            outputs.update(zip(numbers, found, strict=True))
+            self._report(sum(len(members[number]) for number in outputs), len(positions))
+        return _spread(torch.stack([outputs[number] for number in range(len(members))]), members)
 
-    def _run_choice(
-        self, choice: Arrangement, positions: list[Position], tape: Tape
-    ) -> Iterator[tuple[list[int], Tensor]]:
-        """Yield numbers of `positions` and their outputs, (numbers, patches, *output), pass by pass."""
-        count = self._count
-        most = max(1, self.budget // choice.sample_bytes)
-        step = max(1, most // count)
-        queue = [(number, box, key) for key, group in enumerate(choice.groups) for number, box in group]
-        queue = queue or [(number, (), 0) for number in range(len(positions))]
-        for first in range(0, len(queue), step):
-            now = queue[first : first + step]
-            samples = [(positions[number], box, key, n) for number, box, key in now for n in range(count)]
-            found = []
-            for start in range(0, len(samples), most):
-                some = samples[start : start + most]
-                make = self._canvases if choice.switch == 0 else self._windows
-                found.append(self._checked(make(some, tape, choice.switch), len(some)))
-            yield [number for number, _, _ in now], torch.cat(found).unflatten(0, (len(now), count))
+    def _kind(self, positions: list[Position]) -> Hashable:
+        """Return all that tells how to run, but for the model."""
+        run, scene, canvas = self.run, self.scene, self.scene.empty
+        return (
+            (run.is_converted, run.border, id(run.module), run.pool, described(run.channels), described(run.images)),
+            (described(run.args), described(run.kwargs)),
+            (tuple(canvas.shape), canvas.stride(), canvas.dtype, canvas.device),
+            (scene.size, scene.count, scene.is_even, self.budget, tuple(positions)),
+        )
 
-    def _canvases(self, samples: Sequence[Any], tape: Tape, switch: int) -> Tensor:
-        """Run whole canvases as one batch: the first of them along the tape, which refuses models that mix images."""
-        whole = tuple((0, n) for n in space_of(self.empty))
-        canvases = self._drawn([(position, n) for position, _, _, n in samples], [whole] * len(samples))
-        if self.apart or self.run.is_converted:
-            scope = placing(tape, self.model, None, switch)
-            self.apart = False
-            return self.run(lambda leaf: ReplayedSignal.from_canvases(leaf, scope), canvases)
-        return self.run(lambda leaf: leaf, canvases)
+    def _all_in_batches(self, positions: list[Position], batches: Batches) -> Tensor:
+        """Run whole canvases in batches that are known to be right, the empty one among them where it is needed."""
+        samples = self._samples([positions[some[0]] for some in batches.members])
+        outputs = self._in_batches([*([None] if self.needs_canvas else []), *samples], batches)
+        if self.needs_canvas:
+            self.whole, outputs = outputs[:1], outputs[1:]
+        return _spread(outputs.unflatten(0, (-1, self.scene.count)), batches.members)
 
-    def _windows(self, samples: Sequence[Any], tape: Tape, switch: int) -> Tensor:
-        """Run windows before the step `switch`, each group of them by itself, then whole canvases."""
-        parts = []
-        for _, some in groupby(samples, key=lambda sample: sample[2]):
-            group = list(some)
-            boxes = [box for _, box, _, _ in group]
-            start = tuple(a for a, _ in boxes[0])
-            offsets = tuple(tuple(a - q for (a, _), q in zip(box, start, strict=True)) for box in boxes)
-            scope = placing(tape, self.model, offsets if any(any(o) for o in offsets) else None, switch)
-            cells = self._drawn([(position, n) for position, _, _, n in group], boxes)
-            parts.append((cells, start, scope))
+    def _first_batches(self, positions: list[Position], tape: Tape, batches: Batches) -> Tensor:
+        """Run whole canvases: two of them along the tape, the empty one among them, then batches."""
+        samples, scope = self._samples(positions), placing(tape, self.model, None, 0)
+        rows = [samples[0], None, *samples[1:2]]
+        canvases = self.scene.canvases(rows)
+        found = checked(self.run(lambda leaf: ReplayedSignal.from_canvases(leaf, scope), canvases), len(rows))
+        first = rows_apart(found, 1, self.of_canvas())
+        rest = [self._in_batches(samples[2:], batches, 2)] if samples[2:] else []
+        return torch.cat([first, *rest]).unflatten(0, (-1, self.scene.count))
 
-        def images(_: Tensor) -> Signal:
-            signals = [ReplayedSignal.from_objects(*part) for part in parts]
-            if len(signals) == 1:
-                return signals[0]
-            scope = placing(tape, self.model, None, switch)
-            scope.samples = len(samples)
-            return BundledSignal.of(signals, scope)
+    def _samples(self, positions: list[Position]) -> list[tuple[Position, int]]:
+        return [(position, n) for position in positions for n in range(self.scene.count)]
 
-        return self.run(images, self.empty.expand(len(samples), *self.empty.shape[1:]))
+    def _in_batches(self, samples: Sequence[Sample | None], batches: Batches, done: int = 0) -> Tensor:
+        """Return the outputs of whole canvases, of the empty one for None; done: samples that have run before."""
+        size, found = evenly(len(samples), batches.at_once), []
+        for first in range(0, len(samples), size):
+            some = samples[first : first + size]
+            found.append(checked(self._in_a_batch(some), len(some)))
+            self._report(done + first + len(some), done + len(samples))
+        return torch.cat(found)
+
+    def _in_a_batch(self, samples: Sequence[Sample | None]) -> Tensor:
+        canvases = self.scene.canvases(samples)
+        if not self.run.is_converted:
+            return self.run.unwatched(canvases)
+        scope = ForwardPass(self.run.border, self.model, warned=self.run.warned, shares_passes=True)
+        return self.run(lambda leaf: Signal.from_image(leaf, scope), canvases)
 
     def _on_a_plane(self, positions: list[Position]) -> tuple[list[_Group], Callable[..., Any]] | None:
         """Run on an unlimited plane of the border's own background, where all positions are equal.
@@ -239,7 +210,6 @@ class Placement:
         """
         events: list[Event] = []
         grids: list[Lattice] = []
-        self.apart = False
 
         def make(samples: list[tuple[Position, int]], observer: Any = None) -> Tensor:
             scope = ForwardPass(
@@ -248,12 +218,12 @@ class Placement:
             start = [max(p, 0) for p in samples[0][0]]
 
             def image(leaf: Tensor) -> Signal:
-                made = _like_image(leaf, Signal, scope, start, space_of(self.empty))
+                made = _like_image(leaf, Signal, scope, start, space_of(self.scene.empty))
                 grids.append(made.lattice)
                 return made
 
-            found = self.run(image, self._objects(samples))
-            self.apart = scope.has_mixed_rows
+            found = self.run(image, self.scene.objects(samples))
+            self.are_apart = True if scope.has_mixed_rows else self.are_apart
             return found
 
         probe = make([((0, 0), 0)], events.append)
@@ -262,7 +232,7 @@ class Placement:
         maps = [event.signal for event in events if event.signal is not None]
         movable = _OF_THE_FRAME.isdisjoint(event.kind for event in events) and _is_without_place(probe)
         stride = (1, 1) if self.run.border.is_adaptive else grids[0].total_stride
-        largest = max(m.numel() * m.element_size() for m in (self._objects([((0, 0), 0)]), *maps))
+        largest = max(m.numel() * m.element_size() for m in (self.scene.objects([((0, 0), 0)]), *maps))
         self.per_sample = _WINDOWS_AT_A_TIME * largest
 
         def kind(axis: int, p: int, size: int, n: int) -> tuple[Any, Any]:
@@ -275,28 +245,25 @@ class Placement:
 
     def _whole_canvases(self, positions: list[Position]) -> Tensor:
         """Run every canvas by itself, several at a time where the model does not mix rows of the batch."""
-        self.apart = True
-        self.per_sample = 100 * self.empty.numel() * self.empty.element_size()
+        self.per_sample = 100 * self.scene.empty.numel() * self.scene.empty.element_size()
 
         def make(samples: list[tuple[Position, int]]) -> Tensor:
             scope = ForwardPass(self.run.border, self.model, warned=self.run.warned, shares_passes=True)
-            whole = tuple((0, n) for n in space_of(self.empty))
-            canvases = self._drawn(samples, [whole] * len(samples))
-            found = self.run(lambda leaf: Signal.from_image(leaf, scope), canvases)
-            self.apart = scope.has_mixed_rows
+            found = self.run(lambda leaf: Signal.from_image(leaf, scope), self.scene.canvases(samples))
+            self.are_apart = True if scope.has_mixed_rows else self.are_apart
             return found
 
         return self._outputs(positions, self._grouped(positions, lambda axis, p, size, n: (None, p)), make)
 
     def _grouped(self, positions: list[Position], kind: Callable[..., Any]) -> list[_Group]:
-        sizes, canvas = self.size, space_of(self.empty)
+        sizes, canvas = self.scene.size, space_of(self.scene.empty)
         groups: dict[Any, _Group] = {}
         for i, position in enumerate(positions):
             axes = [
                 kind(axis, p, size, n) for axis, (p, size, n) in enumerate(zip(position, sizes, canvas, strict=True))
             ]
             together = tuple(key for key, _ in axes)
-            groups.setdefault(together, _Group()).members[tuple(key for _, key in axes)].append(i)
+            groups.setdefault(together, {}).setdefault(tuple(key for _, key in axes), []).append(i)
         return list(groups.values())
 
 
@@ -318,11 +285,7 @@ def _is_without_place(output: Tensor) -> bool:
     return all(size == 1 for size in output.shape[2:])
 
 
-def _is_all(image: Tensor, color: float | tuple[float, ...]) -> bool:
-    values = torch.tensor(color if isinstance(color, tuple) else (color,), dtype=image.dtype, device=image.device)
-    return bool((image == values.reshape(1, -1, 1, 1)).all())
-
-
-def space_of(images: Tensor) -> tuple[int, int]:
-    """Return height and width."""
-    return images.shape[-2], images.shape[-1]
+def _spread(outputs: Tensor, members: list[list[int]]) -> Tensor:
+    """Return an output for each position; members: the numbers of the positions that have an output."""
+    order = {number: at for at, some in enumerate(members) for number in some}
+    return outputs[[order[number] for number in range(len(order))]]

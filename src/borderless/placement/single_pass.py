@@ -37,7 +37,7 @@ class SinglePass(Conversion):
         super().__init__(Border("zero") if before is None else before.border)
         if before is not None and before.strict:
             self.strict = True
-        modules = dict(model.named_modules())
+        modules = dict(model.named_modules()) if output else {"": model}
         if output not in modules:
             raise ImageError(
                 f"Expected output to be '' or the name of a module of {type(model).__name__}, as in named_modules(), "
@@ -53,6 +53,20 @@ class SinglePass(Conversion):
         self.channels = channels
         self.make: Callable[[Tensor], Any] = lambda leaf: leaf
         self.output: Tensor | None = None
+
+    def unwatched(self, images: Tensor) -> Tensor:
+        """Run an unconverted model on `images`, without Signals; return what comes out of the module."""
+        self.output = None
+        inner = None if self.module is self.model else self.module.register_forward_hook(self._reached)
+        try:
+            output = self.model(images, *self.args, **self.kwargs)
+        except _Reached:
+            assert self.output is not None
+            return self.output
+        finally:
+            if inner is not None:
+                inner.remove()
+        return self._pooled(output)
 
     def __call__(self, make: Callable[[Tensor], Any], images: Tensor) -> Tensor:
         """Run the model on `images`, made to Signals by `make`; return what comes out of the module."""

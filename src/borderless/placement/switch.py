@@ -15,6 +15,7 @@ import numpy as np
 
 from borderless.engine.geometry import Interval
 from borderless.engine.receptive_field import Field
+from borderless.placement.scene import Span
 from borderless.placement.tape import Step, StoredMap, Tape
 
 # The cost of a call of a function on windows, and of writing a byte of a map and reading it again, in multiply-adds
@@ -24,12 +25,19 @@ _CALL = {"cpu": 1.5e7, "cuda": 3e9}
 _BYTE = {"cpu": 12.0, "cuda": 8.0}
 # A function that slides over windows first puts the canvas's cells around them: twice it is copied.
 _COPIES = 3
+# The cost of a plan, per step: its call is taped, and its windows are compared with its whole map.
+_PLANNED = {"cpu": 3e7, "cuda": 1.5e9}
+# Windows are taken where they save that share of the cost: they take up to a fifth longer than they count.
+_SAVED = 0.2
+# The bytes of the largest whole map of a batch with which caches are used best, and the least windows of a batch.
+_LEAST = 8
+_IN_CACHES = {"cpu": 28 * 2**20}
 # Of the largest map of a pass: itself, what is read for it, what comes out of it, and what a branch still holds.
 _MAPS_AT_A_TIME = 6
+_MAPS_OF_A_BATCH = 4  # that runs without windows
 _MOST_SWITCHES = 32  # that are compared
 
 _NO_ROOM = (1, 1, 0)
-Span = tuple[int, int]  # of an object along an axis: the pixels [first, stop)
 
 
 @dataclass(frozen=True)
@@ -38,12 +46,19 @@ class Arrangement:
 
     groups: numbers of the objects whose windows run together, and the box of each: that of the object, or larger with
     cells of the canvas, so that others have a box of the same size. cost: in multiply-adds. sample_bytes: of an object.
+    at_once: objects of the batches that run fastest; None: as many as there is memory for.
     """
 
     switch: int
     groups: list[list[tuple[int, tuple[Span, ...]]]]
     cost: float
     sample_bytes: int
+    at_once: int | None = None
+
+    def batch(self, budget: int) -> int:
+        """Return the number of objects of a batch, whose maps may take `budget` bytes."""
+        fits = max(1, budget // self.sample_bytes)
+        return min(fits, self.at_once or fits)
 
 
 def choose(tape: Tape, spans: Sequence[tuple[Span, ...]], samples: int, device: str) -> Arrangement:
@@ -56,21 +71,30 @@ def choose(tape: Tape, spans: Sequence[tuple[Span, ...]], samples: int, device: 
         device: Type of the device, as PyTorch names it.
     """
     choices = Arrangements(tape, spans, samples, device)
-    best = choices.dense
+    dense, best = choices.dense, None
+    least = (1 - _SAVED) * dense.cost - choices.planned
     for switch in choices.switches:
-        if choices.after(switch) < best.cost:
-            best = min(best, *(choices.at(switch, bucket) for bucket in choices.buckets), key=lambda one: one.cost)
-    return best
+        if choices.after(switch) < least:
+            found = min((choices.at(switch, bucket) for bucket in choices.buckets), key=lambda one: one.cost)
+            if found.cost < least:
+                best, least = found, found.cost
+    return best or dense
 
 
 class Arrangements:
-    """The ways to run objects. switches: the steps at which windows may end. buckets: see `at`."""
+    """The ways to run objects.
+
+    switches: the steps at which windows may end. buckets: see `at`. planned: the multiply-adds of a plan, which whole
+    canvases save from the next placement of their kind on.
+    """
 
     def __init__(self, tape: Tape, spans: Sequence[tuple[Span, ...]], samples: int, device: str) -> None:
         steps, maps = tape.steps, [step.maps for step in tape.steps]
-        source = steps[0].source
+        source, cuda = steps[0].source, "cuda"
+        self.planned = len(steps) * _PLANNED.get(device, _PLANNED[cuda])
+        self._in_caches = _IN_CACHES.get(device)
         self._spans, self._samples, self._count = spans, samples, len(spans) * samples
-        self._call, self._byte = _CALL.get(device, _CALL["cuda"]), _BYTE.get(device, _BYTE["cuda"])
+        self._call, self._byte = _CALL.get(device, _CALL[cuda]), _BYTE.get(device, _BYTE[cuda])
         self._image = source.whole_bytes
         self._largest = np.array([max([m.whole_bytes for m in made], default=0) for made in maps])
         whole = [
@@ -88,7 +112,11 @@ class Arrangements:
     def dense(self) -> Arrangement:
         """All objects on whole canvases."""
         used = max(self._image, int(self._largest.max()))
-        return Arrangement(0, [], self._count * (self._rest[0] + self._byte * self._image), _MAPS_AT_A_TIME * used)
+        cost = self._count * (self._rest[0] + self._byte * self._image)
+        return Arrangement(0, [], cost, _MAPS_OF_A_BATCH * used, self._at_once(used, 1))
+
+    def _at_once(self, largest: int, least: int) -> int | None:
+        return None if self._in_caches is None or not largest else max(least, self._in_caches // largest)
 
     def after(self, switch: int) -> float:
         """Return the cost from `switch` on."""
@@ -112,8 +140,11 @@ class Arrangements:
         for cells, spans in zip(self._axes, zip(*boxes, strict=True), strict=True):
             shares *= cells.shares(switch, spans)
         cost = self._samples * float(self._windows[:switch] @ shares.sum(1)) + self._call * switch * len(groups)
-        used = max(self._image, *(self._largest[:switch] * shares.max(1)), *self._largest[switch:])
-        return Arrangement(switch, list(groups.values()), cost + self.after(switch), _MAPS_AT_A_TIME * int(used))
+        used = int(max(self._image, *(self._largest[:switch] * shares.max(1)), *self._largest[switch:]))
+        at_once = self._at_once(int(max(self._largest[switch:], default=0)), _LEAST)
+        passes = 1 if at_once is None else -(-self._count // at_once)
+        cost += self.after(switch) + self._call * passes * (len(self._windows) - switch)
+        return Arrangement(switch, list(groups.values()), cost, _MAPS_AT_A_TIME * used, at_once)
 
 
 class _Axis:

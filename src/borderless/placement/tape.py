@@ -21,6 +21,7 @@ from borderless.engine.relabeled import Relabeled
 from borderless.engine.signal import Signal, as_rules_take_it, first_signal
 from borderless.engine.torch_internals import tree_leaves, tree_map
 from borderless.placement.margins import edge_margin, mirrored, read_for
+from borderless.placement.rows import RowsMixed
 
 
 @dataclass
@@ -52,10 +53,6 @@ class Step:
     def maps(self) -> list["StoredMap"]:
         """The maps in its result."""
         return [leaf for leaf in tree_leaves(self.result) if isinstance(leaf, StoredMap)]
-
-
-class RowsMixed(Exception):
-    """The rows of the batch were joined, selected, or put in another order."""
 
 
 @dataclass
