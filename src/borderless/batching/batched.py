@@ -33,7 +33,8 @@ def batched(
 
     The original padding, or the border that the model was converted to, lies at each image's own edge; pools,
     normalizations and batch statistics count an image's own cells; strides and sizes of interpolations are its own.
-    Gradients go through. Nothing of the model is changed.
+    Gradients go through. Nothing of the model is changed. A model that joins images after their maps were pooled to
+    ordinary tensors, as a mean over the batch does, joins them here too: `testing.assert_batch_independent` names it.
 
     Args:
         model: Any CNN, converted or not, in eval or training mode.

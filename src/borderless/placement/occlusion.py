@@ -83,7 +83,7 @@ def occlude(
     The model runs with its original padding or under the border that it was converted to, in eval mode, without
     gradients. The outputs equal those of a loop over hidden images, up to rounding. The image itself runs once; a
     hidden window costs the cells that it influences, as far into the model as that is cheaper than whole feature maps.
-    Where whole images are cheaper from the start, the model remembers it, and later calls of the same kind plan nothing.
+    Where whole images are cheaper from the start, the model remembers it: later calls of the same kind plan nothing.
 
     Args:
         model: A model in eval mode, converted or not.

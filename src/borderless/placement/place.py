@@ -33,9 +33,9 @@ def place(
     The model runs with its original padding or under the border that it was converted to, in eval mode, without
     gradients. The result equals running every canvas whole, up to rounding: the empty canvas runs once, and a patch
     costs the windows that it can influence, as far into the model as they are cheaper than whole feature maps; then all
-    canvases run as batches. Where such batches are cheaper from the start, the model remembers it, and later calls of the
-    same kind plan nothing. Positions that must have equal outputs run once. Under `valid`, `reflect`, `replicate` and
-    `circular`, and with an adaptive phase on a canvas that is not the border's own background, every canvas is run
+    canvases run as batches. Where such batches are cheaper from the start, the model remembers it, and later calls of
+    the same kind plan nothing. Positions that must have equal outputs run once. Under `valid`, `reflect`, `replicate`
+    and `circular`, and with an adaptive phase on a canvas that is not the border's own background, every canvas is run
     whole.
 
     Args:

@@ -29,9 +29,10 @@ _COPIES = 3
 _PLANNED = {"cpu": 3e7, "cuda": 1.5e9}
 # Windows are taken where they save that share of the cost: they take up to a fifth longer than they count.
 _SAVED = 0.2
-# The bytes of the largest whole map of a batch with which caches are used best, and the least windows of a batch.
+# The bytes of image and largest map with which a batch of whole canvases uses caches best; of the largest map after
+# windows, and the least windows of a batch.
 _LEAST = 8
-_IN_CACHES = {"cpu": 28 * 2**20}
+_IN_CACHES = {"cpu": 30 * 2**20}
 # Of the largest map of a pass: itself, what is read for it, what comes out of it, and what a branch still holds.
 _MAPS_AT_A_TIME = 6
 _MAPS_OF_A_BATCH = 4  # that runs without windows
@@ -113,7 +114,8 @@ class Arrangements:
         """All objects on whole canvases."""
         used = max(self._image, int(self._largest.max()))
         cost = self._count * (self._rest[0] + self._byte * self._image)
-        return Arrangement(0, [], cost, _MAPS_OF_A_BATCH * used, self._at_once(used, 1))
+        at_once = self._at_once(self._image + used, 1)
+        return Arrangement(0, [], cost, _MAPS_OF_A_BATCH * used, at_once)
 
     def _at_once(self, largest: int, least: int) -> int | None:
         return None if self._in_caches is None or not largest else max(least, self._in_caches // largest)
