@@ -70,7 +70,7 @@ class Placement:
             return self._whole_canvases(positions)
         kind = self._kind(positions)
         if (batches := self.known.kinds.get(kind)) is not None:
-            return self._all_in_batches(positions, batches)
+            return self._in_batches(positions, batches)
         spans = [self.scene.span(position) for position in positions]
         region = tuple((min(a for a, _ in axis), max(b for _, b in axis)) for axis in zip(*spans, strict=True))
         for part in (region, None):
@@ -145,10 +145,10 @@ class Placement:
         runs = [positions[some[0]] for some in members]
         choice = choose(tape, [self.scene.span(each) for each in runs], self.scene.count, self.scene.empty.device.type)
         if choice.switch == 0:
+            self._check_rows(runs, tape)
             batches = Batches(members, choice.batch(self.budget))
-            found = self._first_batches(runs, tape, batches)
             self.known.keep(kind, batches)
-            return _spread(found, members)
+            return self._in_batches(positions, batches)  # as later calls, so that these return the same to the last bit
         windows = Windows(self.model, self.run, self.scene, tape, choice, self.of_canvas())
         outputs: dict[int, Tensor] = {}
         for numbers, found in windows.outputs(runs, self.budget):
@@ -166,35 +166,30 @@ class Placement:
             (scene.size, scene.count, scene.is_even, self.budget, tuple(positions)),
         )
 
-    def _all_in_batches(self, positions: list[Position], batches: Batches) -> Tensor:
+    def _check_rows(self, positions: list[Position], tape: Tape) -> None:
+        """Raise RowsMixed, or an error, for a model that mixes images; the empty canvas runs among others for it."""
+        samples, scope = self._samples(positions[:2]), placing(tape, self.model, None, 0)
+        rows = [samples[0], None, *samples[1:2]]
+        canvases = self.scene.canvases(rows)
+        found = checked(self.run(lambda leaf: ReplayedSignal.from_canvases(leaf, scope), canvases), len(rows))
+        rows_apart(found, 1, self.of_canvas())
+
+    def _in_batches(self, positions: list[Position], batches: Batches) -> Tensor:
         """Run whole canvases in batches that are known to be right, the empty one among them where it is needed."""
         samples = self._samples([positions[some[0]] for some in batches.members])
-        outputs = self._in_batches([*([None] if self.needs_canvas else []), *samples], batches)
+        rows: list[Sample | None] = [*([None] if self.needs_canvas else []), *samples]
+        size, found = evenly(len(rows), batches.at_once), []
+        for first in range(0, len(rows), size):
+            some = rows[first : first + size]
+            found.append(checked(self._in_a_batch(some), len(some)))
+            self._report(first + len(some), len(rows))
+        outputs = torch.cat(found)
         if self.needs_canvas:
             self.whole, outputs = outputs[:1], outputs[1:]
         return _spread(outputs.unflatten(0, (-1, self.scene.count)), batches.members)
 
-    def _first_batches(self, positions: list[Position], tape: Tape, batches: Batches) -> Tensor:
-        """Run whole canvases: two of them along the tape, the empty one among them, then batches."""
-        samples, scope = self._samples(positions), placing(tape, self.model, None, 0)
-        rows = [samples[0], None, *samples[1:2]]
-        canvases = self.scene.canvases(rows)
-        found = checked(self.run(lambda leaf: ReplayedSignal.from_canvases(leaf, scope), canvases), len(rows))
-        first = rows_apart(found, 1, self.of_canvas())
-        rest = [self._in_batches(samples[2:], batches, 2)] if samples[2:] else []
-        return torch.cat([first, *rest]).unflatten(0, (-1, self.scene.count))
-
-    def _samples(self, positions: list[Position]) -> list[tuple[Position, int]]:
+    def _samples(self, positions: list[Position]) -> list[Sample]:
         return [(position, n) for position in positions for n in range(self.scene.count)]
-
-    def _in_batches(self, samples: Sequence[Sample | None], batches: Batches, done: int = 0) -> Tensor:
-        """Return the outputs of whole canvases, of the empty one for None; done: samples that have run before."""
-        size, found = evenly(len(samples), batches.at_once), []
-        for first in range(0, len(samples), size):
-            some = samples[first : first + size]
-            found.append(checked(self._in_a_batch(some), len(some)))
-            self._report(done + first + len(some), done + len(samples))
-        return torch.cat(found)
 
     def _in_a_batch(self, samples: Sequence[Sample | None]) -> Tensor:
         canvases = self.scene.canvases(samples)
