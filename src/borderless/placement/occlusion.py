@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from borderless.engine.image_arguments import first_convolution
 from borderless.errors import ImageError
-from borderless.placement.place import checked, color_or_image
+from borderless.placement.place import color_or_image, known_or_checked
 from borderless.placement.scene import Position, Scene, space_of
 from borderless.placement.schedule import Placement
 from borderless.placement.single_pass import Pool, SinglePass
@@ -156,7 +156,7 @@ class Hidden:
 
         filling: what windows show, ``(fillings, C, *size)``, or of a position.
         """
-        known = checked(self.model)
+        known = known_or_checked(self.model)
         positions = [(row, column) for row in self.rows for column in self.columns]
         scene = Scene(filling, self.size, self.image)
         placement = Placement(self.model, self.run, known, scene, self.budget, self.progress, needs_canvas=True)

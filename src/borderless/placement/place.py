@@ -63,7 +63,7 @@ def place(
         >>> bl.place(model, torch.rand(5, 1, 8, 8), [(0, 0), (20, 12)], canvas=(32, 32)).shape
         torch.Size([2, 5, 4, 1, 1])
     """
-    known = checked(model)
+    known = known_or_checked(model)
     single = patches.ndim == 3
     patches = patches[None] if single else patches
     empty = _empty_canvas(patches, canvas, background)
@@ -75,7 +75,7 @@ def place(
     return outputs[:, 0] if single else outputs
 
 
-def checked(model: nn.Module) -> KnownBatches:
+def known_or_checked(model: nn.Module) -> KnownBatches:
     """Return what is known of a model; raise ConversionError for one in training mode, or that cannot be converted."""
     if isinstance(model, nn.Module) and (known := known_batches(model)).kinds:
         return known

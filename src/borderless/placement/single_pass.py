@@ -54,28 +54,33 @@ class SinglePass(Conversion):
         self.make: Callable[[Tensor], Any] = lambda leaf: leaf
         self.output: Tensor | None = None
 
+    def __call__(self, make: Callable[[Tensor], Any], images: Tensor) -> Tensor:
+        """Run the model on `images`, made to Signals by `make`; return what comes out of the module."""
+        self.make, self.canvas = make, images
+        args, kwargs = with_image(self.model, self.images, images, self.args, self.kwargs)
+
+        def run() -> None:
+            with attached(self.model, self), arguments_named(self.model, self.args, self.kwargs, self.images):
+                self.model(*args, **kwargs)
+
+        return self._output_of(run)
+
     def unwatched(self, images: Tensor) -> Tensor:
         """Run an unconverted model on `images`, without Signals; return what comes out of the module."""
+
+        def run() -> None:
+            output = self.model(images, *self.args, **self.kwargs)
+            if self.module is self.model:
+                self.output = self._pooled(output)
+
+        return self._output_of(run)
+
+    def _output_of(self, run: Callable[[], None]) -> Tensor:
+        """Return what comes out of the module while the model runs, which goes no further."""
         self.output = None
         inner = None if self.module is self.model else self.module.register_forward_hook(self._reached)
         try:
-            output = self.model(images, *self.args, **self.kwargs)
-        except _Reached:
-            assert self.output is not None
-            return self.output
-        finally:
-            if inner is not None:
-                inner.remove()
-        return self._pooled(output)
-
-    def __call__(self, make: Callable[[Tensor], Any], images: Tensor) -> Tensor:
-        """Run the model on `images`, made to Signals by `make`; return what comes out of the module."""
-        self.make, self.output, self.canvas = make, None, images
-        args, kwargs = with_image(self.model, self.images, images, self.args, self.kwargs)
-        inner = None if self.module is self.model else self.module.register_forward_hook(self._reached)
-        try:
-            with attached(self.model, self), arguments_named(self.model, self.args, self.kwargs, self.images):
-                self.model(*args, **kwargs)
+            run()
         except _Reached:
             pass
         finally:

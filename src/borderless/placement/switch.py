@@ -29,10 +29,9 @@ _COPIES = 3
 _PLANNED = {"cpu": 3e7, "cuda": 1.5e9}
 # Windows are taken where they save that share of the cost: they take up to a fifth longer than they count.
 _SAVED = 0.2
-# The bytes of image and largest map with which a batch of whole canvases uses caches best; of the largest map after
-# windows, and the least windows of a batch.
-_LEAST = 8
+# The bytes with which a batch uses caches best: of image and largest map, and after windows of the largest map alone.
 _IN_CACHES = {"cpu": 30 * 2**20}
+_LEAST_WINDOWS = 8  # of a batch
 # Of the largest map of a pass: itself, what is read for it, what comes out of it, and what a branch still holds.
 _MAPS_AT_A_TIME = 6
 _MAPS_OF_A_BATCH = 4  # that runs without windows
@@ -91,11 +90,11 @@ class Arrangements:
 
     def __init__(self, tape: Tape, spans: Sequence[tuple[Span, ...]], samples: int, device: str) -> None:
         steps, maps = tape.steps, [step.maps for step in tape.steps]
-        source, cuda = steps[0].source, "cuda"
-        self.planned = len(steps) * _PLANNED.get(device, _PLANNED[cuda])
+        source = steps[0].source
+        planned, self._call, self._byte = (costs.get(device, costs["cuda"]) for costs in (_PLANNED, _CALL, _BYTE))
+        self.planned = len(steps) * planned
         self._in_caches = _IN_CACHES.get(device)
         self._spans, self._samples, self._count = spans, samples, len(spans) * samples
-        self._call, self._byte = _CALL.get(device, _CALL[cuda]), _BYTE.get(device, _BYTE[cuda])
         self._image = source.whole_bytes
         self._largest = np.array([max([m.whole_bytes for m in made], default=0) for made in maps])
         whole = [
@@ -143,7 +142,7 @@ class Arrangements:
             shares *= cells.shares(switch, spans)
         cost = self._samples * float(self._windows[:switch] @ shares.sum(1)) + self._call * switch * len(groups)
         used = int(max(self._image, *(self._largest[:switch] * shares.max(1)), *self._largest[switch:]))
-        at_once = self._at_once(int(max(self._largest[switch:], default=0)), _LEAST)
+        at_once = self._at_once(int(max(self._largest[switch:], default=0)), _LEAST_WINDOWS)
         passes = 1 if at_once is None else -(-self._count // at_once)
         cost += self.after(switch) + self._call * passes * (len(self._windows) - switch)
         return Arrangement(switch, list(groups.values()), cost, _MAPS_AT_A_TIME * used, at_once)
