@@ -51,11 +51,15 @@ class Scene:
 
     def objects(self, samples: Sequence[Sample]) -> Tensor:
         """Return the parts of patches on the canvas, equally large at all positions: (samples, C, height, width)."""
-        return torch.stack([self._object(*sample) for sample in samples])
+        return torch.stack([self._object(*sample, *self.span(sample[0])) for sample in samples])
 
-    def _object(self, position: Position, n: int) -> Tensor:
-        (row, column), ((top, bottom), (left, right)) = position, self.span(position)
-        return self._patches_at(position)[n, :, top - row : bottom - row, left - column : right - column]
+    def _object(self, position: Position, n: int, rows: Span, columns: Span) -> Tensor:
+        """Return the part of a patch that lies on the canvas, on its `rows` and `columns`."""
+        (row, column), (top, bottom), (left, right) = position, rows, columns
+        patch = self._patches_at(position)[n]
+        if (bottom - top, right - left) == self.size:
+            return patch
+        return patch[:, top - row : bottom - row, left - column : right - column]
 
     def drawn(self, samples: Sequence[Sample | None], boxes: Sequence[tuple[Span, ...]]) -> Tensor:
         """Return the cells of the `boxes` of the canvas, all of one size, with a patch on each; None: without one."""
@@ -63,8 +67,9 @@ class Scene:
         for image, sample, box in zip(cells, samples, boxes, strict=True):
             if sample is None:
                 continue
-            axes = zip(self.span(sample[0]), box, strict=True)
-            image[(..., *(slice(a - first, b - first) for (a, b), (first, _) in axes))] = self._object(*sample)
+            span = self.span(sample[0])
+            index = [slice(a - first, b - first) for (a, b), (first, _) in zip(span, box, strict=True)]
+            image[(..., *index)] = self._object(*sample, *span)
         return cells
 
     def canvases(self, samples: Sequence[Sample | None]) -> Tensor:
@@ -72,8 +77,8 @@ class Scene:
         cells = torch.cat([self.empty] * len(samples))
         for number, sample in enumerate(samples):
             if sample is not None:
-                (top, bottom), (left, right) = self.span(sample[0])
-                cells[number, :, top:bottom, left:right] = self._object(*sample)
+                (top, bottom), (left, right) = span = self.span(sample[0])
+                cells[number, :, top:bottom, left:right] = self._object(*sample, *span)
         return cells
 
 

@@ -283,4 +283,5 @@ def _is_without_place(output: Tensor) -> bool:
 def _spread(outputs: Tensor, members: list[list[int]]) -> Tensor:
     """Return an output for each position; members: the numbers of the positions that have an output."""
     order = {number: at for at, some in enumerate(members) for number in some}
-    return outputs[[order[number] for number in range(len(order))]]
+    at = [order[number] for number in range(len(order))]
+    return outputs if at == list(range(len(outputs))) else outputs[at]
