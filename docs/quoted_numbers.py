@@ -229,6 +229,15 @@ def animation() -> Iterator[tuple[str, str]]:
         yield f"cup_{short}_changes", str(sum(a != b for a, b in pairwise(labels)))
 
 
+def training_hours() -> Iterator[tuple[str, str]]:
+    """Yield the hours of the paper's trainings on eight GPUs, of the newest record."""
+    file = ROOT / "benchmarks/history/training_hours.jsonl"
+    record = json.loads(file.read_text(encoding="utf-8").splitlines()[-1])
+    for row in record["rows"]:
+        experiment = row["experiment"].replace("-", "_")
+        yield f"hours_{experiment}_{row['network']}_{row['arm']}", one_digit(row["hours"])
+
+
 SOURCES: tuple[Callable[[], Iterator[tuple[str, str]]], ...] = (
     animation,
     costs,
@@ -242,6 +251,7 @@ SOURCES: tuple[Callable[[], Iterator[tuple[str, str]]], ...] = (
     rook,
     shifts,
     small_data,
+    training_hours,
 )
 
 # A name in braces is a number of `SOURCES`. The words around it must be on the page, once, wrapped as it likes.
@@ -388,6 +398,19 @@ CLAIMS: dict[str, tuple[str, ...]] = {
             ("MobileNetV3 small", "mobilenet_v3_small", 224, 25),
             ("MobileNetV3 small", "mobilenet_v3_small", 96, 25),
         )
+    ),
+    "docs/how-to/cluster.md": (
+        *(
+            f"{words} | {{hours_{network}_own}} | {{hours_{network}_full}} | {{hours_{network}_recipe}} |"
+            for words, network in (
+                ("ResNet-18, 90 epochs", "shifts_resnet18"),
+                ("ResNet-34", "shifts_resnet34"),
+                ("`shifts`, ResNet-50", "shifts_resnet50"),
+                ("ResNet-101", "shifts_resnet101"),
+                ("all five numbers of images", "data_efficiency_resnet50"),
+            )
+        ),
+        "150 epochs | {hours_actions_resnet3d18_own} | {hours_actions_resnet3d18_full} | – |",
     ),
     "docs/how-to/which-border.md": (
         "digits: {place_own_everywhere_mean} over all positions, {place_own_everywhere_min} at the worst; "
