@@ -10,7 +10,7 @@ from typing import Annotated, ClassVar, Literal
 from borderless.data.choices import BORDERS_PX, SplitProtocol
 from borderless.errors import ConfigError
 from borderless.experiments.experiment import grid, register
-from borderless.experiments.settings import DeviceSettings
+from borderless.experiments.settings import PaperSettings
 from borderless.models.choices import FeaturePool, Init
 from borderless.runtime.settings import Range
 from borderless.training.recipe import Recipe
@@ -31,10 +31,10 @@ FEW = Recipe(epochs=2)
     ),
 )
 @dataclass(frozen=True)
-class QuadrantConfig(DeviceSettings):
+class QuadrantConfig(PaperSettings):
     """Settings of `quadrant`; sizes are the paper's."""
 
-    archs: tuple[str, ...] = ("bagnet33", "resnet18", "densenet121")
+    archs: tuple[str, ...] = ("bagnet33", "resnet18")
     """Networks: of torchvision, timm/NAME, or of the paper."""
     inits: tuple[Init, ...] = ("random",)
     """Frozen random weights, frozen pretrained ones, or trained from scratch (whole canvases: a GPU is advisable)."""
@@ -42,10 +42,10 @@ class QuadrantConfig(DeviceSettings):
     """Widths of the border of zeros, in pixels."""
     policies: tuple[Policy, ...] = ("own",)
     """Border policies: the model's original padding, or a border of borderless."""
-    pictures: Annotated[int, Range(2)] = 1000
+    pictures: Annotated[int, Range(2)] = 200
     """Pictures in each of the three splits; each is used at both positions."""
     data: Path | None = None
-    """Folder of images, such as ImageNet's validation images; by default cuts from photographs in scikit-image."""
+    """Folder of images, such as ImageNet's; by default cuts from scikit-image's. With it, defaults are the paper's."""
     weights: Path | None = None
     """File of weights for the pretrained network, if there is only one; by default its library's."""
     protocol: SplitProtocol = "split"
@@ -78,3 +78,4 @@ class QuadrantConfig(DeviceSettings):
         "pictures": 16,
         "training": FEW,
     }
+    FROM_PAPER: ClassVar = {"archs": ("bagnet33", "resnet18", "densenet121"), "pictures": 1000}
