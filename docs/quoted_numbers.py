@@ -13,7 +13,7 @@ from itertools import pairwise, product
 from pathlib import Path
 
 from borderless.experiments.published import TABLES
-from borderless.measures.intervals import mean_in_words
+from borderless.measures.intervals import mean_in_words, seeds_to_settle
 
 ROOT = Path(__file__).parent.parent
 Row = dict[str, str]
@@ -36,6 +36,12 @@ def less(one: list[float], other: list[float], sign: str = "+") -> str:
     return mean_in_words([a - b for a, b in zip(one, other, strict=True)], sign).replace("-", "−")
 
 
+def to_settle(one: list[float], other: list[float]) -> str:
+    """Return with how many seeds the interval of the mean difference would exclude 0."""
+    count = seeds_to_settle([a - b for a, b in zip(one, other, strict=True)])
+    return "over 1,000" if count is None else f"{count:,}"
+
+
 def one_digit(number: float) -> str:
     """Return a number to one decimal, halves rounded up, as the tables of the results have it."""
     return f"{number + 1e-9:.1f}"
@@ -54,6 +60,7 @@ def finetune() -> Iterator[tuple[str, str]]:
         yield f"{name}_gain_worst", less(other, own)
         own, other = (seeds(rows, f"{arm} middle") for arm in ("own", "infinite-adaptive"))
         yield f"{name}_gain_middle", less(other, own)
+        yield f"{name}_settle_middle", to_settle(other, own)
 
 
 def one_place() -> Iterator[tuple[str, str]]:
@@ -147,15 +154,18 @@ def moving_objects() -> Iterator[tuple[str, str]]:
         for column in ("accuracy", "worst", "everywhere"):
             recipe, other = (seeds(rows, column, arm=one) for one in ("recipe", arm))
             yield f"moving_{name}_{column}_gain", less(recipe, other)
+            yield f"moving_{name}_{column}_settle", to_settle(recipe, other)
     rows = table("results/moving-objects/data_sets.csv")
     for data, arm in product(("fashion", "tiles", "digits"), ("own-moved", "recipe")):
         yield f"{data}_{arm}_changed".replace("-", "_"), mean_in_words(seeds(rows, "changed", data=data, arm=arm))
         for column in ("accuracy", "worst", "everywhere"):
             recipe, other = (seeds(rows, column, data=data, arm=one) for one in ("recipe", arm))
             yield f"{data}_{arm}_{column}_gain".replace("-", "_"), less(recipe, other)
+            yield f"{data}_{arm}_{column}_settle".replace("-", "_"), to_settle(recipe, other)
     for arm, column in product(("own", "own-moved"), ("accuracy", "worst")):
         recipe, other = (seeds(rows, column, data="fashion, left", arm=one) for one in ("recipe", arm))
         yield f"left_{arm}_{column}_gain".replace("-", "_"), less(recipe, other)
+        yield f"left_{arm}_{column}_settle".replace("-", "_"), to_settle(recipe, other)
     for column in ("accuracy", "changed"):
         recipe, other = (seeds(rows, column, data="fashion, photographs", arm=one) for one in ("recipe", "own-moved"))
         yield f"photographs_{column}_gain", less(recipe, other)
@@ -163,6 +173,7 @@ def moving_objects() -> Iterator[tuple[str, str]]:
     for column in ("accuracy", "worst", "everywhere"):
         recipe, other = (seeds(rows, column, data=slow, arm=arm) for arm in ("recipe", "own-moved"))
         yield f"deep_slow_{column}_gain", less(recipe, other)
+        yield f"deep_slow_{column}_settle", to_settle(recipe, other)
     for data in ("fashion", "tiles"):
         recipe, other = (seeds(rows, "accuracy", data=f"{data}, resnet18", arm=arm) for arm in ("recipe", "own-moved"))
         yield f"deep_{data}_gain", less(recipe, other)
@@ -452,7 +463,7 @@ CLAIMS: dict[str, tuple[str, ...]] = {
 
 
 # As numbers are written: ≈ +4.8, 9,985, 5 of 5, 89.5 ± 0.4, 98.3 % (97.7 to 98.9), and – for none.
-NUMBER = r"(–|(?:≈ )?[+−]?\d[\d,]*(?:\.\d+)?(?: ± \d+\.\d+| of \d+)?(?: %)?(?: \(\d+(?:\.\d+)? to \d+(?:\.\d+)?\))?)"
+NUMBER = r"(–|(?:≈ |over )?[+−]?\d[\d,]*(?:\.\d+)?(?: ± \d+\.\d+| of \d+)?(?: %)?(?: \(\d+(?:\.\d+)? to \d+(?:\.\d+)?\))?)"
 
 
 def as_pattern(claim: str) -> tuple[re.Pattern[str], list[str]]:

@@ -42,7 +42,7 @@ class QuadrantConfig(PaperSettings):
     """Widths of the border of zeros, in pixels."""
     policies: tuple[Policy, ...] = ("own",)
     """Border policies: the model's original padding, or a border of borderless."""
-    pictures: Annotated[int, Range(2)] = 200
+    pictures: Annotated[int, Range(2)] = 100
     """Pictures in each of the three splits; each is used at both positions."""
     data: Path | None = None
     """Folder of images, such as ImageNet's; by default cuts from scikit-image's. With it, defaults are the paper's."""
