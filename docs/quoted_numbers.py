@@ -31,6 +31,20 @@ def seeds(rows: list[Row], column: str, **where: str) -> list[float]:
     return [100 * float(row[column]) for row in sorted(found, key=lambda row: int(row["seed"]))]
 
 
+def paired(rows: list[Row], column: str, *arms: str, **where: str) -> tuple[list[float], list[float]]:
+    """Return a column in percent of two arms, of the seeds that both ran with."""
+    one, other = (
+        {
+            row["seed"]: row
+            for row in rows
+            if row["arm"] == arm and all(row[name] == value for name, value in where.items())
+        }
+        for arm in arms
+    )
+    both = sorted(one.keys() & other.keys(), key=int)
+    return [100 * float(one[seed][column]) for seed in both], [100 * float(other[seed][column]) for seed in both]
+
+
 def less(one: list[float], other: list[float], sign: str = "+") -> str:
     """Return the mean difference of paired numbers, with its interval."""
     return mean_in_words([a - b for a, b in zip(one, other, strict=True)], sign).replace("-", "−")
@@ -161,30 +175,30 @@ def moving_objects() -> Iterator[tuple[str, str]]:
             yield f"moving_{arm}_{column}".replace("-", "_"), mean_in_words(seeds(rows, column, arm=arm))
     for arm, name in (("own-moved", "recipe"), ("own-padded-moved", "recipe_equal_cost")):
         for column in ("accuracy", "worst", "everywhere"):
-            recipe, other = (seeds(rows, column, arm=one) for one in ("recipe", arm))
+            recipe, other = paired(rows, column, "recipe", arm)
             yield f"moving_{name}_{column}_gain", less(recipe, other)
             yield f"moving_{name}_{column}_settle", to_settle(recipe, other)
     rows = table("results/moving-objects/data_sets.csv")
     for data, arm in product(("fashion", "tiles", "digits"), ("own-moved", "recipe")):
         yield f"{data}_{arm}_changed".replace("-", "_"), mean_in_words(seeds(rows, "changed", data=data, arm=arm))
         for column in ("accuracy", "worst", "everywhere"):
-            recipe, other = (seeds(rows, column, data=data, arm=one) for one in ("recipe", arm))
+            recipe, other = paired(rows, column, "recipe", arm, data=data)
             yield f"{data}_{arm}_{column}_gain".replace("-", "_"), less(recipe, other)
             yield f"{data}_{arm}_{column}_settle".replace("-", "_"), to_settle(recipe, other)
     for arm, column in product(("own", "own-moved"), ("accuracy", "worst")):
-        recipe, other = (seeds(rows, column, data="fashion, left", arm=one) for one in ("recipe", arm))
+        recipe, other = paired(rows, column, "recipe", arm, data="fashion, left")
         yield f"left_{arm}_{column}_gain".replace("-", "_"), less(recipe, other)
         yield f"left_{arm}_{column}_settle".replace("-", "_"), to_settle(recipe, other)
     for column in ("accuracy", "changed"):
-        recipe, other = (seeds(rows, column, data="fashion, photographs", arm=one) for one in ("recipe", "own-moved"))
+        recipe, other = paired(rows, column, "recipe", "own-moved", data="fashion, photographs")
         yield f"photographs_{column}_gain", less(recipe, other)
     slow = "fashion, resnet18, 0.0005"  # its learning rate
     for column in ("accuracy", "worst", "everywhere"):
-        recipe, other = (seeds(rows, column, data=slow, arm=arm) for arm in ("recipe", "own-moved"))
+        recipe, other = paired(rows, column, "recipe", "own-moved", data=slow)
         yield f"deep_slow_{column}_gain", less(recipe, other)
         yield f"deep_slow_{column}_settle", to_settle(recipe, other)
     for data in ("fashion", "tiles"):
-        recipe, other = (seeds(rows, "accuracy", data=f"{data}, resnet18", arm=arm) for arm in ("recipe", "own-moved"))
+        recipe, other = paired(rows, "accuracy", "recipe", "own-moved", data=f"{data}, resnet18")
         yield f"deep_{data}_gain", less(recipe, other)
         cost = seeds(rows, "cost", data=f"{data}, resnet18", arm="recipe")[0] / 100  # the same for all seeds
         yield f"deep_{data}_cost", f"{cost:.0f}"
