@@ -27,6 +27,7 @@ from borderless.engine.torch_internals import (
     getter,
     is_transformed,
     make_wrapper_subclass,
+    modules_of,
     native_batch_norm_backward,
     running_code,
     running_modules,
@@ -154,6 +155,16 @@ def test_running_modules_are_found_from_the_innermost_on() -> None:
     model(torch.zeros(1))
     assert asking.running == [asking, inner, model]
     assert list(running_modules()) == []
+
+
+def test_modules_are_those_that_pytorch_yields() -> None:
+    shared = nn.Sequential(nn.ReLU(), nn.Conv2d(1, 1, 3))
+    model = nn.Sequential(shared, nn.Sequential(shared, nn.Tanh()), shared)
+    model.register_module("none", None)
+    shared.add_module("around", model)  # a cycle
+    found = modules_of(model)
+    assert len(found) == len(set(found)) == 6
+    assert set(found) == set(model.modules())
 
 
 def test_an_error_names_the_module_in_which_it_happened() -> None:

@@ -44,6 +44,7 @@ __all__ = [
     "is_compiled",
     "is_transformed",
     "make_wrapper_subclass",
+    "modules_of",
     "native_batch_norm_backward",
     "running_code",
     "running_modules",
@@ -141,6 +142,17 @@ def running_modules() -> Iterator[nn.Module]:
         if frame.f_code is _CALL_OF_A_MODULE:
             yield frame.f_locals["self"]
         frame = frame.f_back
+
+
+def modules_of(model: nn.Module) -> list[nn.Module]:
+    """Return what `model.modules()` yields, in another order and half the time."""
+    found, queue = {id(model)}, [model]
+    for module in queue:
+        for child in module._modules.values():
+            if child is not None and id(child) not in found:
+                found.add(id(child))
+                queue.append(child)
+    return queue
 
 
 def running_code() -> Iterator[Any]:

@@ -14,6 +14,8 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
+from borderless.engine.torch_internals import modules_of
+
 _MOST_KINDS = 64
 _COMPARED = frozenset((int, float, complex, bool, str, NoneType, torch.dtype, torch.device))
 
@@ -56,15 +58,9 @@ def known_batches(model: nn.Module) -> KnownBatches:
 
 def _state_of(model: nn.Module) -> list[Any]:
     """Return what a model's calls of functions depend on, but for their arguments."""
-    modules = {id(model): model}
-    queue = [model]
-    for module in queue:  # as model.modules() does, which takes as long as a pass over a small image
-        for child in module._modules.values():
-            if child is not None and id(child) not in modules:
-                modules[id(child)] = child
-                queue.append(child)
-    attributes = chain.from_iterable(map(dict.values, map(vars, queue)))
-    return [*map(type, queue), *map(id, attributes)]
+    modules = modules_of(model)
+    attributes = chain.from_iterable(map(dict.values, map(vars, modules)))
+    return [*map(type, modules), *map(id, attributes)]
 
 
 def evenly(count: int, at_once: int) -> int:
