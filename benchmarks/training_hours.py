@@ -13,7 +13,7 @@ to the screen, and the record to --out.
 
 import argparse
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -30,14 +30,16 @@ from borderless.experiments.patch_matching import PatchMatchingConfig
 from borderless.experiments.shifts import ShiftsConfig
 from borderless.explanation import explain
 from borderless.models import load
-from borderless.models.arms import ARMS, Arm
+from borderless.models.arms import ARMS
 from borderless.runtime.evaluation import seeded
+from borderless.training import Recipe
 
 # Of the data sets, as their authors give them; ImageNet-A's 200 classes hold 1,300 images each, or somewhat fewer.
 IMAGENET_IMAGES, IMAGENET_CLASSES, CLASS_IMAGES = 1_281_167, 1000, 1300
 UCF101_CLIPS, UCF101_CLASSES = 9537, 101
-# Of arms that exist under another name there.
-OF_CLIPS = OF_DESCRIPTORS = {"own": "same", "full": "full"}
+EXPERIMENTS = ("shifts", "data-efficiency", "actions", "patch-matching")
+# Arms as actions and patch-matching name them.
+OF_OTHERS = {"own": "same", "full": "full"}
 PASSES = 3  # of a training step: forward, and backward to the maps and to the weights
 
 
@@ -60,61 +62,72 @@ class Training:
     spreads: bool = True
 
 
-def trainings(arms: list[str]) -> list[Training]:
+def trainings(experiments: Sequence[str], arms: Sequence[str]) -> Iterator[Training]:
+    """Yield the paper's trainings, arm by arm."""
     shifts, few = ShiftsConfig.paper(), DataEfficiencyConfig.paper()
-    pairs, clips = PatchMatchingConfig.paper(), ActionsConfig.paper()
-    found = []
+    images = sum(IMAGENET_CLASSES * n if n else IMAGENET_IMAGES for n in few.per_class)
     for arm in arms:
-        on_imagenet = [("shifts", arch, CLASS_IMAGES * 200, 200, shifts.training) for arch in shifts.archs]
-        counts = sum(IMAGENET_CLASSES * n if n else IMAGENET_IMAGES for n in few.per_class)
-        on_imagenet.append(("data-efficiency", few.arch, counts, IMAGENET_CLASSES, few.training))
-        for experiment, arch, images, classes, recipe in on_imagenet:
-            found.append(
-                Training(
-                    experiment,
-                    arch,
-                    arm,
-                    lambda arch=arch, classes=classes, arm=arm: ARMS[arm].apply(load(arch, num_classes=classes)),
-                    lambda arch=arch, arm=arm: _as_trained(arm).explained(load(arch), (224, 224)).macs,
-                    (3, 224, 224),
-                    recipe.batch_size,
-                    images * recipe.epochs,
-                )
-            )
-        if arm in OF_CLIPS:
-            made = lambda arm=arm: clip_network(clips.archs[0], OF_CLIPS[arm], UCF101_CLASSES, 0)  # noqa: E731
-            found.append(
-                Training(
-                    "actions",
-                    clips.archs[0],
-                    arm,
-                    made,
-                    lambda made=made: explain(made(), (16, 112, 112), tiles=False).macs_own,
-                    (3, 16, 112, 112),
-                    clips.training.batch_size,
-                    UCF101_CLIPS * clips.training.epochs,
-                )
-            )
-        if arm in OF_DESCRIPTORS:
-            name = DESCRIPTORS[OF_DESCRIPTORS[arm]][0]
-            found.append(
-                Training(
-                    "patch-matching",
-                    name,
-                    arm,
-                    lambda name=name: load(name),
-                    lambda name=name: explain(load(name), (32, 32), "zero", channels=1, tiles=False).macs,
-                    (1, 32, 32),
-                    2 * pairs.training.batch_size,
-                    2 * sum(pairs.pairs) * pairs.training.epochs,
-                    spreads=False,  # its loss is that of the whole batch
-                )
-            )
-    return found
+        if "shifts" in experiments:
+            for arch in shifts.archs:
+                yield on_imagenet("shifts", arch, arm, CLASS_IMAGES * 200, 200, shifts.training)
+        if "data-efficiency" in experiments:
+            yield on_imagenet("data-efficiency", few.arch, arm, images, IMAGENET_CLASSES, few.training)
+        if "actions" in experiments and arm in OF_OTHERS:
+            yield on_clips(arm)
+        if "patch-matching" in experiments and arm in OF_OTHERS:
+            yield on_patches(arm)
 
 
-def _as_trained(name: str) -> Arm:
-    return replace(ARMS[name], deployed=None)
+def on_imagenet(experiment: str, arch: str, name: str, images: int, classes: int, recipe: Recipe) -> Training:
+    arm = replace(ARMS[name], deployed=None)  # as it is trained
+
+    def plain() -> nn.Module:
+        return load(arch, num_classes=classes)
+
+    return Training(
+        experiment,
+        arch,
+        name,
+        make=lambda: arm.apply(plain()),
+        macs=lambda: arm.explained(plain(), (224, 224)).macs,
+        shape=(3, 224, 224),
+        batch=recipe.batch_size,
+        seen=images * recipe.epochs,
+    )
+
+
+def on_clips(name: str) -> Training:
+    config = ActionsConfig.paper()
+
+    def make() -> nn.Module:
+        return clip_network(config.archs[0], OF_OTHERS[name], UCF101_CLASSES, 0)
+
+    return Training(
+        "actions",
+        config.archs[0],
+        name,
+        make=make,
+        macs=lambda: explain(make(), (16, 112, 112), tiles=False).macs_own,
+        shape=(3, 16, 112, 112),
+        batch=config.training.batch_size,
+        seen=UCF101_CLIPS * config.training.epochs,
+    )
+
+
+def on_patches(name: str) -> Training:
+    config = PatchMatchingConfig.paper()
+    network = DESCRIPTORS[OF_OTHERS[name]][0]
+    return Training(
+        "patch-matching",
+        network,
+        name,
+        make=lambda: load(network),
+        macs=lambda: explain(load(network), (32, 32), "zero", channels=1, tiles=False).macs,
+        shape=(1, 32, 32),
+        batch=2 * config.training.batch_size,
+        seen=2 * sum(config.pairs) * config.training.epochs,
+        spreads=False,  # its loss is that of the whole batch
+    )
 
 
 def step_seconds(training: Training, device: torch.device, gpus: int, steps: int) -> dict[str, Any]:
@@ -142,21 +155,17 @@ def _loss(outputs: Tensor) -> Tensor:
 def main() -> None:
     counted = [name for name, arm in ARMS.items() if not arm.pads and not arm.blurs]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--only", nargs="*", help="experiments; by default shifts data-efficiency actions patch-matching"
-    )
-    parser.add_argument("--arms", nargs="*", choices=counted, default=["own", "full", "recipe"])
+    parser.add_argument("--only", nargs="+", choices=EXPERIMENTS, default=EXPERIMENTS, metavar="EXPERIMENT")
+    parser.add_argument("--arms", nargs="+", choices=counted, default=["own", "full", "recipe"])
     parser.add_argument("--gpus", type=int, default=8)
-    parser.add_argument("--device", type=torch.device, default=torch.device("cpu"))
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--steps", type=int, default=10, help="timed steps, after two that are not timed")
     parser.add_argument("--rate", type=float, help="10¹² multiply-adds a second of one GPU; nothing is measured then")
     record.add_options(parser, "training_hours")
     config = parser.parse_args()
     rows = []
     print("experiment       network            arm           GMAC an image  images, 10⁶  EMAC in all  hours")
-    for training in trainings(config.arms):
-        if config.only and training.experiment not in config.only:
-            continue
+    for training in trainings(config.only, config.arms):
         macs = training.macs()
         total = PASSES * macs * training.seen
         row: dict[str, Any] = {
@@ -169,7 +178,7 @@ def main() -> None:
             "gpus": config.gpus,
         }
         if config.rate is None:
-            row["step_s"] = step_seconds(training, config.device, config.gpus, config.steps)
+            row["step_s"] = step_seconds(training, torch.device(config.device), config.gpus, config.steps)
             at_once = 1 if training.spreads else config.gpus
             row["hours"] = row["step_s"]["median"] * training.seen / training.batch / at_once / 3600
         else:
@@ -180,8 +189,7 @@ def main() -> None:
             f"{row['million_images']:14.1f}{row['examacs']:13.2f}{row['hours']:9.1f}",
             flush=True,
         )
-    notes = {"device": str(config.device)} if config.rate is None else {"rate": config.rate}
-    print(f"\nThe record is in {record.save('training_hours', config, rows, **notes)}")
+    print(f"\nThe record is in {record.save('training_hours', config, rows)}")
 
 
 if __name__ == "__main__":

@@ -31,18 +31,13 @@ def seeds(rows: list[Row], column: str, **where: str) -> list[float]:
     return [100 * float(row[column]) for row in sorted(found, key=lambda row: int(row["seed"]))]
 
 
-def paired(rows: list[Row], column: str, *arms: str, **where: str) -> tuple[list[float], list[float]]:
+def paired(rows: list[Row], column: str, arm: str, other: str, **where: str) -> tuple[list[float], list[float]]:
     """Return a column in percent of two arms, of the seeds that both ran with."""
-    one, other = (
-        {
-            row["seed"]: row
-            for row in rows
-            if row["arm"] == arm and all(row[name] == value for name, value in where.items())
-        }
-        for arm in arms
-    )
-    both = sorted(one.keys() & other.keys(), key=int)
-    return [100 * float(one[seed][column]) for seed in both], [100 * float(other[seed][column]) for seed in both]
+    ran = [
+        {row["seed"] for row in rows if row["arm"] == name and where.items() <= row.items()} for name in (arm, other)
+    ]
+    both = [row for row in rows if row["seed"] in ran[0] & ran[1]]
+    return seeds(both, column, arm=arm, **where), seeds(both, column, arm=other, **where)
 
 
 def less(one: list[float], other: list[float], sign: str = "+") -> str:
@@ -387,8 +382,8 @@ CLAIMS: dict[str, tuple[str, ...]] = {
         "{place_own_everywhere_changed} |",
     ),
     "docs/results.md": (
-        "original padding is right for {finetune_moved_worst} % at the worst position, the recipe for "
-        "{finetune_recipe_worst_gain} points less",
+        "original padding is right for {finetune_moved_worst} % at the worst position, the recipe differs from that by "
+        "{finetune_recipe_worst_gain} points",
         "With original padding {place_own_mean} % of the digits are right over all positions; under `infinite` with an "
         "adaptive phase, trained on the same corner, {place_infinite_adaptive_mean} %; with original padding and "
         "digits "
@@ -435,8 +430,8 @@ CLAIMS: dict[str, tuple[str, ...]] = {
     "docs/how-to/finetune.md": (
         "recovered {finetune_infinite_middle} %, where original padding has {finetune_own_middle}, and 5 epochs "
         "{finetune5_infinite_middle}.\n",
-        "right for {finetune_moved_worst} % at the worst edge position at no cost, and the converted network for "
-        "{finetune_recipe_worst_gain} points less",
+        "right for {finetune_moved_worst} % at the worst edge position at no cost, and the converted network "
+        "differs from that by {finetune_recipe_worst_gain} points",
     ),
     "docs/how-to/occlude.md": tuple(
         f"| {title} | {side:,} px | {windows} | {{hidden_{name}_{side}_{windows}}} | "

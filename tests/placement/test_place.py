@@ -265,7 +265,10 @@ def test_a_global_pool_needs_no_whole_map(monkeypatch: pytest.MonkeyPatch) -> No
 
     monkeypatch.setattr(ReplayedSignal, "on_whole_canvas", refuse)
     monkeypatch.setattr(schedule, "choose", windows_all_the_way)
-    bl.place(network("resnet18"), patch(OBJECT_PX, 3, torch.float32), [(0, 0), (40, 30)], CANVAS)
+    model, objects, positions = network("resnet18"), patch(OBJECT_PX, 3, torch.float32), [(0, 0), (40, 30)]
+    got = bl.place(model, objects, positions, CANVAS)
+    expected = whole_canvases(model, objects[None], positions, torch.zeros(3, *CANVAS))[:, 0]
+    assert (got - expected).abs().max() <= 1e-5 * expected.abs().max()
 
 
 def test_a_module_within_and_what_it_costs() -> None:

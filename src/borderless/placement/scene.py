@@ -64,22 +64,18 @@ class Scene:
     def drawn(self, samples: Sequence[Sample | None], boxes: Sequence[tuple[Span, ...]]) -> Tensor:
         """Return the cells of the `boxes` of the canvas, all of one size, with a patch on each; None: without one."""
         cells = torch.cat([self.empty[(..., *(slice(a, b) for a, b in box))] for box in boxes])
-        for image, sample, box in zip(cells, samples, boxes, strict=True):
-            if sample is None:
-                continue
-            span = self.span(sample[0])
-            index = [slice(a - first, b - first) for (a, b), (first, _) in zip(span, box, strict=True)]
-            image[(..., *index)] = self._object(*sample, *span)
+        for image, sample, ((top, _), (left, _)) in zip(cells, samples, boxes, strict=True):
+            if sample is not None:
+                rows, columns = self.span(sample[0])
+                image[:, rows[0] - top : rows[1] - top, columns[0] - left : columns[1] - left] = self._object(
+                    *sample, rows, columns
+                )
         return cells
 
     def canvases(self, samples: Sequence[Sample | None]) -> Tensor:
         """Return whole canvases with a patch on each, (samples, C, height, width); None: without one."""
-        cells = torch.cat([self.empty] * len(samples))
-        for number, sample in enumerate(samples):
-            if sample is not None:
-                (top, bottom), (left, right) = span = self.span(sample[0])
-                cells[number, :, top:bottom, left:right] = self._object(*sample, *span)
-        return cells
+        height, width = space_of(self.empty)
+        return self.drawn(samples, [((0, height), (0, width))] * len(samples))
 
 
 def space_of(images: Tensor) -> tuple[int, int]:
