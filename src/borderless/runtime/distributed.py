@@ -1,5 +1,6 @@
 """The group of processes that torchrun started, on one machine or on several. Usually there is one."""
 
+import importlib
 import os
 import pickle
 from collections.abc import Callable, Generator, Iterable
@@ -110,7 +111,8 @@ def joined() -> Generator[ProcessGroup]:
     """Join the processes that torchrun started, until the end of the block; alone where it started none or only one.
 
     Each process takes the GPU of its number on the machine, where there are any. An existing process group is used, and
-    is not destroyed.
+    is not destroyed. One that is made here ends with its threads: a thread that drops a tensor while the interpreter
+    shuts down aborts the process.
     """
     global _joined
     is_alone = int(os.environ.get("WORLD_SIZE", "1")) == 1 or "MASTER_ADDR" not in os.environ
@@ -121,6 +123,8 @@ def joined() -> Generator[ProcessGroup]:
         finally:
             _joined -= 1
         return
+    # Its functions have the group that exists at import as a default argument, and would keep it, with its threads.
+    importlib.import_module("torch.distributed.nn.functional")
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
         distributed.init_process_group("cpu:gloo,cuda:nccl")
