@@ -64,18 +64,21 @@ class Scene:
     def drawn(self, samples: Sequence[Sample | None], boxes: Sequence[tuple[Span, ...]]) -> Tensor:
         """Return the cells of the `boxes` of the canvas, all of one size, with a patch on each; None: without one."""
         cells = torch.cat([self.empty[(..., *(slice(a, b) for a, b in box))] for box in boxes])
-        for image, sample, ((top, _), (left, _)) in zip(cells, samples, boxes, strict=True):
+        return self._draw(samples, cells, [(top, left) for (top, _), (left, _) in boxes])
+
+    def canvases(self, samples: Sequence[Sample | None]) -> Tensor:
+        """Return whole canvases with a patch on each, (samples, C, height, width); None: without one."""
+        return self._draw(samples, torch.cat([self.empty] * len(samples)), [(0, 0)] * len(samples))
+
+    def _draw(self, samples: Sequence[Sample | None], cells: Tensor, corners: Sequence[Position]) -> Tensor:
+        """Draw patches on `cells` of the canvas, whose first pixels are `corners`."""
+        for image, sample, (top, left) in zip(cells, samples, corners, strict=True):
             if sample is not None:
                 rows, columns = self.span(sample[0])
                 image[:, rows[0] - top : rows[1] - top, columns[0] - left : columns[1] - left] = self._object(
                     *sample, rows, columns
                 )
         return cells
-
-    def canvases(self, samples: Sequence[Sample | None]) -> Tensor:
-        """Return whole canvases with a patch on each, (samples, C, height, width); None: without one."""
-        height, width = space_of(self.empty)
-        return self.drawn(samples, [((0, height), (0, width))] * len(samples))
 
 
 def space_of(images: Tensor) -> tuple[int, int]:
