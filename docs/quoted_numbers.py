@@ -121,9 +121,8 @@ def quadrant() -> Iterator[tuple[str, str]]:
     for name, file in files.items():
         for row in table(f"results/quadrant/{file}/table.csv"):
             key = f"quadrant_{name}_{row['arch']}_{row['policy']}_{row['border_px']}".replace("-", "_")
-            ends = [one_digit(100 * float(row[end])) for end in ("low", "high") if row[end]]
-            interval = f" ({' to '.join(ends)})" if ends else ""
-            yield key, f"{one_digit(100 * float(row['accuracy']))} %{interval}"
+            found, low, high = (one_digit(100 * float(row[column])) for column in ("accuracy", "low", "high"))
+            yield key, f"{found} % ({low} to {high})"
     for network, arch in (("ResNet-18", "resnet18"), ("BagNet-33", "bagnet33")):
         for border in (0, 16, 32, 64, 128, 256):
             yield f"quadrant_paper_{arch}_{border}", TABLES["QUADRANT"].text(network, "random", border) + " %"
