@@ -302,6 +302,7 @@ CLAIMS: dict[str, tuple[str, ...]] = {
         "after "
         "conversion;",
         "ResNet-50 takes {cost_infinite} times as long under `infinite`, {cost_reach} with `reach=2`.",
+        "where none lay in training. Percent, mean of {finetune_recipe_worst_seeds} seeds ± half",
         "| original padding | {finetune_own_middle} | {finetune_own_edges} | {finetune_own_worst} | 1 × |",
         "not fine-tuned | {finetune_infinite_before_middle} | {finetune_infinite_before_edges} | "
         "{finetune_infinite_before_worst} | {finetune_cost} × |",

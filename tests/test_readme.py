@@ -20,7 +20,7 @@ NAMED = {
     "sizes of PyTorch's builds": r"takes 6 GB|CPU build, 1 GB",
     "versions": r"2\.8 and newer",
     "years": r"CVPR 20\d\d",
-    "settings of the experiments": r"for 20 epochs|After 5 epochs instead of 20|of 3 seeds|95 %|\d+ px\b|"
+    "settings of the experiments": r"for 20 epochs|After 5 epochs instead of 20|95 %|\d+ px\b|"
     r"of 10,000 predictions|\(digits, 50\)|\(5\)|\(ImageNet, 50\)",
     "exact by construction": r"\b0, mirrored|\| 0 \||\| 1 × \||100 % with `zero`",
 }
