@@ -6,8 +6,7 @@ first pass made sure that no row of a batch reads another one, this is kept, as 
 
 from collections.abc import Hashable
 from dataclasses import dataclass, field
-from itertools import chain, islice, repeat
-from operator import attrgetter
+from itertools import chain
 from types import NoneType
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -18,8 +17,6 @@ from torch import Tensor, nn
 from borderless.engine.torch_internals import modules_of
 
 _MOST_KINDS = 64
-_OF_ANY_MODULE = len(vars(nn.Module()))
-_IS_TRAINING = attrgetter("training")
 _COMPARED = frozenset((int, float, complex, bool, str, NoneType, torch.dtype, torch.device))
 
 
@@ -62,9 +59,8 @@ def known_batches(model: nn.Module) -> KnownBatches:
 def _state_of(model: nn.Module) -> list[Any]:
     """Return what a model's calls of functions depend on, but for their arguments."""
     modules = modules_of(model)
-    # A module's first attributes are those of nn.Module: dictionaries that stay the same objects.
-    own = map(islice, map(dict.values, map(vars, modules)), repeat(_OF_ANY_MODULE), repeat(None))
-    return [*map(id, modules), *map(type, modules), *map(_IS_TRAINING, modules), *map(id, chain.from_iterable(own))]
+    attributes = chain.from_iterable(map(dict.values, map(vars, modules)))
+    return [*map(type, modules), *map(id, attributes)]
 
 
 def evenly(count: int, at_once: int) -> int:
