@@ -76,12 +76,18 @@ def finetune() -> Iterator[tuple[str, str]]:
         yield f"{name}_gain_worst", less(other, own)
         own, other = (seeds(rows, f"{arm} middle") for arm in ("own", "infinite-adaptive"))
         yield f"{name}_gain_middle", less(other, own)
-    rows = table("results/finetune/moved.csv")
+    rows, still, narrow = (table(f"results/finetune/{file}.csv") for file in ("moved", "table", "reach1"))
+    yield "finetune_reach1_cost", f"{float(narrow[0]['recipe cost']):.1f}"
     for column in ("middle", "edges", "worst", "changed"):
         moved, recipe = (seeds(rows, f"{arm} {column}") for arm in ("own-moved", "recipe"))
         yield f"finetune_moved_{column}", mean_in_words(moved)
         yield f"finetune_recipe_{column}", mean_in_words(recipe)
         yield from compared(f"finetune_recipe_{column}", recipe, moved)
+        adaptive, recipe = (seeds(narrow, f"{arm} {column}") for arm in ("infinite-adaptive", "recipe"))
+        yield f"finetune_reach1_{column}", mean_in_words(adaptive)
+        yield f"finetune_reach1_gain_{column}", less(adaptive, seeds(still, f"own {column}"))
+        yield f"finetune_reach1_recipe_{column}", mean_in_words(recipe)
+        yield f"finetune_reach1_recipe_gain_{column}", less(recipe, moved)
 
 
 def one_place() -> Iterator[tuple[str, str]]:
@@ -306,13 +312,19 @@ CLAIMS: dict[str, tuple[str, ...]] = {
         "| original padding | {finetune_own_middle} | {finetune_own_edges} | {finetune_own_worst} | 1 × |",
         "not fine-tuned | {finetune_infinite_before_middle} | {finetune_infinite_before_edges} | "
         "{finetune_infinite_before_worst} | {finetune_cost} × |",
-        ", fine-tuned | {finetune_infinite_middle} | {finetune_infinite_edges} | {finetune_infinite_worst} | "
-        "{finetune_cost} × |",
+        "| converted (`reach=2`), fine-tuned | {finetune_infinite_middle} | {finetune_infinite_edges} | "
+        "{finetune_infinite_worst} | {finetune_cost} × |",
         "original padding, random translations in fine-tuning | {finetune_moved_middle} | {finetune_moved_edges} | "
         "{finetune_moved_worst} | 1 × |",
         "| converted (`reach=2`), random translations in fine-tuning | {finetune_recipe_middle} | "
         "{finetune_recipe_edges} | {finetune_recipe_worst} | "
         "{finetune_cost} × |",
+        "| converted (`reach=1`), fine-tuned | {finetune_reach1_middle} | {finetune_reach1_edges} | "
+        "{finetune_reach1_worst} | {finetune_reach1_cost} × |",
+        "| converted (`reach=1`), random translations in fine-tuning | {finetune_reach1_recipe_middle} | "
+        "{finetune_reach1_recipe_edges} | {finetune_reach1_recipe_worst} | {finetune_reach1_cost} × |",
+        "After 5 epochs instead of 20 the converted network (`reach=2`) differs from original padding by "
+        "{finetune5_gain_middle} points in the middle. Where",
         "converted, the network differs from that by {finetune_recipe_worst_gain} points at the worst position",
         "is right for {place_own_mean} % of them over all positions; converted, trained in the same corner, for "
         "{place_infinite_adaptive_mean} %; with original padding and digits everywhere in training, for "
@@ -368,13 +380,16 @@ CLAIMS: dict[str, tuple[str, ...]] = {
         "{finetune_own_changed} |",
         "just converted | {finetune_infinite_before_middle} | {finetune_infinite_before_edges} | "
         "{finetune_infinite_before_worst} | {finetune_infinite_before_changed} |",
-        "after 20 epochs | {finetune_infinite_middle} | {finetune_infinite_edges} | {finetune_infinite_worst} | "
-        "{finetune_infinite_changed} |",
-        "| the same, after 5 epochs | {finetune5_infinite_middle} | {finetune5_infinite_edges} | "
+        "| the same, after 20 epochs | {finetune_infinite_middle} | {finetune_infinite_edges} | "
+        "{finetune_infinite_worst} | {finetune_infinite_changed} |",
+        "| with a reach of 1, after 20 epochs | {finetune_reach1_middle} | {finetune_reach1_edges} | "
+        "{finetune_reach1_worst} | {finetune_reach1_changed} |",
+        "| with a reach of 2, after 5 epochs | {finetune5_infinite_middle} | {finetune5_infinite_edges} | "
         "{finetune5_infinite_worst} | {finetune5_infinite_changed} |",
         "| original padding, after 5 epochs | {finetune5_own_middle} | {finetune5_own_edges} | {finetune5_own_worst} | "
         "{finetune5_own_changed} |",
-        "is {finetune_gain_worst} points better after 20 epochs, and in the middle {finetune_gain_middle}. With",
+        "is {finetune_gain_worst} points better after 20 epochs, and in the middle {finetune_gain_middle}. "
+        "With 5 epochs it is {finetune5_gain_worst} and {finetune5_gain_middle}.",
         "| original padding, trained in the corner | {place_own_mean} | {place_own_min} | {place_own_changed} |",
         "adaptive phase, trained in the corner | {place_infinite_adaptive_mean} | {place_infinite_adaptive_min} | "
         "{place_infinite_adaptive_changed} |",
@@ -393,7 +408,8 @@ CLAIMS: dict[str, tuple[str, ...]] = {
         "original padding {finetune_own_worst} %, converted and not fine-tuned {finetune_infinite_before_worst} %, "
         "fine-tuned for 20 epochs {finetune_infinite_worst} %, at {finetune_cost} times the multiply-adds. In the "
         "middle "
-        "the converted network differs from original padding by {finetune_gain_middle} points.",
+        "the converted network differs from original padding by {finetune_gain_middle} points. With 5 epochs it is "
+        "{finetune5_gain_middle}. Fine-tuned",
         "is right for {quadrant_random_resnet18_own_64} at 64 px from the border and for "
         "{quadrant_random_resnet18_own_256} at 256 px",
         "still reads {quadrant_trained_tf_efficientnet_lite0_own_512} at 512 px, and under `infinite` "
@@ -432,6 +448,7 @@ CLAIMS: dict[str, tuple[str, ...]] = {
         "{finetune5_infinite_middle}.\n",
         "right for {finetune_moved_worst} % at the worst edge position at no cost, and the converted network "
         "differs from that by {finetune_recipe_worst_gain} points",
+        "at {finetune_reach1_cost} instead of {finetune_cost} times the multiply-adds",
     ),
     "docs/how-to/occlude.md": tuple(
         f"| {title} | {side:,} px | {windows} | {{hidden_{name}_{side}_{windows}}} | "
@@ -489,10 +506,13 @@ CLAIMS: dict[str, tuple[str, ...]] = {
         "5 images per class: {few_infinite_adaptive_5} points over",
         "an adaptive phase is {shifts_infinite_adaptive_kayhan2020_gain} points less consistent, "
         "{shifts_infinite_adaptive_accuracy_gain} less accurate |",
-        "| {finetune_gain_worst} points at the worst edge position, {finetune_gain_middle} in the middle |",
+        "| `reach=2` {finetune_gain_worst} points at the worst edge position and {finetune_gain_middle} in the middle, "
+        "at {finetune_cost} times the multiply-adds; `reach=1` {finetune_reach1_gain_worst} and "
+        "{finetune_reach1_gain_middle}, at {finetune_reach1_cost} |",
         "{finetune_moved_worst} at the worst edge position, {finetune_moved_middle} in the middle; the recipe with "
         "`reach=2` {finetune_recipe_worst_gain} and {finetune_recipe_middle_gain} points, at {finetune_cost} times the "
-        "multiply-adds |",
+        "multiply-adds, with `reach=1` {finetune_reach1_recipe_gain_worst} and {finetune_reach1_recipe_gain_middle}, "
+        "at {finetune_reach1_cost} |",
         "just converted {finetune_infinite_before_middle} in the middle, original padding {finetune_own_middle} |",
         *(
             f"| {words} | {{{name}_gain}} | {{{name}_seeds}} | {{{name}_settle}} |"
