@@ -325,7 +325,8 @@ CLAIMS: dict[str, tuple[str, ...]] = {
         "{finetune_reach1_recipe_edges} | {finetune_reach1_recipe_worst} | {finetune_reach1_cost} × |",
         "After 5 epochs instead of 20 the converted network (`reach=2`) differs from original padding by "
         "{finetune5_gain_middle} points in the middle. Where",
-        "converted, the network differs from that by {finetune_recipe_worst_gain} points at the worst position",
+        "with `reach=2` the converted network differs from that by {finetune_recipe_worst_gain} points, with "
+        "`reach=1` by {finetune_reach1_recipe_gain_worst}, at the worst position",
         "is right for {place_own_mean} % of them over all positions; converted, trained in the same corner, for "
         "{place_infinite_adaptive_mean} %; with original padding and digits everywhere in training, for "
         "{place_own_everywhere_mean} %. That costs nothing at inference, but {place_own_everywhere_changed} % of its "
@@ -524,7 +525,7 @@ CLAIMS: dict[str, tuple[str, ...]] = {
                 ("digits, 50, all positions", "digits_own_moved_accuracy"),
                 ("garments in training on the left, all positions", "left_own_moved_accuracy"),
                 ("ResNet-18 at 0.0005, garments, 50, all positions", "deep_slow_accuracy"),
-                ("fine-tuned EfficientNet-Lite0, worst edge position", "finetune_recipe_worst"),
+                ("fine-tuned EfficientNet-Lite0, `reach=2`, worst edge position", "finetune_recipe_worst"),
                 ("the same, middle", "finetune_recipe_middle"),
                 ("the same, share of predictions that change", "finetune_recipe_changed"),
             )
