@@ -72,10 +72,9 @@ def finetune() -> Iterator[tuple[str, str]]:
                 for column in ("middle", "edges", "worst", "changed"):
                     yield f"{name}_{short}_{shown}{column}", mean_in_words(seeds(rows, f"{arm}{when} {column}"))
         yield f"{name}_cost", f"{float(rows[0]['infinite-adaptive cost']):.1f}"
-        own, other = (seeds(rows, f"{arm} worst") for arm in ("own", "infinite-adaptive"))
-        yield f"{name}_gain_worst", less(other, own)
-        own, other = (seeds(rows, f"{arm} middle") for arm in ("own", "infinite-adaptive"))
-        yield f"{name}_gain_middle", less(other, own)
+        for column in ("middle", "worst"):
+            own, other = (seeds(rows, f"{arm} {column}") for arm in ("own", "infinite-adaptive"))
+            yield f"{name}_gain_{column}", less(other, own)
     rows, still, narrow = (table(f"results/finetune/{file}.csv") for file in ("moved", "table", "reach1"))
     yield "finetune_reach1_cost", f"{float(narrow[0]['recipe cost']):.1f}"
     for column in ("middle", "edges", "worst", "changed"):
