@@ -24,6 +24,7 @@ class Arm:
         reach: Number of cells that a feature map may grow beyond its frame; None: unlimited.
         count: What a mean over space is divided by, under `infinite`.
         deployed: Phase of the trained network, when it is tested and used; None: as in training.
+        lifted: Whether the reach is unlimited when the trained network is tested and used; only with `deployed`.
         moves: Whether training images are translated at random, anew in each epoch. How, the experiment says.
         pads: Whether as many zeros lie around the image as make the original padding cost what `full` costs.
         blurs: Whether strides are anti-aliased.
@@ -36,6 +37,7 @@ class Arm:
     reach: int | None = None
     count: Count = "frame"
     deployed: Phase | None = None
+    lifted: bool = False
     moves: bool = False
     pads: bool = False
     blurs: bool = False
@@ -58,13 +60,13 @@ class Arm:
         if self.pads:
             model = nn.Sequential(nn.ZeroPad2d(self.padding_px(model, size)), model)
         model = blur(model) if self.blurs else model
-        return model if self.border is None else convert(model, self._bordered(self.phase, background))
+        return model if self.border is None else convert(model, self._bordered(background))
 
     def deploy(self, trained: "nn.Module", background: float = 0.0) -> "nn.Module":
         """Return a network that `apply` gave and that was trained, as this arm uses it."""
         from borderless.conversion import convert
 
-        return trained if self.deployed is None else convert(trained, self._bordered(self.deployed, background))
+        return trained if self.deployed is None else convert(trained, self._bordered(background, in_use=True))
 
     def padding_px(self, model: "nn.Module", size: tuple[int, ...]) -> int:
         """Return the least number of zeros around images of `size` with which `model` costs as much as under `full`.
@@ -92,14 +94,15 @@ class Arm:
         """Return the report of `explain` on `model`, without blur and padding, in this arm for images of `size`."""
         from borderless.explanation import explain
 
-        border = "zero" if self.border is None else self._bordered(self.deployed or self.phase)
-        return explain(model, size, border, tiles=False)
+        return explain(model, size, self._bordered(in_use=True), tiles=False)
 
-    def _bordered(self, phase: Phase, background: float = 0.0) -> Border:
+    def _bordered(self, background: float = 0.0, in_use: bool = False) -> Border:
         if self.border is None:
             return Border("zero")
+        phase = (self.deployed or self.phase) if in_use else self.phase
+        reach = None if in_use and self.lifted else self.reach
         around = background if self.border == "infinite" else 0.0
-        return Border(self.border, phase=phase, reach=self.reach, background=around, count=self.count)
+        return Border(self.border, phase=phase, reach=reach, background=around, count=self.count)
 
 
 def _padded_macs(model: "nn.Module", size: tuple[int, ...], padding_px: int) -> int:
@@ -140,5 +143,6 @@ ARMS: dict[str, Arm] = {
     "recipe-window": replace(_RECIPE, title="recipe, means by window", count="window"),
     "recipe-reach1": replace(_RECIPE, title="recipe, reach 1", reach=1),
     "recipe-reach2": replace(_RECIPE, title="recipe, reach 2", reach=2),
+    "recipe-lifted": replace(_RECIPE, title="recipe, reach 1 in training only", reach=1, lifted=True),
     "recipe-blur": replace(_RECIPE, title="recipe, blur", blurs=True),
 }
