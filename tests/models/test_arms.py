@@ -1,5 +1,7 @@
 """Arms: what they train, what they deploy, and what they cost."""
 
+import dataclasses
+
 import pytest
 import torch
 
@@ -8,11 +10,13 @@ from borderless.models.arms import ARMS
 from borderless.models.small import classifier, network
 
 
-def test_the_padded_arm_costs_as_much_as_full_and_no_pixel_more() -> None:
-    plain, size, arm = classifier("small", 10, seed=0).eval(), (32, 32), ARMS["own-padded"]
+@pytest.mark.parametrize("reach", [None, 1])
+def test_the_padded_arm_costs_as_much_as_full_and_no_pixel_more(reach: int | None) -> None:
+    plain, size = classifier("small", 10, seed=0).eval(), (32, 32)
+    arm = dataclasses.replace(ARMS["own-padded"], reach=reach)
     model = arm.apply(plain, size)
     padding_px = model[0].padding[0]
-    aim = bl.explain(plain, size, "full").macs
+    aim = bl.explain(plain, size, bl.Border("full", reach=reach)).macs
     assert bl.explain(plain, (32 + 2 * padding_px,) * 2, "zero").macs >= aim
     assert bl.explain(plain, (30 + 2 * padding_px,) * 2, "zero").macs < aim
     assert arm.cost(plain, size) >= aim / bl.explain(plain, size, "zero").macs

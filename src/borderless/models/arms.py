@@ -21,7 +21,8 @@ class Arm:
         title: Its name in tables.
         border: Border of the network; None: its original padding.
         phase: Phase of the border in training.
-        reach: Number of cells that a feature map may grow beyond its frame; None: unlimited.
+        reach: Number of cells that a feature map may grow beyond its frame, here or under `full`, which an arm that
+            pads costs as much as; None: unlimited.
         count: What a mean over space is divided by, under `infinite`.
         deployed: Phase of the trained network, when it is tested and used; None: as in training.
         lifted: Whether the reach is unlimited when the trained network is tested and used; only with `deployed`.
@@ -71,11 +72,11 @@ class Arm:
     def padding_px(self, model: "nn.Module", size: tuple[int, ...]) -> int:
         """Return the least number of zeros around images of `size` with which `model` costs as much as under `full`.
 
-        0 for an arm that does not pad.
+        That has the reach of this arm. 0 for an arm that does not pad.
         """
         if not self.pads:
             return 0
-        full = ARMS["full"].explained(model, size)
+        full = replace(ARMS["full"], reach=self.reach).explained(model, size)
         # Where multiply-adds grow as the area does, this is the number; elsewhere it is near.
         found_px = int(min(size) * (math.sqrt(full.cost) - 1) / 2)
         while _padded_macs(model, size, found_px) < full.macs:

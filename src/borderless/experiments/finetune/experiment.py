@@ -53,9 +53,9 @@ def run_cell(config: FinetuningConfig, cell: Cell, folder: Path) -> dict[str, An
 
 
 def arm_of(name: str, reach: int | None) -> Arm:
-    """Return an arm, its border bounded by `reach`."""
+    """Return an arm, its border bounded by `reach`; one that pads costs as much as that."""
     arm = ARMS[name]
-    return replace(arm, reach=reach) if arm.border in ("full", "infinite") else arm
+    return replace(arm, reach=reach) if arm.pads or arm.border in ("full", "infinite") else arm
 
 
 def _tested(model: nn.Module, objects: Labeled, canvas_px: int) -> dict[str, float]:
