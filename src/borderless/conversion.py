@@ -88,7 +88,8 @@ def convert(
         border: A name ("valid", "zero", "reflect", "replicate", "circular", "full", "infinite", "causal"), one for each
             axis, ("zero", "circular") for (height, width), or a `Border` that holds the options as well.
         phase: "fixed", or "adaptive", which chooses, per sample and stride, the sublattice with the most energy: exact
-            under "infinite" (any whole-pixel shift) and "circular", approximate elsewhere.
+            under "infinite" (any whole-pixel shift), and under "circular" where the total stride divides the image's
+            size; approximate elsewhere.
         background: Value around the images under "infinite", in input units: a number, or one per channel.
         reach: Number of cells that a feature map may grow beyond its frame; None: unlimited, exact and more expensive.
         strict: Whether to raise where the model reads absolute position, instead of warning.

@@ -47,8 +47,8 @@ def test_a_network_with_other_classes(
 ) -> None:
     folder = tmp_path / "made"
     words = [TINY, "--weights", "random", "--data", photographs, "--border", "infinite", "--phase", "adaptive"]
-    words += ["--reach", 2, "--size", 32, "--epochs", 6, "--learning-rate", 3e-3, "--audit-images", 4]
-    words += ["--folder", folder]
+    words += ["--reach", 2, "--count", "window", "--size", 32, "--epochs", 6, "--learning-rate", 3e-3]
+    words += ["--audit-images", 4, "--folder", folder]
     status, out, err = finetune(capsys, *words)
     assert status == 0, err
     assert "% fine-tuned" in out and "% converted" not in out

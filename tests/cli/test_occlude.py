@@ -8,18 +8,25 @@ import pytest
 import torch
 from PIL import Image
 
+import borderless as bl
 from borderless.cli.main import main
+from borderless.engine.border import BorderName
 from borderless.models.request import NetworkRequest
 
 
+@pytest.mark.parametrize("border", [None, ("zero", "circular")])
 def test_picture_and_record(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    border: tuple[BorderName, ...] | None,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     pixels = np.random.default_rng(0).integers(0, 256, (40, 56, 3), np.uint8)
     Image.fromarray(pixels).save("noise.png")
     weights = ("--weights", "random", "--side", "0")
-    assert main(["occlude", "resnet18", "noise.png", "--size", "24", "--stride", "16", "--target", "7", *weights]) == 0
+    words = [*weights, *(["--border", *border] if border else [])]
+    assert main(["occlude", "resnet18", "noise.png", "--size", "24", "--stride", "16", "--target", "7", *words]) == 0
     folder = Path("runs/occlude/resnet18-noise")
     record = json.loads((folder / "occlusion.json").read_text())
     assert f"The probability of {record['name']} is" in capsys.readouterr().out
@@ -32,7 +39,8 @@ def test_picture_and_record(
     image = (torch.from_numpy(pixels).permute(2, 0, 1) / 255 - mean) / deviation
     image[:, 16:40, 32:56] = 0
     with torch.no_grad():
-        likely = request.load()(image[None]).double().softmax(1)[0, 7]
+        model = request.load() if border is None else bl.convert(request.load(), border)
+        likely = model(image[None]).double().softmax(1)[0, 7]
     assert record["probabilities"][1][2] == pytest.approx(float(likely), rel=1e-4)
 
 

@@ -87,7 +87,7 @@ def finetune_network(name: str, options: FinetuneOptions) -> Outcome:
     keeps_head = network_of_classes is original
     _check_training(network_of_classes, image)
     _audited(original, seen["test"], keeps_head, f"{name}, original padding", folder / "before", options)
-    border = Border(options.border, phase=options.phase, reach=options.reach)
+    border = options.made_border
     model = convert(network_of_classes, border)
     batch_size, workers = options.training.batch_size, options.training.workers
     accuracy_before = evaluate(model, seen["test"], batch_size, workers=workers).accuracy if keeps_head else None
@@ -123,7 +123,7 @@ def _settings(name: str, options: FinetuneOptions, split: LabeledSplit) -> dict[
         "classes": list(split.classes),
         "images": [len(split.train), len(split.validation), len(split.test)],
         "size": options.size,
-        "border": repr(Border(options.border, phase=options.phase, reach=options.reach)),
+        "border": repr(options.made_border),
         "audit_images": options.audit_images,
         "seed": options.seed,
     }
@@ -214,15 +214,8 @@ def _loading(asked: NetworkRequest, model: nn.Module, image: torch.Tensor, class
         return (
             f"# {arch} built anew is another network than the one with its library's weights: build it with them first"
         )
-    how = ", ".join(
-        [
-            repr(border.name),
-            *([f"phase={border.phase!r}"] if border.phase != "fixed" else []),
-            *([f"reach={border.reach}"] if border.reach is not None else []),
-        ]
-    )
     given = ", ".join(f"{key}={value}" for key, value in built.items())
-    return f'bl.convert(load("{arch}", "best.pt", {given}), {how})'
+    return f'bl.convert(load("{arch}", "best.pt", {given}), bl.{border!r})'
 
 
 def _say(done: int, total: int) -> None:

@@ -4,7 +4,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
-from borderless.engine.border import BorderName, Phase
+from borderless.engine.border import Border, BorderName, Phase
+from borderless.engine.edge import Count
 from borderless.errors import ConfigError, DataError
 from borderless.runtime.devices import check_device
 from borderless.runtime.settings import Range, Settings
@@ -132,7 +133,7 @@ class FinetuneOptions(Settings):
     """Put a pretrained network under another border, train it further on images, audit it before and after."""
 
     MAIN: ClassVar = (
-        *("data", "border", "phase", "reach", "weights", "arch", "size", "epochs", "learning_rate", "audit_images"),
+        *("data", "border", "phase", "reach", "count", "weights", "arch", "size", "epochs", "learning_rate"),
         *("device", "folder"),
     )
 
@@ -144,6 +145,8 @@ class FinetuneOptions(Settings):
     """Sublattice that strided operations keep: the model's own (fixed), or the one with the most energy (adaptive)."""
     reach: Annotated[int | None, Range(0)] = None
     """Most cells that a feature map may grow beyond its frame, under full and infinite (default: unlimited)."""
+    count: Count = "frame"
+    """What a mean over space divides by, under infinite: cells of the frame, or of as much window as content fills."""
     weights: str = ""
     """default, packaged, random, or a name of the library's weights; downloaded where needed (default: pretrained)."""
     arch: str = ""
@@ -162,6 +165,11 @@ class FinetuneOptions(Settings):
     """Folder for weights and page (default: runs/finetune/NAME)."""
     training: Recipe = field(default_factory=lambda: RECIPE)
     """Settings of the training."""
+
+    @property
+    def made_border(self) -> Border:
+        """The border that the options make."""
+        return Border(self.border, phase=self.phase, reach=self.reach, count=self.count)
 
     def __post_init__(self) -> None:
         super().__post_init__()

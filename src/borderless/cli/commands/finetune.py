@@ -8,7 +8,7 @@ Usage: borderless finetune NAME --data FOLDER [options]
        borderless finetune FILE --arch NAME --data FOLDER [options]
 
 Convert a pretrained network to another border, train it further on your images, audit it before and after.
-NAME: a network of torchvision, or timm/NAME. FILE: its weights (a state dict)."""
+NAME: a network of torchvision, timm/NAME, or your own, package.module:build. FILE: its weights (a state dict)."""
 
 
 def execute(words: list[str]) -> None:

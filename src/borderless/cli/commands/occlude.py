@@ -33,7 +33,8 @@ USAGE = """\
 Usage: borderless occlude NETWORK IMAGE [options]
 
 Hide one window of an image after another, and show how much the probability of a class drops.
-NETWORK: a classifier of torchvision, timm/NAME or of the paper, or a file of weights with --arch
+NETWORK: a classifier of torchvision, timm/NAME, of the paper, your own as package.module:build,
+         or a file of weights with --arch
 IMAGE:   .npy, .zarr, .tif, or what Pillow reads (.png, .jpg, …)"""
 
 
@@ -51,8 +52,8 @@ class OccludeOptions(Settings):
     """Gray that hides a window, 0 to 1 (default: the mean color that the network's images are normalized by)."""
     side: Annotated[int, Range(0, MOST_PX)] = 224
     """Pixels that the shorter side of the image is scaled to; 0: as it is."""
-    border: BorderName | None = None
-    """The border to run the network under (default: its original padding)."""
+    border: tuple[BorderName, ...] | None = None
+    """The border to run the network under: one for all axes, or one for each (default: its original padding)."""
     weights: str = ""
     """default, packaged, random, or a name of the library's weights; downloaded where needed (default: pretrained)."""
     arch: str = ""

@@ -34,7 +34,8 @@ USAGE = """\
 Usage: borderless tile NETWORK IMAGE OUT [options]
 
 Run a network on a large image, tile after tile, and write its output, equal to that of the whole image.
-NETWORK: a network of torchvision, timm/NAME or of the paper, or a file of weights with --arch
+NETWORK: a network of torchvision, timm/NAME, of the paper, your own as package.module:build,
+         or a file of weights with --arch
 IMAGE:   .npy, .zarr, .tif, or what Pillow reads (.png, .jpg, …)
 OUT:     .zarr, .tif, .npy or .png"""
 
