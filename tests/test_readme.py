@@ -15,14 +15,14 @@ TEXT = README.read_text(encoding="utf-8")
 
 # Numbers that are no measurement: (what they are, as an expression).
 NAMED = {
-    "sizes of arguments": r"memory=\"2GB\"|canvas=\(1144, 1144\)|\(8192, 8192\)|--fail-above 5|reach=2|--reach 2",
+    "sizes of arguments": r"memory=\"2GB\"|canvas=\(1144, 1144\)|\(8192, 8192\)|--fail-above 5|reach=2|--reach 1",
     "names": r"ResNet-\d+|BagNet-33|DenseNet-121|EfficientNet-Lite0|resnet50|tf_efficientnet_lite0|\d-Clause",
     "sizes of PyTorch's builds": r"takes 6 GB|CPU build, 1 GB",
     "versions": r"2\.8 and newer",
     "years": r"CVPR 20\d\d",
     "settings of the experiments": r"for 20 epochs|After 5 epochs instead of 20|95 %|\d+ px\b|"
     r"of 10,000 predictions|\(digits, 50\)|\(5\)|\(ImageNet, 50\)",
-    "exact by construction": r"\b0, mirrored|\| 0 \||\| 1 × \||100 % with `zero`",
+    "exact by construction": r"as a rule 0 |\| 0 \||\| 1 × \||100 % with `zero`",
 }
 
 

@@ -48,8 +48,8 @@ Examples:
   borderless audit resnet50 --images PHOTOS
   borderless audit weights.pt --arch timm/resnet26 --images PHOTOS --fail-above 5
   borderless audit --compare runs/audit/resnet50 runs/audit/resnet18
-  borderless finetune resnet50 --data PHOTOS --border infinite --phase adaptive --reach 2
-  borderless explain timm/convnext_tiny --border infinite --phase adaptive --reach 2
+  borderless finetune resnet50 --data PHOTOS --border infinite --phase adaptive --reach 1
+  borderless explain timm/convnext_tiny --border infinite --phase adaptive --reach 1
   borderless run rook
   borderless run rook --seeds 2 --borders zero full --folder runs/rook-of-two
   borderless run quadrant --archs resnet18 timm/resnet26 --policies own infinite --data IMAGES
