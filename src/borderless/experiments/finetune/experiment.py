@@ -38,12 +38,11 @@ def run_cell(config: FinetuningConfig, cell: Cell, folder: Path) -> dict[str, An
     network = with_classes(network, len(split.classes), test[0][0][None], seed).to(config.device)
     fit(network, train, validation, config.training, folder / "start", seed)
     size = (config.canvas_px, config.canvas_px)
-    start = _tested(network, split.test, config.canvas_px)
     found: dict[str, float] = {}
     for name in config.arms:
         arm = arm_of(name, config.reach)
         model = arm.apply(copy.deepcopy(network), size)
-        before = start if arm.border is None else _tested(arm.deploy(model), split.test, config.canvas_px)
+        before = _tested(arm.deploy(model), split.test, config.canvas_px)
         fit(model, moved if arm.moves else train, validation, config.training, folder / name, seed)
         after = _tested(arm.deploy(model), split.test, config.canvas_px)
         found |= {f"{name} before {key}": value for key, value in before.items()}
