@@ -10,7 +10,7 @@ import json
 import re
 import tomllib
 from collections.abc import Callable, Iterator
-from itertools import pairwise
+from itertools import pairwise, product
 from pathlib import Path
 
 from borderless.experiments.published import TABLES
@@ -81,9 +81,23 @@ def finetune() -> Iterator[tuple[str, str]]:
             own = "own-moved" if ARMS[arm].moves else "own"
             for column in ("middle", "edges", "worst", "changed"):
                 found = seeds(rows, f"{arm} {column}")
-                yield f"{key}_before_{column}", mean_in_words(seeds(rows, f"{arm} before {column}"))
+                if f"{arm} before {column}" in rows[0]:
+                    yield f"{key}_before_{column}", mean_in_words(seeds(rows, f"{arm} before {column}"))
                 yield f"{key}_{column}", mean_in_words(found)
                 yield from compared(f"{key}_{column}", found, seeds(beside, f"{own} {column}"))
+    pairs = (
+        ("infinite-adaptive", "still", "infinite-adaptive"),
+        ("infinite-adaptive", "reach1", "own-padded"),
+        ("full", "reach1", "own-padded"),
+        ("recipe", "moved", "recipe"),
+        ("recipe-window", "reach1", "recipe"),
+        ("recipe-window", "reach1", "own-padded-moved"),
+        ("recipe-lifted", "reach1", "recipe"),
+        ("recipe-lifted", "reach1", "own-padded-moved"),
+    )
+    for (arm, name, other), column in product(pairs, ("middle", "edges", "worst", "changed")):
+        one, two = seeds(tables["reach1"], f"{arm} {column}"), seeds(tables[name], f"{other} {column}")
+        yield f"finetune_reach1_{arm}_less_{name}_{other}_{column}".replace("-", "_"), less(one, two)
 
 
 def one_place() -> Iterator[tuple[str, str]]:
@@ -133,11 +147,12 @@ def quadrant() -> Iterator[tuple[str, str]]:
 def small_data() -> Iterator[tuple[str, str]]:
     """Yield gains with few images per class, with few pairs of patches, and with few clips."""
     rows = table("results/data-efficiency/table.csv")
-    for count in ("5", "50"):
-        own = seeds(rows, "accuracy", arm="own", per_class=count)
-        for arm in ("full", "infinite-adaptive"):
-            other = seeds(rows, "accuracy", arm=arm, per_class=count)
-            yield f"few_{arm}_{count}".replace("-", "_"), less(other, own)
+    for count, arm in product(("5", "10", "20", "50"), sorted({row["arm"] for row in rows})):
+        own, moved, found = (seeds(rows, "accuracy", arm=name, per_class=count) for name in ("own", "own-moved", arm))
+        key = f"few_{arm}_{count}".replace("-", "_")
+        yield f"{key}_accuracy", mean_in_words(found)
+        yield key, less(found, own)
+        yield f"{key}_over_moved", less(found, moved)
     yield "few_paper", TABLES["IMAGENET_SUBSETS_GAIN"].text(50).replace("≈ ", "≈ +")
     rows = table("results/patch-matching/table.csv")
     for arm in ("same", "full", "full-128"):
@@ -185,9 +200,14 @@ MOVING = {
     "deep_reach1": "fashion, resnet18, reach 1",
 }
 
+COLUMNS = ("accuracy", "worst", "everywhere", "edge", "left", "right", "training_accuracy", "changed")
+
 
 def moving_objects() -> Iterator[tuple[str, str]]:
-    """Yield accuracy and consistency of objects at random positions; gains are the recipe's over the arm."""
+    """Yield accuracy and consistency of objects at random positions; gains are the recipe's over the arm.
+
+    Those `_over_moved` are the arm's over original padding with random translations.
+    """
     sets = table("results/moving-objects/data_sets.csv")
     tables = {name: [row for row in sets if row["data"] == data] for name, data in MOVING.items()}
     for name, rows in {"moving": table("results/moving-objects/table.csv"), **tables}.items():
@@ -196,11 +216,13 @@ def moving_objects() -> Iterator[tuple[str, str]]:
             key = f"{name}_{arm}".replace("-", "_")
             cost = float(next(row["cost"] for row in rows if row["arm"] == arm))  # the same for all seeds
             yield f"{key}_cost", f"{cost:.{0 if cost >= 10 else 1}f}"
-            for column in ("accuracy", "worst", "everywhere", "edge", "left", "right", "training_accuracy", "changed"):
-                whole = [name for name in arms if all(row[column] for row in rows if row["arm"] == name)]
+            for column in (*COLUMNS, "crops_changed"):
+                whole = [name for name in arms if all(row.get(column) for row in rows if row["arm"] == name)]
                 yield f"{key}_{column}", mean_in_words(seeds(rows, column, arm=arm)) if arm in whole else "–"
                 if arm != "recipe" and {arm, "recipe"} <= set(whole):
                     yield from compared(f"{key}_{column}", *paired(rows, column, "recipe", arm))
+                if arm != "own-moved" and {arm, "own-moved"} <= set(whole):
+                    yield f"{key}_{column}_over_moved", less(*paired(rows, column, arm, "own-moved"))
 
 
 def costs() -> Iterator[tuple[str, str]]:
