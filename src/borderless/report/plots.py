@@ -294,8 +294,12 @@ def panel(ax: Axes, *, ticks: Sequence[str] = (), grid: Literal["x", "y"] = "y",
 
 
 def legend_below(fig: Figure, ax: Axes, columns: int = 3) -> None:
-    """Put the legend of a panel below the figure."""
-    fig.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=columns)
+    """Put the legend of a panel below the figure, in at most so many columns, as many as are not wider than it."""
+    for count in range(columns, 0, -1):
+        legend = fig.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=count)
+        if count == 1 or legend.get_window_extent().width <= fig.bbox.width:
+            return
+        legend.remove()
 
 
 def legend_beside(ax: Axes) -> None:

@@ -61,7 +61,7 @@ def _figure(
         style = {"color": plots.PAPER_GRAY, "markersize": 9, "zorder": 0}
         (points,) = right.plot(list(known), list(known.values()), "o", label="paper: full", **style)
         right.legend(handles=[points])
-    for ax, label in ((left, "test accuracy, %"), (right, "gain over original padding, points")):
+    for ax, label in ((left, "test accuracy, %"), (right, "gain over original, points")):
         plots.panel(ax, ticks=ticks, xlabel="training images per class", ylabel=label)
     plots.legend_below(fig, left)
     return plots.save(fig, path)
