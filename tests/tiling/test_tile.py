@@ -196,3 +196,18 @@ def test_no_room_for_waiting_maps(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     with pytest.raises(bl.StorageError, match=r"maps that wait in .* No space left on device"):
         bl.tile(seeded(Decoder("group")), IMAGE, tile=16, memory=1)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("border", ["valid", ("infinite", "valid")])
+def test_outputs_that_the_border_does_not_know_are_refused(border: Any) -> None:
+    model = bl.convert(seeded(nn.Conv2d(2, 1, 3, padding=1)), border)
+    calls: tuple[Callable[[], Any], ...] = (
+        lambda: whole(model),
+        lambda: bl.tile(model, IMAGE, tile=16),
+        lambda: bl.tile(model, IMAGE, tile=100),
+        lambda: bl.tile(model, IMAGE, tile=16, out=np.full((1, *SIZE), 7.0)),
+        lambda: bl.region(model, IMAGE[None], ((0, 20), (0, 20))),
+    )
+    for call in calls:
+        with pytest.raises(bl.ImageError, match="known"):
+            call()

@@ -38,10 +38,15 @@ class Piece(NamedTuple):
 
 
 def pieces_of(output: Any) -> list[Any]:
-    """Return what a part gives for each output, a `Piece`; None: nothing; what is no tensor as it is."""
+    """Return what a part gives for each output, a `Piece`; None: nothing; what is no tensor as it is.
+
+    Raises:
+        ImageError: A map has cells that no part gives.
+    """
 
     def piece(leaf: Any) -> Any:
         if isinstance(leaf, PartSignal):
+            leaf.check_frame()
             known = tuple((max(a, 0), min(b, n)) for (a, b), n in zip(leaf.box, leaf.frame, strict=True))
             if any(a >= b for a, b in known):
                 return None

@@ -22,6 +22,7 @@ from borderless.engine.operations import Mirror, OnMirrored, Operation, decided
 from borderless.engine.registry import Need, find_rule, traits_of
 from borderless.engine.signal import Signal, as_rules_take_it
 from borderless.engine.torch_internals import tree_leaves, tree_map
+from borderless.errors import ImageError
 
 
 @dataclass(frozen=True, repr=False)
@@ -117,6 +118,18 @@ class PartSignal(Signal):
     def whole_box(self) -> Box:
         """The box on which the whole map is stored."""
         return self._whole
+
+    def check_frame(self) -> None:
+        """Refuse an output of which the whole map does not hold its frame, as the crop of a whole map refuses it.
+
+        Raises:
+            ImageError: Some of its cells are known nowhere.
+        """
+        if any(a > first or b < stop for (a, b), (first, stop) in zip(self.whole_box, self.frame_box, strict=True)):
+            raise ImageError(
+                f"Expected an output that is known on its whole frame {self.frame_box} but got one known on "
+                f"{self.whole_box}, as the border {self.border.name!r} keeps it; use another border"
+            )
 
     @property
     def parts(self) -> PartPass:

@@ -182,6 +182,7 @@ class _Plan:
         cells, boxes = [], []
         for leaf in leaves:
             if isinstance(leaf, PartSignal):
+                leaf.check_frame()
                 number = next(numbers)
                 box = tuple(one[number] for one in made)
                 cells.append(_cells(leaf, box))

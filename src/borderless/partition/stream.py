@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from borderless.conversion import check_convertible, conversion_of
 from borderless.engine.border import Border
 from borderless.engine.outputs import materialized, ordinary
-from borderless.errors import BorderError, ImageError, StreamError, UnsupportedOperation
+from borderless.errors import BorderError, StreamError, UnsupportedOperation
 from borderless.partition.part import PartEdge
 from borderless.partition.stream_pass import Chunk, decided_cells
 from borderless.partition.stream_runner import Like, Progress, StreamRunner, ends_of
@@ -262,10 +262,5 @@ def _decided(signal: Any) -> Tensor:
             f"{start} have come: where the model cuts it off depends on the length; say it with Stream(model, "
             "length=…), or multiple=…"
         )
-    whole, frame = signal.whole_box, signal.frame_box
-    if any(a > 0 or b < n for (a, b), (_, n) in zip(whole, frame, strict=True)):
-        raise ImageError(
-            f"Expected an output that is known on its whole frame {frame} but got one known on {whole}, as the border "
-            f"{signal.border.name!r} keeps it; use another border"
-        )
+    signal.check_frame()
     return materialized(decided_cells(signal))
