@@ -152,7 +152,6 @@ def small_data() -> Iterator[tuple[str, str]]:
         key = f"few_{arm}_{count}".replace("-", "_")
         yield f"{key}_accuracy", mean_in_words(found)
         yield key, less(found, own)
-        yield f"{key}_over_moved", less(found, moved)
         yield from compared(f"{key}_moved", found, moved)
     yield "few_paper", TABLES["IMAGENET_SUBSETS_GAIN"].text(50).replace("≈ ", "≈ +")
     rows = table("results/patch-matching/table.csv")
