@@ -217,6 +217,43 @@ def test_random_programs_are_exact_under_other_borders(border: str) -> None:
     assert border != "zero" or not seen["refused by name"]
 
 
+def apart(model: nn.Module, image: Tensor, other: Tensor, way: str) -> list[Tensor]:
+    """The output for `image`, in parts or in one batch with another image."""
+    if way == "batch":
+        return [maps[0][None] for maps in bl.batched(model, [image[0], other])]
+    if way == "tiles":
+        return bl.tile(model, image, tile=3)
+    stream = bl.Stream(model, axis=3)
+    pieces = [stream.push(image[..., :2]), stream.push(image[..., 2:], last=True)]
+    return [torch.cat(pair, 3) for pair in zip(*pieces, strict=True)]
+
+
+def is_exact_apart(program: Program, way: str) -> str | None:
+    """In parts or in one batch with an image of another size: as whole and alone."""
+    program = without(program, "samples")  # which no batch of unequal images may mix
+    for border in (None, "infinite"):
+        model = Runs(program).eval() if border is None else bl.convert(Runs(program).eval(), border)
+        image, other = images()[:1], noise(3, 4, 8, seed=7)
+        with torch.no_grad():
+            try:
+                wholes = model(image)
+            except (RuntimeError, bl.errors.ImageError):  # as above, or nothing is left of a map
+                return "refused by PyTorch"
+            try:
+                found = apart(model, image, other, way)
+            except bl.errors.UnsupportedOperation:
+                return "refused by name"
+        for got, whole in zip(found, wholes, strict=True):
+            assert (got - whole).abs().max() <= 1e-10 * max(1.0, float(whole.abs().max())), border
+    return None
+
+
+@pytest.mark.parametrize("way", ["tiles", "stream", "batch"])
+def test_random_programs_are_exact_in_parts_and_in_batches(way: str) -> None:
+    seen = count(partial(is_exact_apart, way=way), 60)
+    assert seen["exact"] > seen["refused by name"]
+
+
 def has_exact_gradients(program: Program) -> str | None:
     """Of the parameters, for the cells of the windows, each with a weight of its own."""
     program = without(

@@ -11,7 +11,7 @@ from borderless.batching.batch_signal import BatchPass, BatchSignal
 from borderless.batching.sizes import of_image, per_image
 from borderless.engine.geometry import union
 from borderless.engine.leaving import unwatched
-from borderless.engine.naming import describe
+from borderless.engine.naming import describe, named
 from borderless.engine.relabeled import Relabeled
 from borderless.engine.signal import Signal
 from borderless.engine.torch_internals import tree_flatten, tree_map, tree_unflatten
@@ -56,12 +56,24 @@ def one_by_one(
     all_rows, made = [], []
     for rows, own_args, own_kwargs in same_sizes(maps, args, kwargs):
         all_rows.append(rows)
+        if func in _TO_SIZES:
+            own_args = _to_fewer_rows(own_args, count, len(rows))
         made.append(tree_flatten(func(*own_args, **own_kwargs)))
     structures = [structure for _, structure in made]
     if any(structure != structures[0] for structure in structures):
         raise scope.unsupported(describe(func), "it returns something else for each size of image")
     parts = zip(*(leaves for leaves, _ in made), strict=True)
     return tree_unflatten([_joined(scope, func, maps[0], all_rows, some) for some in parts], structures[0])
+
+
+_TO_SIZES = frozenset(named("reshape", "view", "expand"))
+
+
+def _to_fewer_rows(args: tuple[Any, ...], count: int, rows: int) -> tuple[Any, ...]:
+    """Return the arguments of a call that gives a map of `count` images other sizes, for a map of `rows` of them."""
+    source, *sizes = args
+    sizes = tuple(sizes[0]) if len(sizes) == 1 and isinstance(sizes[0], tuple | list) else tuple(sizes)
+    return (source, rows, *sizes[1:]) if sizes and sizes[0] == count else args
 
 
 def _joined(scope: BatchPass, func: Any, like: BatchSignal, rows: list[list[int]], parts: Sequence[Any]) -> Any:

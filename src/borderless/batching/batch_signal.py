@@ -18,7 +18,7 @@ from borderless.batching.filling import Reads, masked, may_write, own_mask, read
 from borderless.batching.sizes import per_image
 from borderless.engine.edge import Around, EdgeWithin
 from borderless.engine.forward_pass import ForwardPass
-from borderless.engine.geometry import Box
+from borderless.engine.geometry import Box, Mirroring
 from borderless.engine.naming import describe
 from borderless.engine.reading import cut
 from borderless.engine.registry import find_rule, traits_of
@@ -198,6 +198,14 @@ class BatchSignal(Signal):
         made = self.derive(self.stored, self.background, aliased=True, is_deviation=self._deviation is not None)
         made._reads = reads
         return made
+
+    def read(self, box: Box, padding: float | Mirroring = 0.0) -> Tensor:
+        """Return the cells of `box`, and around each sample what lies there, as far as the call reads beyond it."""
+        around: tuple[Around, ...] = tuple([edge.around(padding) for edge in self.edges])
+        kind = around[0]
+        if self._reads is not None and box == self.box and isinstance(kind, str) and kind != "background":
+            return read_mirrored_apart(self.window, self.axes, box, box, self._frames, kind, self._reads)
+        return super().read(box, padding)
 
     def _read_around(self, box: Box, around: tuple[Around, ...]) -> Tensor:
         # One for all axes that are read beyond the window: under unequal borders calls that slide run apart.

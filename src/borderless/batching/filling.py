@@ -11,8 +11,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from borderless.engine.geometry import Box, Mirroring, outside_indices
-from borderless.engine.reading import read
+from borderless.engine.geometry import Box, Mirroring, outside_indices, union
+from borderless.engine.reading import cut, read
 
 Reads = tuple[tuple[int, ...], ...]  # for each sample and axis, how many cells after its own are read
 
@@ -81,10 +81,11 @@ def read_mirrored_apart(
     reads: how many cells after its own are read of each sample along each axis; None: any.
     """
     if not torch.is_grad_enabled() and cells.device.type == "cpu" and reads is not None:
-        whole = read(cells, axes, stored, wanted, None)
+        box = union([stored, wanted])
+        whole = read(cells, axes, stored, box, None)
         whole = whole.clone() if whole is cells and not may_write(cells) else whole
-        _mirror_strips(whole, axes, wanted, frames, outside, reads)
-        return whole
+        _mirror_strips(whole, axes, box, frames, outside, reads)
+        return cut(whole, axes, box, wanted)
     for i, axis in enumerate(axes):
         first, stop = stored[i]
         rows = [

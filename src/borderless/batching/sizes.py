@@ -15,6 +15,7 @@ from borderless.engine.torch_internals import tree_map
 
 Refuse = Callable[[str], Exception]
 _WRITE_FLOOR = "int() keeps one number of many. Write //, round(…), math.floor(…) or math.ceil(…)"
+_WRITE_POWER = "float() keeps one number of many. Write /, and size ** 0.5 for a square root"
 
 
 class _PerImage:
@@ -61,6 +62,11 @@ class _PerImage:
         if self.is_read_by_model():
             raise self.refuse(_WRITE_FLOOR)
         return int(_largest(self))
+
+    def __float__(self) -> float:
+        if self.is_read_by_model():
+            raise self.refuse(_WRITE_POWER)
+        return float(_largest(self))
 
     def __repr__(self) -> str:
         return f"{_largest(self)!r} of {list(self.of)}"

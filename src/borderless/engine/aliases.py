@@ -11,16 +11,18 @@ error that names both functions.
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
 
 from borderless.engine.geometry import Box
-from borderless.engine.naming import describe
+from borderless.engine.naming import describe, is_torch_own
 from borderless.engine.reading import read
 from borderless.engine.receptive_field import Field, united
 from borderless.engine.tiles import same_period
+from borderless.engine.torch_internals import OpOverloadPacket, have_one_storage, schema_of
 from borderless.errors import UnsupportedOperation
 
 
@@ -143,7 +145,7 @@ class Aliased:
     views: tuple[View, ...] = ()
     shown: tuple[Tensor, Tensor] | None = None
     change: Change | None = None
-    is_written_through = True
+    is_written_through = True  # whether the maps that share memory with this one can show what was written to it
     aliased: bool
     # Of the Signal that this is a part of.
     window: Tensor
@@ -209,10 +211,26 @@ class Aliased:
         """`made`, which `function` made of this map: a view or a copy in the unmodified model, nobody knows which."""
         if made is not self and not self._is_laid_out_as_unmodified:
             made.aliased = self.aliased
-            window, maps = made.window, memory_of(self).maps
-            memory = Memory(window, made.background, made.box, made.axes, maps, function)
-            join(made, memory, (), (window, window))
+            self._join_as_stranger(made, function)
         return made
+
+    def relate(self, made: "Aliased", function: Any, args: Sequence[Any]) -> None:
+        """Note how `made`, which a call made of this map or of one in its place, may share memory with this map.
+
+        In the unmodified model, and here: a map that shares none there is a copy, which a change of the other leaves.
+        """
+        is_known = made.memory is not None and self.memory is not None and made.memory.maps is self.memory.maps
+        if made is self or is_known or not self.window.numel() or not made.window.numel():
+            return
+        if _may_return_views(function, args):
+            self._join_as_stranger(made, function)
+        if have_one_storage(self.window, made.window):
+            made.aliased = True
+            self.share_window()
+
+    def _join_as_stranger(self, made: "Aliased", function: Any) -> None:
+        window, maps = made.window, memory_of(self).maps
+        join(made, Memory(window, made.background, made.box, made.axes, maps, function), (), (window, window))
 
     @property
     def _is_laid_out_as_unmodified(self) -> bool:
@@ -257,8 +275,9 @@ def write_through(signal: "Aliased", function: Any) -> None:
     assert memory is not None
     others = [other for ref in memory.maps if (other := ref()) is not None and other is not signal]
     others = [other for other in others if other.change is None]
-    kin = [other for other in others if other.memory is memory and other.is_written_through]
-    strangers = [other for other in others if other.memory is not memory or not other.is_written_through]
+    is_passed_on = signal.is_written_through
+    kin = [other for other in others if is_passed_on and other.memory is memory]
+    strangers = [other for other in others if not is_passed_on or other.memory is not memory]
     if strangers:
         modules = tuple(signal.scope.running())
         for other in strangers:
@@ -273,3 +292,21 @@ def write_through(signal: "Aliased", function: Any) -> None:
         memory.write(signal, is_recorded)
         for shows in (signal, *kin):
             memory.show(shows, signal)
+
+
+def _may_return_views(function: Any, args: Sequence[Any]) -> bool:
+    """Return whether a call of PyTorch's `function` may return a view of its first argument."""
+    if function is Tensor.__getitem__:
+        index = args[1] if isinstance(args[1], tuple) else (args[1],)
+        return not any(isinstance(entry, list | Tensor) for entry in index)
+    name = getattr(function, "__name__", "")
+    return name == "__get__" or (is_torch_own(function) and _has_views(name))
+
+
+@cache
+def _has_views(name: str) -> bool:
+    packet = getattr(torch.ops.aten, name, None)
+    if not isinstance(packet, OpOverloadPacket):
+        return False
+    returned = (value for overload in packet.overloads() for value in schema_of(getattr(packet, overload)).returns)
+    return any(value.alias_info is not None and not value.alias_info.is_write for value in returned)

@@ -66,6 +66,11 @@ class Extent:
         return self.box
 
     @property
+    def whole_edges(self) -> tuple[AxisEdge, ...]:
+        """The edges of the whole map."""
+        return self.edges
+
+    @property
     def frame_box(self) -> Box:
         """The frame as frame indices: for each axis (0, n)."""
         return tuple((0, n) for n in self.frame)
@@ -87,6 +92,10 @@ class Extent:
         """
         return cells
 
-    def gather(self, part: Any, merge: Callable[[list[Any]], Any]) -> Any:
+    def pool_locally(self, pool: Callable[[Any], Any]) -> Any:
+        """Return pool(this map), where no pool over the whole frame turns out to be a global one."""
+        return pool(self)
+
+    def gather_parts(self, part: Any, merge: Callable[[list[Any]], Any]) -> Any:
         """Return merge(parts): `part`, taken of this map's window, and the same of all other parts of the whole map."""
         return merge([part])

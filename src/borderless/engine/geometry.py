@@ -14,6 +14,7 @@ from typing import Literal, NamedTuple
 Interval = tuple[int, int]
 Box = tuple[Interval, ...]
 Keep = Literal["inside", "frame", "touching", "known"]
+DECIDED: tuple[Keep, ...] = ("inside", "known")  # by the stored cells alone
 Mirroring = Literal["reflect", "replicate", "circular"]
 
 
@@ -65,16 +66,21 @@ class Slide(NamedTuple):
     def kept(self, window: Interval, n: int, keep: Keep, reach: int | None = None) -> Interval:
         """Return the outputs that are kept, of an input stored on `window` in a frame of `n` cells.
 
-        "touching": every window that touches the stored input; "inside": those wholly inside it; "frame": the model's
-        own. `reach` bounds how far the result may stick out of the output frame. The interval may be empty.
+        "touching": every window that touches the stored input; "inside": those wholly inside it; "known": these, of a
+        part of a map; "frame": the model's own. `reach` bounds how far the result may stick out of the output frame.
+        The interval may be empty.
         """
         a, b = window
         if keep == "frame":
             return 0, self.frame(n)
-        if keep == "inside":
+        if keep in DECIDED:
             first = ceil_div(a + self.padding, self.stride)
-            last = (b - 1 + self.padding - self.extent) // self.stride
-            return first, last + 1
+            stop = (b - 1 + self.padding - self.extent) // self.stride + 1
+            if keep == "inside" and self.padding < 0:  # what the model cuts off is gone where maps may not grow
+                first = max(first, 0)
+            if keep == "inside" and self.padding_after < 0:
+                stop = min(stop, self.frame(n))
+            return first, stop
         first = ceil_div(a + self.padding - self.extent, self.stride)
         # A stride can step over a lone cell: then one output, all background, stands for the empty map.
         last = max(first, (b - 1 + self.padding) // self.stride)
@@ -128,7 +134,7 @@ class Spread(NamedTuple):
         a, b = window
         if keep == "frame":
             return 0, self.frame(n)
-        if keep == "inside":
+        if keep in DECIDED:
             return self.stride * (a - 1) - self.padding + self.extent + 1, self.stride * b - self.padding
         first, stop = self.reached(window)
         return clip((first, stop + self.output_padding), self.frame(n), reach)

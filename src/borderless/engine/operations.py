@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple, Protocol
 
-from borderless.engine.geometry import Box, Interval, Keep, Mirroring, Slide, clip, outside_indices
+from borderless.engine.geometry import DECIDED, Box, Interval, Keep, Mirroring, Slide, clip, outside_indices
 
 
 class Operation(Protocol):
@@ -70,7 +70,7 @@ class Interpolation(NamedTuple):
         if keep == "frame":
             return 0, self.frame(n)
         a, b = (self.factor * end + self.delay for end in window)
-        if keep == "inside":
+        if keep in DECIDED:
             return a + self.sticking, b - self.sticking
         return clip((a - self.sticking, b + self.sticking), self.frame(n), reach)
 
@@ -115,7 +115,7 @@ class Mirror(NamedTuple):
         a, b = window
         before, after = max(0, self.padding), max(0, self.padding_after)
         first, stop = a + self.padding, b + self.padding
-        if keep != "inside" or (a <= 0 and b >= self.n):
+        if keep not in DECIDED or (a <= 0 and b >= self.n):
             return 0, self.frame(self.n)
         if a >= b:
             return first, first
@@ -148,7 +148,7 @@ class OnMirrored(NamedTuple):
 
     def kept(self, window: Interval, n: int, keep: Keep, reach: int | None = None) -> Interval:
         """Return the outputs that are kept; "inside": those that no cell beyond `window` stands for."""
-        if keep != "inside":
+        if keep not in DECIDED:
             return self.operation.kept(window, n, keep, reach)
         mirror = self._mirror()
         first, stop = mirror.kept(window, n, keep)
@@ -200,7 +200,7 @@ def common_part(maps: Sequence[PartOfMap], has_outside: Sequence[bool]) -> Box:
 
 def decided(operation: Operation, window: Interval, whole: Interval, outputs: Interval) -> Interval:
     """Return which of `outputs`, kept of the whole map, follow from the part on `window`; may be empty."""
-    first, stop = operation.kept(window, whole[1], "inside")
+    first, stop = operation.kept(window, whole[1], "known")
     if not isinstance(operation, Mirror | OnMirrored):  # which reads cells of the whole map for those that lie outside
         first = outputs[0] if window[0] <= whole[0] else first
         stop = outputs[1] if window[1] >= whole[1] else stop

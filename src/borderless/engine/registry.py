@@ -32,7 +32,7 @@ class Need(NamedTuple):
         kind: "nothing" (the call asks what a map is), "cell" (the same cell), "channels" (all channels of the same
             cell), "neighborhood" (the cells that `slides` read, along each axis), "resampled" (the same, at another
             resolution), "gathered" (all cells; of a part of a map the rule gathers what it needs from the other parts
-            with `Signal.gather`), "everything" (all cells, or nobody knows).
+            with `Signal.gather_parts`), "everything" (all cells, or nobody knows).
         slides: Of a neighborhood, its sliding operations; of "everything", what reads the cells if not all of space is
             read, such as padding that mirrors the frame.
         over: Of "everything", the dimensions that are read whole, each cell along the others by itself; (): all.

@@ -186,6 +186,12 @@ def on_batches(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
     return function(*args, **kwargs)
 
 
+def maps_in(result: Any) -> list[Signal]:
+    """Return the maps in what a call returned, in their own dimensions."""
+    leaves = [result] if isinstance(result, Tensor) else tree_leaves(result)
+    return [leaf.map if isinstance(leaf, Relabeled) else leaf for leaf in leaves if isinstance(leaf, Signal)]
+
+
 def on_channels(function: Any, source: Relabeled, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Call `function`, for which dimension 1 is that of the channels, on the map if it is so there too."""
     if source.batch != 0 or source.tokens == 1:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from borderless.engine.geometry import Interval, Keep
+from borderless.engine.geometry import DECIDED, Interval, Keep
 
 LINEAR = ("linear", "bilinear", "trilinear")
 NEAREST = ("nearest", "nearest-exact")
@@ -41,7 +41,7 @@ class Resize:
 
     def kept(self, window: Interval, n: int, keep: Keep, reach: int | None = None) -> Interval:  # noqa: ARG002
         """Return the outputs that read nothing outside of `window` ("inside"), or all."""
-        if keep != "inside":
+        if keep not in DECIDED:
             return 0, self.outputs
         every = range(self.outputs)
         first = bisect_left(every, window[0], key=lambda output: self.needed((output, output + 1))[0])

@@ -195,7 +195,7 @@ class Signal(Aliased, Extent, Tensor):
         return less(self.window, self.around_window())
 
     def read(self, box: Box, padding: float | Mirroring = 0.0) -> Tensor:
-        """Return the cells of `box` (frame indices) as a tensor. Only this and `take` know what lies outside.
+        """Return the cells of `box` (frame indices) as a tensor. Only this and `read_ranges` know what lies outside.
 
         padding: the value or the mode of the original padding, along axes where it lies outside.
         """
@@ -231,7 +231,7 @@ class Signal(Aliased, Extent, Tensor):
         """Return the values that `read(box)` gives on cells that are not stored, of size 1 along space."""
         return self.window.new_zeros([1] * self.ndim) if self.background is None else self.background
 
-    def take(self, wanted: Ranges, shift: Shift | None = None, padding: float = 0.0) -> Tensor:
+    def read_ranges(self, wanted: Ranges, shift: Shift | None = None, padding: float = 0.0) -> Tensor:
         """Return the cells of `wanted` (frame indices, after the renumbering if there is one) as an ordinary tensor.
 
         padding: the value of the original padding, along axes where it lies outside.

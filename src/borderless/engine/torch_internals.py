@@ -182,6 +182,11 @@ def schema_of(operator: Any) -> Any:
     return operator._schema
 
 
+def have_one_storage(one: Tensor, other: Tensor) -> bool:
+    """Return whether two tensors, fake ones too, are views of the same memory."""
+    return one.untyped_storage()._cdata == other.untyped_storage()._cdata
+
+
 def forward_pre_hooks(module: nn.Module) -> Iterator[Any]:
     """Yield the functions that run before `module`: those that the user and that this package registered."""
     return iter(module._forward_pre_hooks.values())

@@ -149,7 +149,7 @@ class _Constants(TorchFunctionMode):
         every = frozenset(range(result.ndim))
         if func in _FILLING:
             dims = every
-        elif func in _SPREADING:
+        elif before and func in _SPREADING:
             added = result.ndim - before[0][0]
             dims = frozenset(added + i for i, n in enumerate(args[0].shape) if isinstance(n, int) and n == 1)
         elif before and find_rule(func) in (pointwise.elementwise, casts.alike):

@@ -56,12 +56,25 @@ class CarryPass(PartPass):
             return rule(func, *args, **kwargs)
         if not need.slides and need.kind in ("everything", "neighborhood", "resampled"):
             return self._on_whole_maps(func, args, kwargs)
-        args, kwargs = with_maps_placed(source, args, kwargs) if need.kind == "cell" else (args, kwargs)
+        if need.kind == "cell":
+            args, kwargs = self._with_single_cells(*with_maps_placed(source, args, kwargs))
         maps = parts_of(args, kwargs)
         state = self._state(func)
-        if len(maps) == 1 and not need.slides and source.window.numel():  # each cell by itself
+        is_by_cell = need.kind == "cell" or not need.slides
+        if len(maps) == 1 and is_by_cell and source.window.numel():
+            if need.slides:  # of one cell; of another part they may cut off some
+                state.pass_on(self.place, source)
             return rule(func, *args, **kwargs)
         return self._on_parts(state, need, maps, func, rule, args, kwargs)
+
+    def _with_single_cells(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
+        """Return arguments where maps of one cell, which the unmodified model spreads over larger ones, are tensors."""
+        maps = parts_of(args, kwargs)
+        if len({one.frame for one in maps}) == 1 or len({one.axes for one in maps}) > 1:
+            return args, kwargs
+        singles = [one for one in maps if set(one.frame) == {1} and one.has_original_padding]
+        cells = {id(one): self.assembled(one).crop() for one in singles}
+        return tree_map(lambda leaf: cells.get(id(leaf), leaf), (args, kwargs))
 
     def _state(self, func: Any) -> KeptCall:
         if self._next == len(self.kept):
@@ -159,10 +172,9 @@ class CarryPass(PartPass):
                     for i in range(len(box))
                 )
                 cut(cells, source.axes, box, piece).copy_(cut(rim.cells, source.axes, rim.box, piece))
-        merged = source.derive(cells, source.background, box=box)
         if self._is_only_copy(source):  # from here on its cells are in `merged`: memory for one of both
-            source.window = cut(cells, source.axes, box, source.box)
-        return merged
+            source.window, source.aliased = cut(cells, source.axes, box, source.box), True
+        return source.derive(cells, source.background, box=box)
 
     def _is_only_copy(self, source: PartSignal) -> bool:
         """Return whether no other map shares the memory of `source`, and its layout survives a cut."""

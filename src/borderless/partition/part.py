@@ -20,6 +20,8 @@ from borderless.engine.forward_pass import ForwardPass, SilentPass
 from borderless.engine.geometry import Box, Mirroring
 from borderless.engine.operations import Mirror, OnMirrored, Operation, decided
 from borderless.engine.registry import Need, find_rule, traits_of
+from borderless.engine.relabeled import maps_in
+from borderless.engine.rules.frame_pools import FramePool
 from borderless.engine.signal import Signal, as_rules_take_it
 from borderless.engine.torch_internals import tree_leaves, tree_map
 from borderless.errors import ImageError
@@ -46,10 +48,12 @@ class PartPass(SilentPass):
 
     calls: how many calls of rules are under way; what a rule calls itself is no call of the model's. done: of the call
     that is under way, the first output along each axis that no earlier part has given; None: no part came before.
+    pools_locally: whether a pool over the whole frame is known to be a local one.
     alive: the maps of the pass that something still refers to.
     """
 
     calls: int = 0
+    pools_locally: bool = False
     done: tuple[int | None, ...] | None = None
     macs: int = field(default=0, init=False)
     alive: WeakValueDictionary[int, "PartSignal"] = field(default_factory=WeakValueDictionary, init=False)
@@ -93,8 +97,6 @@ class PartSignal(Signal):
     _whole: Box
     is_settled = False
     is_gathered = True
-    may_pool_frame = False
-    is_written_through = False
 
     def __init__(self, *_: Any, **__: Any) -> None:
         scope = self.parts
@@ -138,8 +140,26 @@ class PartSignal(Signal):
         return self.scope
 
     @property
+    def is_written_through(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Whether a change in place reaches the views of this part: where it left the part its cells."""
+        return self.memory is not None and self.memory.box == self.box
+
+    @property
     def _is_laid_out_as_unmodified(self) -> bool:
         return False
+
+    @property
+    def may_pool_frame(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Whether a pool over the whole frame may turn out to be a global one."""
+        return not self.parts.pools_locally
+
+    def pool_locally(self, pool: Callable[[Any], Any]) -> Any:
+        """Return pool(this part), a call of the model's, where no pool turns out to be a global one."""
+        self.parts.pools_locally = True
+        try:
+            return pool(self)
+        finally:
+            self.parts.pools_locally = False
 
     def derive(self, *args: Any, **kwargs: Any) -> "PartSignal":  # pyright: ignore[reportIncompatibleMethodOverride]
         """Return a map of the same pass; where the whole of it is stored is noted by whoever makes it."""
@@ -147,7 +167,7 @@ class PartSignal(Signal):
         assert isinstance(made, PartSignal)
         return made.within(self.whole_box)
 
-    def gather(self, part: Any, merge: Callable[[list[Any]], Any]) -> Any:
+    def gather_parts(self, part: Any, merge: Callable[[list[Any]], Any]) -> Any:
         """Return merge(parts), of all parts of the map."""
         return self.parts.gather(part, merge)
 
@@ -206,6 +226,8 @@ class PartSignal(Signal):
     def __torch_function__(
         cls, func: Any, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
+        if FramePool in types:  # it knows which of its values goes in
+            return FramePool.__torch_function__(func, types, args, kwargs)
         args, kwargs = as_rules_take_it(func, types, args, kwargs)
         source = _first_part(args, kwargs)
         scope, rule = source.parts, find_rule(func)
@@ -213,7 +235,10 @@ class PartSignal(Signal):
             return rule(func, *args, **kwargs)
         scope.calls += 1
         try:
-            return scope.call(source, func, rule, args, kwargs)
+            result = scope.call(source, func, rule, args, kwargs)
+            for made in maps_in(result):
+                source.relate(made, func, args)
+            return result
         finally:
             scope.calls -= 1
 

@@ -25,6 +25,7 @@ from borderless.engine.naming import describe
 from borderless.engine.operations import Operation
 from borderless.engine.registry import traits_of
 from borderless.engine.relabeled import Relabeled
+from borderless.engine.rules.frame_pools import FramePool
 from borderless.engine.signal import Signal
 from borderless.engine.torch_internals import AnyBatchNorm, fake_tensor_errors, fake_tensors, tree_leaves, tree_map
 from borderless.errors import UnsupportedOperation
@@ -95,6 +96,9 @@ class RecordingPass(CarryPass):
     def gather(self, part: Any, merge: Any) -> Any:
         """Return what merging the only part gives."""
         self._gathered += 1
+        if not self.calls:  # of a pool over the whole frame that has turned out to be a global one
+            pool = Recorded("a pool over the whole frame", self.module_path(), (), (), (), 0.0, False, True)
+            self.recording.calls.append(pool)
         return merge([part])
 
     def enter(self, image: PartSignal) -> None:
@@ -111,6 +115,8 @@ class RecordingPass(CarryPass):
         cells = prod(b - a for a, b in first.box)
         gathered, macs, number = self._gathered, self.macs, len(self.recording.calls)
         found = super().call(source, func, rule, args, kwargs)
+        if isinstance(found, FramePool):  # recorded once it is known what it is
+            return found
         if any(isinstance(leaf, Relabeled) and leaf.tokens is not None for leaf in tree_leaves(found)):
             raise self.unsupported(
                 describe(func), "it makes a list of the cells of a feature map, which tiles do not run"
@@ -138,8 +144,9 @@ class RecordingPass(CarryPass):
         return result
 
     def _as_part(self, leaf: Any) -> Any:
-        """Return a whole map that a call over all of space has made, as parts hold it."""
-        if not isinstance(leaf, Signal) or isinstance(leaf, PartSignal):
+        """Return a whole map that a call over all of space has made, as parts hold it; lines join maps as they are."""
+        is_whole_map = isinstance(leaf, Signal) and not isinstance(leaf, PartSignal)
+        if not is_whole_map or len(leaf.axes) < len(self.recording.size):
             return leaf
         made: Any = PartSignal(  # pyright: ignore[reportCallIssue]  Tensor.__init__ takes anything
             leaf.window, leaf.start, leaf.frame, leaf.axes, leaf.background, leaf.lattice, self, leaf.field
@@ -189,6 +196,9 @@ class _Recorder:
 
     def leave(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> Any:
         """Note which maps are returned."""
+        for leaf in tree_leaves(output):
+            if isinstance(leaf, FramePool):
+                leaf.crop()
         self.recording.outputs += [vars(leaf)["number"] for leaf in tree_leaves(output) if _is_numbered(leaf)]
         return output
 

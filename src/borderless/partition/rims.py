@@ -87,6 +87,11 @@ class KeptCall:
             for starts, at, (begin, _), (low, _), (first, _) in axes
         )
 
+    def pass_on(self, place: Place, source: PartSignal) -> None:
+        """Note that a part gives an output for each of its cells."""
+        self.done(place, source, source.box)
+        self.give(place, source.box)
+
     def give(self, place: Place, outputs: Box) -> None:
         """Note which outputs a part gives."""
         for starts, at, (_, stop) in zip(self.starts, place.index, outputs, strict=True):

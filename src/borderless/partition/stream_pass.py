@@ -1,5 +1,6 @@
 """A pass over one chunk of a stream: a carried part along one axis, which waits for nothing that is still to come."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
@@ -7,11 +8,12 @@ from typing import Any
 from torch import Tensor
 
 from borderless.engine.geometry import Box
-from borderless.engine.naming import describe
+from borderless.engine.naming import describe, named
 from borderless.engine.operations import Mirror, OnMirrored
 from borderless.engine.registry import UNKNOWN, Need, find_rule, traits_of
-from borderless.engine.relabeled import Relabeled
+from borderless.engine.relabeled import maps_in
 from borderless.engine.resizing import Resize
+from borderless.engine.rules.pointwise import elementwise
 from borderless.engine.signal import Signal
 from borderless.engine.torch_internals import tree_leaves, tree_map
 from borderless.errors import NotCausal, StreamError, UnsupportedOperation
@@ -19,6 +21,8 @@ from borderless.partition.carry import CarryPass
 from borderless.partition.part import PartSignal, parts_of
 from borderless.partition.rims import KeptCall, Place
 from borderless.partition.timing import OpenEnded, TimedCall, away_from_the_end, rate_of, reads_up_to
+
+_MAKING = frozenset(named("new_zeros", "new_ones", "new_full", "new_empty"))
 
 
 class Chunk(PartSignal):
@@ -29,6 +33,14 @@ class Chunk(PartSignal):
 
     along = 0
     step: TimedCall | None = None
+
+    @classmethod
+    def __torch_function__(
+        cls, func: Any, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func in _MAKING:
+            args[0].parts.check_made(func, args[0], args[1:], kwargs or {})
+        return super().__torch_function__(func, types, args, kwargs)
 
 
 @dataclass
@@ -50,23 +62,24 @@ class StreamPass(CarryPass):
 
     def call(self, source: Any, func: Any, rule: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run a call of the model's on this chunk."""
+        maps: list[Any] = parts_of(args, kwargs)
+        source = max(maps, key=lambda one: len(one.axes))  # the others are lines, which join it
         along = source.along
         self.place = place_of(along, len(source.axes), self.chunk, self.is_last)
         self._function, self._along = func, along
         need = traits_of(rule).need(func, args, kwargs)
         sources: tuple[TimedCall, ...] = ()
         if self.steps is not None:
-            sources = tuple(m.step for m in parts_of(args, kwargs) if isinstance(m, Chunk) and m.step is not None)
+            sources = tuple(m.step for m in maps if isinstance(m, Chunk) and m.step is not None)
         operation = source.operations(need.slides)[along] if need.slides else None
-        if operation is not None and self.starts is not None:
-            self._check_start(func, operation)
+        if self.starts is not None and (operation is not None or rule is elementwise):
+            self._check_start(func, operation, args, kwargs)
         across = set(source.axes).intersection(need.over)
         if across and source.axes[along] not in across:
             result = self._across(source, need, func, args, kwargs)
         else:
             result = super().call(source, func, rule, args, kwargs)
-        for leaf in (result,) if isinstance(result, Chunk) else tree_leaves(result):
-            leaf = leaf.map if isinstance(leaf, Relabeled) else leaf
+        for leaf in maps_in(result):
             if not isinstance(leaf, Chunk):
                 continue
             if not across:
@@ -79,6 +92,11 @@ class StreamPass(CarryPass):
             if self.steps is not None:
                 leaf.step = self._record(leaf, func, operation, sources)
         return result
+
+    def check_made(self, func: Any, like: Chunk, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Refuse to make a tensor as long as a stream whose length is open."""
+        if self.starts is not None and like.frame[like.along] in tree_leaves((args, kwargs)):
+            raise self._depends_on_length(func, "makes a tensor as long as the stream")
 
     def finish(self) -> None:
         """Raise where the model took a shorter path than on the chunk before."""
@@ -121,15 +139,16 @@ class StreamPass(CarryPass):
         self.steps.append(step)
         return step
 
-    def _check_start(self, func: Any, operation: Any) -> None:
+    def _check_start(self, func: Any, operation: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Raise where a call does something else than on a stream of another length, away from its end."""
         assert self.starts is not None
         if isinstance(operation, Mirror | OnMirrored) and operation.mode == "circular" and operation.reads_outside:
             raise self._depends_on_length(func, "reads the end of the stream at its beginning")
-        start = away_from_the_end(operation)
+        start = _numbers_in(args, kwargs) if operation is None else away_from_the_end(operation)
         if self._operations == len(self.starts):
             self.starts.append(start)
         if self.starts[self._operations] != start:
-            raise self._depends_on_length(func, "pads, cuts off or weighs by the length of the stream")
+            raise self._depends_on_length(func, "pads, cuts off, weighs or computes by the length of the stream")
         self._operations += 1
 
     def _depends_on_length(self, func: Any, reason: str) -> UnsupportedOperation:
@@ -140,15 +159,35 @@ class StreamPass(CarryPass):
         )
 
     def _on_parts(self, state: KeptCall, need: Need, maps: list[PartSignal], *args: Any) -> Any:
+        if len({len(one.axes) for one in maps}) > 1:
+            return self._beside_lines(maps, *args)
         settled = [one.window.shape[one.axes[self._along]] for one in maps if one.is_settled]
         if self.starts is not None and any(cells > 1 for cells in settled):
             raise self._depends_on_length(state.function, "joins a map with a tensor as long as the stream")
+        if self.starts is not None and need.slides and not self.is_last:
+            self._check_reads(state.function, maps[0], need)
         if self.starts is not None and self.is_last and need.slides and state.starts:
             given = state.starts[self._along].get(self.chunk, 0)
             slide = maps[0].directed(need.slides)[self._along]
             if given > 0 and reads_up_to(slide, given) > maps[0].whole_box[self._along][1]:
                 raise self._depends_on_length(state.function, "read samples that the model cuts off at the end")
         return super()._on_parts(state, need, maps, *args)
+
+    def _check_reads(self, func: Any, source: PartSignal, need: Need) -> None:
+        """Refuse a call of which one output reads a large part of the stream."""
+        first, stop = source.directed(need.slides)[self._along].needed((0, 1))
+        if stop - first > source.frame[self._along] // 2:
+            raise self._depends_on_length(func, "reads as many samples as the stream has")
+
+    def _beside_lines(
+        self, maps: list[Any], func: Any, rule: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        """Join a map with lines along the stream, which have a value for each of its cells there."""
+        if len({one.box[one.along] for one in maps}) > 1:
+            raise self.unsupported(
+                describe(func), "it joins a map with lines along the stream that are decided earlier or later"
+            )
+        return rule(func, *args, **kwargs)
 
     def _keep(
         self,
@@ -233,6 +272,13 @@ class StreamPass(CarryPass):
             return made.within((*boxes[:at], source.whole_box[along], *boxes[at + 1 :]))
 
         return tree_map(taken, find_rule(func)(func, *args, **kwargs))
+
+
+def _numbers_in(args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
+    """Return a text of the numbers among the arguments of a call, tensors of one number too."""
+    leaves = tree_leaves((args, kwargs))
+    numbers = [leaf.item() if type(leaf) is Tensor and leaf.ndim == 0 else leaf for leaf in leaves]
+    return repr([number for number in numbers if isinstance(number, int | float | complex)])
 
 
 def place_of(along: int, count: int, chunk: int, is_last: bool) -> Place:

@@ -20,7 +20,7 @@ from borderless.partition.stream_pass import Chunk, StreamPass, place_of
 from borderless.partition.timing import TimedCall, lags
 
 # While its length is open, the model sees a stream whose length is a multiple of this, longer than all that has come.
-_MULTIPLE = 2**16 * 315
+_MULTIPLE = 2**12 * 315
 # By how much more than such a multiple a stream is to be longer, to find out whether the model's padding depends on it.
 _REMAINDERS = (1, 2, 7)
 

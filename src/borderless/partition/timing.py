@@ -78,10 +78,13 @@ class OpenEnded(NamedTuple):
         """Return the inputs that an interval of outputs reads, all of which are still to come."""
         first, stop = self.operation.needed(outputs)
         if isinstance(self.operation, Mirror | OnMirrored) and self.end:
-            ending = self.operation._replace(n=self.end)
-            last = ending.frame(self.end)
-            if outputs[0] < last:
-                first = min(first, ending.needed((outputs[0], last))[0])
+            slide = self.operation.operation if isinstance(self.operation, OnMirrored) else self.operation
+            steps = slide.stride if isinstance(slide, Slide) else 1
+            for end in range(self.end, self.end + steps):  # at later ends the same follows, a step later
+                ending = self.operation._replace(n=end)
+                last = ending.frame(end)
+                if outputs[0] < last:
+                    first = min(first, ending.needed((outputs[0], last))[0])
         return first, stop
 
 
@@ -114,7 +117,8 @@ def away_from_the_end(operation: Any) -> Any:
     if isinstance(operation, Resize):
         if operation.corners and operation.n != operation.outputs:
             return operation
-        return operation.mode, operation.scale or Fraction(operation.outputs, operation.n)
+        by_sizes = operation.scale is None or operation.mode == "area"
+        return operation.mode, Fraction(operation.outputs, operation.n) if by_sizes else operation.scale
     if isinstance(operation, OnMirrored):
         return away_from_the_end(operation.operation), operation.mode
     return operation._replace(**{name: 0 for name in _OF_THE_END if name in fields_of(operation)})

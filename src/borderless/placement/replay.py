@@ -285,6 +285,12 @@ def _on_canvas(result: Any, step: Step) -> Any:
 def _checked_maps(result: Any, step: Step) -> list[ReplayedSignal]:
     """Return the maps in the result of a step, each with as many rows for an object as the canvas's has."""
     made = [leaf for leaf in tree_leaves(maps_of(result)) if isinstance(leaf, ReplayedSignal)]
+    if len(made) != len(step.maps):
+        raise step.source.scope.unsupported(
+            describe(step.function),
+            "it makes a feature map of an empty canvas, and an ordinary tensor with a value for each position where an "
+            "object lies on it. Write each canvas out, and call the model on them",
+        )
     for signal, canvas in zip(made, step.maps, strict=True):
         samples, alone = signal.placing.samples, (canvas._sizes[0], *canvas.shape[1:])
         if tuple(signal.shape) != (samples * alone[0], *alone[1:]):

@@ -21,7 +21,7 @@ from borderless.engine.registry import Declared, Need, rule
 from borderless.engine.resizing import MODES, NEAREST, resize
 from borderless.engine.rules.plan import check_axes, nothing_left, per_axis, plan
 from borderless.engine.rules.resampling import cut_to, on_finer_lattice
-from borderless.engine.rules.sliding import strided_slice
+from borderless.engine.rules.sliding import slides_of, strided_slice
 from borderless.engine.signal import Signal
 from borderless.engine.tiles import is_constant, periods, ranges_of, tile
 
@@ -45,7 +45,11 @@ def _need_of_interpolation(
         return Need("resampled", tuple(Interpolation(f, _HALO[mode]) for f in factors))
     if signal.keeps("known") and not signal.has_original_padding:
         steps = None if align_corners else _steps(signal, frame, scales, recompute_scale_factor, mode)
-        return "everything" if steps is None else _read_by_steps(signal, steps, mode, antialias, frame)
+        if steps is None:
+            return "everything"
+        if mode in NEAREST:
+            return slides_of(_slices_of_nearest(steps, mode, frame), signal.frame)
+        return _read_by_steps(signal, steps, mode, antialias, frame)
     if antialias or mode not in MODES:
         return "everything"
     given = [None] * len(frame) if scales is None or recompute_scale_factor else scales
@@ -80,9 +84,7 @@ def interpolate(
         return _upsample(function, signal, factors, mode, frame)
     if steps is not None and max(steps) > 1 and not align_corners:
         if mode in NEAREST:
-            first = [d // 2 if mode == "nearest-exact" else 0 for d in steps]
-            stops = [d * n for d, n in zip(steps, frame, strict=True)]
-            return strided_slice(signal, list(zip(first, stops, steps, strict=True)))
+            return strided_slice(signal, _slices_of_nearest(steps, mode, frame))
         return _downsample(function, signal, steps, frame, options, given)
     reason = f"from {signal.frame} to {frame} cells is no whole factor, so a cell's weight depends on its position"
     if align_corners:
@@ -120,6 +122,11 @@ def _steps(
     if steps is None or 0 in steps or (scales and any(s != 1 / d for s, d in zip(scales, steps, strict=True))):
         return None
     return steps
+
+
+def _slices_of_nearest(steps: tuple[int, ...], mode: str, frame: tuple[int, ...]) -> list[tuple[int, int, int]]:
+    """Return the cells that the outputs are, one of `step` each: (start, stop, step) along each axis."""
+    return [(d // 2 if mode == "nearest-exact" else 0, d * n, d) for d, n in zip(steps, frame, strict=True)]
 
 
 def _downsample(

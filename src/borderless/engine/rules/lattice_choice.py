@@ -64,7 +64,7 @@ def _chosen(signal: "Signal", factor: tuple[int, ...]) -> tuple[Tensor, Tensor |
     wanted = tuple(range(ceil_div(a, m) * m, b, m) for (a, b), m in zip(box, moduli, strict=True))
     if not all(wanted):  # under `valid`, too small a map to tell
         return known, None
-    cells = signal.take(wanted, shift)
+    cells = signal.read_ranges(wanted, shift)
     if background is not None:
         cells = less(cells, tile(background, signal.axes, wanted))
     start = tuple(along.start // m for along, m in zip(wanted, moduli, strict=True))

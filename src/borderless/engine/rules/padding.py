@@ -5,7 +5,7 @@ from typing import Any
 
 from torch.nn import functional as F
 
-from borderless.engine.geometry import Interval, Slide
+from borderless.engine.geometry import Slide
 from borderless.engine.operations import Mirror
 from borderless.engine.receptive_field import renumbered
 from borderless.engine.registry import Need, rule
@@ -50,10 +50,7 @@ def padding(function: Any, signal: Signal, pad: Sequence[int], mode: str = "cons
     if any(channels):
         window, background = F.pad(signal.window, channels, mode, value), signal.background
         source = signal.derive(window, None if background is None else F.pad(background, channels, mode, value))
-    kept = zip(signal.edges, signal.kept(operations), frame, strict=True)
-    box: tuple[Interval, ...] = tuple(
-        [(max(a, 0), min(b, n)) if edge.keeps == "inside" else (a, b) for edge, (a, b), n in kept]
-    )
+    box = signal.kept(operations)
     wanted = tuple([(a - o.padding, b - o.padding) for (a, b), o in zip(box, operations, strict=True)])
     window = source.read(wanted, (value or 0.0) if mode == "constant" else mode)  # pyright: ignore[reportArgumentType]
     background = source.background

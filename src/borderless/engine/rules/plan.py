@@ -75,11 +75,11 @@ class Plan(NamedTuple):
 
     def window(self) -> Tensor:
         """Return the source's cells on `box`."""
-        return self.source.window if self.shift is None else self.source.take(ranges_of(self.box), self.shift)
+        return self.source.window if self.shift is None else self.source.read_ranges(ranges_of(self.box), self.shift)
 
     def cells(self, padding: float = 0.0) -> Tensor:
         """Return the source's cells on `needed`, whatever lies outside included; padding: the original one's value."""
-        return self.source.take(ranges_of(self.needed), self.shift, padding)
+        return self.source.read_ranges(ranges_of(self.needed), self.shift, padding)
 
     def response(self, run: Callable[[Tensor], Tensor]) -> Tensor:
         """Return the background of the result; `run` is the operation without padding, the background a tile."""

@@ -4,6 +4,7 @@ A pool that reads the whole frame at once may be meant for all of space: see `fr
 """
 
 from collections.abc import Callable
+from functools import partial
 from math import inf, prod
 from typing import Any
 
@@ -51,7 +52,8 @@ def _need_of_max_pool(function: Any, signal: Any, *args: Any, **kwargs: Any) -> 
     has_indices = args[5] if len(args) > 5 else kwargs.get("return_indices", False)
     if has_indices or function in _WITH_INDICES:
         return "everything"
-    return _read_by_max_pool(function, signal, *args, **kwargs)
+    slides = _read_by_max_pool(function, signal, *args, **kwargs)
+    return "gathered" if _may_be_of_whole(signal, slides) else slides
 
 
 _WITH_INDICES = (F.max_pool1d_with_indices, F.max_pool2d_with_indices, F.max_pool3d_with_indices)
@@ -84,6 +86,12 @@ def max_pool(
 
     def local(signal: Signal) -> Any:
         planned = plan(signal, slides, function)
+        if any(e.is_causal and s.padding > s.extent for e, s in zip(signal.edges, planned.slides, strict=True)):
+            raise signal.scope.unsupported(
+                describe(function),
+                "all its padding lies before the first cell and fills a whole window, which has no maximum. Use a "
+                "larger kernel, or less padding",
+            )
         numbers = None
         if has_indices and signal.border.is_own and not signal.border.is_adaptive:
             window, numbers = run(planned.window(), kernel, stride, padding, dilation, ceil_mode, return_indices=True)
@@ -102,7 +110,8 @@ def max_pool(
 
     if has_indices or signal.has_original_padding or len(around) > len(slides):
         return local(signal)
-    return _of_frame(signal, slides, largest_over_space, local)
+    again = partial(function, kernel_size=kernel, stride=stride, padding=padding, dilation=dilation)
+    return _of_frame(signal, slides, largest_over_space, local, again)
 
 
 def _along_space(
@@ -122,17 +131,30 @@ def _along_space(
     return along_space(signal, slides), [0 if 2 + i in signal.axes else s.padding for i, s in enumerate(slides)]
 
 
+def _covers(slides: tuple[Slide, ...], frame: tuple[int, ...]) -> bool:
+    """Return whether a pool reads the whole frame at once."""
+    axes = zip(slides, frame, strict=True)
+    return all(s.kernel >= n and s.padding == 0 and s.dilation == 1 and s.frame(n) == 1 for s, n in axes)
+
+
+def _may_be_of_whole(signal: Signal, slides: tuple[Slide, ...]) -> bool:
+    """Return whether a pool of a part of a map may be meant for all of space."""
+    is_pooled_whole = signal.is_gathered and signal.may_pool_frame and not signal.has_original_padding
+    return is_pooled_whole and len(slides) == len(signal.axes) and _covers(slides, signal.frame)
+
+
 def _of_frame(
-    signal: Signal, slides: tuple[Slide, ...], pooled: Callable[[Signal], Tensor], local: Callable[[Signal], Signal]
+    signal: Signal,
+    slides: tuple[Slide, ...],
+    pooled: Callable[[Signal], Tensor],
+    local: Callable[[Signal], Signal],
+    again: Callable[[Signal], Any],
 ) -> Any:
-    """Return what a pool gives that may be meant for all of space, where it reads the whole frame at once."""
-    covers = [
-        all(
-            s.kernel >= n and s.padding == 0 and s.dilation == 1 and s.frame(n) == 1
-            for s, n in zip(slides, frame, strict=True)
-        )
-        for frame in signal.frames
-    ]
+    """Return what a pool gives that may be meant for all of space, where it reads the whole frame at once.
+
+    again: the call of the pool, for a part of a map, where `local` needs cells of other parts.
+    """
+    covers = [_covers(slides, frame) for frame in signal.frames]
     if any(covers) and len(covers) > 1:
         raise signal.scope.unsupported(
             "a pool", "its kernel covers the whole of some feature maps of the batch. Write an adaptive pool"
@@ -142,7 +164,8 @@ def _of_frame(
     whole = signal.untaped()
     if any(s.kernel > n for s, n in zip(slides, signal.frame, strict=True)):  # no local pool is larger than its map
         return pooled(whole)
-    return FramePool.of(whole, whole.window, lambda: pooled(whole), lambda: local(whole))
+    made = (lambda: whole.pool_locally(again)) if whole.is_gathered else lambda: local(whole)
+    return FramePool.of(whole, whole.window, lambda: pooled(whole), made)
 
 
 def _read_by_average_pool(
@@ -162,7 +185,8 @@ def _need_of_average_pool(function: Any, signal: Any, *args: Any, **kwargs: Any)
     slides = _read_by_average_pool(function, signal, *args, **kwargs)
     if any(s.kernel > n + 2 * s.padding for s, n in zip(slides, signal.frame, strict=True)):  # larger than the map
         return "everything"
-    return slides
+    is_divided = (args[5] if len(args) > 5 else kwargs.get("divisor_override")) is not None
+    return "gathered" if not is_divided and _may_be_of_whole(signal, slides) else slides
 
 
 @rule(F.avg_pool1d, F.avg_pool2d, F.avg_pool3d, needs=_need_of_average_pool, gathers="mean")
@@ -202,7 +226,8 @@ def average_pool(
 
     if signal.has_original_padding or override or len(around) > len(slides):
         return local(signal)
-    return _of_frame(signal, slides, lambda whole: mean_over_space(function, whole), local)
+    again = partial(function, kernel_size=kernel, stride=stride, padding=padding, count_include_pad=count_include_pad)
+    return _of_frame(signal, slides, lambda whole: mean_over_space(function, whole), local, again)
 
 
 def _model_divides(planned: Plan, count_include_pad: bool, like: Tensor) -> Tensor | float:
@@ -230,7 +255,8 @@ def _need_of_norm_pool(
 ) -> Declared:
     if ceil_mode or norm_type in (torch.inf, -torch.inf):  # a kernel that sticks out counts fewer cells
         return "everything"
-    return _read_by_average_pool(function, signal, kernel_size, stride)
+    slides = _read_by_average_pool(function, signal, kernel_size, stride)
+    return "gathered" if _may_be_of_whole(signal, slides) else slides
 
 
 @rule(F.lp_pool1d, F.lp_pool2d, F.lp_pool3d, needs=_need_of_norm_pool)
@@ -269,7 +295,8 @@ def norm_pool(
         signal.scope.observe(function, result, 0, planned.slides, signal.frame)
         return result
 
-    return local(signal) if signal.has_original_padding else _of_frame(signal, slides, pooled, local)
+    again = partial(function, norm_type=norm_type, kernel_size=kernel_size, stride=stride)
+    return local(signal) if signal.has_original_padding else _of_frame(signal, slides, pooled, local, again)
 
 
 def _count_in_name(function: Any) -> int:

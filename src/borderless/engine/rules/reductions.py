@@ -128,7 +128,7 @@ def counted_cells(function: Any, signal: Signal, axes: Sequence[int]) -> tuple[A
     def sizes(frame: tuple[int, ...], box: Box) -> list[int]:
         """Return the cells of the frame along each axis; those that are left where a border pads nothing."""
         ends = ((i, *box[i]) for i in over)
-        return [b - a if signal.edges[i].keeps == "inside" else frame[i] for i, a, b in ends]
+        return [b - a if signal.whole_edges[i].keeps == "inside" else frame[i] for i, a, b in ends]
 
     frame = for_each_sample(signal, lambda frame, box: prod(sizes(frame, box)), signal.ndim)
     signal.scope.averages("mean", function, signal)

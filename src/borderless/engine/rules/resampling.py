@@ -167,7 +167,7 @@ def on_finer_lattice(
     result = signal.derive(window, background, box=box, frame=frame, axes=axes, lattice=lattice, field=field)
     if shift is not None:
         box, background = result.renumbered(shift)
-        return result.derive(result.take(ranges_of(box), shift), background, box=box)
+        return result.derive(result.read_ranges(ranges_of(box), shift), background, box=box)
     if signal.keeps("known"):
         return result
     within = tuple(clip(interval, n, signal.border.reach) for interval, n in zip(box, frame, strict=True))

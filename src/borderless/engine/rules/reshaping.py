@@ -189,7 +189,7 @@ def _reshaped_to(
     background = None if signal.background is None else view.of_background(signal.background)
     try:
         window, is_copy = shaped(signal.window, torch.Tensor.view), False
-    except RuntimeError:  # no view, as this window is laid out
+    except (RuntimeError, ValueError):  # no view, as this window is laid out; fake tensors raise the latter
         window, is_copy = shaped(signal.window), True
     if _may_copy(function) and not geometry.only_splits(signal.shape, model_target):
         made = signal.derive(window, background, axes=axes, lattice=lattice)

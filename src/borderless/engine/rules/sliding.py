@@ -173,7 +173,7 @@ def _deviation(planned: Plan, stride: tuple[int, ...]) -> tuple[Tensor, tuple[in
     if planned.deviation is not None and shift is not None and not is_mirrored:
         deviation = take_shifted(planned.deviation, axes, source.box, wanted, shift, None)
     else:
-        deviation = source.take(wanted, shift)
+        deviation = source.read_ranges(wanted, shift)
         if planned.background is not None:
             deviation = less(deviation, tile(planned.background, axes, wanted))
     if thinned:
@@ -214,13 +214,8 @@ def strided_slice(signal: Signal, slices: Sequence[tuple[int, int, int]]) -> Sig
     """`signal` at the frame indices start, start + step, … < stop of each axis: a strided operation of one cell."""
     slides = slides_of(slices, signal.frame)
     planned = plan(signal, slides, torch.Tensor.__getitem__)
-    if any(edge.keeps == "inside" for edge in signal.edges):  # what the model cuts off is gone where maps may not grow
-        axes = zip(signal.edges, planned.outputs, planned.layout.frame, strict=True)
-        outputs = tuple((max(a, 0), min(b, n)) if e.keeps == "inside" else (a, b) for e, (a, b), n in axes)
-        needed = tuple(s.needed(interval) for s, interval in zip(slides, outputs, strict=True))
-        planned = planned._replace(layout=planned.layout._replace(outputs=outputs, needed=needed))
     wanted = tuple(range(a, b, step) for (a, b), (_, _, step) in zip(planned.needed, slices, strict=True))
-    window = signal.take(wanted, planned.shift)
+    window = signal.read_ranges(wanted, planned.shift)
     background = planned.background
     if not planned.is_constant_around:
         background = planned.response(lambda cells: thin(cells, signal.axes, [step for _, _, step in slices]))

@@ -89,7 +89,7 @@ def sum_of_whole(signal: Signal, cells: Tensor, dims: Dims, dtype: torch.dtype |
         wide = torch.float64 if part.dtype.is_floating_point else part.dtype
         return torch.stack([one.to(wide) for one in parts]).sum(0).to(part.dtype)
 
-    return signal.gather(part, merge).clone()
+    return signal.gather_parts(part, merge).clone()
 
 
 def moments_of_whole(
@@ -113,7 +113,7 @@ def moments_of_whole(
         merged = torch.stack([n * one for n, one, _ in parts]).sum(0) / total
         return merged, torch.stack([own + n * (one - merged).square() for n, one, own in parts]).sum(0) / total
 
-    mean, var = signal.gather((count, mean, spread), merge)
+    mean, var = signal.gather_parts((count, mean, spread), merge)
     dtype = torch.float64 if cells.dtype == torch.float64 else torch.float32
     return mean.to(dtype), var.to(dtype)
 
@@ -131,4 +131,4 @@ def extreme_of_whole(signal: Signal, function: Callable[..., Tensor], dims: Dims
     def merge(parts: list[Tensor | None]) -> Tensor:
         return function(torch.stack([one for one in parts if one is not None]), dim=0)
 
-    return signal.gather(part, merge).clone()
+    return signal.gather_parts(part, merge).clone()
