@@ -215,9 +215,10 @@ class Aliased:
         return made
 
     def relate(self, made: "Aliased", function: Any, args: Sequence[Any]) -> None:
-        """Note how `made`, which a call made of this map or of one in its place, may share memory with this map.
+        """Note how `made`, which a call made of this map or of a copy, may share memory with this map.
 
-        In the unmodified model, and here: a map that shares none there is a copy, which a change of the other leaves.
+        Where the function returns views in the unmodified model, a change in place of one makes the cells of the other
+        unknown; where it returns copies, it leaves the other as it is, although both store the same memory here.
         """
         is_known = made.memory is not None and self.memory is not None and made.memory.maps is self.memory.maps
         if made is self or is_known or not self.window.numel() or not made.window.numel():
