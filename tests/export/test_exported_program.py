@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import borderless as bl
+from support.calls import CALLS, Calls, noise
 from support.networks import network, patch, placed, relative_change, residual
 
 SIZE_PX = 64
@@ -123,6 +124,15 @@ def test_every_border_freezes(border: str, phase: str) -> None:
     run = bl.freeze(model, example).module()
     with torch.inference_mode():
         assert relative_change(model(other), run(other)) <= 1e-6
+
+
+@pytest.mark.parametrize("name", ["channels shuffled", "bilinear, 1.5", "squeeze and excite", "a channel set"])
+@pytest.mark.filterwarnings("ignore")
+def test_what_models_call_freezes(name: str) -> None:
+    model, example = bl.convert(Calls(CALLS[name]).eval(), "infinite"), noise(2, 1, 12, 16)
+    program, other = bl.freeze(model, example), noise(2, 1, 12, 16, seed=7)
+    with torch.no_grad():
+        assert torch.allclose(program.module()(other), model(other), rtol=0, atol=1e-12)
 
 
 def test_a_frozen_program_refuses_another_size() -> None:

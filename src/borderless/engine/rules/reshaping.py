@@ -187,14 +187,21 @@ def _reshaped_to(
 
     view = View(shaped, signal.axes, None if keeps_batch else len(signal.window))
     background = None if signal.background is None else view.of_background(signal.background)
-    try:
-        window, is_copy = shaped(signal.window, torch.Tensor.view), False
-    except (RuntimeError, ValueError):  # no view, as this window is laid out; fake tensors raise the latter
-        window, is_copy = shaped(signal.window), True
+    window, is_copy = _as_view(signal.window, shaped)
     if _may_copy(function) and not geometry.only_splits(signal.shape, model_target):
         made = signal.derive(window, background, axes=axes, lattice=lattice)
         return signal.possible_alias(made, function)
     return signal.alias(view, (window, background), axes=axes, lattice=lattice, is_copy=is_copy)
+
+
+def _as_view(cells: Tensor, shaped: Callable[..., Tensor]) -> tuple[Tensor, bool]:
+    """Return `cells` in another shape, and whether they are a copy, as they must be where their layout has no view."""
+    if not torch.compiler.is_compiling():  # a program would keep the call that fails
+        try:
+            return shaped(cells, torch.Tensor.view), False
+        except (RuntimeError, ValueError):  # the latter of fake tensors
+            pass
+    return shaped(cells), True
 
 
 def _out_of_blocks(
