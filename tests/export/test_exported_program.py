@@ -126,11 +126,11 @@ def test_every_border_freezes(border: str, phase: str) -> None:
         assert relative_change(model(other), run(other)) <= 1e-6
 
 
-@pytest.mark.parametrize("name", ["channels shuffled", "bilinear, 1.5", "squeeze and excite", "a channel set"])
+@pytest.mark.parametrize("name", ["channels shuffled", "each cell twice", "bilinear, 1.5", "a channel set"])
 @pytest.mark.filterwarnings("ignore")
-def test_what_models_call_freezes(name: str) -> None:
+def test_what_models_call_freezes_for_batches_of_any_size(name: str) -> None:
     model, example = bl.convert(Calls(CALLS[name]).eval(), "infinite"), noise(2, 1, 12, 16)
-    program, other = bl.freeze(model, example), noise(2, 1, 12, 16, seed=7)
+    program, other = bl.freeze(model, example, dynamic_batch=True), noise(3, 1, 12, 16, seed=7)
     with torch.no_grad():
         assert torch.allclose(program.module()(other), model(other), rtol=0, atol=1e-12)
 

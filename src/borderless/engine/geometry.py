@@ -218,6 +218,7 @@ def preserved_axes(source: Sequence[int], target: Sequence[int], axes: Sequence[
     >>> preserved_axes((2, 6, 5, 7), (2, 6, 35), (2, 3)) is None
     True
     """
+    source, target = _without_common_batch(source, target, axes)
     found: list[int] = []
     for axis in axes:
         before = _product(source[:axis])
@@ -240,6 +241,7 @@ def only_splits(source: Sequence[int], target: Sequence[int]) -> bool:
     >>> only_splits((2, 6, 5, 7), (2, 2, 3, 5, 7)), only_splits((2, 2, 3, 5, 7), (2, 6, 5, 7))
     (True, False)
     """
+    source, target = _without_common_batch(source, target)
     ends = {_product(target[:i]) for i in range(len(target) + 1)}
     return all(_product(source[:i]) in ends for i in range(len(source)))
 
@@ -256,6 +258,7 @@ def blocked_axes(
     >>> blocked_axes((2, 3, 8, 6), (2, 3, 48), (2, 3)) is None
     True
     """
+    source, target = _without_common_batch(source, target, axes)
     places: list[int] = []
     for axis in axes:
         before = _product(source[:axis])
@@ -288,6 +291,7 @@ def joined_axes(
     >>> joined_axes((2, 3, 4, 3), (2, 12, 3), (2, 3)) is None
     True
     """
+    source, target = _without_common_batch(source, target, axes)
     shape: list[int] = []
     places: list[int] = []
     counts: list[int] = []
@@ -308,6 +312,15 @@ def joined_axes(
             shape.append(source[i])
             i += 1
     return (tuple(places), tuple(counts)) if shape == list(target) else None
+
+
+def _without_common_batch(
+    source: Sequence[int], target: Sequence[int], axes: Sequence[int] = ()
+) -> tuple[Sequence[int], Sequence[int]]:
+    """Return both shapes with 1 for a batch that they share: a program that leaves its size open never compares it."""
+    if 0 in axes or not source or not target or source[0] != target[0]:
+        return source, target
+    return (1, *source[1:]), (1, *target[1:])
 
 
 def _product(sizes: Sequence[int]) -> int:

@@ -130,7 +130,7 @@ class Relabeled(Signal):
         signal.scope.mixes_rows(function)
         background = signal.background
         if background is not None:
-            background = background.expand(len(signal.window), *background.shape[1:]).permute(order)
+            background = background.expand(signal.window.shape[0], *background.shape[1:]).permute(order)
         axes = tuple(order.index(axis) for axis in signal.axes)
         return signal.possible_alias(signal.derive(signal.window.permute(order), background, axes=axes), function)
 

@@ -78,10 +78,10 @@ def getitem(function: Any, signal: Any, index: Any) -> Any:
     samples, lattice = None, None
     first = found.first
     if found.plain[0] is None and isinstance(first, slice) and first == slice(None):  # a batch of one
-        samples, lattice = len(signal.window), lattice_of_reshaped(signal, 1, function)
+        samples, lattice = signal.window.shape[0], lattice_of_reshaped(signal, 1, function)
     elif isinstance(first, Tensor) or first != slice(None):
         signal.scope.mixes_rows(function)
-        samples = len(signal.window)
+        samples = signal.window.shape[0]
         lattice = _lattice_of_picked(signal, first, found.plain)
     view = View(lambda cells: cells[tuple(found.plain)], signal.axes, samples)
     if not found.is_list:
@@ -139,7 +139,7 @@ def _lattice_of_picked(signal: Signal, first: Any, plain: list[Any]) -> Lattice:
     """Return the lattice of what the entry `first` picks of the batch, whose rows may be what were channels before."""
     if not signal.border.is_adaptive:
         return signal.lattice
-    count = len(signal.window)
+    count = signal.window.shape[0]
     if plain[0] is None:
         raise signal.scope.unsupported(
             "an index along the batch", "with phase='adaptive' each sample has its own phase. Write .unsqueeze(0) apart"
@@ -216,8 +216,8 @@ def flip(function: Any, signal: Signal, *given: Any, dims: Any = None) -> Any:
     background, lattice = signal.background, None
     if 0 in turned:
         signal.scope.mixes_rows(function)
-        lattice = lattice_of_rows(signal, range(len(signal.window))[::-1])
-        background = None if background is None else background.expand(len(signal.window), *background.shape[1:])
+        lattice = lattice_of_rows(signal, range(signal.window.shape[0])[::-1])
+        background = None if background is None else background.expand(signal.window.shape[0], *background.shape[1:])
     dims = tuple(turned)
     return signal.derive(
         torch.flip(signal.window, dims), None if background is None else torch.flip(background, dims), lattice=lattice

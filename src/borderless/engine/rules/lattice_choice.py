@@ -54,7 +54,7 @@ def _chosen(signal: "Signal", factor: tuple[int, ...]) -> tuple[Tensor, Tensor |
     if max(moduli) == 1:
         deviation = signal.deviation()
         return choose_phase(deviation, signal.axes, signal.start, factor), deviation
-    device, samples = signal.window.device, len(signal.window)
+    device, samples = signal.window.device, signal.window.shape[0]
     known = torch.stack([torch.as_tensor(r, device=device).expand(samples) for r in residues], 1)
     if moduli == factor:
         return known, None

@@ -60,7 +60,7 @@ def expand(function: Any, signal: Signal, *given: Any, size: Any = None, implici
     keeps_batch = sizes[0] in (-1, signal.shape[0])
     lattice = None if keeps_batch else lattice_of_rows(signal, [0] * sizes[0])
     sizes = [-1 if i in signal.axes or (i == 0 and keeps_batch) else n for i, n in enumerate(sizes)]
-    view = View(lambda cells: cells.expand(sizes), signal.axes, None if keeps_batch else len(signal.window))
+    view = View(lambda cells: cells.expand(sizes), signal.axes, None if keeps_batch else signal.window.shape[0])
     return signal.alias(view, lattice=lattice)
 
 
@@ -98,7 +98,7 @@ def repeat(function: Any, signal: Signal, *given: Any, repeats: Any = None, dims
     lattice = None
     if counts[0] != 1:
         signal.scope.mixes_rows(function)
-        lattice = lattice_of_rows(signal, [*range(len(signal.window))] * counts[0])
+        lattice = lattice_of_rows(signal, [*range(signal.window.shape[0])] * counts[0])
     background = _rows_of_background(signal) if counts[0] != 1 else signal.background
     return signal.derive(
         signal.window.repeat(counts), None if background is None else background.repeat(counts), lattice=lattice
@@ -107,7 +107,7 @@ def repeat(function: Any, signal: Signal, *given: Any, repeats: Any = None, dims
 
 def _rows_of_background(signal: Signal) -> Tensor | None:
     background = signal.background
-    return None if background is None else background.expand(len(signal.window), *background.shape[1:])
+    return None if background is None else background.expand(signal.window.shape[0], *background.shape[1:])
 
 
 def _repeat_interleave_seen(function: Any, source: Relabeled, *args: Any, **kwargs: Any) -> Any:
@@ -134,7 +134,7 @@ def repeat_interleave(function: Any, signal: Any, repeats: Any, dim: int | None 
         return split.expand(sizes).reshape(shape)
     background, lattice = signal.background, None
     if dim == 0:
-        rows = function(torch.arange(len(signal.window)), repeats, **kwargs)
+        rows = function(torch.arange(signal.window.shape[0]), repeats, **kwargs)
         background, lattice = _rows_of_background(signal), lattice_of_rows(signal, rows.tolist())
     return signal.derive(
         function(signal.window, repeats, dim, **kwargs),

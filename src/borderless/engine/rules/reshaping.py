@@ -185,7 +185,7 @@ def _reshaped_to(
         space = [found[axis] for axis in axes]  # merged, as in the unmodified model, before it is space again
         return reshape(cells, [*found[: axes[0]], prod(space), *found[axes[-1] + 1 :]]).unflatten(axes[0], space)
 
-    view = View(shaped, signal.axes, None if keeps_batch else len(signal.window))
+    view = View(shaped, signal.axes, None if keeps_batch else signal.window.shape[0])
     background = None if signal.background is None else view.of_background(signal.background)
     window, is_copy = _as_view(signal.window, shaped)
     if _may_copy(function) and not geometry.only_splits(signal.shape, model_target):

@@ -35,7 +35,7 @@ def lattice_of_parts(parts: Sequence[_Part]) -> Lattice:
 
 def lattice_of_reshaped(signal: Signal, samples: int, function: object) -> Lattice:
     """Return the lattice after a reshape to a batch of `samples`: rows that were folded follow each other."""
-    count = len(signal.window)
+    count = signal.window.shape[0]  # which a program may leave open, as it does not len()
     if not signal.border.is_adaptive or samples == count:
         return signal.lattice
     if samples % count == 0:
@@ -89,7 +89,7 @@ def _is_equal(one: Tensor, other: Tensor) -> bool:
 def _selected(parts: Sequence[_Part], strides: set[Stride]) -> Lattice:
     """Return the lattice of the rows of `parts`, in the family that these rows have; of it no more than `strides`."""
     signal, rows = parts[0]
-    if len(parts) == 1 and list(rows) == list(range(len(signal.window))):
+    if len(parts) == 1 and list(rows) == list(range(signal.window.shape[0])):
         return signal.lattice
     made = {stride: _stacked(parts, stride) for stride in signal.lattice.family if stride in strides}
     sources = {stride: [(part.lattice.family[stride], tuple(rows)) for part, rows in parts] for stride in made}
@@ -125,7 +125,7 @@ def _family_of(parts: Sequence[_Part]) -> Family:
     for signal, rows in parts:
         family = signal.lattice.family
         if family.origin is None:
-            family.origin = (family, tuple(range(len(signal.window))))
+            family.origin = (family, tuple(range(signal.window.shape[0])))
         root, own = family.origin
         roots.append(root)
         key += [own[row] for row in rows]

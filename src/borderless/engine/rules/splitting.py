@@ -48,7 +48,7 @@ def split(function: Any, signal: Signal, *args: Any, **kwargs: Any) -> Any:
     background = signal.background
     if dim == 0:
         signal.scope.mixes_rows(function)
-        background = None if background is None else background.expand(len(signal.window), *background.shape[1:])
+        background = None if background is None else background.expand(signal.window.shape[0], *background.shape[1:])
     backgrounds = (None,) * len(windows) if background is None else function(background, *args, **kwargs)
     if name == "unbind":
         axes = tuple(axis - (axis > dim) for axis in signal.axes)
@@ -60,7 +60,7 @@ def split(function: Any, signal: Signal, *args: Any, **kwargs: Any) -> Any:
         views = [partial(torch.narrow, dim=dim, start=start, length=n) for start, n in zip(starts, sizes, strict=True)]
         rows = [range(start, start + n) for start, n in zip(starts, sizes, strict=True)] if dim == 0 else []
     lattices = [lattice_of_rows(signal, some) for some in rows] or [signal.lattice] * len(windows)
-    samples = len(signal.window) if dim == 0 else None
+    samples = signal.window.shape[0] if dim == 0 else None
     return tuple(
         signal.alias(View(view, signal.axes, samples), stored, axes=axes, lattice=lattice)
         for view, lattice, *stored in zip(views, lattices, windows, backgrounds, strict=True)
