@@ -67,7 +67,9 @@ REFUSED: dict[str, frozenset[str]] = {
     "over the root of the width, as a number": frozenset(["open columns", "batch"]),
     "a small map pooled": frozenset(["batch"]),
     "a view": ONE_BY_ONE | {"tiles"},
-    **dict.fromkeys(["rows plus", "first rows plus", "the first column before"], EVERYWHERE),
+    **dict.fromkeys(
+        ["a row set", "a transposed slice times", "rows plus", "first rows plus", "the first column before"], EVERYWHERE
+    ),
     **dict.fromkeys(["along the width", "gather", "take"], EVERYWHERE),
 }
 

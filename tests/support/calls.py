@@ -56,6 +56,8 @@ CALLS: dict[str, Callable[[Tensor], Any]] = {
     "a view": changed(lambda y: y.view_as(y * 1).add_(1)),
     "rows plus": changed(lambda y: y[:, :, 1:-1].add_(2)),
     "first rows plus": changed(lambda y: y[:, :, :4].add_(2)),
+    "a row set": changed(lambda y: y[:, :, 0].zero_()),
+    "a transposed slice times": changed(lambda y: y.transpose(2, 3)[:, :, 1:].mul_(2)),
     "GeM": lambda y: F.avg_pool2d(y.clamp(min=0.1).pow(3), y.shape[-2:]).pow(1 / 3).flatten(1),
     "a pool as large as the map": lambda y: F.avg_pool2d(y, y.shape[-2:]),
     "the mean of a pool as large as the map": lambda y: F.avg_pool2d(y, y.shape[-2:]).relu().flatten(1),

@@ -21,8 +21,16 @@ from borderless.engine.reading import cut
 from borderless.engine.registry import Need, traits_of
 from borderless.engine.relabeled import Relabeled
 from borderless.engine.signal import Signal
-from borderless.engine.torch_internals import tree_leaves, tree_map
-from borderless.partition.part import PartPass, PartSignal, not_done, parts_of, whole_of_result, with_maps_placed
+from borderless.engine.torch_internals import have_one_storage, tree_leaves, tree_map, version_of
+from borderless.partition.part import (
+    Assembled,
+    PartPass,
+    PartSignal,
+    not_done,
+    parts_of,
+    whole_of_result,
+    with_maps_placed,
+)
 from borderless.partition.rims import KeptCall, Place
 
 
@@ -43,6 +51,7 @@ class CarryPass(PartPass):
     exchange: Exchange = field(kw_only=True)
     _next: int = 0
     _gathered: int = 0
+    _lent: list[tuple[Tensor, int, Any]] = field(default_factory=list)
 
     def gather(self, part: Any, merge: Any) -> Any:
         """Return merge(parts), given what this part contributes."""
@@ -217,7 +226,17 @@ class CarryPass(PartPass):
         result = func(*args, **kwargs)
         if any(leaf is whole for leaf in tree_leaves(result) for whole in wholes.values()):
             raise self.unsupported(describe(func), "it changes a whole feature map in place")
+        for leaf in [result] if isinstance(result, Tensor) else tree_leaves(result):
+            for whole in wholes.values():
+                if type(leaf) is Tensor and not leaf.is_inference() and have_one_storage(leaf, whole.window):
+                    self._lent.append((whole.window, version_of(whole.window), func))
         return result
+
+    def check_lent(self) -> None:
+        """Refuse a model that wrote into what a call returned of a whole map: the map's parts do not show it."""
+        for cells, version, func in self._lent:
+            if version_of(cells) != version:
+                raise self.unsupported(describe(func), "the model changes in place what it returns of a feature map")
 
     def assembled(self, source: PartSignal) -> Signal:
         """Return the whole map of which `source` is a part."""
@@ -234,7 +253,7 @@ class CarryPass(PartPass):
             return cells
 
         cells = self.gather((source.box, source.window), merge)
-        return Signal(  # pyright: ignore[reportCallIssue]  Tensor.__init__ takes anything
+        return Assembled(  # pyright: ignore[reportCallIssue]  Tensor.__init__ takes anything
             cells,
             tuple(a for a, _ in whole),
             source.frame,

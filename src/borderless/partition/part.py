@@ -243,6 +243,14 @@ class PartSignal(Signal):
             scope.calls -= 1
 
 
+class Assembled(Signal):
+    """A whole map that was put together of its parts: a copy, which shares no memory with what the model holds."""
+
+    @property
+    def _is_laid_out_as_unmodified(self) -> bool:
+        return False
+
+
 def _first_part(args: tuple[Any, ...], kwargs: dict[str, Any]) -> PartSignal:
     return next(leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, PartSignal))
 

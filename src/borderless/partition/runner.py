@@ -152,6 +152,7 @@ class Runner:
         cells = read(box)
         with arguments_named(self.model, self.args, self.kwargs):
             output = self.model(cells, *self.args, **self.kwargs)
+        scope.check_lent()
         self.macs += scope.macs
         emit(box, output)
         if self.spill is not None:
