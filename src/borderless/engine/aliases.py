@@ -236,7 +236,8 @@ class Aliased:
     @property
     def _is_laid_out_as_unmodified(self) -> bool:
         """Whether PyTorch gives views of windows just where it does in the unmodified model, with nothing around."""
-        return self.scope.border.is_own and not self.scope.border.is_adaptive
+        scope = self.scope
+        return scope.border.is_own and not scope.border.is_adaptive and scope.is_laid_out_as_unmodified
 
     def share_window(self) -> None:
         """Note that a map to be made stores this window too, although the unmodified model would hold two."""

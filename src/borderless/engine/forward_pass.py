@@ -41,6 +41,7 @@ class ForwardPass:
     rows: how many rows the batch of images had that came in last.
     """
 
+    is_laid_out_as_unmodified = True  # whether windows share memory where the unmodified model's maps do
     border: Edge
     root: nn.Module
     strict: bool = False

@@ -23,7 +23,6 @@ from borderless.engine.relabeled import Relabeled
 from borderless.engine.signal import Signal
 from borderless.engine.torch_internals import have_one_storage, tree_leaves, tree_map, version_of
 from borderless.partition.part import (
-    Assembled,
     PartPass,
     PartSignal,
     not_done,
@@ -253,7 +252,7 @@ class CarryPass(PartPass):
             return cells
 
         cells = self.gather((source.box, source.window), merge)
-        return Assembled(  # pyright: ignore[reportCallIssue]  Tensor.__init__ takes anything
+        return Signal(  # pyright: ignore[reportCallIssue]  Tensor.__init__ takes anything
             cells,
             tuple(a for a, _ in whole),
             source.frame,

@@ -85,7 +85,13 @@ class PartPass(SilentPass):
 
     def whole_pass(self) -> ForwardPass:
         """Return a pass over whole maps under the border of the whole."""
-        return SilentPass(self.edge.whole, self.root, warned=self.warned)
+        return _PassOverCopies(self.edge.whole, self.root, warned=self.warned)
+
+
+class _PassOverCopies(SilentPass):
+    """A pass over whole maps that were put together of their parts, and share no memory with what the model holds."""
+
+    is_laid_out_as_unmodified = False
 
 
 class PartSignal(Signal):
@@ -241,14 +247,6 @@ class PartSignal(Signal):
             return result
         finally:
             scope.calls -= 1
-
-
-class Assembled(Signal):
-    """A whole map that was put together of its parts: a copy, which shares no memory with what the model holds."""
-
-    @property
-    def _is_laid_out_as_unmodified(self) -> bool:
-        return False
 
 
 def _first_part(args: tuple[Any, ...], kwargs: dict[str, Any]) -> PartSignal:
