@@ -49,16 +49,14 @@ class UnevenPass(BatchPass):
             return func(*args, **kwargs)
         traits = traits_of(rule)
         needs = self._needs(traits, func, args, kwargs, maps)
-        is_on_cells = False
         is_by_size = rule is elementwise and (has_sizes(args) or has_sizes(tuple(kwargs.values())))
         if is_by_size or needs is None or not _runs_at_once(needs[0], maps):
             result = one_by_one(self, func, maps, args, kwargs, has_weights=bool(needs and needs[0].slides))
         elif needs[0].slides:
             result = self._sliding(needs, traits, maps[0], func, rule, args, kwargs)
         else:
-            is_on_cells = True
-            result = self._on_cells(maps, func, rule, args, kwargs)
-        for made in () if is_on_cells else maps_in(result):
+            return self._checked(func, source, self._on_cells(maps, func, rule, args, kwargs))
+        for made in maps_in(result):  # of copies of the maps
             source.relate(made, func, args)
         return self._checked(func, source, result)
 

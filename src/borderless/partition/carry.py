@@ -188,9 +188,8 @@ class CarryPass(PartPass):
         """Return whether no other map shares the memory of `source`, and its layout survives a cut."""
         if source.window.requires_grad or not source.window.is_contiguous():
             return False
-        storage = source.window.untyped_storage().data_ptr()
         others = (signal for signal in self.alive.values() if signal is not source)
-        return all(signal.window.untyped_storage().data_ptr() != storage for signal in others)
+        return not any(have_one_storage(signal.window, source.window) for signal in others)
 
     def _keep(
         self,

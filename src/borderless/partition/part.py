@@ -52,6 +52,7 @@ class PartPass(SilentPass):
     alive: the maps of the pass that something still refers to.
     """
 
+    is_laid_out_as_unmodified = False
     calls: int = 0
     pools_locally: bool = False
     done: tuple[int | None, ...] | None = None
@@ -149,10 +150,6 @@ class PartSignal(Signal):
     def is_written_through(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
         """Whether a change in place reaches the views of this part: where it left the part its cells."""
         return self.memory is not None and self.memory.box == self.box
-
-    @property
-    def _is_laid_out_as_unmodified(self) -> bool:
-        return False
 
     @property
     def may_pool_frame(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
